@@ -1,0 +1,52 @@
+"""Counts the way people say them: `7B` parameters, `100T` tokens."""
+
+import math
+import re
+
+from qidbayes.errors import InputError
+
+_FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+_COUNT = re.compile(r"\s*([0-9]+(?:[_,][0-9]{3})*(?:\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?\s*([kmbgt]?)\s*", re.I)
+
+
+def parse_count(text: str) -> float:
+    """Read a positive count: plain digits, scientific notation or a k/M/B/T suffix.
+
+    Raises
+    ------
+    InputError
+        If the text is not a positive, finite count.
+
+    Examples
+    --------
+    >>> parse_count("7B"), parse_count("1.5T"), parse_count("2e11"), parse_count("300_000")
+    (7000000000.0, 1500000000000.0, 200000000000.0, 300000.0)
+    """
+    match = _COUNT.fullmatch(text)
+    if match:
+        digits, exponent, suffix = match.groups()
+        value = float(re.sub("[_,]", "", digits) + (exponent or "")) * _FACTORS[suffix.lower()]
+        if 0 < value < math.inf:
+            return value
+    raise InputError(f"{text!r} is not a count; write it like 7B, 1.5T, 300M, 2e11 or 160000000")
+
+
+def format_count(value: float, digits: int = 3) -> str:
+    """Write a count with a k/M/B/T suffix and at most `digits` significant digits.
+
+    Examples
+    --------
+    >>> format_count(405e9), format_count(1.0999e12), format_count(98e3), format_count(float("inf"))
+    ('405B', '1.1T', '98k', '∞')
+    """
+    if math.isnan(value):
+        return "n/a"
+    if math.isinf(value):
+        return "∞"
+    for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        # Rounding comes first so that 999.96B reads 1T and not 1e+03B.
+        rounded = float(f"{value:.{digits}g}")
+        if abs(rounded) >= factor:
+            scaled = rounded / factor
+            return f"{scaled:.{digits}g}{suffix}" if scaled < 1e4 else f"{scaled:.{digits - 1}e}{suffix}"
+    return f"{value:.{digits}g}"
