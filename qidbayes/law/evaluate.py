@@ -1,0 +1,135 @@
+"""Evaluate an expression on NumPy, JAX or PyTensor arrays, also in log space.
+
+The same walk serves all three: only `exp`, `log`, `sqrt` and `logaddexp` are asked of the array library.
+Log space keeps products of 10⁻⁶ and 10¹³ to the power of a draw in range, and is where the noise of a law lives.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from qidbayes.errors import InputError
+from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number
+
+type Array = Any
+"""An array of the chosen library, or a float."""
+
+
+type Ops = Any
+"""An array library with `exp`, `log`, `sqrt` and `logaddexp`: `numpy`, `jax.numpy`, `pytensor.tensor`."""
+
+
+class Scope:
+    """Names and what they stand for, in linear space, in log space or both.
+
+    A value known in one space is carried to the other when it is first asked for.
+    """
+
+    def __init__(
+        self, ops: Ops, values: Mapping[str, Array] | None = None, logs: Mapping[str, Array] | None = None
+    ) -> None:
+        self.ops = ops
+        self._values = dict(values or {})
+        self._logs = dict(logs or {})
+        self._definitions: dict[str, Expression] = {}
+
+    def set(self, name: str, *, value: Array = None, log: Array = None) -> None:
+        """Add or replace a name."""
+        self._values.pop(name, None)
+        self._logs.pop(name, None)
+        if value is not None:
+            self._values[name] = value
+        if log is not None:
+            self._logs[name] = log
+
+    def define(self, name: str, expression: Expression) -> None:
+        """Let a name stand for an expression of names known before it."""
+        self._definitions[name] = expression
+
+    def value(self, name: str) -> Array:
+        """Return the name's value."""
+        if name not in self._values:
+            if name in self._logs:
+                self._values[name] = self.ops.exp(self._logs[name])
+            else:
+                self._values[name] = evaluate(self._definition(name), self)
+        return self._values[name]
+
+    def log(self, name: str) -> Array:
+        """Return the logarithm of the name's value."""
+        if name not in self._logs:
+            if name in self._values:
+                self._logs[name] = self.ops.log(self._values[name])
+            else:
+                self._logs[name] = evaluate_log(self._definition(name), self)
+        return self._logs[name]
+
+    def _definition(self, name: str) -> Expression:
+        if name not in self._definitions:
+            raise InputError(f"no value is known for {name!r}")
+        return self._definitions[name]
+
+
+def evaluate(expression: Expression, scope: Scope) -> Array:
+    """Return the expression's value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qidbayes.law.expression import parse
+    >>> evaluate(parse("a * x**2"), Scope(np, {"a": 3.0, "x": np.array([1.0, 2.0])}))
+    array([ 3., 12.])
+    """
+    match expression:
+        case Number(value):
+            return value
+        case Name(id):
+            return scope.value(id)
+        case Negative(operand):
+            return -evaluate(operand, scope)
+        case Call("exp", argument):
+            return scope.ops.exp(evaluate(argument, scope))
+        case Call("log", argument):
+            return evaluate_log(argument, scope)
+        case Call("sqrt", argument):
+            return scope.ops.sqrt(evaluate(argument, scope))
+        case Binary("+", left, right):
+            return evaluate(left, scope) + evaluate(right, scope)
+        case Binary("-", left, right):
+            return evaluate(left, scope) - evaluate(right, scope)
+        case Binary("*", left, right):
+            return evaluate(left, scope) * evaluate(right, scope)
+        case Binary("/", left, right):
+            return evaluate(left, scope) / evaluate(right, scope)
+        case Binary(_, left, right):
+            return evaluate(left, scope) ** evaluate(right, scope)
+
+
+def evaluate_log(expression: Expression, scope: Scope) -> Array:
+    """Return the logarithm of the expression's value, without leaving log space where the expression allows it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qidbayes.law.expression import parse
+    >>> float(evaluate_log(parse("x**500 * y**500"), Scope(np, {"x": 1e-3, "y": 1e3})))
+    0.0
+    """
+    match expression:
+        case Number(value) if value > 0:
+            return math.log(value)
+        case Name(id):
+            return scope.log(id)
+        case Call("exp", argument):
+            return evaluate(argument, scope)
+        case Call("sqrt", argument):
+            return 0.5 * evaluate_log(argument, scope)
+        case Binary("+", left, right):
+            return scope.ops.logaddexp(evaluate_log(left, scope), evaluate_log(right, scope))
+        case Binary("*", left, right):
+            return evaluate_log(left, scope) + evaluate_log(right, scope)
+        case Binary("/", left, right):
+            return evaluate_log(left, scope) - evaluate_log(right, scope)
+        case Binary("**", left, right):
+            return evaluate(right, scope) * evaluate_log(left, scope)
+    return scope.ops.log(evaluate(expression, scope))
