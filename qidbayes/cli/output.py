@@ -63,8 +63,11 @@ def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> 
     for row in frame.iter_rows(named=True):
         table.add_row(*(Text(_text(name, value, name in counts)) for name, value in row.items()))
     # A pipe has no width; there a table takes what it needs.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 250, soft_wrap=True)
-    console.print(table)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as drawn:
+        console.print(table)
+    lines = [line.rstrip() for line in drawn.get().splitlines()]
+    click.echo("\n".join(line for line in lines if line))
 
 
 def _text(name: str, value: Any, count: bool) -> str:
