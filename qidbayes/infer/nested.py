@@ -101,6 +101,6 @@ def sample_effects(
 
 
 def _sum(values: np.ndarray, level: Level) -> np.ndarray:
-    out = np.zeros((*values.shape[:-1], level.size))
-    np.add.at(out.T, level.parent, values.T)
-    return out
+    order = np.argsort(level.parent, kind="stable")
+    first = np.searchsorted(level.parent[order], np.arange(level.size))
+    return np.add.reduceat(values[..., order], first, axis=-1)
