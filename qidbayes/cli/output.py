@@ -57,7 +57,9 @@ def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    if title:
+        click.secho(title, bold=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, dtype in frame.schema.items():
         table.add_column(name, justify="right" if dtype.is_numeric() else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):

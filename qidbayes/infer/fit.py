@@ -48,7 +48,8 @@ def fit(
     draws, tune, chains
         Kept draws and warm-up transitions for each chain, and the number of chains.
     target_accept
-        The acceptance probability the step size is adapted to.
+        The acceptance probability the step size is adapted to. If transitions diverge, the run is repeated with 0.97
+        and then 0.99; what was used in the end is in ``fit.attributes``.
     random_seed
         The same seed gives the same draws on the same machine. One is drawn, and kept, if it is not given.
     progress
@@ -112,7 +113,7 @@ def fit(
             "draws": draws,
             "tune": tune,
             "chains": chains,
-            "target_accept": target_accept,
+            "target_accept": found.target_accept,
             "table_hash": table_hash(table),
             "law_fingerprint": law.fingerprint(),
             "left_out": dict(rows.left_out),

@@ -31,7 +31,7 @@ def build_model(design: Design) -> pm.Model:
     law = design.law
     with pm.Model(coords={d: list(c) for d, c in design.coords.items()}) as model:
         data = {name: pm.Data(name, values) for name, values in design.data.items()}
-        scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates})
+        scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed)
         for name, prior in law.priors.items():
             value = _prior(law.sampled_name(name), prior, design)
             scope.set(name, value=value[data[f"{dimension(prior.by)}_of_row"]] if prior.by else value)

@@ -23,6 +23,7 @@ _DENSE_UP_TO = 20
 """The first adaptation window has 25 draws: no more parameters than that have a covariance to learn from it."""
 _PROGRAMS: dict[Any, "_Program"] = {}
 
+_SMALLER_STEPS = (0.97, 0.99)
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 
 type Progress = Callable[[int, int], None]
@@ -41,10 +42,13 @@ class Draws:
     stats
         For each draw, by ArviZ's names: ``diverging``, ``energy``, ``n_steps``, ``acceptance_rate``, ``lp``; shape
         ``(chains, draws)``.
+    target_accept
+        The acceptance probability the steps were adapted to in the end.
     """
 
     unconstrained: Mapping[str, np.ndarray]
     stats: Mapping[str, np.ndarray]
+    target_accept: float
 
 
 @dataclass(frozen=True)
@@ -69,38 +73,54 @@ def sample(
     """Sample the posterior of a law given a design.
 
     A program is compiled once for a law and the shapes of its data; later fits in this process reuse it, and later
-    processes find it in the compilation cache.
+    processes find it in the compilation cache. Where transitions diverge, the run is repeated with smaller steps.
     """
     _configure()
-    program = _program(design, tune, target_accept)
+    program = _program(design, tune)
     data = [jnp.asarray(design.data[name]) for name in program.data_names]
     rng = np.random.default_rng(random_seed)
     start = [jnp.asarray(v) for v in _start(design.law, program.shapes, chains, rng)]
-    states = program.init(jax.random.split(jax.random.key(random_seed), chains), start, data)
-    total = tune + draws
+    keys = jax.random.split(jax.random.key(random_seed), chains)
+    for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
+        leaves = _run(program, keys, start, data, accept, tune, tune + draws, progress)
+        if not leaves[0].any():
+            break
+    stats, values = leaves[: len(_STATS)], leaves[len(_STATS) :]
+    return Draws(dict(zip(program.names, values, strict=True)), dict(zip(_STATS, stats, strict=True)), accept)
+
+
+def _run(
+    program: _Program,
+    keys: jax.Array,
+    start: list[jax.Array],
+    data: list[jax.Array],
+    accept: float,
+    tune: int,
+    total: int,
+    progress: Progress | None,
+) -> list[np.ndarray]:
+    states = program.init(keys, start, data)
     blocks = []
     for done in range(0, total, BLOCK):
-        states, found = program.block(states, data)
+        states, found = program.block(states, data, accept)
         # The last block runs in full, and what is beyond `total` is left off: a shorter one would compile anew.
         blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
         if progress:
-            progress(min(done + BLOCK, total) * chains, total * chains)
-    leaves = [np.concatenate(parts, axis=1)[:, tune:total] for parts in zip(*blocks, strict=True)]
-    stats, values = leaves[: len(_STATS)], leaves[len(_STATS) :]
-    return Draws(dict(zip(program.names, values, strict=True)), dict(zip(_STATS, stats, strict=True)))
+            progress(min(done + BLOCK, total) * len(keys), total * len(keys))
+    return [np.concatenate(parts, axis=1)[:, tune:total] for parts in zip(*blocks, strict=True)]
 
 
-def _program(design: Design, tune: int, target_accept: float) -> _Program:
+def _program(design: Design, tune: int) -> _Program:
     shapes = tuple((name, v.shape) for name, v in design.data.items())
     sizes = tuple((name, len(labels)) for name, labels in design.coords.items())
     regular = tuple(level.regular for level in design.levels)
-    key = (design.law.fingerprint(), shapes, sizes, regular, tune, target_accept)
+    key = (design.law.fingerprint(), shapes, sizes, regular, tune)
     if key not in _PROGRAMS:
-        _PROGRAMS[key] = _compile(design, tune, target_accept)
+        _PROGRAMS[key] = _compile(design, tune)
     return _PROGRAMS[key]
 
 
-def _compile(design: Design, tune: int, target_accept: float) -> _Program:
+def _compile(design: Design, tune: int) -> _Program:
     model = build_model(design)
     density, data_names = log_density(model)
     names = sampled_names(design)
@@ -108,10 +128,10 @@ def _compile(design: Design, tune: int, target_accept: float) -> _Program:
     shapes = [np.shape(initial[v.name]) for v in model.value_vars]
     dimension = sum(int(np.prod(s)) for s in shapes)
 
-    def kernel(data: list[jax.Array]) -> NUTS:
+    def kernel(data: list[jax.Array], accept: Any) -> NUTS:
         return NUTS(
             potential_fn=lambda z: -density(z, data),
-            target_accept_prob=target_accept,
+            target_accept_prob=accept,
             dense_mass=dimension <= _DENSE_UP_TO,
             # NumPyro shrinks the mass matrix towards 1e-3, which swamps posterior standard deviations below 3e-3.
             regularize_mass_matrix=False,
@@ -119,10 +139,10 @@ def _compile(design: Design, tune: int, target_accept: float) -> _Program:
 
     def start(chain: tuple[jax.Array, list[jax.Array]], data: list[jax.Array]) -> Any:
         key, z = chain
-        return kernel(data).init(key, tune, z, (), {})
+        return kernel(data, 0.8).init(key, tune, z, (), {})
 
-    def advance(state: Any, data: list[jax.Array]) -> Any:
-        nuts = kernel(data)
+    def advance(state: Any, data: list[jax.Array], accept: Any) -> Any:
+        nuts = kernel(data, accept)
         nuts.init(state.rng_key, tune, state.z, (), {})  # only sets the kernel up; its state is not used
 
         def step(state: Any, _: None) -> Any:
@@ -134,7 +154,7 @@ def _compile(design: Design, tune: int, target_accept: float) -> _Program:
 
     # Chains are mapped rather than vectorised: it compiles twice as fast, and no chain waits for another's tree.
     init = jax.jit(lambda keys, z, data: jax.lax.map(lambda chain: start(chain, data), (keys, z)))
-    block = jax.jit(lambda states, data: jax.lax.map(lambda s: advance(s, data), states))
+    block = jax.jit(lambda states, data, accept: jax.lax.map(lambda s: advance(s, data, accept), states))
     return _Program(init, block, names, data_names, shapes)
 
 
