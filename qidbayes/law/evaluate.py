@@ -5,8 +5,10 @@ Log space keeps products of 10⁻⁶ and 10¹³ to the power of a draw in range,
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import numpy as np
 
 from qidbayes.errors import InputError
 from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number
@@ -22,13 +24,19 @@ type Ops = Any
 class Scope:
     """Names and what they stand for, in linear space, in log space or both.
 
-    A value known in one space is carried to the other when it is first asked for.
+    A value known in one space is carried to the other when it is first asked for. The names in `signed` may be
+    negative, and every other is taken to be positive.
     """
 
     def __init__(
-        self, ops: Ops, values: Mapping[str, Array] | None = None, logs: Mapping[str, Array] | None = None
+        self,
+        ops: Ops,
+        values: Mapping[str, Array] | None = None,
+        logs: Mapping[str, Array] | None = None,
+        signed: Collection[str] = (),
     ) -> None:
         self.ops = ops
+        self.signed = signed
         self._values = dict(values or {})
         self._logs = dict(logs or {})
         self._definitions: dict[str, Expression] = {}
@@ -82,7 +90,7 @@ def evaluate(expression: Expression, scope: Scope) -> Array:
     """
     match expression:
         case Number(value):
-            return value
+            return np.float64(value)  # PyTensor would take the exp of a Python number in 32 bits
         case Name(id):
             return scope.value(id)
         case Negative(operand):
@@ -124,12 +132,34 @@ def evaluate_log(expression: Expression, scope: Scope) -> Array:
             return evaluate(argument, scope)
         case Call("sqrt", argument):
             return 0.5 * evaluate_log(argument, scope)
-        case Binary("+", left, right):
-            return scope.ops.logaddexp(evaluate_log(left, scope), evaluate_log(right, scope))
-        case Binary("*", left, right):
-            return evaluate_log(left, scope) + evaluate_log(right, scope)
-        case Binary("/", left, right):
-            return evaluate_log(left, scope) - evaluate_log(right, scope)
-        case Binary("**", left, right):
+        case Binary("**", left, right) if is_positive(left, scope.signed):
             return evaluate(right, scope) * evaluate_log(left, scope)
+        case Binary(operator, left, right) if is_positive(expression, scope.signed):
+            a, b = evaluate_log(left, scope), evaluate_log(right, scope)
+            return scope.ops.logaddexp(a, b) if operator == "+" else a + b if operator == "*" else a - b
     return scope.ops.log(evaluate(expression, scope))
+
+
+def is_positive(expression: Expression, signed: Collection[str] = ()) -> bool:
+    """Return whether an expression and its parts are positive by their form, all names but `signed` being so.
+
+    Only then can its logarithm be taken part by part: that of a negative summand or factor is NaN.
+
+    Examples
+    --------
+    >>> from qidbayes.law.expression import parse
+    >>> is_positive(parse("k * D**beta + c")), is_positive(parse("k * D**beta + c"), signed={"c"})
+    (True, False)
+    """
+    match expression:
+        case Number(value):
+            return value > 0
+        case Name(id):
+            return id not in signed
+        case Call(function, _):
+            return function != "log"
+        case Binary("**", base, _):
+            return is_positive(base, signed)
+        case Binary("+" | "*" | "/", left, right):
+            return is_positive(left, signed) and is_positive(right, signed)
+    return False

@@ -174,6 +174,8 @@ def constant_value(expression: Expression, where: str = "equation") -> float | N
                 if a is None or b is None:
                     return None
                 value = _binary(operator, a, b)
+    except InputError:  # of a part, which it names
+        raise
     except (OverflowError, ZeroDivisionError, ValueError):
         value = math.nan
     if isinstance(value, complex) or not math.isfinite(value):

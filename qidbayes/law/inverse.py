@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from qidbayes.law.evaluate import Array, Scope, evaluate, evaluate_log
+from qidbayes.law.evaluate import Array, Scope, evaluate, evaluate_log, is_positive
 from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, names, walk
 
 SEARCH = (0.0, 80.0)
@@ -58,6 +58,8 @@ def _peel_log(expression: Expression, symbol: str, log_target: Array, scope: Sco
             return _peel(argument, symbol, log_target, scope)
         case Call("sqrt", argument):
             return _peel_log(argument, symbol, 2.0 * log_target, scope)
+        case Binary("*" | "/" | "+") if not is_positive(expression, scope.signed):
+            pass  # the parts may have no logarithm
         case Binary("*", left, right):
             inner, other = _split(left, right, symbol)
             return _peel_log(inner, symbol, log_target - evaluate_log(other, scope), scope)

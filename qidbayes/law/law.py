@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from qidbayes.errors import InputError
+from qidbayes.law.evaluate import is_positive
 from qidbayes.law.expression import Expression, Name, names, parse, to_text, walk
 from qidbayes.law.latex import to_latex
-from qidbayes.law.prior import GROUPS, Prior
+from qidbayes.law.prior import GROUPS, Prior, is_finite
 from qidbayes.law.scale import Dimension, scales
 
 type Constants = Mapping[str, float | Mapping[str, float]]
@@ -52,7 +52,7 @@ class Noise:
         wrong = [g for g in self.groups if g not in ("model", "checkpoint")]
         if wrong or len(set(self.groups)) < len(self.groups):
             raise InputError(f"noise groups {list(self.groups)!r}: choose from 'model' and 'checkpoint', each once")
-        if not (isinstance(self.scale, int | float) and 0 < self.scale < math.inf):
+        if not (is_finite(self.scale) and self.scale > 0):
             raise InputError(f"noise scale must be a positive number, not {self.scale!r}")
 
 
@@ -137,6 +137,15 @@ class Law:
     def scales(self) -> Mapping[str, Dimension]:
         """For each constant that changes with the reference point, the powers that carry it to raw counts."""
         return scales(self.expression, list(self.reference), list(self.constants))
+
+    @cached_property
+    def signed(self) -> frozenset[str]:
+        """The parameters and definitions that may be negative."""
+        found = {name for name, prior in self.priors.items() if not prior.positive}
+        for name, expression in self.definitions.items():
+            if not is_positive(expression, found):
+                found.add(name)
+        return frozenset(found)
 
     @cached_property
     def by(self) -> tuple[str, ...]:
@@ -227,7 +236,7 @@ def _check(law: Law) -> None:
     for covariate, value in law.reference.items():
         if covariate not in law.covariates:
             raise InputError(f"[reference] names {covariate!r}, which is not a covariate of the equation")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        if not (is_finite(value) and value > 0):
             raise InputError(f"[reference] {covariate} must be a positive number, not {value!r}")
     _ = law.scales  # raises if a unit has nowhere to go
     _check_published(law)
@@ -248,7 +257,7 @@ def _check_published(law: Law) -> None:
                 known = ", ".join(law.constants)
                 raise InputError(f"[published.{point}] {name!r} is not a constant of the equation; known are {known}")
             numbers = list(value.values()) if isinstance(value, Mapping) else [value]
-            if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in numbers):
+            if not all(map(is_finite, numbers)):
                 raise InputError(f"[published.{point}] {name}: {value!r} is not a finite number")
 
 

@@ -1,6 +1,6 @@
 """Prior distributions, by the names and arguments PyMC gives them."""
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,11 @@ FAMILIES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
 _POSITIVE = ("LogNormal", "HalfNormal")
 GROUPS = ("suite", "model", "checkpoint", "tokens", "n_params", "method", "bits", "group_size", "dataset")
 """What `by` and noise groups may name: columns of the table, and `checkpoint` for one revision of one model."""
+
+
+def is_finite(value: object) -> bool:
+    """Return whether a value is a number that a 64-bit float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True, init=False)
@@ -55,7 +60,7 @@ class Prior:
     by: tuple[str, ...]
 
     def __init__(
-        self, family: str, *, by: str | Sequence[str] = (), pooling: str | None = None, **arguments: float
+        self, family: str, /, *, by: str | Sequence[str] = (), pooling: str | None = None, **arguments: float
     ) -> None:
         by = (by,) if isinstance(by, str) else tuple(by)
         object.__setattr__(self, "family", family)
@@ -71,7 +76,7 @@ class Prior:
         if set(given) != set(expected):
             raise InputError(f"prior {self.family} takes {' and '.join(expected)}; got {', '.join(given) or 'nothing'}")
         for name, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if not is_finite(value):
                 raise InputError(f"prior {self.family}: {name} must be a finite number, not {value!r}")
             if name in positive and value <= 0:
                 raise InputError(f"prior {self.family}: {name} must be above 0, not {value!r}")
@@ -93,6 +98,11 @@ class Prior:
         """Return what a law file says of this prior."""
         groups: dict[str, Any] = {"by": list(self.by), "pooling": "none"} if self.by else {}
         return {"prior": self.family, **dict(self.arguments), **groups}
+
+    @property
+    def positive(self) -> bool:
+        """Whether it gives no weight to negative values."""
+        return self.family in (*_POSITIVE, "Beta") or (self.family == "Uniform" and dict(self.arguments)["lower"] >= 0)
 
     def unconstrain(self, values: np.ndarray) -> np.ndarray:
         """Carry values to the real line: logarithm, logit or as they are, by the family's support."""

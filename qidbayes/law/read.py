@@ -12,7 +12,8 @@ from qidbayes.law.prior import Prior
 from qidbayes.resources import shipped
 
 _KEYS = ("title", "source", "response", "equation", "parameters", "define", "reference", "noise", "published")
-_MAX_BYTES = 200_000
+_MAX_BYTES = 50_000
+_MAX_DOTS = 400  # in a line: the time tomllib takes for a dotted key grows with the square of its parts
 
 
 def load_law(name_or_path: str | os.PathLike[str]) -> Law:
@@ -68,6 +69,8 @@ def parse_law(text: str, name: str = "law", where: str = "law") -> Law:
     >>> law.covariates
     ('D',)
     """
+    if len(text) > _MAX_BYTES or any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
+        raise InputError(f"{where}: is longer than {_MAX_BYTES} characters, or a line has too many dots; not a law")
     try:
         declared = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
@@ -105,7 +108,7 @@ def law_from_dict(declared: Mapping[str, Any], where: str = "law") -> Law:
             response=_typed(declared.get("response", "qid"), str, "response", where),
             priors={n: _prior(spec, f"parameters.{n}", where) for n, spec in tables["parameters"].items()},
             define=define,
-            reference=dict(tables["reference"]),
+            reference={c: _typed(v, int | float, f"reference.{c}", where) for c, v in tables["reference"].items()},
             noise=_noise(tables["noise"], where),
             published=published,
         )
@@ -121,6 +124,7 @@ def _prior(spec: Any, key: str, where: str) -> Prior:
     if not isinstance(by, str):
         by = [_typed(column, str, f"{key}.by", where) for column in _typed(by, list | tuple, f"{key}.by", where)]
     pooling = fields.pop("pooling", None)
+    fields = {name: _typed(value, int | float, f"{key}.{name}", where) for name, value in fields.items()}
     try:
         return Prior(family, by=by, pooling=pooling, **fields)
     except InputError as error:
@@ -135,6 +139,8 @@ def _noise(spec: Mapping[str, Any], where: str) -> Noise:
     if "groups" in fields:
         groups = _typed(fields["groups"], list | tuple, "noise.groups", where)
         fields["groups"] = tuple(_typed(g, str, "noise.groups", where) for g in groups)
+    if "scale" in fields:
+        _typed(fields["scale"], int | float, "noise.scale", where)
     return Noise(**fields)
 
 

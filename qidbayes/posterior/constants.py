@@ -50,7 +50,7 @@ def raw_constants(law: Law, sampled: Mapping[str, np.ndarray]) -> dict[str, np.n
     dims = dimensions(law)
     grouped = set(dims)
     wide = {name: _column(sampled[law.sampled_name(name)], name in grouped) for name in law.priors}
-    scope = Scope(np, wide)
+    scope = Scope(np, wide, signed=law.signed)
     found: dict[str, np.ndarray] = {}
     with np.errstate(all="ignore"):  # a draw in the far tail may overflow; it is kept as infinite
         for name, expression in law.definitions.items():
@@ -105,7 +105,7 @@ class Curve:
         index
             For each dimension, the group of each query.
         """
-        scope = Scope(np, logs={name: values[None, :] for name, values in log_covariates.items()})
+        scope = Scope(np, logs={name: v[None, :] for name, v in log_covariates.items()}, signed=self.law.signed)
         for name, values in self._constants.items():
             dim = self._dims.get(name)
             scope.set(name, value=values[:, index[dim]] if dim else values[:, None])
