@@ -11,6 +11,7 @@ import jax
 import pymc as pm
 from pymc.logprob.utils import CheckParameterValue
 from pytensor.compile import SharedVariable
+from pytensor.compile.mode import JAX
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import graph_inputs
@@ -44,6 +45,7 @@ def log_density(model: pm.Model) -> tuple[LogDensity, list[str]]:
         outputs=clone_replace([output], replace=arguments),
         clone=True,
     )
+    JAX.optimizer.rewrite(graph)  # or parameters by group would have shapes that JAX cannot trace
     function = jax_funcify(graph)
     # Jitted by itself, so that a sampler which calls it in several places has it traced once.
     return jax.jit(lambda values, data: function(*values, *data)[0]), [v.name for v in shared]

@@ -30,7 +30,8 @@ def build_model(design: Design) -> pm.Model:
     """
     law = design.law
     with pm.Model(coords={d: list(c) for d, c in design.coords.items()}) as model:
-        data = {name: pm.Data(name, values) for name, values in design.data.items()}
+        # With their shapes known, no check of broadcasting is left for JAX to warn of.
+        data = {name: pm.Data(name, values, shape=values.shape) for name, values in design.data.items()}
         scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed)
         for name, prior in law.priors.items():
             value = _prior(law.sampled_name(name), prior, design)
