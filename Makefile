@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit wheel bench-fit clean
+.PHONY: demo test lint types unit wheel bench-fit bench-held-out clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -30,6 +30,9 @@ wheel: $(VENV)/dev
 
 bench-fit: $(VENV)/dev
 	$(BIN)/python benchmarks/fit.py
+
+bench-held-out: $(VENV)/dev
+	$(BIN)/python benchmarks/held_out.py
 
 clean:
 	rm -rf $(VENV) demo dist
