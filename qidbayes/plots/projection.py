@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from qidbayes.errors import InputError
 from qidbayes.plots import caption, style
-from qidbayes.plots.far import check_law
+from qidbayes.plots.far import asked_of, check_law
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import VOCABULARY, Fit, Kind
 from qidbayes.posterior.point import Point
@@ -64,7 +64,8 @@ def projection(
     Raises
     ------
     InputError
-        If the law does not give QiD by size and tokens, or `tokens_max` is not beyond the least tokens measured.
+        If the law does not give QiD by size and tokens, `tokens_max` is not beyond the least tokens measured, or the
+        published law does not take what is asked.
 
     Examples
     --------
@@ -77,9 +78,9 @@ def projection(
         raise InputError(f"tokens_max must be beyond the least tokens measured, {format_count(start)}")
     tokens = np.geomspace(10 ** np.floor(np.log10(start)), tokens_max, _GRID)  # a labelled tick to begin with
     by_bits: dict[str, Any] = {"bits": list(bits)} if "bits" in query.needs(fit.law) else {}
-    question = {"n_params": list(n_params), "tokens": tokens, **by_bits, **further}
+    question: dict[str, Any] = {"n_params": list(n_params), "tokens": tokens, **by_bits, **further}
     answer = fit.project(loss_16bit=loss_16bit, kind=kind, ci_prob=ci_prob, **question)
-    beside = published.predict(answer.select(query.needs(published.law))) if published else None
+    beside = published.predict(**asked_of(published, question, further)) if published else None
     looks = style.by_bits(by_bits.get("bits", [0.0]))
     sizes = list(dict.fromkeys(answer["n_params"]))
     with style.context():

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qidbayes.plots import caption, style
-from qidbayes.plots.far import check_law
+from qidbayes.plots.far import asked_of, check_law
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.point import Point
@@ -61,7 +61,7 @@ def tokens_to_threshold(
     Raises
     ------
     InputError
-        If the law does not give QiD by size and tokens, or the published point lacks what is asked.
+        If the law does not give QiD by size and tokens, or the published law does not take what is asked.
 
     Examples
     --------
@@ -69,13 +69,13 @@ def tokens_to_threshold(
     >>> figure = tokens_to_threshold(load_fit("unified.nc"), published=published("per-bit"))  # doctest: +SKIP
     """
     check_law(fit, "tokens_to_threshold", further)
-    asked = {"n_params": sorted(set(n_params)), **further}
+    asked: dict[str, Any] = {"n_params": sorted(set(n_params)), **further}
     widths: Sequence[float | None] = sorted(set(bits)) if "bits" in query.needs(fit.law) else [None]
     if widths[0] is not None:
         asked["bits"] = widths
     thresholds = sorted(set(qid))
     answer = fit.tokens_to_threshold(thresholds, kind=kind, ci_prob=ci_prob, **asked)
-    beside = published.tokens_to_threshold(thresholds, **asked) if published else None
+    beside = published.tokens_to_threshold(thresholds, **asked_of(published, asked, further)) if published else None
     rows = _rows(asked["n_params"], thresholds)
     looks = style.by_size(asked["n_params"])
     with style.context():
