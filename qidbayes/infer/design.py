@@ -12,6 +12,7 @@ from qidbayes.infer.nested import Level
 from qidbayes.law import COVARIATES, Law
 from qidbayes.law.law import RESPONSES
 from qidbayes.table.groups import dimension, labels
+from qidbayes.table.schema import NAMES, validate
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,11 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     Raises
     ------
     InputError
-        If no row can be used, a covariate is missing, or a response is not positive and so has no logarithm.
+        If the table breaks the schema, no row can be used, a covariate is missing, or a response is not positive and
+        so has no logarithm.
     """
+    if not set(NAMES) <= set(table.columns):  # a frame made by hand; tables that were read are complete
+        table = validate(table, "table")
     frame, left_out = _rows(table, law)
     response = frame[law.response].to_numpy()
     if (response <= 0).any():

@@ -87,7 +87,9 @@ def qid(
     if len(columns) < every.height:
         small_print.append(f"{len(columns)} of {every.height} models are shown.")
     if drawable.height < measured.height:
-        small_print.append(f"{measured.height - drawable.height} points at or below 0 cannot be drawn.")
+        small_print.append(
+            f"Not drawn, being at or below 0: {measured.height - drawable.height} of {measured.height} points."
+        )
     with style.context():
         title = "Quantization-induced degradation against training tokens"
         figure = style.figure(title, small_print, height=0.75 + 1.5 * len(rows))

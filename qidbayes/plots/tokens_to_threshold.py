@@ -79,14 +79,16 @@ def tokens_to_threshold(
     rows = _rows(asked["n_params"], thresholds)
     looks = style.by_size(asked["n_params"])
     with style.context():
+        limits = _limits([frame for frame in (answer, beside) if frame is not None])
         small_print = [caption.fitted(fit), _meaning(fit, kind, ci_prob), caption.measured_to(fit)]
+        if (answer["upper"] >= limits[1]).any():
+            small_print.append("Arrows: on beyond the axis.")
         figure = style.figure(
             "Training tokens until QiD reaches a threshold",
             small_print,
             height=max(2.0, 1.0 + _ROW * max(rows.values())),
         )
         grid = figure.subplots(1, len(widths), sharex=True, sharey=True, squeeze=False)
-        limits = _limits([frame for frame in (answer, beside) if frame is not None])
         for axes, width in zip(grid.flat, widths, strict=True):
             here = pl.lit(True) if width is None else pl.col("bits") == width
             _intervals(axes, answer.filter(here), rows, looks, limits[1])

@@ -79,7 +79,7 @@ def test_methods_have_their_own_rows_and_negative_qid_is_counted(unified: Fit) -
     figure = qid(unified, table)
     assert [axes.texts[0].get_text() for axes in figure.axes] == ["4 bits, awq", "4 bits, gptq"]
     assert [list(points(axes)) for axes in figure.axes] == [[(1e10, 0.1)], [(1e10, 0.2)]]
-    assert "1 points at or below 0 cannot be drawn" in small_print(figure)
+    assert "Not drawn, being at or below 0: 1 of 3 points." in small_print(figure)
     with pytest.raises(InputError, match="no point has a positive qid"):
         qid(unified, table, bits=[8])
 

@@ -60,6 +60,7 @@ def test_what_is_never_reached(saturating: Fit) -> None:
     assert answer["never"][0] == 0 < answer["never"][1] < 1 == answer["never"][2]
     right = axes.get_xlim()[1]
     assert marks(axes, ">") == [right, right]
+    assert "Arrows: on beyond the axis." in small_print(figure)
     assert [text.get_text() for text in axes.texts] == [f"never: {answer['never'][1]:.0%}", "never: 100%"]
     assert bars(axes)[0] == pytest.approx(answer.select("lower", "upper").row(0))
     assert len(marks(axes, "o")) == answer["tokens"].is_finite().sum()
