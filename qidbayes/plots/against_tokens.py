@@ -23,7 +23,7 @@ def check_law(fit: Fit, response: str, figure: str, what: str) -> None:
     law = fit.law
     needed = query.needs(law)
     if law.response != response or "D" not in law.covariates or "tokens" in law.by:
-        raise InputError(f"{figure} shows {what} against training tokens; law {law.name!r} does not give that")
+        raise InputError(f"{figure} is for laws of {what} with D in the equation; law {law.name!r} is not one")
     varying = [name for name in needed if name not in _FIXED]
     if varying:
         raise InputError(

@@ -92,19 +92,20 @@ def projection(
                 caption.measured_to(fit),
                 f"Numbers: medians at {format_count(tokens_max)}.",
             ],
-            height=2.9,
+            height=0.3 + 2.6 * style.panel_rows(len(sizes)),
         )
-        grid = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)
-        for axes, size in zip(grid.flat, sizes, strict=True):
+        panels = style.panels(figure, len(sizes))
+        for axes, size in zip(panels, sizes, strict=True):
             _panel(axes, answer.filter(pl.col("n_params") == size), looks, end)
             if beside is not None:
                 _published(axes, beside.filter(pl.col("n_params") == size), looks)
             axes.set_title(_title(size, fit.data["n_params"].to_numpy()))
-        _limits(grid[0, 0], answer, tokens_max)
-        for axes in grid.flat:
+        _limits(panels[0], answer, tokens_max)
+        for axes in panels:
             style.log_axes(axes)
             axes.set_xlabel(style.TOKENS)
-        grid[0, 0].set_ylabel(style.QID)
+        for axes in panels[:: style.ACROSS]:
+            axes.set_ylabel(style.QID)
         style.legend_below(figure, _handles(looks, by_bits, published), len(looks) + 2)
     return figure
 

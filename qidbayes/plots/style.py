@@ -21,6 +21,8 @@ from qidbayes.units import format_count
 
 WIDTH = 7.2
 """Inches: the text width of a two-column page."""
+ACROSS = 3
+"""Panels in a row."""
 QID = "QiD (nats/token)"
 LOSS_16BIT = "16-bit loss (nats/token)"
 TOKENS = "Training tokens $D$"
@@ -113,6 +115,22 @@ def figure(title: str, notes: Sequence[str], height: float) -> Figure:
     made.text(0.012, 1 - 0.06 / total, title, fontsize=_TITLE, fontweight="bold", va="top")
     made.text(0.012, 1 - 0.23 / total, "\n".join(lines), fontsize=_SMALL, color="#444444", va="top", linespacing=1.25)
     return made
+
+
+def panel_rows(count: int) -> int:
+    """Return how many rows `panels` takes."""
+    return -(-count // ACROSS)
+
+
+def panels(made: Figure, count: int) -> list[Axes]:
+    """Return so many panels of the same axes, three to a row."""
+    grid = made.subplots(panel_rows(count), min(count, ACROSS), sharex=True, sharey=True, squeeze=False)
+    for unused in grid.flat[count:]:
+        unused.remove()
+    found: list[Axes] = list(grid.flat[:count])
+    for i, axes in enumerate(found):
+        axes.tick_params(labelbottom=True, labelleft=i % ACROSS == 0)  # the row below may be shorter
+    return found
 
 
 def log_axes(axes: Axes) -> None:

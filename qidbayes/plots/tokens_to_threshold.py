@@ -83,13 +83,10 @@ def tokens_to_threshold(
         small_print = [caption.fitted(fit), _meaning(fit, kind, ci_prob), caption.measured_to(fit)]
         if (answer["upper"] >= limits[1]).any():
             small_print.append("Arrows: on beyond the axis.")
-        figure = style.figure(
-            "Training tokens until QiD reaches a threshold",
-            small_print,
-            height=max(2.0, 1.0 + _ROW * max(rows.values())),
-        )
-        grid = figure.subplots(1, len(widths), sharex=True, sharey=True, squeeze=False)
-        for axes, width in zip(grid.flat, widths, strict=True):
+        tall = max(1.7, 0.7 + _ROW * max(rows.values())) * style.panel_rows(len(widths))
+        figure = style.figure("Training tokens until QiD reaches a threshold", small_print, height=0.3 + tall)
+        panels = style.panels(figure, len(widths))
+        for axes, width in zip(panels, widths, strict=True):
             here = pl.lit(True) if width is None else pl.col("bits") == width
             _intervals(axes, answer.filter(here), rows, looks, limits[1])
             if beside is not None:
@@ -102,7 +99,7 @@ def tokens_to_threshold(
             axes.set_title("" if width is None else f"{width:g} bits")
             axes.tick_params(axis="y", length=0)
             style.grid(axes, "x")
-        _label_rows(grid[0, 0], rows)
+        _label_rows(panels, rows)
         style.legend_below(figure, _handles(looks, published), len(looks) + 1)
     return figure
 
@@ -116,15 +113,16 @@ def _rows(sizes: Sequence[float], thresholds: Sequence[float]) -> Rows:
     return {(s, t): i * block + j for i, s in enumerate(sizes) for j, t in enumerate(thresholds)}
 
 
-def _label_rows(axes: Axes, rows: Rows) -> None:
+def _label_rows(panels: Sequence[Axes], rows: Rows) -> None:
     first = {size: min(row for (s, _), row in rows.items() if s == size) for size, _ in rows}
     labels = [
         f"{caption.size(size) + '   ' if row == first[size] else ''}{threshold:g}"
         for (size, threshold), row in rows.items()
     ]
-    axes.set_yticks(list(rows.values()), labels)
-    axes.set_ylim(max(rows.values()) + 0.7, -0.7)
-    axes.set_ylabel(f"$N$, {style.QID}")
+    panels[0].set_yticks(list(rows.values()), labels)
+    panels[0].set_ylim(max(rows.values()) + 0.7, -0.7)
+    for axes in panels[:: style.ACROSS]:
+        axes.set_ylabel(f"$N$, {style.QID}")
 
 
 def _limits(frames: Sequence[pl.DataFrame]) -> tuple[float, float]:

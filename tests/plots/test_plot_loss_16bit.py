@@ -38,5 +38,7 @@ def test_models_can_be_chosen(kaplan: Fit) -> None:
 
 
 def test_laws_it_is_not_for(unified: Fit) -> None:
-    with pytest.raises(InputError, match="loss_16bit shows the 16-bit loss against training tokens; law 'unified'"):
+    with pytest.raises(
+        InputError, match="loss_16bit is for laws of the 16-bit loss with D in the equation; law 'unified'"
+    ):
         loss_16bit(unified)

@@ -113,7 +113,7 @@ def test_axes(unified: Fit) -> None:
 
 @pytest.mark.parametrize("name", ["kaplan", "by_size"])
 def test_laws_it_is_not_for(name: str, request: pytest.FixtureRequest) -> None:
-    with pytest.raises(InputError, match=r"qid shows QiD against training tokens; law .* does not give that"):
+    with pytest.raises(InputError, match=r"qid is for laws of QiD with D in the equation; law .* is not one"):
         qid(request.getfixturevalue(name))
 
 
