@@ -115,6 +115,12 @@ def design(table: pl.DataFrame, law: Law) -> Design:
         coords[dimension(by)] = tuple(found.unique(maintain_order=True))
         codes = {label: code for code, label in enumerate(coords[dimension(by)])}
         index[dimension(by)] = np.array([codes[label] for label in found], dtype=np.int64)
+    for by in _bys(law):
+        if len(coords[dimension(by)]) == frame.height:
+            raise InputError(
+                f"law {law.name!r} has a constant of its own for each {' and '.join(by)}, and in this table each has "
+                f"one row: nothing tells the constants from the rows' errors; give more rows, or choose another law"
+            )
     return Design(law, frame, left_out, np.log(response), (error / response) ** 2, log_covariates, index, coords)
 
 

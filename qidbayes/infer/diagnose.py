@@ -6,6 +6,7 @@ import numpy as np
 from arviz_stats.base import array_stats
 
 from qidbayes.infer.design import Design
+from qidbayes.infer.least_squares import Problem
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
 
 _PRIOR_DRAWS = 20_000
@@ -38,7 +39,7 @@ def diagnose(design: Design, unconstrained: Mapping[str, np.ndarray], stats: Map
         convergence=convergence,
         divergences=int(stats["diverging"].sum()),
         bfmi=tuple(float(np.square(np.diff(e)).mean() / np.var(e)) for e in stats["energy"]),
-        contraction=_contraction(design, unconstrained),
+        contraction=_contraction(design, unconstrained) | dict.fromkeys(_confounded(design, unconstrained), 0.0),
     )
 
 
@@ -64,4 +65,29 @@ def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dic
         before = prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng)).var()
         after = unconstrained[sampled].var(axis=(0, 1), ddof=1)
         found[sampled] = max(0.0, float(1.0 - np.max(after) / before))
+    return found
+
+
+def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list[str]:
+    """Find parameters whose effect on the fitted rows the law's other parameters can have too.
+
+    At one bit width gamma only scales the response, as k does. Their priors then share it between them, and gamma's
+    posterior may be narrower than its prior without the data having a say. What multiplies the law at the reference
+    point (k) is not named here: where the reference is near the data, it is known all the same.
+    """
+    law, problem = design.law, Problem(design)
+    middle = np.concatenate(
+        [np.median(unconstrained[law.sampled_name(p)], axis=(0, 1)).reshape(-1) for p in law.priors]
+    )
+    steps = 1e-4 * np.eye(len(middle))
+    effects = [(problem.residual(middle + s, "log") - problem.residual(middle - s, "log")) / 2e-4 for s in steps]
+    found, at = [], 0
+    for name in law.priors:
+        size = unconstrained[law.sampled_name(name)][0, 0].size
+        for i in range(at, at + size) if name not in law.scales else ():
+            others = np.column_stack(effects[:i] + effects[i + 1 :])
+            left = effects[i] - others @ np.linalg.lstsq(others, effects[i], rcond=None)[0]
+            if np.linalg.norm(left) <= 1e-6 * np.linalg.norm(effects[i]):
+                found.append(law.sampled_name(name))
+        at += size
     return found

@@ -52,7 +52,7 @@ def least_squares(table: pl.DataFrame, law: str | os.PathLike[str] | Law, space:
         raise InputError(f"space must be 'linear' or 'log', not {space!r}")
     law = law if isinstance(law, Law) else load_law(law)
     rows = design(table, law)
-    problem = _Problem(rows)
+    problem = Problem(rows)
     start = problem.start()
     solution = optimize.least_squares(
         lambda x: problem.residual(x, "log"), start, x_scale="jac", xtol=1e-12, ftol=1e-12
@@ -69,7 +69,9 @@ def least_squares(table: pl.DataFrame, law: str | os.PathLike[str] | Law, space:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
+    """The residuals of a law, as a function of all its parameters on the real line, one after the other."""
+
     rows: Design
 
     def start(self) -> np.ndarray:

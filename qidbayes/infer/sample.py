@@ -19,8 +19,10 @@ from qidbayes.law.law import Law
 
 BLOCK = 100
 """Transitions run by one call of the compiled program; progress is told between calls."""
-_DENSE_UP_TO = 20
-"""The first adaptation window has 25 draws: no more parameters than that have a covariance to learn from it."""
+_DENSE_UP_TO = 100
+"""The most parameters whose covariance is learnt; beyond it, only their variances."""
+_LEARNT_AT_ONCE = 20
+"""The first adaptation window has 25 draws: the covariance of more parameters than this has to be regularised in it."""
 _PROGRAMS: dict[Any, "_Program"] = {}
 
 _SMALLER_STEPS = (0.97, 0.99)
@@ -134,7 +136,7 @@ def _compile(design: Design, tune: int) -> _Program:
             target_accept_prob=accept,
             dense_mass=dimension <= _DENSE_UP_TO,
             # NumPyro shrinks the mass matrix towards 1e-3, which swamps posterior standard deviations below 3e-3.
-            regularize_mass_matrix=False,
+            regularize_mass_matrix=_LEARNT_AT_ONCE < dimension <= _DENSE_UP_TO,
         )
 
     def start(chain: tuple[jax.Array, list[jax.Array]], data: list[jax.Array]) -> Any:

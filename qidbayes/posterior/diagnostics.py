@@ -32,7 +32,7 @@ class Diagnostics:
         Each chain's energy Bayesian fraction of missing information (E-BFMI).
     contraction
         For each parameter, 1 − (posterior variance / prior variance), on the real line; the least over its groups.
-        Near 0 the data say nothing of it.
+        Near 0 the data say nothing of it; 0 where other parameters can have the same effect on every row fitted.
     """
 
     convergence: Mapping[str, Convergence]
@@ -42,7 +42,7 @@ class Diagnostics:
 
     @property
     def unidentified(self) -> tuple[str, ...]:
-        """The parameters whose posterior is their prior."""
+        """The parameters whose posterior comes from the priors."""
         return tuple(name for name, value in self.contraction.items() if not value > CONTRACTION_ABOVE)
 
     def problems(self) -> list[str]:
@@ -72,7 +72,7 @@ class Diagnostics:
     def remarks(self) -> list[str]:
         """Return a sentence for each parameter the data say nothing of."""
         return [
-            f"{name} is not identified by these data: its posterior is its prior (contraction {value:.2f})"
+            f"{name} is not identified by these data: its posterior comes from the priors (contraction {value:.2f})"
             for name, value in self.contraction.items()
             if name in self.unidentified
         ]

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -331,7 +332,11 @@ class Fit:
 
     def _warn_if_unidentified(self) -> None:
         for remark in self.diagnostics.remarks():
-            warnings.warn(f"{remark}; answers that depend on it rest on the prior", IdentificationWarning, stacklevel=4)
+            warnings.warn(
+                f"{remark}; answers that depend on it rest on the priors",
+                IdentificationWarning,
+                skip_file_prefixes=(str(Path(__file__).parent),),  # it points at the line that asked
+            )
 
 
 def load_fit(path: "str | os.PathLike[str]") -> Fit:
