@@ -7,7 +7,8 @@ from arviz_stats.base import array_stats
 
 from qidbayes.infer.design import Design
 from qidbayes.infer.least_squares import Problem
-from qidbayes.posterior.diagnostics import Convergence, Diagnostics
+from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
+from qidbayes.table.groups import dimension
 
 _PRIOR_DRAWS = 20_000
 
@@ -28,13 +29,11 @@ def diagnose(design: Design, unconstrained: Mapping[str, np.ndarray], stats: Map
     convergence = {}
     for name, values in unconstrained.items():
         columns = values[..., None] if values.ndim == 2 else values
-        dim = _dimension(design, name)
-        labels = design.coords[dim] if dim else (None,)
         rhat = _per_column(array_stats.rhat, columns)
         bulk = _per_column(array_stats.ess, columns, method="bulk")
         tail = _per_column(array_stats.ess, columns, method="tail", prob=(0.05, 0.95))
-        for i, label in enumerate(labels):
-            convergence[name if label is None else f"{name}[{label}]"] = Convergence(rhat[i], bulk[i], tail[i])
+        for label, *found in zip(_labels(design, name), rhat, bulk, tail, strict=True):
+            convergence[label] = Convergence(*found)
     return Diagnostics(
         convergence=convergence,
         divergences=int(stats["diverging"].sum()),
@@ -43,11 +42,12 @@ def diagnose(design: Design, unconstrained: Mapping[str, np.ndarray], stats: Map
     )
 
 
-def _dimension(design: Design, sampled_name: str) -> str | None:
+def _labels(design: Design, sampled_name: str) -> list[str]:
+    """Return what each number of a variable is called: ``gamma``, or ``gamma[awq]``."""
     for name, prior in design.law.priors.items():
         if design.law.sampled_name(name) == sampled_name and prior.by:
-            return ":".join(prior.by)
-    return None
+            return [number(sampled_name, group) for group in design.coords[dimension(prior.by)]]
+    return [sampled_name]
 
 
 def _per_column(statistic: object, columns: np.ndarray, **options: object) -> list[float]:
@@ -63,13 +63,14 @@ def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dic
     for name, prior in design.law.priors.items():
         sampled = design.law.sampled_name(name)
         before = prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng)).var()
-        after = unconstrained[sampled].var(axis=(0, 1), ddof=1)
-        found[sampled] = max(0.0, float(1.0 - np.max(after) / before))
+        after = np.atleast_1d(unconstrained[sampled].var(axis=(0, 1), ddof=1))
+        for label, variance in zip(_labels(design, sampled), after, strict=True):
+            found[label] = max(0.0, float(1.0 - variance / before))
     return found
 
 
 def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list[str]:
-    """Find parameters whose effect on the fitted rows the law's other parameters can have too.
+    """Find numbers whose effect on the fitted rows the law's other parameters can have too.
 
     At one bit width gamma only scales the response, as k does. Their priors then share it between them, and gamma's
     posterior may be narrower than its prior without the data having a say. What multiplies the law at the reference
@@ -80,14 +81,15 @@ def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list
         [np.median(unconstrained[law.sampled_name(p)], axis=(0, 1)).reshape(-1) for p in law.priors]
     )
     steps = 1e-4 * np.eye(len(middle))
-    effects = [(problem.residual(middle + s, "log") - problem.residual(middle - s, "log")) / 2e-4 for s in steps]
-    found, at = [], 0
-    for name in law.priors:
-        size = unconstrained[law.sampled_name(name)][0, 0].size
-        for i in range(at, at + size) if name not in law.scales else ():
-            others = np.column_stack(effects[:i] + effects[i + 1 :])
-            left = effects[i] - others @ np.linalg.lstsq(others, effects[i], rcond=None)[0]
-            if np.linalg.norm(left) <= 1e-6 * np.linalg.norm(effects[i]):
-                found.append(law.sampled_name(name))
-        at += size
-    return found
+    effects = np.stack(
+        [problem.residual(middle + s, "log") - problem.residual(middle - s, "log") for s in steps], axis=1
+    )
+    size = np.linalg.norm(effects, axis=0)
+    _, strength, directions = np.linalg.svd(effects / np.where(size > 0, size, 1.0), full_matrices=True)
+    strength = np.concatenate([strength, np.zeros(len(middle) - len(strength))])
+    # A direction of no strength is a combination of parameters that changes no fitted row.
+    idle = np.abs(directions[strength <= 1e-6 * strength[0]]).max(axis=0, initial=0.0) > 1e-3
+    labels = [(name, label) for name in law.priors for label in _labels(design, law.sampled_name(name))]
+    return [
+        label for (name, label), no_effect in zip(labels, idle, strict=True) if no_effect and name not in law.scales
+    ]

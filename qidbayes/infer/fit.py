@@ -19,7 +19,7 @@ from qidbayes.table import table_hash
 from qidbayes.table.groups import dimension
 
 _VERSIONS = ("qidbayes", "pymc", "pytensor", "numpyro", "jax", "numpy", "arviz")
-_KEPT = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset")
+_KEPT = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset", "source")
 
 
 def fit(
@@ -94,9 +94,9 @@ def fit(
     for name, constant in raw_constants(law, flat).items():
         flat[name] = constant
     coords = {dim: rows.coords[dim] for dim in dict.fromkeys(dimension(p.by) for p in law.priors.values() if p.by)}
-    dims = {law.sampled_name(name): dim for name, dim in dimensions(law).items()} | {
-        name: dim for name, dim in dimensions(law).items() if name in flat
-    }
+    dims = {law.sampled_name(name): dimension(prior.by) for name, prior in law.priors.items() if prior.by}
+    dims |= {law.sampled_name(name): dim for name, dim in dimensions(law).items() if name in law.define}
+    dims |= {name: dim for name, dim in dimensions(law).items() if name in law.scales}
     if any(level.name == "model" for level in rows.levels):
         flat["model_effect"] = _model_effect(rows, flat, coords, seed)
         coords["model"], dims["model_effect"] = rows.coords["model"], "model"

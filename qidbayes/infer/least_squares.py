@@ -94,7 +94,8 @@ class Problem:
     def residual(self, x: np.ndarray, space: Space) -> np.ndarray:
         law = self.rows.law
         log_raw = {c: v + np.log(law.reference.get(c, 1.0)) for c, v in self.rows.log_covariates.items()}
-        log_mean = Curve(law, self.values(x), self.rows.coords).log_response(log_raw, self.rows.index)[0]
+        with np.errstate(all="ignore"):  # a step far off may overflow
+            log_mean = Curve(law, self.values(x), self.rows.coords).log_response(log_raw, self.rows.index)[0]
         if space == "log":
             return np.asarray(log_mean - self.rows.log_response)
         # A step far off may overflow; a huge error turns the search back as well as an infinite one would not.

@@ -45,11 +45,11 @@ def raw_constants(law: Law, sampled: Mapping[str, np.ndarray]) -> dict[str, np.n
     >>> at_reference = {"k_ref": 0.035, "beta": 0.47, "alpha": 0.3, "gamma": 5.8}
     >>> draws = {name: np.array([value]) for name, value in at_reference.items()}
     >>> round(float(raw_constants(load_law("unified"), draws)["k"][0]), 3)
-    0.371
+    0.368
     """
-    dims = dimensions(law)
-    grouped = set(dims)
-    wide = {name: _column(sampled[law.sampled_name(name)], name in grouped) for name in law.priors}
+    # k in raw counts differs between groups if γ does, though k at the reference point may not.
+    grouped = dimensions(law)
+    wide = {name: _column(sampled[law.sampled_name(name)], bool(prior.by)) for name, prior in law.priors.items()}
     scope = Scope(np, wide, signed=law.signed)
     found: dict[str, np.ndarray] = {}
     with np.errstate(all="ignore"):  # a draw in the far tail may overflow; it is kept as infinite

@@ -9,6 +9,17 @@ BFMI_ABOVE = 0.3
 CONTRACTION_ABOVE = 0.1
 
 
+def number(name: str, group: str | None) -> str:
+    """Return what one number of a variable is called.
+
+    Examples
+    --------
+    >>> number("gamma", None), number("gamma", "awq")
+    ('gamma', 'gamma[awq]')
+    """
+    return name if group is None else f"{name}[{group}]"
+
+
 @dataclass(frozen=True)
 class Convergence:
     """How well the sampler knows one number (ArviZ's rank-normalised statistics)."""
@@ -31,8 +42,8 @@ class Diagnostics:
     bfmi
         Each chain's energy Bayesian fraction of missing information (E-BFMI).
     contraction
-        For each parameter, 1 − (posterior variance / prior variance), on the real line; the least over its groups.
-        Near 0 the data say nothing of it; 0 where other parameters can have the same effect on every row fitted.
+        For each number of a parameter, 1 − (posterior variance / prior variance), on the real line. Near 0 the data say
+        nothing of it.
     """
 
     convergence: Mapping[str, Convergence]
@@ -70,9 +81,10 @@ class Diagnostics:
         return found
 
     def remarks(self) -> list[str]:
-        """Return a sentence for each parameter the data say nothing of."""
-        return [
-            f"{name} is not identified by these data: its posterior comes from the priors (contraction {value:.2f})"
-            for name, value in self.contraction.items()
-            if name in self.unidentified
-        ]
+        """Return a sentence that names what the data say nothing of; none if there is no such number."""
+        names = self.unidentified
+        if not names:
+            return []
+        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        one = len(names) == 1
+        return [f"{some} {'is' if one else 'are'} not identified by these data: the posterior is the prior"]

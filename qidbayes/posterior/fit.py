@@ -13,7 +13,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.law import Law
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
-from qidbayes.posterior.diagnostics import Diagnostics
+from qidbayes.posterior.diagnostics import Diagnostics, number
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
 if TYPE_CHECKING:
@@ -84,15 +84,14 @@ class Fit:
             the place of an answer. Constants are in raw counts; ``*_ref`` is at the law's reference point.
         """
         lower, upper = _tails(ci_prob)
-        unidentified = self.unidentified()
         paper = _published(self.law, published)
         rows = []
         for name in self._reported():
             values = self._flat(name)
             for i, group in enumerate(self.coords[self.dims[name]] if name in self.dims else (None,)):
                 column = values if group is None else values[:, i]
-                known = name not in unidentified
-                found = self.diagnostics.convergence.get(name if group is None else f"{name}[{group}]")
+                known = self.is_identified(name, group)
+                found = self.diagnostics.convergence.get(number(name, group))
                 quantiles = np.quantile(column, [0.5, lower, upper])
                 numbers = [column.mean(), column.std(ddof=1), *quantiles] if known else [None] * 5
                 rows.append(
@@ -122,20 +121,17 @@ class Fit:
         """
         if name not in self._reported():
             raise InputError(f"no parameter is called {name!r}; there are {', '.join(self._reported())}")
-        if name in self.unidentified():
-            raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
         chosen = self.summary(ci_prob).filter(pl.col("name") == name)
+        if not chosen["identified"].any():
+            raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
         return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
 
-    def unidentified(self) -> set[str]:
-        """Return the parameters whose posterior is their prior, and the constants made of them."""
-        bare = {p for p in self.law.priors if self.law.sampled_name(p) in self.diagnostics.unidentified}
-        made = {c for c in (*self.law.define, *self.law.constants) if self.law.depends_on(c) & bare}
-        return (
-            made
-            | {self.law.sampled_name(p) for p in bare}
-            | {self.law.sampled_name(c) for c in made if c in self.law.define}
-        )
+    def is_identified(self, name: str, group: str | None = None) -> bool:
+        """Return whether the data say anything of a parameter, or of every parameter a constant is made of."""
+        sampled = {self.law.sampled_name(p): p for p in self.law.priors}
+        made_of = {sampled[name]} if name in sampled else self.law.depends_on(name.removesuffix("_ref"))
+        numbers = {number(self.law.sampled_name(p), group if self.law.priors[p].by else None) for p in made_of}
+        return not numbers & set(self.diagnostics.unidentified)
 
     def predict(
         self,

@@ -48,7 +48,7 @@ class Point:
         --------
         >>> paper = published("per-bit")
         >>> round(paper.predict(n_params=7e9, tokens=100e12, bits=4)["median"][0], 2)
-        1.53
+        1.52
         """
         curve = self.curve()
         asked = query.build(curve, queries, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
