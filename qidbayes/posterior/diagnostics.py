@@ -87,4 +87,4 @@ class Diagnostics:
             return []
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         one = len(names) == 1
-        return [f"{some} {'is' if one else 'are'} not identified by these data: the posterior is the prior"]
+        return [f"{some} {'is' if one else 'are'} not identified by these data and {'rests on its prior' if one else 'rest on their priors'}"]

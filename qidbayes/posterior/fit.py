@@ -329,7 +329,7 @@ class Fit:
     def _warn_if_unidentified(self) -> None:
         for remark in self.diagnostics.remarks():
             warnings.warn(
-                f"{remark}; answers that depend on it rest on the priors",
+                f"{remark}; so do answers that depend on it",
                 IdentificationWarning,
                 skip_file_prefixes=(str(Path(__file__).parent),),  # it points at the line that asked
             )
