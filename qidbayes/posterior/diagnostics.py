@@ -86,5 +86,6 @@ class Diagnostics:
         if not names:
             return []
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        one = len(names) == 1
-        return [f"{some} {'is' if one else 'are'} not identified by these data and {'rests on its prior' if one else 'rest on their priors'}"]
+        if len(names) == 1:
+            return [f"{some} is not identified by these data and rests on its prior"]
+        return [f"{some} are not identified by these data and rest on their priors"]
