@@ -201,7 +201,8 @@ class Fit:
         curve = self.curve()
         asked, log_qid = threshold_query(curve, qid, {"n_params": n_params, "bits": bits, **further})
         self._warn_if_unidentified()
-        tokens = np.exp(log_tokens(curve, asked, log_qid - self._log_scatter(asked.frame, kind)))
+        with np.errstate(over="ignore"):  # beyond 10³⁰⁸ tokens is never
+            tokens = np.exp(log_tokens(curve, asked, log_qid - self._log_scatter(asked.frame, kind)))
         lower, upper = _tails(ci_prob)
         # "higher" keeps a quantile that falls between a finite draw and infinity from becoming NaN.
         middle, low, high = np.quantile(tokens, [0.5, lower, upper], axis=0, method="higher")
