@@ -21,8 +21,8 @@ def diagnose(design: Design, unconstrained: Mapping[str, np.ndarray], stats: Map
     design
         What was fitted.
     unconstrained
-        The parameters on the real line; shape ``(chains, draws)`` or ``(chains, draws, groups)``. R-hat and ESS are
-        of ranks, and so the same on either scale.
+        The parameters on the real line; shape ``(chains, draws)`` or ``(chains, draws, groups)``. ESS is of ranks,
+        and so the same on either scale; R-hat almost.
     stats
         The sampler's statistics.
     """
