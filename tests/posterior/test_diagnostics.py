@@ -44,10 +44,10 @@ def test_the_statistics_are_arvizs(unified: qb.Fit) -> None:
             assert getattr(found, f"ess_{method}") == pytest.approx(float(theirs[name]), rel=1e-6)
     rhat, bfmi = arviz_stats.rhat(tree), arviz_stats.bfmi(tree)
     for name, found in unified.diagnostics.convergence.items():
-        # Positive numbers are judged by their logarithms, which R-hat, unlike the ESS, does not quite take for the same.
+        # Positive numbers are judged by their logarithms, which to R-hat, unlike ESS, are not quite the same.
         same = name in ("beta", "alpha", "gamma")
         assert found.r_hat == pytest.approx(float(rhat[name]), rel=1e-9 if same else 1e-3)
-    np.testing.assert_allclose(unified.diagnostics.bfmi, np.ravel(bfmi["energy"]), rtol=1e-6)
+    np.testing.assert_allclose(unified.diagnostics.bfmi, np.ravel(bfmi["energy"]), rtol=2e-3)  # n or n − 1
 
 
 def test_contraction_is_of_variances(unified: qb.Fit) -> None:
