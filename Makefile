@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit wheel bench-fit bench-held-out clean
+.PHONY: demo test lint types unit test-laws wheel bench-fit bench-held-out clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -21,6 +21,10 @@ types: $(VENV)/dev
 
 unit: $(VENV)/dev
 	$(BIN)/pytest
+
+# Every law on every table it can be fitted to: 40 fits, a row of diagnostics each.
+test-laws: $(VENV)/dev
+	$(BIN)/pytest tests/infer/test_every_law.py -m "slow or not slow" -s
 
 # The wheel, in an empty environment and from another folder.
 wheel: $(VENV)/dev

@@ -43,6 +43,10 @@ HARD = {("kaplan-16bit", "bitnet")}
 QUICK = {("kaplan-16bit", "pythia"), ("size", "pythia"), ("unified", "llama-qwen"), ("bits", "spectra")}
 
 
+# 38 rows for 28 levels and their error: neighbouring draws are alike, and ESS comes near 400 with 1,000 of them.
+MANY_DRAWS = {("size", "llama-qwen")}
+
+
 def slow(pairs: list[tuple[str, str]], quick: set[tuple[str, str]]) -> list[object]:
     hard = pytest.mark.xfail(reason="two models do not tell a size exponent from the models' effects", strict=False)
     return [
@@ -57,7 +61,8 @@ def load(law: str, table: str) -> pl.DataFrame:
 
 @pytest.mark.parametrize(("law", "table"), slow(FITTED, QUICK))
 def test_a_table_that_identifies_a_law_is_sampled_cleanly(law: str, table: str) -> None:
-    found = qb.fit(load(law, table), law, random_seed=0).diagnostics
+    draws = 2000 if (law, table) in MANY_DRAWS else 1000
+    found = qb.fit(load(law, table), law, draws=draws, random_seed=0).diagnostics
     numbers = found.convergence.values()
     print(
         f"| {law} | {table} | {max(c.r_hat for c in numbers):.4f} "
