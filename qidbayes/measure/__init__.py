@@ -1,0 +1,1 @@
+"""Measuring: checkpoints in, a table of losses out."""
