@@ -1,0 +1,102 @@
+"""The tables that are shipped, found by name."""
+
+import difflib
+import os
+from pathlib import Path
+
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.resources import shipped
+from qidbayes.table.join import join_named
+from qidbayes.table.read import SUFFIXES, read_table
+
+
+def load_table(*tables: str | os.PathLike[str]) -> pl.DataFrame:
+    """Load one or several measurement tables, joined.
+
+    Parameters
+    ----------
+    *tables
+        Names of shipped tables (`list_tables` has them) or paths to `.csv` and `.parquet` files.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per checkpoint, quantization and evaluation set; parameters and tokens are counts, losses and QiD
+        nats per token.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, a file breaks the schema, or two tables hold the same cell.
+
+    Examples
+    --------
+    >>> load_table("pythia").height, load_table("pythia", "pythia/awq-bnb").height
+    (360, 576)
+    """
+    if not tables:
+        raise InputError(f"no table named; give a .csv or .parquet file, or one of {', '.join(_shipped_files())}")
+    return join_named([(os.fspath(table), _load(table)) for table in tables])
+
+
+def list_tables() -> pl.DataFrame:
+    """List the shipped tables: `name`, `rows`, `suites`, `models` (how many), `methods`, `bits` and `what` they hold.
+
+    Examples
+    --------
+    >>> list_tables().filter(pl.col("name") == "spectra").select("rows", "models", "methods", "bits").row(0)
+    (18, 9, 'gptq', '3, 4')
+    """
+    listed = []
+    for name, path in _shipped_files().items():
+        table = read_table(path)
+        listed.append(
+            {
+                "name": name,
+                "rows": table.height,
+                "suites": _values(table["suite"]),
+                "models": table["model"].n_unique(),
+                "methods": _values(table["method"]),
+                "bits": _values(table["bits"]),
+                "what": _what(name, path),
+            }
+        )
+    return pl.DataFrame(listed)
+
+
+def _load(table: str | os.PathLike[str]) -> pl.DataFrame:
+    files = _shipped_files()
+    if table in files:
+        return read_table(files[str(table)])
+    path = Path(table)
+    if path.suffix.lower() in SUFFIXES:
+        return read_table(path)
+    near = difflib.get_close_matches(str(table), files, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    known = ", ".join(files)
+    raise InputError(f"unknown table {str(table)!r}; {hint}give a .csv or .parquet file, or one of {known}")
+
+
+def _shipped_files() -> dict[str, Path]:
+    """Name every shipped table: `<suite>` for the suite's main one, `<suite>/<other>` for the others."""
+    files = {}
+    for path in sorted(shipped("measurements").glob("*/*")):
+        if path.suffix in SUFFIXES:
+            suite = path.parent.name
+            files[suite if path.stem == suite else f"{suite}/{path.stem}"] = path
+    return dict(sorted(files.items()))
+
+
+def _values(column: pl.Series) -> str:
+    values = column.unique().sort()
+    return ", ".join(f"{value:g}" if isinstance(value, float) else value for value in values)
+
+
+def _what(name: str, path: Path) -> str:
+    """Return what the suite's data card says a table is: the heading `## <name>: <what>`."""
+    heading = f"## {name}: "
+    card = path.with_name("README.md")
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    return next((line.removeprefix(heading) for line in lines if line.startswith(heading)), "")

@@ -1,0 +1,84 @@
+"""The columns of a measurement table, one line each: type, what is accepted, what an empty cell means."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its type, the values it accepts and what happens to an empty cell."""
+
+    name: str
+    dtype: type[pl.DataType]
+    accepts: str  # completes the sentence "give …"
+    accepted: Callable[[pl.Series], pl.Series]  # true where a value may stay; never sees what could not be read
+    required: bool = False
+    default: str | None = None
+
+
+def _text(name: str, accepts: str, *, required: bool = False, default: str | None = None) -> Column:
+    # A NUL ends a string for many programs that would read the table after us.
+    return Column(name, pl.String, accepts, lambda s: ~s.str.contains("\0", literal=True), required, default)
+
+
+def _slug(name: str, accepts: str, *, required: bool = False, default: str | None = None) -> Column:
+    return Column(name, pl.String, accepts, lambda s: s.str.contains("^[a-z0-9][a-z0-9.-]*$"), required, default)
+
+
+def _count(name: str, accepts: str, *, least: int = 1, required: bool = False) -> Column:
+    return Column(name, pl.Int64, accepts, lambda s: s >= least, required)
+
+
+def _positive(name: str, accepts: str) -> Column:
+    return Column(name, pl.Float64, accepts, lambda s: s.is_finite() & (s > 0))
+
+
+def _not_negative(name: str, accepts: str) -> Column:
+    return Column(name, pl.Float64, accepts, lambda s: s.is_finite() & (s >= 0))
+
+
+# The smallest models and runs we expect, with room below: 49,000 parameters and 1e6 tokens. What is smaller was
+# written in millions or billions.
+_PARAMETERS = "non-embedding parameters as a plain count of at least 1000, like 7e9 for 7B"
+_TOKENS = "training tokens as a plain count of at least 1e5, like 3e11 for 300B"
+
+COLUMNS: tuple[Column, ...] = (
+    _text("suite", "a name for the set of runs, as text"),  # empty: the file's stem, which only validate knows
+    _text("model", "the model's name, as text", required=True),
+    _text("revision", "the checkpoint's revision, as text", default=""),
+    _count("n_params", _PARAMETERS, least=1_000, required=True),
+    _count("tokens", _TOKENS, least=100_000, required=True),
+    _not_negative("learning_rate", "the learning rate at this checkpoint, 0 or above"),
+    _slug("method", "a lower-case name like gptq, bnb-nf4 or none (letters, digits, '.', '-')", required=True),
+    Column(
+        "bits",
+        pl.Float64,
+        "the nominal width in bits, above 0 and at most 32",
+        lambda s: s.is_finite() & (s > 0) & (s <= 32),
+        required=True,
+    ),
+    _positive("bits_per_weight", "bits per weight with scales and zero points, above 0"),
+    _count("group_size", "a whole number of weights, 1 or above, or nothing for per channel"),
+    _text("dataset", "the evaluation set's name, as text", default="unspecified"),
+    _count("n_eval_tokens", "a whole number of evaluation tokens, 1 or above"),
+    _count("seq_len", "a whole number of tokens, 1 or above"),
+    _positive("loss_16bit", "a finite loss above 0, in nats per token"),
+    _positive("loss", "a finite loss above 0, in nats per token"),
+    Column("qid", pl.Float64, "a finite number of nats per token (0 and below are legal)", pl.Series.is_finite),
+    _not_negative("qid_se", "a finite standard error, 0 or above, in nats per token"),
+    _text("source", "a citation or the run that measured it, as text"),
+    _slug("status", "ok, or a lower-case word for what became of the cell, like failed", default="ok"),
+    _text("error", "what went wrong, as text"),
+    _not_negative("seconds_quantize", "seconds, 0 or above"),
+    _not_negative("seconds_evaluate", "seconds, 0 or above"),
+    _not_negative("peak_memory_gib", "GiB, 0 or above"),
+    _text("device", "the device's name, as text"),
+)
+NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+
+# Two rows that agree on all of these claim to have measured the same thing.
+CELL = ("suite", "model", "revision", "tokens", "method", "bits", "group_size", "dataset")

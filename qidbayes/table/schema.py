@@ -1,0 +1,102 @@
+"""A frame becomes a measurement table, or is refused with every reason named."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.table import cells, losses
+from qidbayes.table.columns import COLUMNS, NAMES, SCHEMA_VERSION, Column
+from qidbayes.table.problems import Problems, refuse
+
+__all__ = ["COLUMNS", "NAMES", "SCHEMA_VERSION", "validate"]
+
+
+def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None) -> pl.DataFrame:
+    """Return `frame` as a measurement table: every column of the schema, typed and in order, or refuse it.
+
+    Of `loss_16bit`, `loss` and `qid` (nats per token; qid = loss − loss_16bit) any two give the third. Text is
+    stripped, and an empty cell is a missing one.
+
+    Parameters
+    ----------
+    frame
+        At least `model`, `n_params`, `tokens` (counts), `method`, `bits`, and `qid` or both losses; rows of method
+        `none` need `loss_16bit` alone.
+    where
+        What messages call the table: its file, as a rule. Its stem stands in for a missing `suite`.
+    rows
+        What messages call each row; 1, 2, … when left out.
+
+    Raises
+    ------
+    InputError
+        Naming the row, the column, the value and what would be accepted, for up to ten problems.
+
+    Examples
+    --------
+    >>> point = {"model": "mine", "n_params": 1e9, "tokens": 2e11, "method": "gptq", "bits": 4, "qid": 0.1}
+    >>> validate(pl.DataFrame(point), "runs.csv").select("suite", "n_params", "tokens", "qid", "status").row(0)
+    ('runs', 1000000000, 200000000000, 0.1, 'ok')
+    """
+    _check_header(frame, where)
+    if frame.is_empty():
+        raise InputError(f"{where}: no rows; give at least one measurement")
+    problems = Problems(where, rows if rows is not None else range(1, frame.height + 1))
+    table = pl.DataFrame([_read_column(frame, column, where, problems) for column in COLUMNS])
+    table = losses.complete(table, problems)
+    cells.check_once(table, problems)
+    problems.raise_if_any()
+    return table
+
+
+def _check_header(frame: pl.DataFrame, where: str) -> None:
+    lines = []
+    for name in frame.columns:
+        if name not in NAMES:
+            # A misspelt column passed over in silence would be lost data.
+            near = difflib.get_close_matches(name.strip().lower(), NAMES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(NAMES)}"
+            lines.append(f"column {name!r} is unknown; {hint}")
+    for column in COLUMNS:
+        if column.required and column.name not in frame.columns:
+            lines.append(f"column {column.name!r} is missing; give {column.accepts}")
+    if lines:
+        refuse(where, lines)
+
+
+def _read_column(frame: pl.DataFrame, column: Column, where: str, problems: Problems) -> pl.Series:
+    """Return the schema's typed column: null, or its default, where there was nothing that could be used."""
+    default = Path(where).stem if column.name == "suite" else column.default
+    if column.name not in frame.columns:
+        return pl.repeat(default, frame.height, dtype=column.dtype, eager=True).alias(column.name)
+    raw = _plain(frame[column.name], column, where)
+    values = _to_count(raw) if column.dtype == pl.Int64 else raw.cast(column.dtype, strict=False)
+    refused = raw.is_not_null() & (values.is_null() | ~column.accepted(values))
+    problems.add(refused, column.name, lambda i: f"{raw[i]!r} is not accepted; give {column.accepts}")
+    if column.required:
+        problems.add(raw.is_null(), column.name, lambda _: f"empty; give {column.accepts}")
+    values = values.set(refused, None)
+    return values if default is None else values.fill_null(default)
+
+
+def _plain(raw: pl.Series, column: Column, where: str) -> pl.Series:
+    """Return the column as it came, its text stripped and null where empty; refuse types that hold neither."""
+    if isinstance(raw.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
+        text = raw.cast(pl.String).str.strip_chars()
+        return text.set(text == "", None)
+    if not raw.dtype.is_numeric() or column.dtype == pl.String:
+        raise InputError(f"{where}: column {column.name!r} holds {raw.dtype}; give {column.accepts}")
+    return raw
+
+
+def _to_count(raw: pl.Series) -> pl.Series:
+    """Read whole numbers, also when written as 1e9 or 1000000000.0; null for anything else."""
+    number = raw.cast(pl.Float64, strict=False)
+    whole = number.set(number != number.floor(), None).cast(pl.Int64, strict=False)
+    if raw.dtype == pl.String or raw.dtype.is_integer():
+        # A float holds integers only up to 2^53, so plain digits are read as they are.
+        return raw.cast(pl.Int64, strict=False).fill_null(whole)
+    return whole

@@ -1,0 +1,254 @@
+"""What a measurement table accepts, what it fills in, and how it refuses the rest."""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from qidbayes.errors import InputError
+from qidbayes.table import read_table
+from qidbayes.table.columns import COLUMNS, NAMES
+from qidbayes.table.schema import validate
+
+CsvFile = Callable[..., Path]
+
+HEADER = "model,n_params,tokens,method,bits,qid"
+ROW = "m,1e9,2e11,gptq,4,0.1"
+
+DESIGN = (
+    "suite model revision n_params tokens learning_rate method bits bits_per_weight group_size dataset n_eval_tokens "
+    "seq_len loss_16bit loss qid qid_se source status error seconds_quantize seconds_evaluate peak_memory_gib device"
+)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as refused:
+        read_table(path)
+    message = str(refused.value)
+    assert all(line.startswith(str(path)) for line in message.splitlines()), "every line names the file"
+    return message
+
+
+def test_the_schema_is_the_design_s() -> None:
+    assert tuple(DESIGN.split()) == NAMES
+
+
+def test_every_column_comes_typed_and_in_order(csv_file: CsvFile) -> None:
+    table = read_table(csv_file(HEADER, ROW))
+    assert table.schema == {column.name: column.dtype() for column in COLUMNS}
+
+
+def test_defaults(csv_file: CsvFile) -> None:
+    row = read_table(csv_file(HEADER, ROW)).row(0, named=True)
+    assert (row["suite"], row["revision"], row["dataset"], row["status"]) == ("mine", "", "unspecified", "ok")
+    given = {*HEADER.split(","), "suite", "revision", "dataset", "status"}
+    assert {name for name, value in row.items() if value is not None} == given
+
+
+def test_an_empty_cell_gets_the_default_too(csv_file: CsvFile) -> None:
+    table = read_table(csv_file(HEADER + ",suite,dataset", ROW + ",,c4", ROW + ",other, "))
+    assert table.select("suite", "dataset").rows() == [("mine", "c4"), ("other", "unspecified")]
+
+
+def test_validating_twice_changes_nothing(point: pl.DataFrame) -> None:
+    once = validate(point, "t")
+    assert validate(once, "t").equals(once)
+
+
+@pytest.mark.parametrize("written", ["7000000000", "7e9", "7000000000.0", " 7E+09 "])
+def test_counts_as_people_write_them(csv_file: CsvFile, written: str) -> None:
+    assert read_table(csv_file(HEADER, f"m,{written},2e11,gptq,4,0.1"))["n_params"].item() == 7_000_000_000
+
+
+def test_counts_keep_every_digit(csv_file: CsvFile) -> None:
+    assert read_table(csv_file(HEADER, f"m,1e9,{2**62 + 1},gptq,4,0.1"))["tokens"].item() == 2**62 + 1
+
+
+@pytest.mark.parametrize("qid", [0.0, -0.25])
+def test_qid_at_or_below_zero_is_legal(csv_file: CsvFile, qid: float) -> None:
+    assert read_table(csv_file(HEADER, f"m,1e9,2e11,gptq,4,{qid}"))["qid"].item() == qid
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "expected"),
+    [
+        ("loss_16bit,loss", "2.5,3", (2.5, 3.0, 0.5)),
+        ("loss_16bit,qid", "2.5,0.5", (2.5, 3.0, 0.5)),
+        ("loss,qid", "3,0.5", (2.5, 3.0, 0.5)),
+        ("loss_16bit,loss,qid", "2.5,3,0.50009", (2.5, 3.0, 0.50009)),
+        ("qid", "0.5", (None, None, 0.5)),
+    ],
+)
+def test_two_of_the_losses_give_the_third(
+    csv_file: CsvFile, names: str, values: str, expected: tuple[float | None, ...]
+) -> None:
+    table = read_table(csv_file(f"model,n_params,tokens,method,bits,{names}", f"m,1e9,2e11,gptq,4,{values}"))
+    assert table.select("loss_16bit", "loss", "qid").row(0) == expected
+
+
+def test_method_none_holds_the_16bit_loss_alone(csv_file: CsvFile) -> None:
+    header = "model,n_params,tokens,method,bits,loss_16bit,loss"
+    assert read_table(csv_file(header, "m,1e9,2e11,none,16,2.5,"))["qid"].item() is None
+    assert "row 2, column 'loss_16bit': empty" in refusal(csv_file(header, "m,1e9,2e11,none,16,,"))
+    assert "row 2, column 'loss': not empty" in refusal(csv_file(header, "m,1e9,2e11,none,16,2.5,2.6"))
+
+
+def test_a_failed_cell_stays_and_says_why(csv_file: CsvFile) -> None:
+    header = "model,n_params,tokens,method,bits,qid,status,error"
+    table = read_table(csv_file(header, "m,1e9,2e11,gptq,4,,failed,out of memory"))
+    assert table.select("qid", "status", "error").row(0) == (None, "failed", "out of memory")
+    assert "row 2, column 'error': empty" in refusal(csv_file(header, "m,1e9,2e11,gptq,4,,failed,"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "accepts"),
+    [
+        ("model", "", "the model's name"),
+        ("n_params", "", "like 7e9 for 7B"),
+        ("n_params", "6.9", "plain count"),
+        ("n_params", "7", "plain count"),
+        ("n_params", "-7e9", "plain count"),
+        ("n_params", "7B", "plain count"),
+        ("tokens", "300", "like 3e11 for 300B"),
+        ("tokens", "99999", "at least 1e5"),
+        ("tokens", "1e400", "plain count"),
+        ("tokens", "9" * 30, "plain count"),
+        ("tokens", "nan", "plain count"),
+        ("method", "GPTQ", "lower-case name"),
+        ("method", "-x", "lower-case name"),
+        ("method", "gptq\u0301", "lower-case name"),
+        ("bits", "0", "at most 32"),
+        ("bits", "33", "at most 32"),
+        ("bits", "four", "at most 32"),
+        ("qid", "nan", "a finite number"),
+        ("qid", "inf", "a finite number"),
+        ("qid", "0,1", "a finite number"),
+        ("qid", "__import__('os')", "a finite number"),
+        ("qid_se", "-0.1", "0 or above"),
+        ("group_size", "0", "1 or above"),
+        ("group_size", "12.5", "1 or above"),
+        ("group_size", "-1", "per channel"),
+        ("loss_16bit", "0", "above 0"),
+        ("loss", "-2", "above 0"),
+        ("learning_rate", "-1", "0 or above"),
+        ("bits_per_weight", "0", "above 0"),
+        ("seq_len", "1.5", "1 or above"),
+        ("n_eval_tokens", "0", "1 or above"),
+        ("status", "Out Of Memory", "ok, or a lower-case word"),
+        ("seconds_quantize", "inf", "0 or above"),
+        ("seconds_evaluate", "-1", "0 or above"),
+        ("peak_memory_gib", "much", "GiB, 0 or above"),
+        ("source", "a\0b", "as text"),
+    ],
+)
+def test_a_bad_value_is_refused_by_row_column_and_what_would_do(
+    csv_file: CsvFile, column: str, value: str, accepts: str
+) -> None:
+    good = dict(zip(HEADER.split(","), ROW.split(","), strict=True))
+    cells = good | {column: f'"{value}"'}
+    names = ",".join(cells)
+    columns_left = ",".join(good.get(name, "") for name in cells)
+    message = refusal(csv_file(names, columns_left, ",".join(cells.values())))
+    assert f"row 3, column {column!r}: " in message
+    assert (repr(value) if value else "empty") in message
+    assert accepts in message
+
+
+@pytest.mark.parametrize("missing", ["model", "n_params", "tokens", "method", "bits"])
+def test_a_missing_column_is_named(point: pl.DataFrame, missing: str) -> None:
+    with pytest.raises(InputError, match=f"t.csv: column '{missing}' is missing; give "):
+        validate(point.drop(missing), "t.csv")
+
+
+def test_without_qid_and_losses_each_row_says_so(point: pl.DataFrame) -> None:
+    with pytest.raises(InputError, match="row 1, column 'qid': empty; give qid, or loss and loss_16bit"):
+        validate(point.drop("qid"), "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "hint"),
+    [("loss16bit", "did you mean 'loss_16bit'?"), ("Group_Size", "did you mean 'group_size'?"), ("zzz", "columns are")],
+)
+def test_an_unknown_column_is_refused(csv_file: CsvFile, misspelt: str, hint: str) -> None:
+    message = refusal(csv_file(f"{HEADER},{misspelt}", ROW + ",1"))
+    assert f"column {misspelt!r} is unknown; " in message
+    assert hint in message
+
+
+def test_losses_that_disagree_are_refused(csv_file: CsvFile) -> None:
+    header = "model,n_params,tokens,method,bits,loss_16bit,loss,qid"
+    message = refusal(csv_file(header, "m,1e9,2e11,gptq,4,2.5,3,0.5", "m,1e9,2e11,gptq,3,2.5,3,0.5002"))
+    assert "row 3, column 'qid': 0.5002 is not accepted; give loss - loss_16bit = 0.5, to within 0.0001" in message
+
+
+def test_a_qid_that_leaves_no_loss_is_refused(csv_file: CsvFile) -> None:
+    header = "model,n_params,tokens,method,bits,loss,qid"
+    message = refusal(csv_file(header, "m,1e9,2e11,gptq,4,2,3"))
+    assert "row 2, column 'qid': 3.0 is not accepted; with loss_16bit -1 and loss 2" in message
+
+
+def test_duplicate_cells_name_both_rows(csv_file: CsvFile) -> None:
+    message = refusal(csv_file(HEADER, ROW, "m,1e9,2e11,gptq,3,0.2", "m,1e9,200000000000,gptq,4.0,0.3"))
+    assert "row 4, column 'revision': the same cell as row 2 (suite 'mine', model 'm'" in message
+
+
+@pytest.mark.parametrize(
+    "told_apart", ["suite", "model", "revision", "tokens", "method", "bits", "group_size", "dataset"]
+)
+def test_rows_apart_in_any_part_of_the_key_are_two_cells(point: pl.DataFrame, told_apart: str) -> None:
+    other = pl.lit("x") if told_apart in ("suite", "model", "revision", "method", "dataset") else pl.lit(3e5)
+    if told_apart == "bits":
+        other = pl.lit(3.0)
+    pair = pl.concat([point, point.with_columns(other.alias(told_apart))], how="diagonal_relaxed")
+    assert validate(pair, "t").height == 2
+
+
+def test_a_group_size_that_cannot_be_read_is_no_duplicate_of_an_empty_one(csv_file: CsvFile) -> None:
+    message = refusal(csv_file(HEADER + ",group_size", ROW + ",", ROW + ",big"))
+    assert "row 3, column 'group_size': 'big'" in message
+    assert "same cell" not in message
+
+
+def test_all_problems_come_in_one_message_in_the_order_of_rows(csv_file: CsvFile) -> None:
+    message = refusal(csv_file(HEADER, "m,7,2e11,gptq,99,0.1", ROW, "m,1e9,2,GPTQ,4,nan"))
+    places = [line.split(": ")[1] for line in message.splitlines()]
+    assert places == [
+        "row 2, column 'n_params'",
+        "row 2, column 'bits'",
+        "row 4, column 'tokens'",
+        "row 4, column 'method'",
+        "row 4, column 'qid'",
+    ]
+
+
+def test_at_most_ten_problems_and_the_number_of_the_rest(csv_file: CsvFile) -> None:
+    lines = refusal(csv_file(HEADER, *[f"m,1e9,2e11,gptq,{99 + i},0.1" for i in range(25)])).splitlines()
+    assert len(lines) == 11
+    assert lines[-1].endswith("mine.csv: and 15 more")
+
+
+def test_no_rows(csv_file: CsvFile) -> None:
+    assert "no rows; give at least one measurement" in refusal(csv_file(HEADER))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("qid", True), ("tokens", date(2024, 1, 1)), ("n_params", [1]), ("model", 7), ("bits", {"a": 1})],
+)
+def test_a_column_of_the_wrong_type_is_refused(point: pl.DataFrame, column: str, value: object) -> None:
+    frame = point.drop(column).with_columns(pl.Series(column, [value]))
+    with pytest.raises(InputError, match=f"t: column '{column}' holds .*; give "):
+        validate(frame, "t")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2.5])
+def test_numbers_in_a_frame_are_held_to_the_same_rules(point: pl.DataFrame, value: float) -> None:
+    with pytest.raises(InputError, match=r"row 1, column 'tokens': .* is not accepted; give training tokens"):
+        validate(point.with_columns(pl.lit(value).alias("tokens")), "t")
+
+
+def test_categories_and_small_integers_are_read(point: pl.DataFrame) -> None:
+    frame = point.with_columns(pl.col("method").cast(pl.Categorical), pl.lit(4, dtype=pl.UInt8).alias("bits"))
+    assert validate(frame, "t").select("method", "bits").row(0) == ("gptq", 4.0)
