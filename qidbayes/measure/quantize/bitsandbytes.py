@@ -74,10 +74,12 @@ class BitsAndBytes:
                 linear.weight.copy_(bnb.int8_vectorwise_dequant(codes, row_scale))
                 stored += 8 * codes.numel() + _bits(row_scale)
             else:
+                # As one row: blocks run on across rows, but the library's CPU kernel (0.50.2) dequantizes rows whose
+                # length is no multiple of the block wrongly (relative error .25 where .09 is right).
                 packed, state = bnb.quantize_4bit(
-                    weight.contiguous(), blocksize=_BLOCK, quant_type=self.kind, compress_statistics=self.nested
+                    weight.reshape(1, -1), blocksize=_BLOCK, quant_type=self.kind, compress_statistics=self.nested
                 )
-                linear.weight.copy_(bnb.dequantize_4bit(packed, state))
+                linear.weight.copy_(bnb.dequantize_4bit(packed, state).view_as(weight))
                 stored += 4 * weight.numel() + _scale_bits(state)
         return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights)
 
