@@ -163,20 +163,27 @@ def replay(
 
 
 @torch.no_grad()
-def replay_until(layer: nn.Module, hidden: Sequence[Tensor], calls: Sequence[Call], linear: str, tap: Tap) -> None:
-    """Run one layer over all batches, each only until the linear called `linear` has its input, which goes to `tap`."""
+def replay_until(layer: nn.Module, hidden: Sequence[Tensor], calls: Sequence[Call], taps: Mapping[str, Tap]) -> None:
+    """Run one layer over all batches for its `taps` alone: each pass ends when the last of them has its input.
+
+    `taps` are in the order in which their linears run, as `input_groups` gives them.
+    """
+    *_, last = taps
 
     def tap_and_stop(x: Tensor) -> None:
-        tap(x)
+        taps[last](x)
         raise _ReachedError
 
-    with _evaluating(layer), _tapped(layer.get_submodule(linear), tap_and_stop):
+    with ExitStack() as stack:
+        stack.enter_context(_evaluating(layer))
+        for name, tap in taps.items():
+            stack.enter_context(_tapped(layer.get_submodule(name), tap_and_stop if name == last else tap))
         for x, call in zip(hidden, calls, strict=True):
             try:
                 _run(layer, x, call)
             except _ReachedError:
                 continue
-            raise MeasureError(f"{linear} was not reached when its layer was replayed")
+            raise MeasureError(f"{last} was not reached when its layer was replayed")
 
 
 @torch.no_grad()
