@@ -57,36 +57,42 @@ def test_half_precision_gives_the_single_precision_grid(llama: PreTrainedModel, 
     assert all(torch.equal(m.weight, expected[name]) for name, m in stack_linears(model).items())
 
 
-def test_gptq_sees_what_the_quantized_layers_before_put_out(llama: PreTrainedModel, tokens: Tensor) -> None:
-    """The down projection of layer 1, from activations recorded in one plain pass of the finished model.
+def recorded_input(model: PreTrainedModel, name: str, tokens: Tensor) -> Tensor:
+    """`[tokens, in]`: a linear's input in one plain forward pass."""
+    seen: list[Tensor] = []
+    hook = model.get_submodule(name).register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(input_ids=tokens)
+    hook.remove()
+    return seen[0].flatten(0, -2)
 
-    Everything before it was quantized when its turn came, and is in the finished model as it was then.
+
+@pytest.mark.parametrize("true_sequential", [True, False])
+def test_gptq_sees_what_was_quantized_before(llama: PreTrainedModel, tokens: Tensor, true_sequential: bool) -> None:
+    """The down projection of layer 1, from activations recorded in one plain pass.
+
+    Everything before it was quantized when its turn came, and is in the finished model as it was then. Not truly
+    sequential, the linears of its own layer still had their weights.
     """
     name = "model.layers.1.mlp.down_proj"
-    original = llama.get_submodule(name).weight.detach().clone()
-    GPTQ(2, 16, batch_size=2).quantize(llama, tokens)
-    seen: list[Tensor] = []
-    hook = llama.get_submodule(name).register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
-    with torch.no_grad():
-        llama(input_ids=tokens)
-    hook.remove()
-    inputs = seen[0].reshape(-1, 64)
-    expected = GPTQ(2, 16).solve(original, inputs.T @ inputs / len(inputs)).weight
+    original = {n: linear.weight.detach().clone() for n, linear in stack_linears(llama).items()}
+    GPTQ(2, 16, batch_size=2, true_sequential=true_sequential).quantize(llama, tokens)
+    found = llama.get_submodule(name).weight.detach().clone()
+    if not true_sequential:
+        for other, linear in stack_linears(llama).items():
+            if other.startswith("model.layers.1."):
+                linear.weight.data.copy_(original[other])
+    inputs = recorded_input(llama, name, tokens)
+    expected = GPTQ(2, 16).solve(original[name], inputs.T @ inputs / len(inputs)).weight
     # Sums run in another order: a rounding may flip where a weight is within 1e-6 of a border, and few are.
-    differing = (llama.get_submodule(name).weight - expected).abs() > 1e-5
-    assert differing.float().mean() < 0.002
+    assert ((found - expected).abs() > 1e-5).float().mean() < 0.002
 
 
 def test_awq_sees_the_unquantized_model(llama: PreTrainedModel, tokens: Tensor) -> None:
     name = "model.layers.1.mlp.down_proj"
     linear = llama.get_submodule(name)
     original = linear.weight.detach().clone()
-    seen: list[Tensor] = []
-    hook = linear.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
-    with torch.no_grad():
-        llama(input_ids=tokens)
-    hook.remove()
-    inputs = seen[0].reshape(-1, 64)
+    inputs = recorded_input(llama, name, tokens)
     quantizer = AWQ(3, 16)
     quantizer.quantize(llama, tokens)
     expected = quantizer.solve(original, inputs.T @ inputs / len(inputs), inputs.abs().mean(0))

@@ -74,7 +74,7 @@ def test_second_moment_is_that_of_the_inputs(llama: PreTrainedModel, tokens: Ten
     hook.remove()
     inputs = enter_stack(llama, tokens, batch_size=2)
     moment = SecondMoment()
-    replay_until(layer, inputs.hidden, inputs.calls[0], "mlp.down_proj", moment.add)
+    replay_until(layer, inputs.hidden, inputs.calls[0], {"mlp.down_proj": moment.add})
     rows = seen[0].reshape(-1, 64).double()
     torch.testing.assert_close(moment.value().double(), rows.T @ rows / len(rows), rtol=1e-5, atol=1e-9)
 
@@ -107,7 +107,7 @@ def test_a_linear_that_never_runs_is_named(llama: PreTrainedModel, tokens: Tenso
     with pytest.raises(MeasureError, match="spare saw no input"):
         input_groups(layer, inputs.hidden[0], inputs.calls[0][0])
     with pytest.raises(MeasureError, match="spare was not reached"):
-        replay_until(layer, inputs.hidden, inputs.calls[0], "spare", lambda _x: None)
+        replay_until(layer, inputs.hidden, inputs.calls[0], {"spare": lambda _x: None})
     with pytest.raises(MeasureError, match="no calibration token"):
         SecondMoment().value()
 
