@@ -77,6 +77,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def weights_digest(folder: Path) -> str:
+    """Return the digest of a folder's weights: two checkpoints that share it are one."""
+    return digest(sorted(sha256(path) for path in folder.glob("*.safetensors")))
+
+
 def fetch(source: Source, commit: str, downloads: Path, *, weights: bool = True) -> Path:
     """Return a folder with the files of a commit: from the user's cache where it has them all, else downloaded.
 

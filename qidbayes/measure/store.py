@@ -18,6 +18,7 @@ from qidbayes.table.columns import COLUMNS
 # What a cell needs besides the table's columns to be taken up again.
 _OWN: dict[str, type[pl.DataType]] = {
     "fingerprint": pl.String,  # of everything that could change the numbers
+    "weights": pl.String,  # the digest of the checkpoint's weights
     "windows_hash": pl.String,  # of the token ids evaluated
     "per_reference_token": pl.Float64,  # tokens per token of the reference tokenizer
 }
@@ -97,6 +98,13 @@ class Store:
         """Put a checkpoint's rows in place of those it had."""
         with replacing(self._path(checkpoint, ".parquet")) as beside:
             pl.DataFrame(list(rows), schema=_SCHEMA, orient="row").write_parquet(beside)
+
+    def with_weights(self, plan: Plan, weights: str, tokens: int) -> str | None:
+        """Return a checkpoint of the plan that holds the same weights but stands at other training tokens, if any."""
+        for checkpoint in plan.checkpoints:
+            if checkpoint.tokens != tokens and any(row["weights"] == weights for row in self.read(checkpoint)):
+                return str(checkpoint)
+        return None
 
     def assemble(self, plan: Plan, metadata: Mapping[str, str]) -> list[Row]:
         """Write `table.parquet` from the plan's measured checkpoints, in the plan's order, and return its rows.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from qidbayes.errors import InputError
-from qidbayes.measure.checkpoint import Pins, fetch, load_model, load_tokenizer
+from qidbayes.measure.checkpoint import Pins, fetch, load_model, load_tokenizer, weights_digest
 from qidbayes.measure.data import WindowCache, Windows
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.evaluate import paired_difference, window_losses
@@ -87,6 +88,7 @@ class _Work:
         self._stored = stored
         self._fingerprints: dict[Cell, str] = {}
         self._commit = ""
+        self._weights: str | None = None
         self.made: list[Row] = []
 
     def carry_out(self) -> None:
@@ -99,6 +101,7 @@ class _Work:
             report.step("loading")
             tokenizer = self._tokenizer(checkpoint.tokenizer or checkpoint.source, checkpoint.tokenizer is None)
             folder = fetch(checkpoint.source, self._commit, self._shared.store.downloads(checkpoint))
+            self._refuse_a_copy(folder)
             model = load_model(folder, checkpoint, self._plan.dtype, self._shared.device)
             self._measure(model, tokenizer, todo)
 
@@ -136,6 +139,14 @@ class _Work:
         commit = self._commit if with_weights else self._shared.pins.pin(source, "main")
         folder = fetch(source, commit, self._shared.store.downloads(self._checkpoint), weights=False)
         return commit, load_tokenizer(folder)
+
+    def _refuse_a_copy(self, folder: Path) -> None:
+        """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
+        weights = weights_digest(folder)
+        other = self._shared.store.with_weights(self._plan, weights, self._checkpoint.tokens)
+        if other is not None:
+            raise MeasureError(f"{self._checkpoint} holds the same weights as {other}: they cannot both be right")
+        self._weights = weights
 
     def _measure(
         self, model: PreTrainedModel, tokenizer: tuple[str, PreTrainedTokenizerBase], todo: Sequence[Cell]
@@ -257,6 +268,7 @@ class _Work:
             "seq_len": self._plan.evaluation.seq_len,
             "source": f"qidbayes {versions()['qidbayes']}, {checkpoint.source.name}{commit}",
             "device": self._shared.device_name,
+            "weights": self._weights,
             "fingerprint": self._fingerprints.get(cell),
         }
 
