@@ -1,1 +1,54 @@
-"""Declarative, Bayesian scaling laws for what low-bit quantization costs a language model."""
+"""Declarative, Bayesian scaling laws for what low-bit quantization costs a language model.
+
+>>> import qidbayes as qb
+>>> table = qb.load_table("pythia")
+>>> qb.published("unified").predict(n_params=1e9, tokens=1e11, bits=4)["median"].round(3).item()
+0.046
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qidbayes.errors import InputError
+    from qidbayes.infer.fit import fit
+    from qidbayes.infer.least_squares import least_squares
+    from qidbayes.law import Law, Noise, Prior, load_law
+    from qidbayes.posterior import Fit, Point, load_fit, published
+    from qidbayes.table import join_tables, list_tables, load_table, read_table, write_table
+
+# Nothing heavy is imported before it is used: `import qidbayes` costs nothing, and asking a saved fit no sampler.
+_HOMES = {
+    "Fit": "qidbayes.posterior",
+    "InputError": "qidbayes.errors",
+    "Law": "qidbayes.law",
+    "Noise": "qidbayes.law",
+    "Point": "qidbayes.posterior",
+    "Prior": "qidbayes.law",
+    "fit": "qidbayes.infer.fit",
+    "join_tables": "qidbayes.table",
+    "least_squares": "qidbayes.infer.least_squares",
+    "list_tables": "qidbayes.table",
+    "load_fit": "qidbayes.posterior",
+    "load_law": "qidbayes.law",
+    "load_table": "qidbayes.table",
+    "published": "qidbayes.posterior",
+    "read_table": "qidbayes.table",
+    "write_table": "qidbayes.table",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "Fit", "InputError", "Law", "Noise", "Point", "Prior", "fit", "join_tables", "least_squares", "list_tables",
+    "load_fit", "load_law", "load_table", "plot", "published", "read_table", "write_table",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return import_module("qidbayes.plots")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qidbayes' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -36,8 +36,8 @@ def format_count(value: float, digits: int = 3) -> str:
 
     Examples
     --------
-    >>> format_count(405e9), format_count(1.0999e12), format_count(98e3), format_count(float("inf"))
-    ('405B', '1.1T', '98k', '∞')
+    >>> format_count(405e9), format_count(1.0999e12), format_count(2.083e15), format_count(float("inf"))
+    ('405B', '1.1T', '2,080T', '∞')
     """
     if math.isnan(value):
         return "n/a"
@@ -48,5 +48,7 @@ def format_count(value: float, digits: int = 3) -> str:
         rounded = float(f"{value:.{digits}g}")
         if abs(rounded) >= factor:
             scaled = rounded / factor
-            return f"{scaled:.{digits}g}{suffix}" if scaled < 1e4 else f"{scaled:.{digits - 1}e}{suffix}"
+            if scaled >= 1e6:
+                break
+            return f"{scaled:,.0f}{suffix}" if scaled >= 1000 else f"{scaled:.{digits}g}{suffix}"
     return f"{value:.{digits}g}"

@@ -1,0 +1,6 @@
+"""`python -m qidbayes`."""
+
+from qidbayes.cli import main
+
+if __name__ == "__main__":
+    main()

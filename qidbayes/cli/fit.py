@@ -1,0 +1,76 @@
+"""`qidbayes fit`: sample the posterior of a law and save it."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from qidbayes.cli.options import Numbers
+
+
+@click.command()
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
+@click.option(
+    "--law", default="unified", show_default=True, help="A shipped law (see `qidbayes laws`) or a .toml file."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where the fit is saved.  [default: LAW.nc]")
+@click.option("--method", multiple=True, help="Use only rows of this method; may be repeated.")
+@click.option("--bits", type=Numbers(), help="Use only rows of these bit widths, such as 2,3,4.")
+@click.option("--dataset", multiple=True, help="Use only rows of this evaluation set; may be repeated.")
+@click.option("--draws", type=int, default=1000, show_default=True, help="Draws kept of each chain.")
+@click.option("--tune", type=int, default=1000, show_default=True, help="Warm-up transitions of each chain.")
+@click.option("--chains", type=int, default=4, show_default=True, help="Number of chains.")
+@click.option("--target-accept", type=float, default=0.9, show_default=True, help="Acceptance the step size adapts to.")
+@click.option("--seed", type=int, help="Random seed; one is drawn and saved if it is not given.")
+def fit(
+    tables: tuple[str, ...],
+    law: str,
+    output: Path | None,
+    method: tuple[str, ...],
+    bits: list[float] | None,
+    dataset: tuple[str, ...],
+    draws: int,
+    tune: int,
+    chains: int,
+    target_accept: float,
+    seed: int | None,
+) -> None:
+    """Fit a law to measurement tables, and save the posterior.
+
+    TABLE is a shipped table (see `qidbayes tables`) or a CSV or Parquet file; several are joined. Exits with 1 if the
+    fit's diagnostics fail; it is saved all the same, and says so whenever it is asked.
+    """
+    import polars as pl
+
+    from qidbayes.cli.progress import sampling
+    from qidbayes.cli.summary import warn
+    from qidbayes.errors import InputError
+    from qidbayes.law import load_law
+    from qidbayes.table import load_table
+
+    chosen = load_law(law)
+    path = output or Path(f"{chosen.name}.nc")
+    if path.suffix != ".nc":
+        raise InputError(f"--output {path}: a fit is saved as NetCDF; end its name in .nc")
+    table = load_table(*tables)
+    for column, wanted in (("method", method), ("bits", bits), ("dataset", dataset)):
+        if wanted:
+            held = sorted(table[column].unique())
+            table = table.filter(pl.col(column).is_in(list(wanted)))
+            if table.is_empty():
+                raise InputError(
+                    f"--{column}: no row has {', '.join(map(str, wanted))}; there are {', '.join(map(str, held))}"
+                )
+    from qidbayes.infer.fit import fit as sample
+
+    with sampling() as progress:
+        found = sample(
+            table, chosen, draws=draws, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    found.save(path)
+    click.echo(f"{found!r}\nsaved in {path}", err=True)
+    for reason, count in found.attributes["left_out"].items():
+        click.echo(f"left out: {count} rows {reason}", err=True)
+    warn(found)
+    sys.exit(1 if found.diagnostics.problems() else 0)

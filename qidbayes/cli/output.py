@@ -1,0 +1,94 @@
+"""Frames on stdout: for people as a table, for programs as JSON or CSV."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qidbayes.units import format_count
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# Counts are shown the way people say them, everything else to four digits.
+_COUNTS = {"n_params", "tokens"}
+
+
+def format_option[F: Callable[..., Any]](command: F) -> F:
+    """Add ``--format table|json|csv`` to a command, as its parameter `fmt`."""
+    return click.option(
+        "--format",
+        "fmt",
+        type=click.Choice(["table", "json", "csv"]),
+        default="table",
+        show_default=True,
+        help="A table for people, or JSON or CSV for programs.",
+    )(command)
+
+
+def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts: tuple[str, ...] = ()) -> None:
+    """Print a frame on stdout.
+
+    Parameters
+    ----------
+    frame
+        What to print.
+    fmt
+        ``table``, ``json`` (a list of objects; infinities as the text ``"Infinity"``) or ``csv``.
+    title
+        What stands above a table.
+    counts
+        Columns that hold counts, beside `n_params` and `tokens`.
+    """
+    if fmt == "csv":
+        click.echo(frame.write_csv(), nl=False)
+    elif fmt == "json":
+        click.echo(json.dumps([{k: _json(v) for k, v in row.items()} for row in frame.iter_rows(named=True)], indent=1))
+    else:
+        _print_table(frame, title, _COUNTS | set(counts))
+
+
+def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if title:
+        click.secho(title, bold=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, dtype in frame.schema.items():
+        table.add_column(name, justify="right" if dtype.is_numeric() else "left", no_wrap=True)
+    for row in frame.iter_rows(named=True):
+        table.add_row(*(Text(_text(name, value, name in counts)) for name, value in row.items()))
+    # A pipe has no width; there a table takes what it needs.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as drawn:
+        console.print(table)
+    lines = [line.rstrip() for line in drawn.get().splitlines()]
+    click.echo("\n".join(line for line in lines if line))
+
+
+def _text(name: str, value: Any, count: bool) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if count and isinstance(value, int | float):
+        return format_count(float(value))
+    if isinstance(value, float):
+        if math.isinf(value):
+            return "∞"
+        if name in ("ess_bulk", "ess_tail"):
+            return f"{value:.0f}"
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "Infinity" if value > 0 else "-Infinity" if value < 0 else None
+    return value

@@ -1,0 +1,18 @@
+"""A progress bar on stderr."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def sampling() -> Iterator[Callable[[int, int], None]]:
+    """Yield what `qidbayes.fit` calls with the transitions done and their total."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("building the model", total=None)
+        yield lambda done, total: bar.update(task, description="sampling", completed=done, total=total)

@@ -1,0 +1,61 @@
+"""`qidbayes project`: QiD far beyond the data, with bands."""
+
+import click
+
+from qidbayes.cli.options import Counts, Numbers, asked, ci_option, given, kind_option, source_arguments
+from qidbayes.cli.output import echo_frame, format_option
+
+
+@click.command()
+@source_arguments
+@click.option("--tokens", type=Counts(), default="100T", show_default=True, help="Training tokens, such as 15T,100T.")
+@click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B,70B.  [default: 7B,70B,405B]")
+@click.option("--bits", type=Numbers(), help="Bit widths.  [default: 2,3,4]")
+@click.option("--model", help="A fitted model, for its own band.")
+@click.option("--method", help="A method, for a law whose constants differ by method.")
+@click.option("--loss-16bit", type=click.Path(), help="A fit of a 16-bit law.  [default: kaplan-16bit as published]")
+@click.option("--vocabulary", type=click.IntRange(min=2), default=128_256, show_default=True,
+              help="Its size: random guessing has the loss ln(vocabulary).")  # fmt: skip
+@kind_option
+@ci_option
+@format_option
+def project(
+    fit: str | None,
+    published: str | None,
+    tokens: list[float],
+    params: list[float] | None,
+    bits: list[float] | None,
+    model: str | None,
+    method: str | None,
+    loss_16bit: str | None,
+    vocabulary: int,
+    kind: str,
+    ci_prob: float,
+    fmt: str,
+) -> None:
+    """Project QiD to more tokens and larger models, from a saved FIT or from published constants.
+
+    `worse_than_random` is the share of draws in which the quantized model's loss is above that of random guessing.
+    """
+    from qidbayes.cli.summary import readable, warn
+    from qidbayes.posterior import Fit, load_fit
+    from qidbayes.posterior.query import needs
+
+    source = asked(fit, published)
+    needed = needs(source.law)
+    if params is None and "n_params" in needed:
+        params = [7e9, 70e9, 405e9]
+    if bits is None and "bits" in needed:
+        bits = [2.0, 3.0, 4.0]
+    values = given(n_params=params, tokens=tokens, bits=bits, model=model, method=method)
+    if isinstance(source, Fit) and source.law.response == "qid":
+        base = load_fit(loss_16bit) if loss_16bit else None
+        frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
+    elif isinstance(source, Fit):
+        frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
+    else:
+        frame = source.predict(**values)
+    if isinstance(source, Fit):
+        warn(source)
+    what = "QiD" if source.law.response == "qid" else "16-bit loss"
+    echo_frame(readable(frame) if fmt == "table" else frame, fmt, f"{what}, nats per token ({source.law.title})")

@@ -1,0 +1,52 @@
+"""`qidbayes summary`: what a fit found, and whether to believe it."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from qidbayes.cli.options import ci_option
+from qidbayes.cli.output import echo_frame, format_option
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from qidbayes.posterior import Fit
+
+
+@click.command()
+@click.argument("fit", type=click.Path())
+@ci_option
+@click.option("--published", metavar="POINT", help="A published point of the law to stand beside, such as eq8.")
+@format_option
+def summary(fit: str, ci_prob: float, published: str | None, fmt: str) -> None:
+    """Show the parameters of a saved FIT with their credible intervals and diagnostics.
+
+    Constants are in raw counts, as papers print them; names ending in _ref are at the law's reference point.
+    """
+    from qidbayes.posterior import load_fit
+
+    found = load_fit(fit)
+    frame = found.summary(ci_prob, published)
+    if fmt == "table":
+        click.echo(f"{found.law}\n\n{found!r}")
+        frame = readable(frame)
+    echo_frame(frame, fmt)
+    warn(found)
+
+
+def readable(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Say "not identified" in the place of an answer, and leave out what is empty."""
+    import polars as pl
+
+    if "identified" in frame.columns:
+        answer = pl.when("identified").then(pl.col("median").map_elements("{:.4g}".format, pl.String))
+        frame = frame.with_columns(answer.otherwise(pl.lit("not identified")).alias("median")).drop("identified")
+    return frame.select(column.name for column in frame if column.null_count() < frame.height)
+
+
+def warn(fit: "Fit") -> None:
+    """Say on stderr which of a fit's checks failed, and what its data do not identify."""
+    for problem in fit.diagnostics.problems():
+        click.secho(f"FAILED: {problem}", err=True, fg="red")
+    for remark in fit.diagnostics.remarks():
+        click.secho(f"warning: {remark}", err=True, fg="yellow")

@@ -1,0 +1,52 @@
+"""`qidbayes tokens`: the paper's Table 1 with intervals."""
+
+import click
+
+from qidbayes.cli.options import Counts, Numbers, asked, ci_option, given, kind_option, source_arguments
+from qidbayes.cli.output import echo_frame, format_option
+
+
+@click.command()
+@source_arguments
+@click.option("--qid", type=Numbers(), default="0.2,0.3,0.4,0.5", show_default=True, help="Thresholds, nats per token.")
+@click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B,70B.  [default: 1B,7B,70B,405B]")
+@click.option("--bits", type=Numbers(), help="Bit widths.  [default: 2,3,4]")
+@click.option("--model", help="A fitted model, for a law whose constants differ by model.")
+@click.option("--method", help="A method, for a law whose constants differ by method.")
+@kind_option
+@ci_option
+@format_option
+def tokens(
+    fit: str | None,
+    published: str | None,
+    qid: list[float],
+    params: list[float] | None,
+    bits: list[float] | None,
+    model: str | None,
+    method: str | None,
+    kind: str,
+    ci_prob: float,
+    fmt: str,
+) -> None:
+    """Training tokens at which QiD reaches a threshold, from a saved FIT or from published constants.
+
+    `never` is the share of draws whose curve never rises to the threshold; they count as infinite.
+    """
+    from qidbayes.cli.summary import readable, warn
+    from qidbayes.posterior import Fit
+    from qidbayes.posterior.query import needs
+
+    source = asked(fit, published)
+    needed = needs(source.law, "tokens")
+    if params is None and "n_params" in needed:
+        params = [1e9, 7e9, 70e9, 405e9]
+    if bits is None and "bits" in needed:
+        bits = [2.0, 3.0, 4.0]
+    values = given(n_params=params, bits=bits, model=model, method=method)
+    if isinstance(source, Fit):
+        frame = source.tokens_to_threshold(qid, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
+        warn(source)
+    else:
+        frame = source.tokens_to_threshold(qid, **values)
+    title = f"Training tokens at which QiD reaches a threshold ({source.law.title})"
+    echo_frame(readable(frame) if fmt == "table" else frame, fmt, title, counts=("lower", "upper"))

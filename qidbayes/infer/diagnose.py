@@ -1,0 +1,95 @@
+"""Judge a sampling run with ArviZ's statistics."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from arviz_stats.base import array_stats
+
+from qidbayes.infer.design import Design
+from qidbayes.infer.least_squares import Problem
+from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
+from qidbayes.table.groups import dimension
+
+_PRIOR_DRAWS = 20_000
+
+
+def diagnose(design: Design, unconstrained: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]) -> Diagnostics:
+    """Return the diagnostics of a run.
+
+    Parameters
+    ----------
+    design
+        What was fitted.
+    unconstrained
+        The parameters on the real line; shape ``(chains, draws)`` or ``(chains, draws, groups)``. ESS is of ranks,
+        and so the same on either scale; R-hat almost.
+    stats
+        The sampler's statistics.
+    """
+    convergence = {}
+    for name, values in unconstrained.items():
+        columns = values[..., None] if values.ndim == 2 else values
+        rhat = _per_column(array_stats.rhat, columns)
+        bulk = _per_column(array_stats.ess, columns, method="bulk")
+        tail = _per_column(array_stats.ess, columns, method="tail", prob=(0.05, 0.95))
+        for label, *found in zip(_labels(design, name), rhat, bulk, tail, strict=True):
+            convergence[label] = Convergence(*found)
+    return Diagnostics(
+        convergence=convergence,
+        divergences=int(stats["diverging"].sum()),
+        bfmi=tuple(float(np.square(np.diff(e)).mean() / np.var(e)) for e in stats["energy"]),
+        contraction=_contraction(design, unconstrained) | dict.fromkeys(_confounded(design, unconstrained), 0.0),
+    )
+
+
+def _labels(design: Design, sampled_name: str) -> list[str]:
+    """Return what each number of a variable is called: ``gamma``, or ``gamma[awq]``."""
+    for name, prior in design.law.priors.items():
+        if design.law.sampled_name(name) == sampled_name and prior.by:
+            return [number(sampled_name, group) for group in design.coords[dimension(prior.by)]]
+    return [sampled_name]
+
+
+def _per_column(statistic: object, columns: np.ndarray, **options: object) -> list[float]:
+    assert callable(statistic)
+    found = statistic(np.moveaxis(columns, -1, 0), chain_axis=1, draw_axis=2, **options)
+    return [float(v) for v in np.atleast_1d(found)]
+
+
+def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Compare each parameter's posterior variance with its prior's, where both are on the real line."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, prior in design.law.priors.items():
+        sampled = design.law.sampled_name(name)
+        before = prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng)).var()
+        after = np.atleast_1d(unconstrained[sampled].var(axis=(0, 1), ddof=1))
+        for label, variance in zip(_labels(design, sampled), after, strict=True):
+            found[label] = max(0.0, float(1.0 - variance / before))
+    return found
+
+
+def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list[str]:
+    """Find numbers whose effect on the fitted rows the law's other parameters can have too.
+
+    At one bit width gamma only scales the response, as k does. Their priors then share it between them, and gamma's
+    posterior may be narrower than its prior without the data having a say. What multiplies the law at the reference
+    point (k) is not named here: where the reference is near the data, it is known all the same.
+    """
+    law, problem = design.law, Problem(design)
+    middle = np.concatenate(
+        [np.median(unconstrained[law.sampled_name(p)], axis=(0, 1)).reshape(-1) for p in law.priors]
+    )
+    steps = 1e-4 * np.eye(len(middle))
+    effects = np.stack(
+        [problem.residual(middle + s, "log") - problem.residual(middle - s, "log") for s in steps], axis=1
+    )
+    size = np.linalg.norm(effects, axis=0)
+    _, strength, directions = np.linalg.svd(effects / np.where(size > 0, size, 1.0), full_matrices=True)
+    strength = np.concatenate([strength, np.zeros(len(middle) - len(strength))])
+    # A direction of no strength is a combination of parameters that changes no fitted row.
+    idle = np.abs(directions[strength <= 1e-6 * strength[0]]).max(axis=0, initial=0.0) > 1e-3
+    labels = [(name, label) for name in law.priors for label in _labels(design, law.sampled_name(name))]
+    return [
+        label for (name, label), no_effect in zip(labels, idle, strict=True) if no_effect and name not in law.scales
+    ]

@@ -1,0 +1,150 @@
+"""Fit a law to a table: one call from measurements to a posterior."""
+
+import os
+import secrets
+from importlib.metadata import version
+
+import numpy as np
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.infer.design import Design, design
+from qidbayes.infer.diagnose import diagnose
+from qidbayes.infer.nested import sample_effects
+from qidbayes.infer.sample import Progress, sample
+from qidbayes.law import COVARIATES, Law, load_law
+from qidbayes.posterior.constants import Curve, dimensions, raw_constants
+from qidbayes.posterior.fit import Fit
+from qidbayes.table import table_hash
+from qidbayes.table.groups import dimension
+
+_VERSIONS = ("qidbayes", "pymc", "pytensor", "numpyro", "jax", "numpy", "arviz")
+_KEPT = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset", "source")
+
+
+def fit(
+    table: pl.DataFrame,
+    law: str | os.PathLike[str] | Law,
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    target_accept: float = 0.9,
+    random_seed: int | None = None,
+    progress: Progress | None = None,
+) -> Fit:
+    """Sample the posterior of a law given a measurement table.
+
+    The PyMC model of the law (`build_model`) is sampled by NumPyro's NUTS on JAX in 64 bits. The first fit of a law
+    compiles a program, which later fits of the same law to data of the same shape reuse, also in other processes.
+
+    Parameters
+    ----------
+    table
+        Measurements, as `load_table` and `read_table` return them. A QiD law uses every row with a QiD, a 16-bit law
+        one row for each checkpoint; failed cells are left out and counted in ``fit.attributes["left_out"]``.
+    law
+        A `Law`, the name of a shipped one, or a TOML file.
+    draws, tune, chains
+        Kept draws and warm-up transitions for each chain, and the number of chains.
+    target_accept
+        The acceptance probability the step size is adapted to. If transitions diverge, the run is repeated with 0.97
+        and then 0.99; what was used in the end is in ``fit.attributes``.
+    random_seed
+        The same seed gives the same draws on the same machine. One is drawn, and kept, if it is not given.
+    progress
+        Called with the transitions done and their total.
+
+    Returns
+    -------
+    Fit
+        The posterior with its diagnostics; ``fit.diagnostics.problems()`` is empty if all checks passed.
+
+    Raises
+    ------
+    InputError
+        If the law or table cannot be used, or the sampler's settings are out of range.
+
+    Examples
+    --------
+    >>> from qidbayes.table import load_table
+    >>> table = load_table("pythia")
+    >>> posterior = fit(table, "unified", random_seed=0)
+    >>> posterior.diagnostics.problems()
+    []
+    >>> posterior.interval("beta")["median"].round(2).item()
+    0.47
+    """
+    for name, value, least in (("draws", draws, 4), ("tune", tune, 100), ("chains", chains, 1)):
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    if not 0.5 <= target_accept < 1:
+        raise InputError(f"target_accept must be at least 0.5 and below 1, not {target_accept!r}")
+    seed = secrets.randbits(31) if random_seed is None else random_seed
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"random_seed must be a whole number from 0 to 2³² − 1, not {random_seed!r}")
+    law = law if isinstance(law, Law) else load_law(law)
+    dimensions(law)  # refuses constants that could not be reported, before the sampling
+    rows = design(table, law)
+    found = sample(
+        rows, draws=draws, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress
+    )
+    values = _constrained(law, found.unconstrained)
+    flat = {name: v.reshape(-1, *v.shape[2:]) for name, v in values.items()}
+    for name, constant in raw_constants(law, flat).items():
+        flat[name] = constant
+    coords = {dim: rows.coords[dim] for dim in dict.fromkeys(dimension(p.by) for p in law.priors.values() if p.by)}
+    dims = {law.sampled_name(name): dimension(prior.by) for name, prior in law.priors.items() if prior.by}
+    dims |= {law.sampled_name(name): dim for name, dim in dimensions(law).items() if name in law.define}
+    dims |= {name: dim for name, dim in dimensions(law).items() if name in law.scales}
+    if any(level.name == "model" for level in rows.levels):
+        flat["model_effect"] = _model_effect(rows, flat, coords, seed)
+        coords["model"], dims["model_effect"] = rows.coords["model"], "model"
+    return Fit(
+        law=law,
+        draws={name: v.reshape(chains, draws, *v.shape[1:]) for name, v in flat.items()},
+        dims=dims,
+        coords=coords,
+        stats=found.stats,
+        data=_kept(rows),
+        diagnostics=diagnose(rows, found.unconstrained, found.stats),
+        attributes={
+            "random_seed": seed,
+            "draws": draws,
+            "tune": tune,
+            "chains": chains,
+            "target_accept": found.target_accept,
+            "table_hash": table_hash(table),
+            "law_fingerprint": law.fingerprint(),
+            "left_out": dict(rows.left_out),
+            "versions": {name: version(name) for name in _VERSIONS},
+        },
+    )
+
+
+def _constrained(law: Law, unconstrained: dict[str, np.ndarray] | object) -> dict[str, np.ndarray]:
+    """Carry the draws from the real line to where the model has them; the same transforms as PyMC's."""
+    assert isinstance(unconstrained, dict)
+    priors = {law.sampled_name(name): prior for name, prior in law.priors.items()}
+    return {n: priors[n].constrain(v) if n in priors else np.exp(v) for n, v in unconstrained.items()}
+
+
+def _model_effect(
+    rows: Design, flat: dict[str, np.ndarray], coords: dict[str, tuple[str, ...]], seed: int
+) -> np.ndarray:
+    """Draw the models' effects, which the sampler integrated out, given each draw of the rest."""
+    law = rows.law
+    log_raw = {c: v + np.log(law.reference.get(c, 1.0)) for c, v in rows.log_covariates.items()}
+    mean = Curve(law, flat, coords).log_response(log_raw, rows.index)
+    return sample_effects(
+        rows.log_response - mean,
+        np.square(flat["sigma"])[:, None] + rows.variance,
+        rows.levels,
+        {level.name: np.square(flat[f"{level.name}_sd"]) for level in rows.levels},
+        np.random.default_rng([seed, 0]),
+    )["model"]
+
+
+def _kept(rows: Design) -> pl.DataFrame:
+    covariates = [COVARIATES[symbol] for symbol in rows.law.covariates]
+    return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, "qid_se", rows.law.response])))

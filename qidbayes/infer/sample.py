@@ -1,0 +1,184 @@
+"""NumPyro's NUTS on a compiled program that takes the data as arguments."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import platformdirs
+from jax import numpy as jnp
+from numpyro.infer import NUTS
+
+from qidbayes.infer.bridge import log_density
+from qidbayes.infer.design import Design
+from qidbayes.infer.model import build_model, sampled_names
+from qidbayes.law.law import Law
+
+BLOCK = 100
+"""Transitions run by one call of the compiled program; progress is told between calls."""
+_DENSE_UP_TO = 100
+"""The most parameters whose covariance is learnt; beyond it, only their variances."""
+_LEARNT_AT_ONCE = 20
+"""The first adaptation window has 25 draws: the covariance of more parameters than this has to be regularised in it."""
+_PROGRAMS: dict[Any, "_Program"] = {}
+
+_SMALLER_STEPS = (0.97, 0.99)
+_STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
+
+type Progress = Callable[[int, int], None]
+"""Called with the transitions done and their total, over all chains."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What the sampler gives back.
+
+    Attributes
+    ----------
+    unconstrained
+        The parameters on the real line, by their names in the model; shape ``(chains, draws)`` or
+        ``(chains, draws, groups)``.
+    stats
+        For each draw, by ArviZ's names: ``diverging``, ``energy``, ``n_steps``, ``acceptance_rate``, ``lp``; shape
+        ``(chains, draws)``.
+    target_accept
+        The acceptance probability the steps were adapted to in the end.
+    """
+
+    unconstrained: Mapping[str, np.ndarray]
+    stats: Mapping[str, np.ndarray]
+    target_accept: float
+
+
+@dataclass(frozen=True)
+class _Program:
+    init: Callable[..., Any]
+    block: Callable[..., Any]
+    names: list[str]
+    data_names: list[str]
+    shapes: list[tuple[int, ...]]
+
+
+def sample(
+    design: Design,
+    *,
+    draws: int,
+    tune: int,
+    chains: int,
+    target_accept: float,
+    random_seed: int,
+    progress: Progress | None = None,
+) -> Draws:
+    """Sample the posterior of a law given a design.
+
+    A program is compiled once for a law and the shapes of its data; later fits in this process reuse it, and later
+    processes find it in the compilation cache. Where transitions diverge, the run is repeated with smaller steps.
+    """
+    _configure()
+    program = _program(design, tune)
+    data = [jnp.asarray(design.data[name]) for name in program.data_names]
+    rng = np.random.default_rng(random_seed)
+    start = [jnp.asarray(v) for v in _start(design.law, program.shapes, chains, rng)]
+    keys = jax.random.split(jax.random.key(random_seed), chains)
+    for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
+        leaves = _run(program, keys, start, data, accept, tune, tune + draws, progress)
+        if not leaves[0].any():
+            break
+    stats, values = leaves[: len(_STATS)], leaves[len(_STATS) :]
+    return Draws(dict(zip(program.names, values, strict=True)), dict(zip(_STATS, stats, strict=True)), accept)
+
+
+def _run(
+    program: _Program,
+    keys: jax.Array,
+    start: list[jax.Array],
+    data: list[jax.Array],
+    accept: float,
+    tune: int,
+    total: int,
+    progress: Progress | None,
+) -> list[np.ndarray]:
+    states = program.init(keys, start, data)
+    blocks = []
+    for done in range(0, total, BLOCK):
+        states, found = program.block(states, data, accept)
+        # The last block runs in full, and what is beyond `total` is left off: a shorter one would compile anew.
+        blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
+        if progress:
+            progress(min(done + BLOCK, total) * len(keys), total * len(keys))
+    return [np.concatenate(parts, axis=1)[:, tune:total] for parts in zip(*blocks, strict=True)]
+
+
+def _program(design: Design, tune: int) -> _Program:
+    shapes = tuple((name, v.shape) for name, v in design.data.items())
+    sizes = tuple((name, len(labels)) for name, labels in design.coords.items())
+    regular = tuple(level.regular for level in design.levels)
+    key = (design.law.fingerprint(), shapes, sizes, regular, tune)
+    if key not in _PROGRAMS:
+        _PROGRAMS[key] = _compile(design, tune)
+    return _PROGRAMS[key]
+
+
+def _compile(design: Design, tune: int) -> _Program:
+    model = build_model(design)
+    density, data_names = log_density(model)
+    names = sampled_names(design)
+    initial = model.initial_point()
+    shapes = [np.shape(initial[v.name]) for v in model.value_vars]
+    dimension = sum(int(np.prod(s)) for s in shapes)
+
+    def kernel(data: list[jax.Array], accept: Any) -> NUTS:
+        return NUTS(
+            potential_fn=lambda z: -density(z, data),
+            target_accept_prob=accept,
+            dense_mass=dimension <= _DENSE_UP_TO,
+            # NumPyro shrinks the mass matrix towards 1e-3, which swamps posterior standard deviations below 3e-3.
+            regularize_mass_matrix=_LEARNT_AT_ONCE < dimension <= _DENSE_UP_TO,
+        )
+
+    def start(chain: tuple[jax.Array, list[jax.Array]], data: list[jax.Array]) -> Any:
+        key, z = chain
+        return kernel(data, 0.8).init(key, tune, z, (), {})
+
+    def advance(state: Any, data: list[jax.Array], accept: Any) -> Any:
+        nuts = kernel(data, accept)
+        nuts.init(state.rng_key, tune, state.z, (), {})  # only sets the kernel up; its state is not used
+
+        def step(state: Any, _: None) -> Any:
+            state = nuts.sample(state, (), {})
+            stats = (state.diverging, state.energy, state.num_steps, state.accept_prob, -state.potential_energy)
+            return state, (*stats, state.z)
+
+        return jax.lax.scan(step, state, None, length=BLOCK)
+
+    # Chains are mapped rather than vectorised: it compiles twice as fast, and no chain waits for another's tree.
+    init = jax.jit(lambda keys, z, data: jax.lax.map(lambda chain: start(chain, data), (keys, z)))
+    block = jax.jit(lambda states, data, accept: jax.lax.map(lambda s: advance(s, data, accept), states))
+    return _Program(init, block, names, data_names, shapes)
+
+
+def _start(law: Law, shapes: list[tuple[int, ...]], chains: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Start every chain near the middle of the prior, a tenth of its spread away."""
+    found = []
+    for i, shape in enumerate(shapes):
+        prior = list(law.priors.values())[i] if i < len(law.priors) else None
+        if prior is None:
+            center, spread = np.log(0.5 * law.noise.scale), 0.5
+        else:
+            draws = prior.unconstrain(prior.sample(1000, np.random.default_rng(0)))
+            center, spread = float(np.median(draws)), 0.1 * float(np.std(draws))
+        found.append(center + spread * rng.uniform(-1, 1, (chains, *shape)))
+    return found
+
+
+def _configure() -> None:
+    """Compute in 64 bits, and keep compiled programs for the next process."""
+    jax.config.update("jax_enable_x64", True)
+    if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = Path(platformdirs.user_cache_dir("qidbayes")) / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

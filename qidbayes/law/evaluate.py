@@ -1,0 +1,165 @@
+"""Evaluate an expression on NumPy, JAX or PyTensor arrays, also in log space.
+
+The same walk serves all three: only `exp`, `log`, `sqrt` and `logaddexp` are asked of the array library.
+Log space keeps products of 10⁻⁶ and 10¹³ to the power of a draw in range, and is where the noise of a law lives.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from qidbayes.errors import InputError
+from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number
+
+type Array = Any
+"""An array of the chosen library, or a float."""
+
+
+type Ops = Any
+"""An array library with `exp`, `log`, `sqrt` and `logaddexp`: `numpy`, `jax.numpy`, `pytensor.tensor`."""
+
+
+class Scope:
+    """Names and what they stand for, in linear space, in log space or both.
+
+    A value known in one space is carried to the other when it is first asked for. The names in `signed` may be
+    negative, and every other is taken to be positive.
+    """
+
+    def __init__(
+        self,
+        ops: Ops,
+        values: Mapping[str, Array] | None = None,
+        logs: Mapping[str, Array] | None = None,
+        signed: Collection[str] = (),
+    ) -> None:
+        self.ops = ops
+        self.signed = signed
+        self._values = dict(values or {})
+        self._logs = dict(logs or {})
+        self._definitions: dict[str, Expression] = {}
+
+    def set(self, name: str, *, value: Array = None, log: Array = None) -> None:
+        """Add or replace a name."""
+        self._values.pop(name, None)
+        self._logs.pop(name, None)
+        if value is not None:
+            self._values[name] = value
+        if log is not None:
+            self._logs[name] = log
+
+    def define(self, name: str, expression: Expression) -> None:
+        """Let a name stand for an expression of names known before it."""
+        self._definitions[name] = expression
+
+    def value(self, name: str) -> Array:
+        """Return the name's value."""
+        if name not in self._values:
+            if name in self._logs:
+                self._values[name] = self.ops.exp(self._logs[name])
+            else:
+                self._values[name] = evaluate(self._definition(name), self)
+        return self._values[name]
+
+    def log(self, name: str) -> Array:
+        """Return the logarithm of the name's value."""
+        if name not in self._logs:
+            if name in self._values:
+                self._logs[name] = self.ops.log(self._values[name])
+            else:
+                self._logs[name] = evaluate_log(self._definition(name), self)
+        return self._logs[name]
+
+    def _definition(self, name: str) -> Expression:
+        if name not in self._definitions:
+            raise InputError(f"no value is known for {name!r}")
+        return self._definitions[name]
+
+
+def evaluate(expression: Expression, scope: Scope) -> Array:
+    """Return the expression's value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qidbayes.law.expression import parse
+    >>> evaluate(parse("a * x**2"), Scope(np, {"a": 3.0, "x": np.array([1.0, 2.0])}))
+    array([ 3., 12.])
+    """
+    match expression:
+        case Number(value):
+            return np.float64(value)  # PyTensor would take the exp of a Python number in 32 bits
+        case Name(id):
+            return scope.value(id)
+        case Negative(operand):
+            return -evaluate(operand, scope)
+        case Call("exp", argument):
+            return scope.ops.exp(evaluate(argument, scope))
+        case Call("log", argument):
+            return evaluate_log(argument, scope)
+        case Call("sqrt", argument):
+            return scope.ops.sqrt(evaluate(argument, scope))
+        case Binary("+", left, right):
+            return evaluate(left, scope) + evaluate(right, scope)
+        case Binary("-", left, right):
+            return evaluate(left, scope) - evaluate(right, scope)
+        case Binary("*", left, right):
+            return evaluate(left, scope) * evaluate(right, scope)
+        case Binary("/", left, right):
+            return evaluate(left, scope) / evaluate(right, scope)
+        case Binary(_, left, right):
+            return evaluate(left, scope) ** evaluate(right, scope)
+
+
+def evaluate_log(expression: Expression, scope: Scope) -> Array:
+    """Return the logarithm of the expression's value, without leaving log space where the expression allows it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qidbayes.law.expression import parse
+    >>> float(evaluate_log(parse("x**500 * y**500"), Scope(np, {"x": 1e-3, "y": 1e3})))
+    0.0
+    """
+    match expression:
+        case Number(value) if value > 0:
+            return math.log(value)
+        case Name(id):
+            return scope.log(id)
+        case Call("exp", argument):
+            return evaluate(argument, scope)
+        case Call("sqrt", argument):
+            return 0.5 * evaluate_log(argument, scope)
+        case Binary("**", left, right) if is_positive(left, scope.signed):
+            return evaluate(right, scope) * evaluate_log(left, scope)
+        case Binary(operator, left, right) if is_positive(expression, scope.signed):
+            a, b = evaluate_log(left, scope), evaluate_log(right, scope)
+            return scope.ops.logaddexp(a, b) if operator == "+" else a + b if operator == "*" else a - b
+    return scope.ops.log(evaluate(expression, scope))
+
+
+def is_positive(expression: Expression, signed: Collection[str] = ()) -> bool:
+    """Return whether an expression and its parts are positive by their form, all names but `signed` being so.
+
+    Only then can its logarithm be taken part by part: that of a negative summand or factor is NaN.
+
+    Examples
+    --------
+    >>> from qidbayes.law.expression import parse
+    >>> is_positive(parse("k * D**beta + c")), is_positive(parse("k * D**beta + c"), signed={"c"})
+    (True, False)
+    """
+    match expression:
+        case Number(value):
+            return value > 0
+        case Name(id):
+            return id not in signed
+        case Call(function, _):
+            return function != "log"
+        case Binary("**", base, _):
+            return is_positive(base, signed)
+        case Binary("+" | "*" | "/", left, right):
+            return is_positive(left, signed) and is_positive(right, signed)
+    return False

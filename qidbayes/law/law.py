@@ -1,0 +1,264 @@
+"""A law: an equation, priors for its constants, and how measurements scatter around it."""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from qidbayes.errors import InputError
+from qidbayes.law.evaluate import is_positive
+from qidbayes.law.expression import Expression, Name, names, parse, to_text, walk
+from qidbayes.law.latex import to_latex
+from qidbayes.law.prior import GROUPS, Prior, is_finite
+from qidbayes.law.scale import Dimension, scales
+
+type Constants = Mapping[str, float | Mapping[str, float]]
+"""Values of a law's constants in raw counts: one number each, or one per group label."""
+
+COVARIATES = {
+    "N": "n_params",
+    "D": "tokens",
+    "P": "bits",
+    "learning_rate": "learning_rate",
+    "group_size": "group_size",
+    "bits_per_weight": "bits_per_weight",
+}
+"""What an equation calls the columns of a table."""
+RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
+# Names the fit itself uses for what is around the law.
+_RESERVED = {"exp", "log", "sqrt", "sigma", "chain", "draw", "row"}
+_MAX_NAMES = 40
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How the logarithm of the response scatters around the law.
+
+    The rows' own error is normal with standard deviation `sigma`. Each of `groups` adds a normal effect that all its
+    rows share: ``model`` for the checkpoints of one training run, ``checkpoint`` for the quantizations of one
+    checkpoint. All these standard deviations have half-normal priors of scale `scale`.
+    """
+
+    groups: tuple[str, ...] = ("model", "checkpoint")
+    scale: float = 0.5
+
+    def __post_init__(self) -> None:
+        wrong = [g for g in self.groups if g not in ("model", "checkpoint")]
+        if wrong or len(set(self.groups)) < len(self.groups):
+            raise InputError(f"noise groups {list(self.groups)!r}: choose from 'model' and 'checkpoint', each once")
+        if not (is_finite(self.scale) and self.scale > 0):
+            raise InputError(f"noise scale must be a positive number, not {self.scale!r}")
+
+
+@dataclass(frozen=True)
+class Law:
+    """A scaling law, declared.
+
+    Parameters
+    ----------
+    equation
+        The right-hand side, in the equation language: parameters, definitions and N (non-embedding parameters, count),
+        D (training tokens, count), P (bits).
+    priors
+        A `Prior` for each parameter. A parameter that carries the units of N, D or P has its prior at the reference
+        point, where its value is one a reader can picture.
+    name, title, source
+        What the law is called, and where it comes from.
+    response
+        ``"qid"`` or ``"loss_16bit"``, both in nats per token.
+    define
+        Further constants in terms of the parameters, such as the ones a paper prints, in order.
+    reference
+        What N, D and P are relative to while sampling. Everything reported is in raw counts.
+    noise
+        The scatter around the law.
+    published
+        Named points of constants in raw counts.
+
+    Raises
+    ------
+    InputError
+        If the equation, a name, a prior or a published point is not usable; the message says which and why.
+
+    Examples
+    --------
+    >>> priors = {"k": Prior("LogNormal", mu=0, sigma=2), "beta": Prior("Normal", mu=0.5, sigma=0.3)}
+    >>> law = Law("k * D**beta", priors=priors, reference={"D": 1e11})
+    >>> law.constants
+    ('k', 'beta')
+    >>> law.sampled_name("k")
+    'k_ref'
+    """
+
+    equation: str
+    priors: Mapping[str, Prior]
+    name: str = "law"
+    title: str = ""
+    source: str = ""
+    response: str = "qid"
+    define: Mapping[str, str] = field(default_factory=dict)
+    reference: Mapping[str, float] = field(default_factory=dict)
+    noise: Noise = field(default_factory=Noise)
+    published: Mapping[str, Constants] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for mapping in ("priors", "define", "reference", "published"):  # a frozen law must not change under a fit
+            object.__setattr__(self, mapping, MappingProxyType(dict(getattr(self, mapping))))
+        _check(self)
+
+    @cached_property
+    def expression(self) -> Expression:
+        """The parsed equation."""
+        return parse(self.equation)
+
+    @cached_property
+    def definitions(self) -> Mapping[str, Expression]:
+        """The parsed definitions, in order."""
+        return {name: parse(text, f"definition of {name}") for name, text in self.define.items()}
+
+    @cached_property
+    def constants(self) -> tuple[str, ...]:
+        """The names in the equation that are not covariates, in order of appearance: what a paper would print."""
+        used = (node.id for node in walk(self.expression) if isinstance(node, Name) and node.id not in COVARIATES)
+        return tuple(dict.fromkeys(used))
+
+    @cached_property
+    def covariates(self) -> tuple[str, ...]:
+        """The covariates in the equation, N, D and P first."""
+        return tuple(c for c in COVARIATES if c in names(self.expression))
+
+    @cached_property
+    def scales(self) -> Mapping[str, Dimension]:
+        """For each constant that changes with the reference point, the powers that carry it to raw counts."""
+        return scales(self.expression, list(self.reference), list(self.constants))
+
+    @cached_property
+    def signed(self) -> frozenset[str]:
+        """The parameters and definitions that may be negative."""
+        found = {name for name, prior in self.priors.items() if not prior.positive}
+        for name, expression in self.definitions.items():
+            if not is_positive(expression, found):
+                found.add(name)
+        return frozenset(found)
+
+    @cached_property
+    def by(self) -> tuple[str, ...]:
+        """Every column that a parameter differs by."""
+        return tuple(dict.fromkeys(column for prior in self.priors.values() for column in prior.by))
+
+    def sampled_name(self, name: str) -> str:
+        """Return what a constant is called at the reference point: with ``_ref`` if it differs from the raw count."""
+        return f"{name}_ref" if name in self.scales else name
+
+    def depends_on(self, name: str) -> set[str]:
+        """Return the parameters that a constant in raw counts is made of."""
+        found = {name} if name in self.priors else set()
+        if name in self.definitions:
+            found |= set().union(*(self.depends_on(n) for n in names(self.definitions[name])))
+        for power in self.scales.get(name, {}).values():
+            found |= set().union(*(self.depends_on(n) for n in names(power)))
+        return found
+
+    def latex(self) -> str:
+        """Return the law as LaTeX, without dollar signs."""
+        left = r"\Delta_q\mathrm{Loss}" if self.response == "qid" else r"\mathrm{Loss}_{16}"
+        return f"{left} = {to_latex(self.expression)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a law file says, in plain types."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "source": self.source,
+            "response": self.response,
+            "equation": self.equation,
+            "parameters": {name: prior.to_dict() for name, prior in self.priors.items()},
+            "define": dict(self.define),
+            "reference": dict(self.reference),
+            "noise": {"groups": list(self.noise.groups), "scale": self.noise.scale},
+            "published": {
+                point: {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items()}
+                for point, values in self.published.items()
+            },
+        }
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of everything the law says."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        lines = [f"{self.title or self.name}", f"  {self.response} = {to_text(self.expression)}"]
+        lines += [f"  {name} = {text}" for name, text in self.define.items()]
+        lines += [f"  {self.sampled_name(name)} ~ {prior!r}" for name, prior in self.priors.items()]
+        if self.reference:
+            lines.append("  at " + ", ".join(f"{c} = {v:g}" for c, v in self.reference.items()))
+        shared = ", ".join(self.noise.groups) or "none"
+        lines.append(f"  log {self.response}: normal errors, effects shared by {shared}")
+        return "\n".join(lines)
+
+
+def suggestion(name: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
+    """Return `` (did you mean …?)`` where a known name is near, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _check(law: Law) -> None:
+    if law.response not in RESPONSES:
+        raise InputError(f"response {law.response!r} is not known; choose one of {', '.join(RESPONSES)}")
+    if len(law.priors) + len(law.define) > _MAX_NAMES:
+        raise InputError(f"a law may have at most {_MAX_NAMES} parameters and definitions")
+    for name in (*law.priors, *law.define):
+        if not _NAME.fullmatch(name) or name.endswith("_ref"):
+            raise InputError(f"{name!r} cannot name a parameter; use letters, digits and _, not ending in _ref")
+        if name in COVARIATES or name in _RESERVED or name in law.noise.groups:
+            raise InputError(f"{name!r} already means something else and cannot name a parameter")
+    for name, prior in law.priors.items():
+        if name in law.define:
+            raise InputError(f"{name!r} has both a prior and a definition")
+        if not isinstance(prior, Prior):
+            raise InputError(f"priors: {name} must be a Prior, not {type(prior).__name__}")
+    known = set(law.priors)
+    for name, expression in law.definitions.items():
+        _all_known(expression, known, f"definition of {name}")
+        known.add(name)
+    _all_known(law.expression, known | set(COVARIATES), "equation")
+    used = names(law.expression).union(*(names(e) for e in law.definitions.values()))
+    for name in (*law.priors, *law.define):
+        if name not in used:
+            raise InputError(f"{name!r} is declared but the equation does not use it")
+    for covariate, value in law.reference.items():
+        if covariate not in law.covariates:
+            raise InputError(f"[reference] names {covariate!r}, which is not a covariate of the equation")
+        if not (is_finite(value) and value > 0):
+            raise InputError(f"[reference] {covariate} must be a positive number, not {value!r}")
+    _ = law.scales  # raises if a unit has nowhere to go
+    _check_published(law)
+
+
+def _all_known(expression: Expression, known: set[str], where: str) -> None:
+    for name in sorted(names(expression) - known):
+        near = suggestion(name, sorted(known))
+        raise InputError(
+            f"{where}: {name!r} has no prior and no definition before it{near}; known are {', '.join(sorted(known))}"
+        )
+
+
+def _check_published(law: Law) -> None:
+    for point, values in law.published.items():
+        for name, value in values.items():
+            if name not in law.constants:
+                known = ", ".join(law.constants)
+                raise InputError(f"[published.{point}] {name!r} is not a constant of the equation; known are {known}")
+            numbers = list(value.values()) if isinstance(value, Mapping) else [value]
+            if not all(map(is_finite, numbers)):
+                raise InputError(f"[published.{point}] {name}: {value!r} is not a finite number")
+
+
+__all__ = ["COVARIATES", "GROUPS", "RESPONSES", "Constants", "Law", "Noise", "suggestion"]

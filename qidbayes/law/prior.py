@@ -1,0 +1,142 @@
+"""Prior distributions, by the names and arguments PyMC gives them."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qidbayes.errors import InputError
+
+# Each family's arguments, and which of them must be positive.
+FAMILIES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
+    "Normal": (("mu", "sigma"), frozenset({"sigma"})),
+    "LogNormal": (("mu", "sigma"), frozenset({"sigma"})),
+    "HalfNormal": (("sigma",), frozenset({"sigma"})),
+    "Beta": (("alpha", "beta"), frozenset({"alpha", "beta"})),
+    "Uniform": (("lower", "upper"), frozenset()),
+}
+_POSITIVE = ("LogNormal", "HalfNormal")
+GROUPS = ("suite", "model", "checkpoint", "tokens", "n_params", "method", "bits", "group_size", "dataset")
+"""What `by` and noise groups may name: columns of the table, and `checkpoint` for one revision of one model."""
+
+
+def is_finite(value: object) -> bool:
+    """Return whether a value is a number that a 64-bit float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+@dataclass(frozen=True, init=False)
+class Prior:
+    """A parameter's prior, and the groups it differs between.
+
+    Parameters
+    ----------
+    family
+        One of ``Normal``, ``LogNormal``, ``HalfNormal``, ``Beta``, ``Uniform``.
+    by
+        Columns whose combinations each have a value of their own, such as ``"bits"`` or ``["model", "bits"]``.
+    pooling
+        How the groups share strength. ``"none"`` gives every group this prior, independently.
+    **arguments
+        The family's arguments, as PyMC names them.
+
+    Raises
+    ------
+    InputError
+        If the family, an argument or a group is not known, or a value is out of range.
+
+    Examples
+    --------
+    >>> Prior("Normal", mu=0.5, sigma=0.3)
+    Prior('Normal', mu=0.5, sigma=0.3)
+    >>> Prior("LogNormal", mu=0, sigma=2, by="bits", pooling="none").by
+    ('bits',)
+    """
+
+    family: str
+    arguments: tuple[tuple[str, float], ...]
+    by: tuple[str, ...]
+
+    def __init__(
+        self, family: str, /, *, by: str | Sequence[str] = (), pooling: str | None = None, **arguments: float
+    ) -> None:
+        by = (by,) if isinstance(by, str) else tuple(by)
+        object.__setattr__(self, "family", family)
+        object.__setattr__(self, "by", by)
+        object.__setattr__(self, "arguments", tuple(sorted(arguments.items())))
+        self._check(pooling)
+
+    def _check(self, pooling: str | None) -> None:
+        if self.family not in FAMILIES:
+            raise InputError(f"prior {self.family!r} is not known; choose one of {', '.join(FAMILIES)}")
+        expected, positive = FAMILIES[self.family]
+        given = dict(self.arguments)
+        if set(given) != set(expected):
+            raise InputError(f"prior {self.family} takes {' and '.join(expected)}; got {', '.join(given) or 'nothing'}")
+        for name, value in given.items():
+            if not is_finite(value):
+                raise InputError(f"prior {self.family}: {name} must be a finite number, not {value!r}")
+            if name in positive and value <= 0:
+                raise InputError(f"prior {self.family}: {name} must be above 0, not {value!r}")
+        if self.family == "Uniform" and given["lower"] >= given["upper"]:
+            raise InputError("prior Uniform: lower must be below upper")
+        unknown = [group for group in self.by if group not in GROUPS]
+        if unknown:
+            raise InputError(f"by = {unknown[0]!r} is not a group; choose from {', '.join(GROUPS)}")
+        if bool(self.by) != (pooling is not None) or pooling not in (None, "none"):
+            raise InputError("'by' goes together with pooling = 'none' (every group has the prior independently)")
+
+    def __repr__(self) -> str:
+        parts = [repr(self.family), *(f"{name}={value:g}" for name, value in self.arguments)]
+        if self.by:
+            parts += [f"by={list(self.by)!r}", "pooling='none'"]
+        return f"Prior({', '.join(parts)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a law file says of this prior."""
+        groups: dict[str, Any] = {"by": list(self.by), "pooling": "none"} if self.by else {}
+        return {"prior": self.family, **dict(self.arguments), **groups}
+
+    @property
+    def positive(self) -> bool:
+        """Whether it gives no weight to negative values."""
+        return self.family in (*_POSITIVE, "Beta") or (self.family == "Uniform" and dict(self.arguments)["lower"] >= 0)
+
+    def unconstrain(self, values: np.ndarray) -> np.ndarray:
+        """Carry values to the real line: logarithm, logit or as they are, by the family's support."""
+        if self.family in _POSITIVE:
+            return np.log(values)
+        if self.family in ("Beta", "Uniform"):
+            lower, upper = self._bounds()
+            return np.log((values - lower) / (upper - values))
+        return np.asarray(values, dtype=float)
+
+    def constrain(self, values: np.ndarray) -> np.ndarray:
+        """Carry values from the real line to the family's support: the inverse of `unconstrain`."""
+        if self.family in _POSITIVE:
+            return np.exp(values)
+        if self.family in ("Beta", "Uniform"):
+            lower, upper = self._bounds()
+            return lower + (upper - lower) / (1.0 + np.exp(-values))
+        return np.asarray(values, dtype=float)
+
+    def _bounds(self) -> tuple[float, float]:
+        given = dict(self.arguments)
+        return given.get("lower", 0.0), given.get("upper", 1.0)
+
+    def sample(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw from the prior; shape ``(size,)``."""
+        given = dict(self.arguments)
+        match self.family:
+            case "Normal":
+                return rng.normal(given["mu"], given["sigma"], size)
+            case "LogNormal":
+                return rng.lognormal(given["mu"], given["sigma"], size)
+            case "HalfNormal":
+                return np.abs(rng.normal(0.0, given["sigma"], size))
+            case "Beta":
+                return rng.beta(given["alpha"], given["beta"], size)
+            case _:
+                return rng.uniform(given["lower"], given["upper"], size)

@@ -1,0 +1,125 @@
+"""QiD against training tokens, measured and fitted (the paper's Figure 6)."""
+
+import textwrap
+from collections.abc import Sequence
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from qidbayes.errors import InputError
+from qidbayes.plots import caption, style
+from qidbayes.plots.against_tokens import (
+    bands,
+    check_law,
+    chosen,
+    draw_bands,
+    draw_points,
+    mark_fitted,
+    notes,
+    spread,
+    token_grid,
+)
+from qidbayes.posterior.fit import Fit, Kind
+
+_MAX_COLUMNS = 6
+
+
+def qid(
+    fit: Fit,
+    table: pl.DataFrame | None = None,
+    *,
+    bits: Sequence[float] | None = None,
+    models: Sequence[str] | None = None,
+    kind: Kind = "response",
+    ci_prob: float = 0.9,
+) -> Figure:
+    """Draw QiD against training tokens: a row of panels for each bit width, a column for each model.
+
+    Models have a panel each because their bands overlap: in one panel none could be held against its points. Where
+    methods or data sets differ, each has its row. With more than six models, six of evenly spread sizes are drawn.
+
+    Each model has the band of its own run: with ``kind="response"`` that is where a further checkpoint of the same
+    run, newly measured, would fall. For a model that was not fitted it is the band of a new run.
+
+    Parameters
+    ----------
+    fit
+        A fit of a QiD law with D in its equation.
+    table
+        The measurements to draw, if not those that were fitted; hollow where they were not.
+    bits, models
+        Which bit widths and models of those to draw; all by default.
+    kind, ci_prob
+        As in `Fit.predict`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Tokens (count) and QiD (nats per token), both logarithmic.
+
+    Raises
+    ------
+    InputError
+        If the law does not give QiD against tokens, or there is no such bit width or model.
+
+    Examples
+    --------
+    >>> from qidbayes.posterior import load_fit
+    >>> qid(load_fit("unified.nc"), bits=[3, 4]).savefig("qid.svg")  # doctest: +SKIP
+    """
+    check_law(fit, "qid", "qid", "QiD")
+    measured = fit.data if table is None else table.filter((pl.col("status") == "ok") & pl.col("qid").is_not_null())
+    if measured.is_empty():
+        raise InputError("no row of the table has a QiD; there is nothing to draw")
+    measured = chosen(chosen(measured, "bits", bits), "model", models)
+    split = ["bits", *(column for column in ("method", "dataset") if measured[column].n_unique() > 1)]
+    drawable = mark_fitted(fit, measured, split)
+    every = drawable.select("n_params", "model").unique().sort("n_params", "model")
+    columns = spread(every.rows(), _MAX_COLUMNS)
+    points = drawable.join(pl.DataFrame(columns, every.schema, orient="row"), on=every.columns, how="semi")
+    answer = bands(fit, points, ["n_params", "model", *split], token_grid(points), kind, ci_prob)
+    looks = style.by_size(n_params for n_params, _ in columns)
+    rows = points.select(split).unique().sort(split).rows(named=True)
+    small_print = notes(fit, points, kind, ci_prob)
+    if len(columns) > 1:
+        small_print.append("Grey: the medians of the other models.")
+    if len(columns) < every.height:
+        small_print.append(f"{len(columns)} of {every.height} models are shown.")
+    if drawable.height < measured.height:
+        small_print.append(
+            f"Not drawn, being at or below 0: {measured.height - drawable.height} of {measured.height} points."
+        )
+    with style.context():
+        title = "Quantization-induced degradation against training tokens"
+        figure = style.figure(title, small_print, height=0.75 + 1.5 * len(rows))
+        grid = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
+        for row, cells in zip(rows, grid, strict=True):
+            here = [pl.col(column) == value for column, value in row.items()]
+            for (n_params, model), axes in zip(columns, cells, strict=True):
+                own = pl.col("model") == model, pl.col("n_params") == n_params
+                _others(axes, answer.filter(*here, ~(own[0] & own[1])))
+                draw_bands(axes, answer.filter(*here, *own), looks)
+                draw_points(axes, points.filter(*here, *own), "qid", looks)
+                style.log_axes(axes)
+                axes.minorticks_off()  # no room for them, and they are most of the time to draw
+                axes.tick_params(axis="y", left=axes is cells[0])
+            cells[-1].annotate(
+                _row_title(row), (1.03, 0.5), xycoords="axes fraction", rotation=-90, va="center", fontsize=8
+            )
+        for (n_params, model), axes in zip(columns, grid[0], strict=True):
+            name = "\n".join(textwrap.wrap(caption.short(model), width=78 // len(columns)))
+            axes.set_title(f"{name}\n$N$ = {caption.size(n_params)}", fontsize=7)
+        figure.supxlabel(style.TOKENS, fontsize=8)
+        figure.supylabel(style.QID, fontsize=8)
+    return figure
+
+
+def _others(axes: Axes, answer: pl.DataFrame) -> None:
+    """Draw the other models' medians faintly, so that the panels of a row can be held against each other."""
+    for _, curve in answer.group_by("model", "n_params", maintain_order=True):
+        axes.plot(curve["tokens"].to_numpy(), curve["median"].to_numpy(), color="#BBBBBB", linewidth=0.6, zorder=1.5)
+
+
+def _row_title(row: dict[str, object]) -> str:
+    return ", ".join(f"{value:g} bits" if name == "bits" else str(value) for name, value in row.items())

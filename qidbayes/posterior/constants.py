@@ -1,0 +1,116 @@
+"""From what the sampler draws to what a paper prints: definitions worked out, constants in raw counts."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from qidbayes.errors import InputError
+from qidbayes.law.evaluate import Scope, evaluate, evaluate_log
+from qidbayes.law.law import Law
+from qidbayes.table.groups import dimension
+
+
+def dimensions(law: Law) -> dict[str, str]:
+    """Return, for each parameter and constant that differs between groups, the dimension it differs along."""
+    found = {}
+    for name in (*law.priors, *law.define, *law.constants):
+        grouped = {dimension(law.priors[p].by) for p in law.depends_on(name) if law.priors[p].by}
+        if len(grouped) > 1:
+            raise InputError(
+                f"{name!r} would differ by {' and by '.join(sorted(grouped))}; give its parts the same 'by'"
+            )
+        if grouped:
+            found[name] = grouped.pop()
+    return found
+
+
+def raw_constants(law: Law, sampled: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the law's definitions at the reference point, and its constants in raw counts.
+
+    Parameters
+    ----------
+    law
+        The law.
+    sampled
+        The parameters by their names in the model (``k_ref``, ``beta``); shape ``(draws,)`` or ``(draws, groups)``.
+
+    Returns
+    -------
+    dict
+        Definitions by the names they have at the reference point, then ``k`` for every ``k_ref``; shapes as above.
+
+    Examples
+    --------
+    >>> from qidbayes.law import load_law
+    >>> at_reference = {"k_ref": 0.035, "beta": 0.47, "alpha": 0.3, "gamma": 5.8}
+    >>> draws = {name: np.array([value]) for name, value in at_reference.items()}
+    >>> round(float(raw_constants(load_law("unified"), draws)["k"][0]), 3)
+    0.368
+    """
+    # k in raw counts differs between groups if γ does, though k at the reference point may not.
+    grouped = dimensions(law)
+    wide = {name: _column(sampled[law.sampled_name(name)], bool(prior.by)) for name, prior in law.priors.items()}
+    scope = Scope(np, wide, signed=law.signed)
+    found: dict[str, np.ndarray] = {}
+    with np.errstate(all="ignore"):  # a draw in the far tail may overflow; it is kept as infinite
+        for name, expression in law.definitions.items():
+            scope.define(name, expression)
+            found[law.sampled_name(name)] = _narrow(scope.value(name), name in grouped)
+        for name, powers in law.scales.items():
+            log_raw = scope.log(name)
+            for covariate, power in powers.items():
+                log_raw = log_raw + evaluate(power, scope) * np.log(law.reference[covariate])
+            found[name] = _narrow(np.exp(log_raw), name in grouped)
+    return found
+
+
+def _column(values: np.ndarray, grouped: bool) -> np.ndarray:
+    return values if grouped else values[:, None]
+
+
+def _narrow(values: np.ndarray, grouped: bool) -> np.ndarray:
+    return values if grouped else values[:, 0]
+
+
+class Curve:
+    """A law with values for its constants in raw counts: what answers a question.
+
+    Parameters
+    ----------
+    law
+        The law.
+    constants
+        For each of the law's constants, shape ``(draws,)`` or ``(draws, groups)``.
+    coords
+        The group labels of each dimension.
+    """
+
+    def __init__(self, law: Law, constants: Mapping[str, np.ndarray], coords: Mapping[str, tuple[str, ...]]) -> None:
+        self.law = law
+        self._constants = {name: constants[name] for name in law.constants}
+        self._dims = dimensions(law)
+        self._coords = coords
+
+    def groups(self, dimension: str) -> tuple[str, ...]:
+        """Return the labels of the groups the constants are known for."""
+        return self._coords[dimension]
+
+    def scope(self, log_covariates: Mapping[str, np.ndarray], index: Mapping[str, np.ndarray]) -> Scope:
+        """Return a scope in which every name has shape ``(draws or 1, queries or 1)``.
+
+        Parameters
+        ----------
+        log_covariates
+            Logarithms of the covariates in raw counts, shape ``(queries,)``.
+        index
+            For each dimension, the group of each query.
+        """
+        scope = Scope(np, logs={name: v[None, :] for name, v in log_covariates.items()}, signed=self.law.signed)
+        for name, values in self._constants.items():
+            dim = self._dims.get(name)
+            scope.set(name, value=values[:, index[dim]] if dim else values[:, None])
+        return scope
+
+    def log_response(self, log_covariates: Mapping[str, np.ndarray], index: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the logarithm of the law's response (nats per token); shape ``(draws, queries)``."""
+        return np.asarray(evaluate_log(self.law.expression, self.scope(log_covariates, index)))

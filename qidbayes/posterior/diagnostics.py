@@ -1,0 +1,91 @@
+"""What a fit says of itself: convergence, and which parameters the data know anything of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+R_HAT_BELOW = 1.01
+ESS_ABOVE = 400
+BFMI_ABOVE = 0.3
+CONTRACTION_ABOVE = 0.1
+
+
+def number(name: str, group: str | None) -> str:
+    """Return what one number of a variable is called.
+
+    Examples
+    --------
+    >>> number("gamma", None), number("gamma", "awq")
+    ('gamma', 'gamma[awq]')
+    """
+    return name if group is None else f"{name}[{group}]"
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How well the sampler knows one number (ArviZ's rank-normalised statistics)."""
+
+    r_hat: float
+    ess_bulk: float
+    ess_tail: float
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """The checks a fit went through.
+
+    Attributes
+    ----------
+    convergence
+        For each number the sampler drew, by its label.
+    divergences
+        Divergent transitions after warm-up.
+    bfmi
+        Each chain's energy Bayesian fraction of missing information (E-BFMI).
+    contraction
+        For each number of a parameter, 1 − (posterior variance / prior variance), on the real line. Near 0 the data say
+        nothing of it.
+    """
+
+    convergence: Mapping[str, Convergence]
+    divergences: int
+    bfmi: tuple[float, ...]
+    contraction: Mapping[str, float]
+
+    @property
+    def unidentified(self) -> tuple[str, ...]:
+        """The parameters whose posterior comes from the priors."""
+        return tuple(name for name, value in self.contraction.items() if not value > CONTRACTION_ABOVE)
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each check that failed, none if all passed."""
+        found = []
+        if self.divergences:
+            found.append(
+                f"{self.divergences} divergent transitions: the posterior may be missing a part; see target_accept"
+            )
+        for statistic in ("r_hat", "ess_bulk", "ess_tail"):
+            small = statistic == "r_hat"  # R-hat must be small, ESS large
+            limit = R_HAT_BELOW if small else ESS_ABOVE
+            values = [(float(getattr(c, statistic)), name) for name, c in self.convergence.items()]
+            # NaN, as of a number that never moved, fails too.
+            failed = [(v, name) for v, name in values if not (v < limit if small else v > limit)]
+            if failed:
+                value, name = max(failed) if small else min(failed)
+                found.append(
+                    f"{statistic} is not {'below' if small else 'above'} {limit} for {len(failed)} of {len(values)} "
+                    f"numbers (worst: {name}, {value:.4g}); draw more"
+                )
+        low = [value for value in self.bfmi if not value > BFMI_ABOVE]
+        if low:
+            found.append(f"E-BFMI is not > {BFMI_ABOVE} in {len(low)} chains (least: {min(low):.2f}); reparametrise")
+        return found
+
+    def remarks(self) -> list[str]:
+        """Return a sentence that names what the data say nothing of; none if there is no such number."""
+        names = self.unidentified
+        if not names:
+            return []
+        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        if len(names) == 1:
+            return [f"{some} is not identified by these data and rests on its prior"]
+        return [f"{some} are not identified by these data and rest on their priors"]

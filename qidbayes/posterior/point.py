@@ -1,0 +1,142 @@
+"""One value for each constant: a published point, or least squares. Answers like a fit, without intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.law.law import Law
+from qidbayes.law.read import load_law
+from qidbayes.posterior import query
+from qidbayes.posterior.constants import Curve, dimensions
+from qidbayes.posterior.threshold import log_tokens, threshold_query
+
+
+class Point:
+    """A law with one value for each of its constants, in raw counts.
+
+    Parameters
+    ----------
+    law
+        The law.
+    constants
+        For each of the law's constants a number, or one for each group label. Where a paper gives only some of them,
+        the point can be read but not asked.
+    label
+        What the point is called in tables and figures.
+    """
+
+    def __init__(self, law: Law, constants: Mapping[str, float | Mapping[str, float]], label: str) -> None:
+        self.law = law
+        self.constants = dict(constants)
+        self.label = label
+
+    def predict(
+        self,
+        queries: pl.DataFrame | None = None,
+        *,
+        n_params: float | Sequence[float] | None = None,
+        tokens: float | Sequence[float] | None = None,
+        bits: float | Sequence[float] | None = None,
+        **further: Any,
+    ) -> pl.DataFrame:
+        """Return the law's response (nats per token) for every combination, in the columns of `Fit.predict`.
+
+        Examples
+        --------
+        >>> paper = published("per-bit")
+        >>> round(paper.predict(n_params=7e9, tokens=100e12, bits=4)["median"][0], 2)
+        1.52
+        """
+        curve = self.curve()
+        asked = query.build(curve, queries, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
+        value = np.exp(curve.log_response(asked.log_covariates, asked.index))[0]
+        return asked.frame.with_columns(
+            pl.Series("median", np.broadcast_to(value, asked.frame.height)), _null("lower"), _null("upper")
+        )
+
+    def tokens_to_threshold(
+        self,
+        qid: float | Sequence[float],
+        *,
+        n_params: float | Sequence[float] | None = None,
+        bits: float | Sequence[float] | None = None,
+        **further: Any,
+    ) -> pl.DataFrame:
+        """Return the training tokens at which QiD reaches a threshold, in the columns of `Fit.tokens_to_threshold`.
+
+        Examples
+        --------
+        >>> table = published("per-bit").tokens_to_threshold(0.2, n_params=1e9, bits=[3, 4])
+        >>> [f"{tokens:.3e}" for tokens in table["tokens"]]
+        ['1.089e+11', '1.442e+12']
+        """
+        curve = self.curve()
+        asked, log_qid = threshold_query(curve, qid, {"n_params": n_params, "bits": bits, **further})
+        tokens = np.exp(log_tokens(curve, asked, log_qid)[0])
+        return asked.frame.with_columns(
+            pl.Series("tokens", tokens),
+            _null("lower"),
+            _null("upper"),
+            pl.Series("never", np.isinf(tokens).astype(float)),
+        )
+
+    def curve(self) -> Curve:
+        """Return the law with these constants.
+
+        Raises
+        ------
+        InputError
+            If the point does not give every constant.
+        """
+        missing = [name for name in self.law.constants if name not in self.constants]
+        if missing:
+            have = ", ".join(self.constants)
+            raise InputError(
+                f"{self.label} gives {have} but not {', '.join(missing)}, so it cannot be asked for numbers"
+            )
+        coords: dict[str, tuple[str, ...]] = {}
+        values = {}
+        for name, dim in ((n, dimensions(self.law).get(n)) for n in self.law.constants):
+            constant = self.constants[name]
+            if isinstance(constant, Mapping):
+                if dim is None or coords.setdefault(dim, tuple(constant)) != tuple(constant):
+                    raise InputError(f"{self.label}: {name} is given for groups {', '.join(constant)}, unlike the law")
+                values[name] = np.array([list(constant.values())], dtype=float)
+            elif dim is not None:
+                raise InputError(f"{self.label}: {name} must be given for each {dim}")
+            else:
+                values[name] = np.array([constant], dtype=float)
+        return Curve(self.law, values, coords)
+
+    def __repr__(self) -> str:
+        return f"Point({self.label}: {self.constants})"
+
+
+def published(law: str | Law, point: str | None = None) -> Point:
+    """Return the constants a paper gives for a law: its first named point, or the one named.
+
+    Raises
+    ------
+    InputError
+        If the law has no published point, or none of that name.
+
+    Examples
+    --------
+    >>> published("unified").constants["gamma"]
+    5.4967
+    """
+    law = load_law(law) if isinstance(law, str) else law
+    points = dict(law.published)
+    if not points:
+        raise InputError(f"law {law.name!r} has no published point")
+    point = next(iter(points)) if point is None else point
+    if point not in points:
+        raise InputError(f"law {law.name!r} has no published point {point!r}; it has {', '.join(points)}")
+    return Point(law, points[point], f"{law.name}:{point}")
+
+
+def _null(name: str) -> pl.Expr:
+    return pl.lit(None, dtype=pl.Float64).alias(name)

@@ -1,0 +1,118 @@
+"""What is asked about: every combination of the values given, or the rows of a frame."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.law.law import COVARIATES, Law
+from qidbayes.posterior.constants import Curve, dimensions
+from qidbayes.table.groups import columns, labels
+
+
+@dataclass(frozen=True)
+class Query:
+    """The questions, one a row, and the arrays a `Curve` takes for them."""
+
+    frame: pl.DataFrame
+    log_covariates: Mapping[str, np.ndarray]
+    index: Mapping[str, np.ndarray]
+
+
+def combinations(values: Mapping[str, Any]) -> pl.DataFrame:
+    """Return a frame with every combination of the values, the last name varying fastest.
+
+    Examples
+    --------
+    >>> combinations({"n_params": 7e9, "bits": [3, 4]}).rows()
+    [(7000000000.0, 3), (7000000000.0, 4)]
+    """
+    frame = pl.DataFrame()
+    for name, given in values.items():
+        one = isinstance(given, str | int | float)
+        if not one and not isinstance(given, Sequence | np.ndarray | pl.Series):
+            raise InputError(f"{name} must be a number, or a list of them; got {type(given).__name__}")
+        column = pl.DataFrame({name: [given] if one else list(given)}, strict=False)
+        if not column.height:
+            raise InputError(f"{name}: no values; give at least one")
+        frame = frame.join(column, how="cross") if frame.width else column
+    return frame
+
+
+def build(
+    curve: Curve,
+    queries: pl.DataFrame | None,
+    values: Mapping[str, Any],
+    leave_out: str | None = None,
+    extra: Sequence[str] = (),
+) -> Query:
+    """Return the questions as a `Query`, checked against what the law needs.
+
+    Parameters
+    ----------
+    curve
+        What will answer.
+    queries
+        A frame with one question a row; its further columns are kept.
+    values
+        Otherwise, values whose combinations are the questions; None is left out.
+    leave_out
+        The covariate that is solved for, and so not given.
+    extra
+        Columns, beside what the law needs, that the question may name.
+
+    Raises
+    ------
+    InputError
+        If something the law needs is missing, out of range or of an unknown group, or something is given that the law
+        does not depend on.
+    """
+    law = curve.law
+    needed = needs(law, leave_out)
+    given = {name: value for name, value in values.items() if value is not None}
+    if queries is not None and given:
+        raise InputError("give either a frame of queries or values, not both")
+    if queries is None:
+        unused = [name for name in given if name not in needed and name not in extra]
+        if unused:
+            raise InputError(f"law {law.name!r} does not depend on {unused[0]!r}; it takes {', '.join(needed)}")
+    frame = queries if queries is not None else combinations(given)
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise InputError(f"law {law.name!r} also needs {', '.join(missing)}")
+    log_covariates = {
+        symbol: np.log(positive(frame, COVARIATES[symbol]))
+        for symbol in law.covariates
+        if COVARIATES[symbol] != leave_out
+    }
+    index = {}
+    for dim in set(dimensions(law).values()):
+        known = {label: i for i, label in enumerate(curve.groups(dim))}
+        asked = labels(frame, dim.split(":"))
+        unknown = asked.filter(~asked.is_in(list(known)))
+        if len(unknown):
+            some = ", ".join(list(known)[:12]) + (", …" if len(known) > 12 else "")
+            raise InputError(f"law {law.name!r} knows {dim} {some}; not {unknown[0]}")
+        index[dim] = np.array([known[label] for label in asked], dtype=np.int64)
+    return Query(frame, log_covariates, index)
+
+
+def needs(law: Law, leave_out: str | None = None) -> list[str]:
+    """Return the columns a question to a law must have."""
+    wanted = [*(COVARIATES[symbol] for symbol in law.covariates), *columns(law.by)]
+    return [name for name in dict.fromkeys(wanted) if name != leave_out]
+
+
+def positive(frame: pl.DataFrame, column: str) -> np.ndarray:
+    """Return a column as floats, refusing what is not a positive, finite number."""
+    try:
+        found = frame[column].cast(pl.Float64).to_numpy()
+    except pl.exceptions.PolarsError:
+        raise InputError(f"{column} must be numbers, not {frame.schema[column]}") from None
+    wrong = ~(np.isfinite(found) & (found > 0))
+    if wrong.any():
+        raise InputError(f"{column} must be positive and finite; got {found[wrong][0]:g}")
+    return found

@@ -1,0 +1,191 @@
+"""A fit as a NetCDF file in ArviZ's layout: written whole, read without running anything it holds."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import netCDF4
+import numpy as np
+import polars as pl
+
+from qidbayes.atomic import replacing
+from qidbayes.errors import InputError
+from qidbayes.law.read import law_from_dict
+from qidbayes.posterior.constants import dimensions
+from qidbayes.posterior.diagnostics import Convergence, Diagnostics
+from qidbayes.posterior.fit import Fit
+
+if TYPE_CHECKING:
+    import xarray
+
+FORMAT = "qidbayes fit 1"
+_STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
+_MAX_BYTES = 4 * 1024**3
+
+
+def save(fit: Fit, path: str | os.PathLike[str]) -> None:
+    """Write a fit; see `Fit.save`."""
+    with replacing(path) as beside, netCDF4.Dataset(beside, "w") as file:
+        file.setncatts(_attributes(fit))
+        posterior = file.createGroup("posterior")
+        _chain_and_draw(posterior, fit)
+        for dim, labels in fit.coords.items():
+            posterior.createDimension(dim, len(labels))
+            posterior.createVariable(dim, str, (dim,))[:] = np.array(labels, dtype=object)
+        for name, values in fit.draws.items():
+            dims = ("chain", "draw", *([fit.dims[name]] if name in fit.dims else []))
+            posterior.createVariable(name, "f8", dims)[:] = values
+        stats = file.createGroup("sample_stats")
+        _chain_and_draw(stats, fit)
+        for name, values in fit.stats.items():
+            stored = np.asarray(values, dtype="i1" if values.dtype == bool else values.dtype)
+            variable = stats.createVariable(name, stored.dtype, ("chain", "draw"))
+            if values.dtype == bool:
+                variable.setncattr("dtype", "bool")  # how xarray marks booleans
+            variable[:] = stored
+        response = fit.law.response
+        observed, constant = file.createGroup("observed_data"), file.createGroup("constant_data")
+        for group, columns in ((observed, [response]), (constant, [c for c in fit.data.columns if c != response])):
+            group.createDimension("row", fit.data.height)
+            for column in columns:
+                series = fit.data[column]
+                if series.dtype == pl.String:
+                    group.createVariable(column, str, ("row",))[:] = np.array(
+                        series.fill_null("").to_list(), dtype=object
+                    )
+                else:
+                    group.createVariable(column, "f8", ("row",))[:] = (
+                        series.cast(pl.Float64).fill_null(np.nan).to_numpy()
+                    )
+
+
+def _chain_and_draw(group: Any, fit: Fit) -> None:
+    for dim, size in zip(("chain", "draw"), fit.stats["lp"].shape, strict=True):
+        group.createDimension(dim, size)
+        group.createVariable(dim, "i8", (dim,))[:] = np.arange(size)
+
+
+def _attributes(fit: Fit) -> dict[str, str]:
+    diagnostics = fit.diagnostics
+    return {
+        "format": FORMAT,
+        "law": json.dumps(fit.law.to_dict()),
+        "attributes": json.dumps(dict(fit.attributes)),
+        "diagnostics": json.dumps(
+            {
+                "convergence": {n: [c.r_hat, c.ess_bulk, c.ess_tail] for n, c in diagnostics.convergence.items()},
+                "divergences": diagnostics.divergences,
+                "bfmi": list(diagnostics.bfmi),
+                "contraction": dict(diagnostics.contraction),
+            }
+        ),
+    }
+
+
+def load(path: str | os.PathLike[str]) -> Fit:
+    """Read a fit; see `load_fit`."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; `qidbayes fit` writes one")
+    if path.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{path}: is larger than 4 GiB; that is not a saved fit")
+    try:
+        with netCDF4.Dataset(path) as file:
+            file.set_auto_mask(False)
+            return _read(file, str(path))
+    except InputError:
+        raise
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        IndexError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        # netCDF4 and json report a file that is not what it should be by all of these.
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: is not a saved fit, or a damaged one ({detail})") from error
+
+
+def _read(file: Any, where: str) -> Fit:
+    if getattr(file, "format", None) != FORMAT:
+        raise InputError(f"{where}: is not a saved fit of this version; expected format {FORMAT!r}")
+    law = law_from_dict(json.loads(file.law), f"{where}: law")
+    posterior, sample_stats = file.groups["posterior"], file.groups["sample_stats"]
+    shape = (posterior.dimensions["chain"].size, posterior.dimensions["draw"].size)
+    coords = {
+        dim: tuple(map(str, posterior.variables[dim][:]))
+        for dim in posterior.dimensions
+        if dim not in ("chain", "draw")
+    }
+    draws, dims = {}, {}
+    for name, variable in posterior.variables.items():
+        if name in posterior.dimensions:
+            continue
+        if variable.dimensions[:2] != ("chain", "draw") or len(variable.dimensions) > 3:
+            raise InputError(f"{where}: {name!r} has dimensions {variable.dimensions}, not chain and draw")
+        draws[name] = np.asarray(variable[:], dtype=float)
+        if len(variable.dimensions) == 3:
+            dims[name] = variable.dimensions[2]
+    stats = {name: np.asarray(sample_stats.variables[name][:]) for name in _STATS}
+    stats["diverging"] = stats["diverging"].astype(bool)
+    if any(values.shape != shape for values in stats.values()):
+        raise InputError(f"{where}: the sampler's statistics are not of the posterior's shape")
+    _check_names(law, draws, dims, where)
+    columns = {}
+    for group in ("constant_data", "observed_data"):
+        for name, variable in file.groups[group].variables.items():
+            values = variable[:]
+            columns[name] = pl.Series(
+                name, list(map(str, values)) if variable.dtype is str else np.asarray(values, float)
+            )
+    saved = json.loads(file.diagnostics)
+    diagnostics = Diagnostics(
+        convergence={str(n): Convergence(*map(float, c)) for n, c in saved["convergence"].items()},
+        divergences=int(saved["divergences"]),
+        bfmi=tuple(map(float, saved["bfmi"])),
+        contraction={str(n): float(c) for n, c in saved["contraction"].items()},
+    )
+    attributes = json.loads(file.attributes)
+    int(attributes["random_seed"])
+    return Fit(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes)
+
+
+def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], where: str) -> None:
+    """Refuse a file whose draws are not of its law, before a question trips over it."""
+    grouped = dimensions(law)
+    for name in ("sigma", *(law.sampled_name(p) for p in law.priors), *law.constants):
+        if name not in draws:
+            raise InputError(f"{where}: has no draws of {name!r}")
+    for name in law.constants:
+        if dims.get(name) != grouped.get(name):
+            raise InputError(f"{where}: {name!r} does not differ by what its law says")
+
+
+def to_datatree(fit: Fit) -> "xarray.DataTree":
+    """Return a fit as a DataTree; see `Fit.to_datatree`."""
+    import xarray
+
+    def dataset(values: dict[str, np.ndarray], dims: dict[str, tuple[str, ...]], coords: dict[str, Any]) -> Any:
+        return xarray.Dataset({name: (dims[name], v) for name, v in values.items()}, coords=coords)
+
+    chains, length = fit.stats["lp"].shape
+    chain_draw = {"chain": np.arange(chains), "draw": np.arange(length)}
+    labels = {dim: list(values) for dim, values in fit.coords.items()}
+    dims = {name: ("chain", "draw", *([fit.dims[name]] if name in fit.dims else [])) for name in fit.draws}
+    rows = {name: fit.data[name].to_numpy() for name in fit.data.columns}
+    response = fit.law.response
+    tree = xarray.DataTree.from_dict(
+        {
+            "/posterior": dataset(dict(fit.draws), dims, chain_draw | labels),
+            "/sample_stats": dataset(dict(fit.stats), dict.fromkeys(fit.stats, ("chain", "draw")), chain_draw),
+            "/observed_data": dataset({response: rows.pop(response)}, {response: ("row",)}, {}),
+            "/constant_data": dataset(rows, dict.fromkeys(rows, ("row",)), {}),
+        }
+    )
+    tree.attrs.update(_attributes(fit))
+    return tree

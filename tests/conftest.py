@@ -1,0 +1,55 @@
+"""What every test shares: the hypothesis profile, and a compilation cache away from the user's."""
+
+import os
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, settings
+
+import qidbayes as qb
+
+# Fits compile, and the machine may be busy: time is asserted where it matters, not as a deadline of every case.
+settings.register_profile("qidbayes", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("qidbayes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the programs that tests compile in pytest's own cache folder, also in the processes tests start."""
+    config.addinivalue_line("markers", "slow: left out unless asked for with -m slow (`make test-laws`)")
+    cache = getattr(config, "cache", None)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and cache is not None:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache.mkdir("jax"))
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave slow tests out unless a marker expression is given."""
+    if not config.getoption("markexpr"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(scope="session")
+def pythia() -> pl.DataFrame:
+    """The paper's 360 points."""
+    return qb.load_table("pythia")
+
+
+@pytest.fixture(scope="session")
+def unified(pythia: pl.DataFrame) -> qb.Fit:
+    """The unified law fitted to them with the default settings."""
+    return qb.fit(pythia, "unified", random_seed=0)
+
+
+@pytest.fixture(scope="session")
+def per_bit(pythia: pl.DataFrame) -> qb.Fit:
+    """One law per bit width fitted to them."""
+    return qb.fit(pythia, "per-bit", random_seed=0)
+
+
+@pytest.fixture(scope="session")
+def one_width(pythia: pl.DataFrame) -> qb.Fit:
+    """The unified law fitted to one bit width, away from its reference point, which cannot tell gamma."""
+    return qb.fit(pythia.filter(bits=3.0), "unified", random_seed=0)

@@ -1,0 +1,138 @@
+"""One walk for NumPy, JAX and PyTensor, in linear and in log space."""
+
+import math
+import operator
+
+import jax
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from equations import NAMES, expressions, positive_expressions
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from qidbayes.errors import InputError
+from qidbayes.law import Law, Prior, law_names, load_law
+from qidbayes.law.evaluate import Scope, evaluate, evaluate_log
+from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number, parse
+
+_ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
+points = st.fixed_dictionaries({name: st.floats(0.1, 10) for name in NAMES})
+
+
+def by_hand(expression: Expression, values: dict[str, float]) -> float:
+    """Evaluate with Python's own arithmetic, which raises where there is no finite real value."""
+    match expression:
+        case Number(value):
+            return value
+        case Name(id):
+            return values[id]
+        case Negative(operand):
+            return -by_hand(operand, values)
+        case Call(function, argument):
+            return getattr(math, function)(by_hand(argument, values))
+        case Binary(sign, left, right):
+            return _ARITHMETIC[sign](by_hand(left, values), by_hand(right, values))
+
+
+@settings(max_examples=300)
+@given(expressions, points)
+def test_values_are_those_of_pythons_arithmetic(expression: Expression, values: dict[str, float]) -> None:
+    try:
+        expected = by_hand(expression, values)
+    except (ArithmeticError, ValueError, TypeError):  # TypeError: a complex number met math.exp
+        assume(False)
+    assume(isinstance(expected, float) and math.isfinite(expected))
+    with np.errstate(all="ignore"):
+        found = evaluate(expression, Scope(np, {name: np.float64(v) for name, v in values.items()}))
+    # log(exp(x)) is worked out without leaving log space and so may differ in the last digits.
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@settings(max_examples=300)
+@given(positive_expressions, points)
+def test_log_space_agrees_with_the_logarithm_of_the_value(expression: Expression, values: dict[str, float]) -> None:
+    scope = Scope(np, {name: np.float64(v) for name, v in values.items()})
+    with np.errstate(all="ignore"):
+        value = evaluate(expression, scope)
+    assume(1e-300 < value < 1e300)
+    assert evaluate_log(expression, scope) == pytest.approx(np.log(value), rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=100)
+@given(positive_expressions, points)
+def test_a_name_known_by_its_logarithm_is_the_same(expression: Expression, values: dict[str, float]) -> None:
+    by_value = Scope(np, {name: np.float64(v) for name, v in values.items()})
+    by_log = Scope(np, logs={name: np.log(v) for name, v in values.items()})
+    assert evaluate_log(expression, by_log) == pytest.approx(evaluate_log(expression, by_value), rel=1e-9, abs=1e-9)
+
+
+def test_log_space_does_not_overflow() -> None:
+    scope = Scope(np, logs={"k": -900.0, "D": 800.0}, values={"beta": 2.0})
+    assert evaluate_log(parse("k * D**beta"), scope) == 700.0
+    assert evaluate_log(parse("D**beta + k"), scope) == 1600.0
+    assert evaluate(parse("log(D**beta)"), scope) == 1600.0
+
+
+LAWS = [load_law(name) for name in law_names()]
+# PyTensor takes Python numbers for 32-bit ones where it can.
+LAWS.append(Law("k * exp(3) + sqrt(2) * P**exp(1)", priors={"k": Prior("HalfNormal", sigma=1)}, name="constants"))
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_three_array_libraries_agree(law: Law) -> None:
+    rng = np.random.default_rng(5)
+    values = {n: rng.uniform(0.1, 0.9, 4) for n in (*law.priors, *law.covariates)}
+
+    def answer(ops: object, given: dict[str, object]) -> object:
+        scope = Scope(ops, given)
+        for defined, expression in law.definitions.items():
+            scope.define(defined, expression)
+        return evaluate_log(law.expression, scope)
+
+    expected = answer(np, dict(values))
+    with jax.enable_x64(True):
+        by_jax = answer(jax.numpy, {n: jax.numpy.asarray(v) for n, v in values.items()})
+    symbols = {n: pt.vector(n, dtype="float64") for n in values}
+    by_pytensor = pytensor.function(
+        list(symbols.values()), answer(pt, dict(symbols)), on_unused_input="ignore", mode="FAST_COMPILE"
+    )
+    np.testing.assert_allclose(np.asarray(by_jax), expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(by_pytensor(*values.values()), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_definition_is_worked_out_where_it_is_used() -> None:
+    scope = Scope(np, {"a": 2.0})
+    scope.define("b", parse("a + 1"))
+    scope.define("c", parse("b**2"))
+    assert evaluate(parse("c * a"), scope) == 18.0
+    assert evaluate_log(parse("c"), scope) == pytest.approx(math.log(9.0))
+
+
+@settings(max_examples=300)
+@given(expressions, points)
+def test_a_part_may_be_negative_where_the_whole_is_positive(expression: Expression, values: dict[str, float]) -> None:
+    try:
+        expected = math.log(by_hand(expression, values))
+    except (ArithmeticError, ValueError, TypeError):
+        assume(False)
+    assume(math.isfinite(expected) and abs(expected) > 1e-3)
+    with np.errstate(all="ignore"):
+        found = evaluate_log(expression, Scope(np, {name: np.float64(v) for name, v in values.items()}))
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_a_name_may_be_negative_if_it_is_said_to_be() -> None:
+    scope = Scope(np, {"k": 3.0, "c": -2.0, "d": -1.0}, signed={"c", "d"})
+    assert evaluate_log(parse("k + c"), scope) == 0.0
+    assert evaluate_log(parse("c * d"), scope) == pytest.approx(math.log(2.0))
+    assert evaluate_log(parse("c**2 / k"), scope) == pytest.approx(math.log(4 / 3))
+    normal, positive = Prior("Normal", mu=0, sigma=1), Prior("HalfNormal", sigma=1)
+    law = Law("k * D + c + e", priors={"k": positive, "c": normal}, define={"e": "k - c"})
+    assert law.signed == {"c", "e"}
+
+
+def test_an_unknown_name_is_named() -> None:
+    with pytest.raises(InputError, match="no value is known for 'x'"):
+        evaluate(parse("2 * x"), Scope(np))

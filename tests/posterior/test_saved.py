@@ -1,0 +1,145 @@
+"""A saved fit answers as before, opens in ArviZ, and is whole or refused."""
+
+import json
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import arviz
+import netCDF4
+import numpy as np
+import polars as pl
+import pytest
+import xarray
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import qidbayes as qb
+
+
+@pytest.fixture(scope="session")
+def saved(per_bit: qb.Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fits") / "per-bit.nc"
+    per_bit.save(path)
+    return path
+
+
+def test_it_answers_as_before(saved: Path, per_bit: qb.Fit) -> None:
+    again = qb.load_fit(saved)
+    assert again.law == per_bit.law
+    assert dict(again.attributes) == dict(per_bit.attributes)
+    assert again.diagnostics == per_bit.diagnostics
+    assert again.coords == per_bit.coords
+    assert again.summary().equals(per_bit.summary())
+    asked = {"n_params": [1e9, 7e9], "bits": [2, 3]}
+    assert again.predict(tokens=1e13, **asked).equals(per_bit.predict(tokens=1e13, **asked))
+    model = per_bit.coords["model"][0]
+    known = {"tokens": 1e12, "model": model, **asked}
+    assert again.predict(**known).equals(per_bit.predict(**known))
+    assert again.tokens_to_threshold(0.2, **asked).equals(per_bit.tokens_to_threshold(0.2, **asked))
+    assert again.data.select("model", "tokens", "bits", "qid").equals(
+        per_bit.data.select("model", pl.col("tokens").cast(pl.Float64), "bits", "qid")
+    )
+
+
+def test_arviz_reads_it_and_agrees(saved: Path, per_bit: qb.Fit) -> None:
+    with xarray.open_datatree(saved, engine="netcdf4") as tree:
+        assert set(tree.children) == {"posterior", "sample_stats", "observed_data", "constant_data"}
+        assert tree["sample_stats"]["diverging"].dtype == bool
+        theirs = arviz.summary(tree, var_names=["beta"], round_to="none")
+    ours = per_bit.summary().filter(pl.col("name") == "beta")
+    for column in ("mean", "sd", "ess_bulk", "r_hat"):
+        np.testing.assert_allclose(theirs[column].astype(float), ours[column], rtol=1e-6)
+    in_memory = arviz.summary(per_bit.to_datatree(), var_names=["beta"], round_to="none")
+    np.testing.assert_allclose(in_memory["mean"].astype(float), ours["mean"], rtol=1e-6)
+
+
+def test_asking_needs_no_sampler(saved: Path) -> None:
+    code = f"""
+import sys, json, qidbayes as qb
+fit = qb.load_fit({str(saved)!r})
+fit.summary(); fit.interval("beta"); fit.predict(n_params=1e9, tokens=1e12, bits=4)
+fit.tokens_to_threshold(0.2, n_params=1e9, bits=4); fit.project(n_params=1e9, bits=4)
+heavy = ("pymc", "jax", "numpyro", "pytensor", "arviz", "scipy", "torch", "xarray", "matplotlib")
+print(json.dumps([name for name in heavy if name in sys.modules]))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(out) == []
+
+
+def test_a_file_that_is_not_a_fit_is_refused(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "x.nc"
+    with pytest.raises(qb.InputError, match="there is no such file"):
+        qb.load_fit(path)
+    for content in (b"", b"hello", b"CDF\x01" + b"\xff" * 9, b"\x89HDF\r\n\x1a\n" + bytes(500)):
+        path.write_bytes(content)
+        with pytest.raises(qb.InputError, match="is not a saved fit, or a damaged one"):
+            qb.load_fit(path)
+    with pytest.raises(qb.InputError, match="there is no such file"):
+        qb.load_fit(tmp_path)
+    path.unlink()
+    xarray.Dataset({"x": ("y", [1.0, 2.0])}).to_netcdf(path, engine="netcdf4")
+    with pytest.raises(qb.InputError, match="is not a saved fit of this version"):
+        qb.load_fit(path)
+
+
+def test_a_fit_that_was_tampered_with_is_refused(tmp_path: Path, saved: Path) -> None:
+    path = tmp_path / "x.nc"
+    law = json.loads(qb.load_fit(saved).to_datatree().attrs["law"])
+    for attribute, value in {
+        "format": "qidbayes fit 0",
+        "law": json.dumps({**law, "equation": "__import__('os')"}),
+        "diagnostics": "[]",
+        "attributes": "{}",
+    }.items():
+        path.write_bytes(saved.read_bytes())
+        with netCDF4.Dataset(path, "a") as file:
+            file.setncattr(attribute, value)
+        with pytest.raises(qb.InputError):
+            qb.load_fit(path)
+    path.write_bytes(saved.read_bytes())
+    with netCDF4.Dataset(path, "a") as file:
+        file.groups["posterior"].renameVariable("beta", "delta")
+    with pytest.raises(qb.InputError, match="has no draws of 'beta'"):
+        qb.load_fit(path)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_truncated_file_is_refused_and_a_damaged_one_raises_nothing_else(saved: Path, data: st.DataObject) -> None:
+    content = bytearray(saved.read_bytes())
+    path = saved.with_name(f"damaged-{uuid.uuid4()}.nc")  # HDF5 remembers a file it could not close
+    if cut := data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    for _ in range(data.draw(st.integers(0, 8))):
+        at = data.draw(st.integers(0, min(40_000, len(content))))
+        content[at : at + 1] = data.draw(st.binary(min_size=1, max_size=1))
+    path.write_bytes(content)
+    try:
+        qb.load_fit(path)
+    except qb.InputError as error:
+        assert str(path) in str(error)
+    else:
+        assert not cut
+
+
+def test_a_save_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, per_bit: qb.Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "fit.nc"
+    per_bit.save(path)
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qidbayes.posterior.store._chain_and_draw", fail)
+    with pytest.raises(KeyboardInterrupt):
+        per_bit.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "file").write_text("")
+    monkeypatch.undo()
+    with pytest.raises(qb.InputError, match="cannot be written"):
+        per_bit.save(tmp_path / "file" / "fit.nc")
