@@ -21,6 +21,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 SIZES = {"64x2": (64, 2), "96x2": (96, 2), "128x3": (128, 3)}  # width × layers
 STEPS = (1024, 4096, 16384, 65536)
 VOCABULARY = 512  # small, so that the weights of these models lie where the quantizers work: outside the embedding
+END_OF_TEXT = "<|endoftext|>"
 WINDOW, BATCH = 256, 64  # tokens a window and windows a step: 16,384 tokens a step
 PEAK, FINAL, WARMUP, COOLDOWN = 4e-3, 0.1, 100, 0.2
 
@@ -31,10 +32,10 @@ def train_tokenizer(text: str) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(text.split("\n"), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, bos_token=END_OF_TEXT)
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, text: str) -> torch.Tensor:
@@ -91,10 +92,10 @@ class Run:
     def advance(self, to: int, cooldown_to: int | None = None) -> float:
         """Train up to step `to`; returns the last training loss, nats/token."""
         loss = torch.tensor(float("nan"))
-        for self.step in range(self.step, to):
+        for step in range(self.step, to):
             for group in self.optimizer.param_groups:
-                group["lr"].fill_(learning_rate(self.step, cooldown_to))
-            loss = self.loss(batch(self.tokens, self.step))
+                group["lr"].fill_(learning_rate(step, cooldown_to))
+            loss = self.loss(batch(self.tokens, step))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
