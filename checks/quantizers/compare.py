@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import torch
 from evaluate import loss_of
 from safetensors.torch import load_file
+from scipy import stats
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -23,10 +24,7 @@ ORACLES: dict[str, tuple[torch.dtype, bool]] = {
     "gptqmodel": (torch.float16, True),  # its kernels take no float32
     "llmcompressor": (torch.float32, False),
 }
-REORDERINGS = 2
-# A 99% prediction interval for one more run like the two: Student's t at 6 degrees of freedom (the noise is pooled over
-# a width's six settings), and the mean's own error.
-WITHIN = 3.71 * math.sqrt(1 + 1 / REORDERINGS)
+REORDERINGS = 6
 
 
 class Row(TypedDict):
@@ -66,7 +64,7 @@ def our_qid(
     """Our QiD by setting, the calibration windows in `REORDERINGS` orders and batch sizes.
 
     Only the order of sums differs between them, so their spread is what kernels alone can do. `kept` is a file that
-    keeps what was measured, setting by setting.
+    keeps what was measured, run by run.
     """
     found: dict[str, list[float]] = json.loads(kept.read_text()) if kept.exists() else {}
     calibration, evaluation = tokens
@@ -75,18 +73,13 @@ def our_qid(
     generator = torch.Generator().manual_seed(0)
     orders = [torch.randperm(len(calibration), generator=generator) for _ in range(REORDERINGS)]
     for name, setting in settings.items():
-        if name in found:
-            continue
-        losses = []
-        for batch_size, order in zip((8, 5), orders, strict=True):
+        for i in range(len(found.get(name, [])), REORDERINGS):
+            quantizer = GPTQ(**setting, true_sequential=true_sequential, batch_size=8 - i)
             with restoring_weights(model):
-                GPTQ(**setting, true_sequential=true_sequential, batch_size=batch_size).quantize(
-                    model, calibration[order]
-                )
-                losses.append(loss_of(model, evaluation) - full)
-        found[name] = losses
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text(json.dumps(found))
+                quantizer.quantize(model, calibration[orders[i]])
+                found.setdefault(name, []).append(loss_of(model, evaluation) - full)
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(json.dumps(found))
     return found
 
 
@@ -109,7 +102,7 @@ def check_qid(
         theirs = answer["loss"] - full
         difference = theirs - mean(found)
         same_width = [qids for other, qids in ours.items() if other[0] == name[0]]
-        tolerance = WITHIN * _relative_noise(same_width) * mean(found)
+        tolerance = _relative_noise(same_width, len(found)) * mean(found)
         rows.append(
             Row(
                 check="qid",
@@ -126,9 +119,15 @@ def check_qid(
     return rows
 
 
-def _relative_noise(settings: list[list[float]]) -> float:
-    """Standard deviation of QiD over its mean, pooled over the settings of one width."""
-    return math.sqrt(mean(variance(qids) / mean(qids) ** 2 for qids in settings))
+def _relative_noise(settings: list[list[float]], runs: int) -> float:
+    """How far one more run may lie from the mean of `runs`, over that mean: a 99% prediction interval's half width.
+
+    The variance is pooled over the settings of one width, each of which gives up a degree of freedom to its mean.
+    """
+    repeated = [qids for qids in settings if len(qids) > 1]
+    freedom = sum(len(qids) - 1 for qids in repeated)
+    squares = sum((len(qids) - 1) * variance(qids) / mean(qids) ** 2 for qids in repeated)
+    return float(stats.t.ppf(0.995, freedom)) * math.sqrt(squares / freedom * (1 + 1 / runs))
 
 
 def check_files(oracle: str, model: str, written: Path, dtype: torch.dtype) -> list[Row]:
