@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan import Checkpoint, Source, digest
 
 _SMALL_FILES = ("*.json", "*.txt", "tokenizer.model")  # configuration and tokenizer
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _ATTEMPTS = 3  # a hub under load answers some requests with a 5xx
 
@@ -230,10 +232,26 @@ def count_parameters(model: PreTrainedModel) -> int:
     return sum(p.numel() for p in model.parameters() if id(p) not in outside)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer and what tells it from others.
+
+    Attributes
+    ----------
+    tokenizer
+        Ready to be called.
+    identity
+        The digest of its vocabulary and of the tokens that open and close a text. The revisions of one model share it,
+        though each is a commit of its own.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    identity: str
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
     """Load the tokenizer of a folder, from its files alone."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked readers of data sets would warn about it
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=False, local_files_only=True
-    )
-    return tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    vocabulary = [sha256(path) for path in map(folder.joinpath, _VOCABULARIES) if path.exists()]
+    return Tokenizer(tokenizer, digest([vocabulary, tokenizer.bos_token_id, tokenizer.eos_token_id]))

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
-from qidbayes.measure.checkpoint import sha256
+from qidbayes.measure.checkpoint import Tokenizer, sha256
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan import TextSet, digest
 
@@ -149,18 +149,22 @@ class WindowCache:
     def windows(
         self,
         texts: TextSet,
-        tokenizer: tuple[str, PreTrainedTokenizerBase],
+        tokenizer: Tokenizer,
         seq_len: int,
         count: int,
         seed: int,
-        reference: tuple[str, PreTrainedTokenizerBase] | None = None,
+        reference: Tokenizer | None = None,
     ) -> Windows:
-        """Return the windows `cut_windows` would; tokenizers come with what identifies them."""
-        key = digest([text_identity(texts), tokenizer[0], seq_len, count, seed, reference[0] if reference else None])
+        """Return the windows that `cut_windows` would."""
+        key = digest(
+            [text_identity(texts), tokenizer.identity, seq_len, count, seed, reference.identity if reference else None]
+        )
         if key not in self._loaded:
             path = self._folder / f"{texts.name}-{key[:16]}.safetensors"
             if not path.exists():
-                made = cut_windows(texts, tokenizer[1], seq_len, count, seed, reference[1] if reference else None)
+                made = cut_windows(
+                    texts, tokenizer.tokenizer, seq_len, count, seed, reference.tokenizer if reference else None
+                )
                 _save(made, path)
             self._loaded[key] = _load(path)
         return self._loaded[key]

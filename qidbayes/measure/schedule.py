@@ -25,7 +25,7 @@ class Schedule:
     --------
     >>> pythia = Schedule("cosine", warmup_steps=1430, total_steps=143_000, final=0.1)
     >>> [float(f"{pythia.rate(1.2e-4, step):.4g}") for step in (512, 1430, 98_000, 143_000)]
-    [4.297e-05, 0.00012, 3.699e-05, 1.2e-05]
+    [4.297e-05, 0.00012, 3.676e-05, 1.2e-05]
     """
 
     shape: Shape = "constant"

@@ -35,7 +35,7 @@ def file_name(name: str) -> str:
     Examples
     --------
     >>> file_name("EleutherAI/pythia-160m@step98000")
-    'EleutherAI-pythia-160m-step98000-79adaf38'
+    'EleutherAI-pythia-160m-step98000-f2e0ab40'
     """
     return f"{re.sub(r'[^A-Za-z0-9.]+', '-', name)}-{digest(name)[:8]}"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from qidbayes.errors import InputError
-from qidbayes.measure.checkpoint import Pins, fetch, load_model, load_tokenizer, weights_digest
+from qidbayes.measure.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
 from qidbayes.measure.data import WindowCache, Windows
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.evaluate import paired_difference, window_losses
@@ -49,7 +49,16 @@ class Shared:
         self.pins = Pins(store.folder / "pins")
         self.windows = WindowCache(store.windows)
         self.fingerprints = Fingerprints(plan)
+        self._tokenizers: dict[Source, Tokenizer] = {}
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw over ours
+
+    def tokenizer(self, source: Source) -> Tokenizer:
+        """Return a tokenizer that does not come with a checkpoint; downloaded once for the folder."""
+        if source not in self._tokenizers:
+            commit = self.pins.pin(source, "main")
+            folder = fetch(source, commit, self.store.folder / "tokenizers", weights=False)
+            self._tokenizers[source] = load_tokenizer(folder)
+        return self._tokenizers[source]
 
 
 @dataclass(frozen=True)
@@ -76,8 +85,14 @@ def measure_checkpoint(shared: Shared, checkpoint: Checkpoint) -> None:
         work.carry_out()
     finally:
         shutil.rmtree(shared.store.downloads(checkpoint), ignore_errors=True)
-    if work.made:
-        shared.store.write(checkpoint, (stored | {cell_of(row): row for row in work.made}).values())
+    # A checkpoint that could not even be looked up (its folder has been moved, say) loses nothing that was measured.
+    made = {
+        cell_of(row): row
+        for row in work.made
+        if row["fingerprint"] is not None or stored.get(cell_of(row), row)["status"] != "ok"
+    }
+    if made:
+        shared.store.write(checkpoint, (stored | made).values())
 
 
 class _Work:
@@ -99,9 +114,10 @@ class _Work:
             return
         with self._failing(todo):
             report.step("loading")
-            tokenizer = self._tokenizer(checkpoint.tokenizer or checkpoint.source, checkpoint.tokenizer is None)
             folder = fetch(checkpoint.source, self._commit, self._shared.store.downloads(checkpoint))
             self._refuse_a_copy(folder)
+            apart = checkpoint.tokenizer
+            tokenizer = self._shared.tokenizer(apart) if apart else load_tokenizer(folder)
             model = load_model(folder, checkpoint, self._plan.dtype, self._shared.device)
             self._measure(model, tokenizer, todo)
 
@@ -135,11 +151,6 @@ class _Work:
         row = self._stored.get(cell_of(self._row(cell)))
         return row is not None and row["status"] == "ok" and row["fingerprint"] == self._fingerprints[cell]
 
-    def _tokenizer(self, source: Source, with_weights: bool) -> tuple[str, PreTrainedTokenizerBase]:
-        commit = self._commit if with_weights else self._shared.pins.pin(source, "main")
-        folder = fetch(source, commit, self._shared.store.downloads(self._checkpoint), weights=False)
-        return commit, load_tokenizer(folder)
-
     def _refuse_a_copy(self, folder: Path) -> None:
         """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
         weights = weights_digest(folder)
@@ -148,9 +159,7 @@ class _Work:
             raise MeasureError(f"{self._checkpoint} holds the same weights as {other}: they cannot both be right")
         self._weights = weights
 
-    def _measure(
-        self, model: PreTrainedModel, tokenizer: tuple[str, PreTrainedTokenizerBase], todo: Sequence[Cell]
-    ) -> None:
+    def _measure(self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]) -> None:
         baselines: dict[TextSet, Baseline] = {}
         for texts in dict.fromkeys(cell.texts for cell in todo):
             with self._failing([cell for cell in todo if cell.texts == texts]):
@@ -161,15 +170,13 @@ class _Work:
                 with self._failing(cells):
                     self._quantized(model, tokenizer, quantization, {cell: baselines[cell.texts] for cell in cells})
 
-    def _baseline(
-        self, model: PreTrainedModel, tokenizer: tuple[str, PreTrainedTokenizerBase], texts: TextSet, is_row: bool
-    ) -> Baseline:
+    def _baseline(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet, is_row: bool) -> Baseline:
         evaluation, report = self._plan.evaluation, self._shared.reporter
         report.step(f"reading {texts.name}")
         reference = evaluation.reference_tokenizer
         windows = self._shared.windows.windows(
             texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
-            self._tokenizer(reference, False) if reference else None,
+            self._shared.tokenizer(reference) if reference else None,
         )  # fmt: skip
         _check_fit(model, windows.tokens)
         began = time.perf_counter()
@@ -183,7 +190,7 @@ class _Work:
     def _quantized(
         self,
         model: PreTrainedModel,
-        tokenizer: tuple[str, PreTrainedTokenizerBase],
+        tokenizer: Tokenizer,
         quantization: Quantization,
         baselines: dict[Cell, Baseline],
     ) -> None:
@@ -217,7 +224,7 @@ class _Work:
                         peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
                     )
 
-    def _calibration(self, tokenizer: tuple[str, PreTrainedTokenizerBase]) -> Tensor:
+    def _calibration(self, tokenizer: Tokenizer) -> Tensor:
         """The calibration tokens, `[n, length]`; none for a plan whose methods need none."""
         asked = self._plan.calibration
         if asked is None:

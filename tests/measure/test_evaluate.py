@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from measure.conftest import small_model
 
+from measure.conftest import small_model
 from qidbayes.measure import evaluate
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.evaluate import paired_difference, window_losses

@@ -1,5 +1,6 @@
 """A run end to end, in this process: its numbers, its failures, and what it does again."""
 
+import copy
 from pathlib import Path
 
 import polars as pl
@@ -10,11 +11,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from measure.conftest import TINY, small_model, write_plan
+from measure.prequantized.packers import by_hand, gptq_tensors, random_linear, write_checkpoint
 from qidbayes.cli.measure import measure as command
 from qidbayes.measure import Plan, load_plan, work
 from qidbayes.measure.data import cut_windows
 from qidbayes.measure.quantize import quantizer_from_settings
 from qidbayes.measure.run import measure
+from qidbayes.measure.walk import stack_linears
 from qidbayes.table import read_table
 
 COST = ("seconds_quantize", "seconds_evaluate", "peak_memory_gib")
@@ -70,6 +73,46 @@ def test_a_plan_that_grew_measures_what_is_new(plan: Plan, tmp_path: Path, monke
     table = read_table(tmp_path / "run" / "table.parquet")
     assert table.height == 15
     assert table.filter(~((pl.col("method") == "rtn") & (pl.col("bits") == 2))).equals(first)
+
+
+def test_a_checkpoint_that_is_gone_loses_nothing(plan: Plan, tmp_path: Path) -> None:
+    measure(plan, tmp_path / "run")
+    first = read_table(tmp_path / "run" / "table.parquet")
+    (tmp_path / "models" / "step200").rename(tmp_path / "elsewhere")
+    assert measure(plan, tmp_path / "run").failed == ()
+    assert read_table(tmp_path / "run" / "table.parquet").equals(first)
+
+
+def test_quantized_files_are_held_against_their_original(
+    tmp_path: Path, plan_file: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    assert plan_file.exists()
+    original = AutoModelForCausalLM.from_pretrained(tmp_path / "models" / "step200")
+    (tmp_path / "theirs-step200-4bit").mkdir()
+    tensors = dict(original.state_dict())
+    rounded = copy.deepcopy(original)
+    for seed, (name, linear) in enumerate(stack_linears(rounded).items()):
+        codes, zeros, scales = random_linear(linear.in_features, linear.out_features, linear.in_features // 16, 4, seed)
+        index = torch.arange(linear.in_features) // 16
+        scales = (scales / 100).half().float()
+        linear.weight.data.copy_(by_hand(codes, zeros, scales, index))
+        del tensors[f"{name}.weight"]
+        tensors |= {f"{name}.{part}": t for part, t in gptq_tensors(codes, zeros, scales, index, 4, 1).items()}
+    declared = {"quant_method": "gptq", "bits": 4, "group_size": 16, "checkpoint_format": "gptq"}
+    write_checkpoint(tmp_path / "theirs-step200-4bit", original, tensors, declared)
+
+    entry = (
+        'method = "prequantized"\nname = "released"\npath = "theirs-{revision}-{bits}bit"\nbits = 4\ngroup_size = 16'
+    )
+    plan = load_plan(
+        write_plan(tmp_path, lambda text: text.replace('method = "gptq"\nbits = 3\ngroup_size = 16', entry))
+    )
+    outcome = measure(plan, tmp_path / "run")
+    assert [line.split(",")[0] for line in outcome.failed] == ["small@step100", "small@step400"]  # no such folders
+    (row,) = read_table(tmp_path / "run" / "table.parquet").filter(method="released", status="ok").to_dicts()
+    windows = cut_windows(plan.evaluation.datasets[0], tokenizer, 32, 32, plan.seed).tokens
+    assert row["loss"] == pytest.approx(sum(loss_by_hand(rounded, windows)) / 32, abs=1e-5)
+    assert row["loss_16bit"] == pytest.approx(sum(loss_by_hand(original, windows)) / 32, abs=1e-5)
 
 
 def break_weights(path: Path) -> None:
