@@ -58,8 +58,8 @@ class GPTQ:
     act_order
         Whether columns are rounded in falling order of their inputs' mean square.
     static_groups
-        With `act_order`: groups are neighbouring columns, their grids fitted before any error is spread. Without it,
-        groups follow the rounding order, and the stored model needs each column's group.
+        Whether all grids are fitted before any error is spread, on neighbouring columns, as llmcompressor does. If
+        not, and with `act_order`, groups follow the rounding order, and the stored model needs each column's group.
     damping
         What is added to the Hessian's diagonal, as a share of the diagonal's mean.
     true_sequential
@@ -155,11 +155,11 @@ class GPTQ:
         weight[:, dead] = 0
 
         grids = None
+        if self.static_groups:
+            grids = [fit_grid(part, self.bits, self.symmetric) for part in torch.split(weight, group_size, dim=1)]
         order = torch.arange(columns, device=hessian.device)
         if self.act_order:
             order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-            if self.static_groups:
-                grids = [fit_grid(part, self.bits, self.symmetric) for part in torch.split(weight, group_size, dim=1)]
             weight, hessian = weight[:, order], hessian[order][:, order]
         spread, damping = factorize(hessian, self.damping)
 

@@ -98,9 +98,10 @@ def test_act_order_is_a_permutation_of_the_problem() -> None:
     torch.testing.assert_close(GPTQ(3, 8, act_order=True).solve(weight, hessian).weight, expected, rtol=0, atol=0)
 
 
-def test_static_groups_keep_each_columns_own_grid() -> None:
+@pytest.mark.parametrize("act_order", [False, True])
+def test_static_groups_keep_each_columns_own_grid(act_order: bool) -> None:
     weight, hessian = problem()
-    solved = GPTQ(3, 8, act_order=True, static_groups=True).solve(weight, hessian).weight
+    solved = GPTQ(3, 8, act_order=act_order, static_groups=True).solve(weight, hessian).weight
     for part, original in zip(solved.split(8, dim=1), weight.split(8, dim=1), strict=True):
         grid = fit_grid(original, 3, True)
         codes = part / grid.scale
