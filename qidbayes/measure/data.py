@@ -1,0 +1,183 @@
+"""Texts to token windows: what to read, in which order, and where to cut, all fixed by the plan and its seed."""
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from qidbayes.atomic import replacing
+from qidbayes.errors import InputError
+from qidbayes.measure.checkpoint import Tokenizer, sha256
+from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.plan import TextSet, digest
+
+_SHUFFLE_BUFFER = 10_000  # documents; a streamed set is shuffled within it
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Token windows of one text set.
+
+    Attributes
+    ----------
+    tokens
+        `[n, seq_len + 1]` token ids; windows that follow one another in the text share the token at the seam, so that
+        each token is predicted once.
+    per_reference_token
+        Tokens of the model's tokenizer per token of the reference tokenizer, on the documents used; a loss times this
+        is in nats per reference token. None without a reference.
+    hash
+        The digest of the ids.
+    """
+
+    tokens: Tensor
+    per_reference_token: float | None
+    hash: str
+
+
+def text_identity(texts: TextSet) -> dict[str, object]:
+    """Return what fixes a set's text: the contents of local files, or the hub's names for it."""
+    if texts.path is not None:
+        return {"files": [sha256(path) for path in _text_files(texts.path)]}
+    return {key: getattr(texts, key) for key in ("id", "config", "split", "column", "revision", "joined")}
+
+
+def cut_windows(
+    texts: TextSet,
+    tokenizer: PreTrainedTokenizerBase,
+    seq_len: int,
+    count: int,
+    seed: int,
+    reference: PreTrainedTokenizerBase | None = None,
+) -> Windows:
+    """Read, tokenize and cut a text set.
+
+    Documents are drawn at random, each begun with the tokenizer's begin- or end-of-text token, and cut into windows as
+    one row of tokens. Of a running text, `count` windows are drawn.
+
+    Raises
+    ------
+    InputError
+        If a file or folder is not there.
+    MeasureError
+        If the text is too short for two windows.
+    """
+    opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    ids: list[int] = []
+    used: list[str] = []
+    for text in _documents(texts, seed):
+        if opening is not None:
+            ids.append(opening)
+        ids += _encode(tokenizer, text)
+        used.append(text)
+        if not texts.joined and len(ids) > count * seq_len:
+            break
+    windows = torch.tensor(ids).unfold(0, seq_len + 1, seq_len) if len(ids) > seq_len else torch.empty(0, seq_len + 1)
+    if len(windows) < 2:
+        raise MeasureError(f"{texts.name}: {len(ids):,} tokens, too few for two windows of {seq_len}")
+    if texts.joined and len(windows) > count:
+        windows = windows[sorted(random.Random(seed).sample(range(len(windows)), count))]  # noqa: S311 (not a secret)
+    windows = windows[:count].contiguous()
+    ratio = None
+    if reference is not None:
+        ratio = sum(len(_encode(tokenizer, t)) for t in used) / sum(len(_encode(reference, t)) for t in used)
+    return Windows(windows, ratio, hashlib.sha256(windows.numpy().tobytes()).hexdigest())
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def _documents(texts: TextSet, seed: int) -> Iterator[str]:
+    if texts.path is None:
+        yield from _hub_documents(texts, seed)
+        return
+    documents = [
+        document
+        for path in _text_files(texts.path)
+        for document in path.read_text(encoding="utf-8").split("\n\n")
+        if document.strip()
+    ]
+    random.Random(seed).shuffle(documents)  # noqa: S311 (not a secret)
+    yield from documents
+
+
+def _text_files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = sorted(path.rglob("*.txt")) if path.is_dir() else []
+    if not found:
+        raise InputError(f"{path}: no text there; give a text file, or a folder with .txt files")
+    return found
+
+
+def _hub_documents(texts: TextSet, seed: int) -> Iterator[str]:
+    # Slow to import, and local text does without it.
+    from datasets import load_dataset  # type: ignore[import-untyped]
+
+    rows: Iterable[dict[str, str]] = load_dataset(
+        texts.id, texts.config, split=texts.split, revision=texts.revision, streaming=True
+    )
+    if texts.joined:
+        yield "\n\n".join(row[texts.column] for row in rows)
+        return
+    for row in rows.shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER):  # type: ignore[attr-defined]
+        yield row[texts.column]
+
+
+class WindowCache:
+    """Windows on disk, so that a run that is taken up again, or the next checkpoint, reads the same ones.
+
+    Parameters
+    ----------
+    folder
+        Where they are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loaded: dict[str, Windows] = {}
+
+    def windows(
+        self,
+        texts: TextSet,
+        tokenizer: Tokenizer,
+        seq_len: int,
+        count: int,
+        seed: int,
+        reference: Tokenizer | None = None,
+    ) -> Windows:
+        """Return the windows that `cut_windows` would."""
+        key = digest(
+            [text_identity(texts), tokenizer.identity, seq_len, count, seed, reference.identity if reference else None]
+        )
+        if key not in self._loaded:
+            path = self._folder / f"{texts.name}-{key[:16]}.safetensors"
+            if not path.exists():
+                made = cut_windows(
+                    texts, tokenizer.tokenizer, seq_len, count, seed, reference.tokenizer if reference else None
+                )
+                _save(made, path)
+            self._loaded[key] = _load(path)
+        return self._loaded[key]
+
+
+def _save(windows: Windows, path: Path) -> None:
+    ratio = "" if windows.per_reference_token is None else repr(windows.per_reference_token)
+    with replacing(path) as beside:
+        save_file({"tokens": windows.tokens}, beside, {"per_reference_token": ratio, "hash": windows.hash})
+
+
+def _load(path: Path) -> Windows:
+    with safe_open(path, "pt") as file:
+        says = file.metadata()
+        ratio = float(says["per_reference_token"]) if says["per_reference_token"] else None
+        return Windows(file.get_tensor("tokens"), ratio, says["hash"])

@@ -1,0 +1,61 @@
+"""GPTQ files as AutoGPTQ and GPTQModel write them: `qweight`, `qzeros`, `scales`, `g_idx`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from qidbayes.errors import InputError
+from qidbayes.measure.prequantized.packing import require, unpack_rows
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True)
+class GPTQFormat:
+    """A GPTQ checkpoint's format.
+
+    Attributes
+    ----------
+    bits
+        2, 3, 4 or 8.
+    group_size
+        Inputs that share a scale; None for one group per output channel.
+    version
+        1 (AutoGPTQ's, `checkpoint_format = "gptq"`) stores zero points less one, 2 (`"gptq_v2"`) as they are. A zero
+        point of 0 cannot be said in version 1: AutoGPTQ's own kernels read what its writer left there as 2^bits, and so
+        does this.
+    """
+
+    method: ClassVar[str] = "gptq"
+    marker: ClassVar[str] = "qweight"
+    parts: ClassVar[frozenset[str]] = frozenset({"qweight", "qzeros", "scales", "g_idx"})
+
+    bits: int
+    group_size: int | None
+    version: Literal[1, 2]
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.bits not in (2, 3, 4, 8):
+            raise InputError(f"bits = {self.bits!r} is not a width of GPTQ files; accepted: 2, 3, 4, 8")
+
+    def dequantize(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Dequantize one linear; see `Format.dequantize`."""
+        qweight = require(parts, "qweight", (None, None), torch.int32)
+        n_in, n_out = qweight.shape[0] * 32 // self.bits, qweight.shape[1]
+        group_size = self.group_size or n_in
+        groups = -(-n_in // group_size)
+        scales = require(parts, "scales", (groups, n_out), *_FLOATS).float()
+        qzeros = require(parts, "qzeros", (groups, n_out * self.bits // 32), torch.int32)
+        if "g_idx" in parts:
+            group_of = require(parts, "g_idx", (n_in,), torch.int32, torch.int64).long()
+            if int(group_of.min()) < 0 or int(group_of.max()) >= groups:
+                raise InputError(f"g_idx points outside the {groups} groups there are")
+        else:
+            group_of = torch.arange(n_in, device=qweight.device) // group_size
+        zeros = unpack_rows(qzeros.T, self.bits).T + (1 if self.version == 1 else 0)
+        codes = unpack_rows(qweight, self.bits)
+        return (scales[group_of] * (codes - zeros[group_of])).T.contiguous()

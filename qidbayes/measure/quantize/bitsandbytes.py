@@ -1,0 +1,94 @@
+"""The formats of bitsandbytes: NF4 and FP4 in blocks, int8 by rows. Its own kernels do the rounding."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from qidbayes.errors import InputError
+from qidbayes.measure.quantize.report import QuantizationReport
+from qidbayes.measure.walk import stack_linears
+
+if TYPE_CHECKING:
+    from bitsandbytes.functional import QuantState
+
+_BLOCK = 64  # bitsandbytes' own default, and what every released checkpoint uses
+
+
+@dataclass(frozen=True)
+class BitsAndBytes:
+    """A format of bitsandbytes.
+
+    For `int8` only the weights are rounded (row by row, by the largest magnitude). The library's int8 kernel rounds
+    activations too, outliers apart; that part is arithmetic, not the model's storage, and is left out here.
+
+    Attributes
+    ----------
+    kind
+        `nf4` (QLoRA's normal-float), `fp4` or `int8`.
+    nested
+        Whether the blocks' scales are themselves stored in 8 bits ("double quantization"); for nf4 and fp4.
+    """
+
+    kind: Literal["nf4", "fp4", "int8"]
+    nested: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.kind not in ("nf4", "fp4", "int8"):
+            raise InputError(f"bitsandbytes: kind = {self.kind!r} is not accepted; give nf4, fp4 or int8")
+        if self.nested and self.kind == "int8":
+            raise InputError("bitsandbytes: nested = true is for nf4 and fp4; int8 has no blocks")
+
+    @property
+    def method(self) -> str:
+        """`bnb-nf4`, `bnb-fp4` or `bnb-int8`."""
+        return f"bnb-{self.kind}"
+
+    @property
+    def bits(self) -> int:
+        """4, or 8 for int8."""
+        return 8 if self.kind == "int8" else 4
+
+    @property
+    def group_size(self) -> int | None:
+        """64: consecutive weights in a block; None for int8, whose scale is a row's."""
+        return None if self.kind == "int8" else _BLOCK
+
+    @torch.no_grad()
+    def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
+        """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
+        try:
+            import bitsandbytes.functional as bnb
+        except ImportError as error:
+            raise InputError(f"{self.method} needs bitsandbytes; install qidbayes[measure]") from error
+        stored = n_weights = 0
+        for linear in stack_linears(model).values():
+            weight = linear.weight.detach()
+            n_weights += weight.numel()
+            if self.kind == "int8":
+                # The library rounds float16 only, which is also what it does to a bfloat16 model on loading.
+                codes, row_scale, _ = bnb.int8_vectorwise_quant(weight.half())
+                linear.weight.copy_(bnb.int8_vectorwise_dequant(codes, row_scale))
+                stored += 8 * codes.numel() + _bits(row_scale)
+            else:
+                # As one row: blocks run on across rows, but the library's CPU kernel (0.50.2) dequantizes rows whose
+                # length is no multiple of the block wrongly (relative error .25 where .09 is right).
+                packed, state = bnb.quantize_4bit(
+                    weight.reshape(1, -1), blocksize=_BLOCK, quant_type=self.kind, compress_statistics=self.nested
+                )
+                linear.weight.copy_(bnb.dequantize_4bit(packed, state).view_as(weight))
+                stored += 4 * weight.numel() + _scale_bits(state)
+        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights)
+
+
+def _bits(tensor: Tensor) -> int:
+    return 8 * tensor.numel() * tensor.element_size()
+
+
+def _scale_bits(state: "QuantState") -> int:
+    if not state.nested:
+        return _bits(state.absmax)
+    return _bits(state.absmax) + _bits(state.state2.absmax) + _bits(state.offset)

@@ -1,0 +1,224 @@
+"""GPTQ (Frantar et al., arXiv:2210.17323): round column by column, each error spread over the columns still to come."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from qidbayes.errors import InputError
+from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.quantize.grid import check_grid, check_groups_fit, fit_grid, stored_bits
+from qidbayes.measure.quantize.report import QuantizationReport
+from qidbayes.measure.walk import (
+    SecondMoment,
+    decoder_layers,
+    enter_stack,
+    input_groups,
+    replay,
+    replay_until,
+    stack_linears,
+)
+
+_GROUP_INDEX_BITS = 32  # an int32 per input column, as GPTQ's files store it
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A quantized matrix and how it was reached.
+
+    Attributes
+    ----------
+    weight
+        `[out, in]`, dequantized.
+    damping
+        The damping that the factorization took: what was asked for, or more.
+    dead_columns
+        Inputs that calibration never saw move.
+    """
+
+    weight: Tensor
+    damping: float
+    dead_columns: int
+
+
+@dataclass(frozen=True)
+class GPTQ:
+    """GPTQ, sequential: each layer is calibrated on what the quantized layers before it put out.
+
+    Attributes
+    ----------
+    bits
+        Width of a weight, 2 to 8.
+    group_size
+        Inputs that share a scale; None for one scale per output channel.
+    symmetric
+        Whether grids are centred on zero; if not, each group stores a zero point.
+    act_order
+        Whether columns are rounded in falling order of their inputs' mean square.
+    static_groups
+        Whether all grids are fitted before any error is spread, on neighbouring columns, as llmcompressor does. If
+        not, and with `act_order`, groups follow the rounding order, and the stored model needs each column's group.
+    damping
+        What is added to the Hessian's diagonal, as a share of the diagonal's mean.
+    true_sequential
+        Whether later linears of a layer, too, are calibrated on what its already quantized ones put out. Without it,
+        one pass over a layer calibrates all of it, in about half the time.
+    block_size
+        Columns whose errors are spread over the rest at once. It changes the result only where groups are smaller: a
+        group that starts within a block is fitted before that block's errors reach it, as in every GPTQ.
+    batch_size
+        Calibration sequences in a forward pass; changes the order of sums and nothing else.
+    """
+
+    method: ClassVar[str] = "gptq"
+
+    bits: int
+    group_size: int | None = 128
+    symmetric: bool = True
+    act_order: bool = False
+    static_groups: bool = False
+    damping: float = 0.01
+    true_sequential: bool = True
+    block_size: int = 128
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_grid(self.method, self.bits, self.group_size)
+        if not 0 < self.damping <= 1:
+            raise InputError(f"gptq: damping = {self.damping!r} is not accepted; give a share above 0 and at most 1")
+        if self.block_size < 1 or self.batch_size < 1:
+            raise InputError("gptq: block_size and batch_size must be positive whole numbers")
+
+    @torch.no_grad()
+    def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:
+        """Quantize the decoder stack in place, layer by layer; see `Quantizer.quantize`."""
+        linears = stack_linears(model)
+        check_groups_fit(linears, self.group_size)
+        stack, layers = decoder_layers(model)
+        inputs = enter_stack(model, calibration, self.batch_size)
+        hidden = inputs.hidden
+        raised: dict[str, float] = {}
+        dead: dict[str, int] = {}
+        for index, (layer, calls) in enumerate(zip(layers, inputs.calls, strict=True)):
+            groups = input_groups(layer, hidden[0], calls[0])
+            for stage in [[group] for group in groups] if self.true_sequential else [groups]:
+                moments = {group: SecondMoment() for group in stage}
+                replay_until(layer, hidden, calls, {group[0]: moments[group].add for group in stage})
+                for group in stage:
+                    names = [f"{stack}.{index}.{name}" for name in group]
+                    members = [linears[name] for name in names]
+                    # Rows do not interact, so linears with one input are solved as one matrix.
+                    weight = torch.cat([m.weight.float() for m in members])
+                    solution = self._solve_named(names[0], weight, moments.pop(group).value())
+                    _assign(members, solution.weight)
+                    raised |= {name: solution.damping for name in names if solution.damping > self.damping}
+                    dead |= {name: solution.dead_columns for name in names if solution.dead_columns}
+            hidden = replay(layer, hidden, calls)
+        n_weights = sum(linear.weight.numel() for linear in linears.values())
+        stored = stored_bits(linears.values(), self.bits, self.group_size, self.symmetric)
+        if self._needs_group_index:
+            stored += sum(_GROUP_INDEX_BITS * linear.in_features for linear in linears.values())
+        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights, raised, dead)
+
+    def solve(self, weight: Tensor, hessian: Tensor) -> Solution:
+        """Quantize one matrix.
+
+        Parameters
+        ----------
+        weight
+            `[out, in]`.
+        hessian
+            `[in, in]`, the inputs' second moment up to a factor. Its dtype is the one the solve runs in.
+
+        Raises
+        ------
+        MeasureError
+            If the Hessian is not finite, or cannot be factorized at any damping up to 1.
+
+        Examples
+        --------
+        >>> weight = torch.tensor([[0.3, -1.0, 0.9, 0.2]])
+        >>> inputs = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])
+        >>> GPTQ(bits=2, group_size=None).solve(weight, inputs.T @ inputs).weight
+        tensor([[ 0.0000, -0.6667,  0.6667,  0.0000]])
+        """
+        if not torch.isfinite(hessian).all():
+            raise MeasureError("calibration activations are not finite")
+        columns = hessian.shape[0]
+        group_size = self.group_size or columns
+        weight, hessian = weight.to(hessian.dtype, copy=True), hessian.clone()
+        dead = hessian.diagonal() == 0
+        hessian.diagonal()[dead] = 1
+        weight[:, dead] = 0
+
+        grids = None
+        if self.static_groups:
+            grids = [fit_grid(part, self.bits, self.symmetric) for part in torch.split(weight, group_size, dim=1)]
+        order = torch.arange(columns, device=hessian.device)
+        if self.act_order:
+            order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+            weight, hessian = weight[:, order], hessian[order][:, order]
+        spread, damping = factorize(hessian, self.damping)
+
+        group_of = (order // group_size).tolist()  # where groups are static, a column keeps the group it was born in
+        quantized = torch.empty_like(weight)
+        for start in range(0, columns, self.block_size):
+            stop = min(start + self.block_size, columns)
+            block = weight[:, start:stop].clone()
+            errors = torch.empty_like(block)
+            block_spread = spread[start:stop, start:stop]
+            for i in range(stop - start):
+                column = start + i
+                if grids is not None:
+                    grid = grids[group_of[column]]
+                elif column % group_size == 0:
+                    grid = fit_grid(weight[:, column : column + group_size], self.bits, self.symmetric)
+                rounded = grid.nearest(block[:, i : i + 1])
+                error = (block[:, i : i + 1] - rounded) / block_spread[i, i]
+                block[:, i:] -= error @ block_spread[i : i + 1, i:]
+                quantized[:, column : column + 1] = rounded
+                errors[:, i : i + 1] = error
+            weight[:, stop:] -= errors @ spread[start:stop, stop:]
+        return Solution(quantized[:, torch.argsort(order)], damping, int(dead.sum()))
+
+    def _solve_named(self, name: str, weight: Tensor, hessian: Tensor) -> Solution:
+        try:
+            return self.solve(weight, hessian)
+        except MeasureError as error:
+            raise MeasureError(f"{name}: {error}") from error
+
+    @property
+    def _needs_group_index(self) -> bool:
+        return self.act_order and not self.static_groups and self.group_size is not None
+
+
+def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
+    """The upper Cholesky factor of the damped Hessian's inverse, and the damping it took.
+
+    Row i, over its diagonal, says how column i's rounding error spreads over the columns after it. Where the matrix is
+    not positive definite to working precision, damping grows tenfold until it is, up to 1.
+
+    Raises
+    ------
+    MeasureError
+        If a damping of 1 does not help either.
+    """
+    mean = hessian.diagonal().mean()
+    while True:
+        damped = hessian + torch.diag_embed((damping * mean).expand(hessian.shape[0]))
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not failed:
+            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if not failed and torch.isfinite(upper).all():
+                return upper, damping
+        if damping >= 1:
+            raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
+        damping = min(10 * damping, 1.0)
+
+
+def _assign(linears: list[nn.Linear], weight: Tensor) -> None:
+    for linear, part in zip(linears, torch.split(weight, [m.out_features for m in linears]), strict=True):
+        linear.weight.copy_(part)

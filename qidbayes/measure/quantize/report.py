@@ -1,0 +1,70 @@
+"""What every quantizer is and what it answers with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """How quantizing one model went.
+
+    Attributes
+    ----------
+    method, bits, group_size
+        The quantizer's own.
+    bits_per_weight
+        Stored bits over quantized weights: codes, float16 scales, zero points and whatever else dequantizing needs.
+    n_weights
+        Quantized weights: those of the decoder stack's linears. Embeddings, norms, biases and heads stay as they are.
+    raised_damping
+        Linears whose second moment would not factorize at the damping asked for, and the damping that did.
+    dead_columns
+        Linears with inputs that were zero on every calibration token, and how many such inputs. Their weights become 0.
+    """
+
+    method: str
+    bits: float
+    group_size: int | None
+    bits_per_weight: float
+    n_weights: int
+    raised_damping: Mapping[str, float] = field(default_factory=dict)
+    dead_columns: Mapping[str, int] = field(default_factory=dict)
+
+
+class Quantizer(Protocol):
+    """A quantization method with its settings; every one is a frozen dataclass."""
+
+    @property
+    def method(self) -> str:
+        """`gptq`, `rtn`, `awq`, `bnb-nf4`, `bnb-fp4` or `bnb-int8`."""
+
+    @property
+    def bits(self) -> float:
+        """Nominal width of a weight, in bits."""
+
+    @property
+    def group_size(self) -> int | None:
+        """Weights that share a scale along the input dimension; None where a whole output channel does."""
+
+    def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:
+        """Replace the weights of the decoder stack's linears by their dequantized values, in place.
+
+        Parameters
+        ----------
+        model
+            Any decoder of transformers, on any device, with float32, bfloat16 or float16 weights.
+        calibration
+            `[n, length]` token ids. Methods that need no data ignore them.
+
+        Raises
+        ------
+        InputError
+            If the settings do not fit the model; nothing has been changed then.
+        MeasureError
+            If the numbers do not allow it (activations that are not finite, say). The model is then half quantized:
+            put its weights back (`qidbayes.measure.walk.restoring_weights`) before using it again.
+        """

@@ -1,0 +1,48 @@
+"""Round to nearest: every weight to the closest value of its group's grid, with no data."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from qidbayes.measure.quantize.grid import check_grid, check_groups_fit, round_to_grid, stored_bits
+from qidbayes.measure.quantize.report import QuantizationReport
+from qidbayes.measure.walk import stack_linears
+
+
+@dataclass(frozen=True)
+class RTN:
+    """Round to nearest.
+
+    Attributes
+    ----------
+    bits
+        Width of a weight, 2 to 8.
+    group_size
+        Inputs that share a scale; None for one scale per output channel.
+    symmetric
+        Whether grids are centred on zero; if not, each group stores a zero point.
+    """
+
+    method: ClassVar[str] = "rtn"
+
+    bits: int
+    group_size: int | None = 128
+    symmetric: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_grid(self.method, self.bits, self.group_size)
+
+    @torch.no_grad()
+    def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
+        """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
+        linears = stack_linears(model)
+        check_groups_fit(linears, self.group_size)
+        for linear in linears.values():
+            linear.weight.copy_(round_to_grid(linear.weight.float(), self.bits, self.group_size, self.symmetric))
+        n_weights = sum(linear.weight.numel() for linear in linears.values())
+        stored = stored_bits(linears.values(), self.bits, self.group_size, self.symmetric)
+        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights)

@@ -1,0 +1,314 @@
+"""A decoder's layers one at a time: find them, capture what enters them, replay them.
+
+Everything here is a function of a layer and its inputs, so that several quantized variants of one model can walk side
+by side: they share the `Call`s (masks, rotary angles) and differ only in their hidden states and weights.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from qidbayes.errors import InputError
+from qidbayes.measure.errors import MeasureError
+
+Tap = Callable[[Tensor], None]
+"""Receives the input of a linear, `[..., in_features]`, at each batch."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """How the model calls one layer for one batch: every argument but the hidden state."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StackInputs:
+    """What enters the decoder stack, batch by batch.
+
+    Attributes
+    ----------
+    hidden
+        One `[batch, length, width]` tensor per batch: the first layer's input.
+    calls
+        `calls[layer][batch]`. They differ between layers where attention alternates (full and sliding in Gemma).
+    """
+
+    hidden: list[Tensor]
+    calls: list[list[Call]]
+
+
+def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Find the decoder stack: the largest `ModuleList` whose blocks all have one type.
+
+    Returns
+    -------
+    tuple of str and torch.nn.ModuleList
+        The stack's name in the model's module tree, and the stack.
+
+    Raises
+    ------
+    InputError
+        If there is no such list.
+
+    Examples
+    --------
+    >>> from transformers import AutoModelForCausalLM, GPTNeoXConfig
+    >>> config = GPTNeoXConfig(
+    ...     vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    >>> name, layers = decoder_layers(AutoModelForCausalLM.from_config(config))
+    >>> name, len(layers)
+    ('gpt_neox.layers', 2)
+    """
+    stacks = [
+        (sum(p.numel() for p in module.parameters()), name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
+    ]
+    if not stacks:
+        raise InputError(f"{type(model).__name__} has no list of equal layers; only decoder stacks are quantized")
+    _, name, layers = max(stacks, key=lambda stack: stack[0])
+    return name, layers
+
+
+def stack_linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """Every `Linear` of the decoder stack by its full name, in the tree's order. Embeddings and heads are not in it.
+
+    Raises
+    ------
+    InputError
+        If the stack holds weight matrices that are not `Linear`s (GPT-2's `Conv1D`, fused experts): quantizing the rest
+        and calling the model quantized would be wrong.
+    """
+    stack, layers = decoder_layers(model)
+    linears = {f"{stack}.{name}": m for name, m in layers.named_modules() if isinstance(m, nn.Linear)}
+    known = {id(linear.weight) for linear in linears.values()}
+    others = [name for name, p in layers.named_parameters() if p.dim() > 1 and id(p) not in known]
+    if others:
+        raise InputError(
+            f"{stack}.{others[0]} is a weight matrix outside a Linear ({len(others)} such); "
+            "only stacks whose matrices are all Linear can be quantized"
+        )
+    return linears
+
+
+@torch.no_grad()
+def enter_stack(model: PreTrainedModel, tokens: Tensor, batch_size: int = 8) -> StackInputs:
+    """Run the model on `tokens` with stand-ins for its layers, recording what each would have been called with.
+
+    Parameters
+    ----------
+    model
+        Any decoder of transformers.
+    tokens
+        `[n, length]` token ids.
+    batch_size
+        Sequences in a batch.
+    """
+    _, layers = decoder_layers(model)
+    tokens = tokens.to(next(layers.parameters()).device)
+    hidden: list[Tensor] = []
+    calls: list[list[Call]] = [[] for _ in layers]
+    # Some decoders' layers answer with a tuple, some with a tensor; one token through the real ones tells which.
+    answers: list[object] = []
+    with ExitStack() as stack, _evaluating(model):
+        for layer in layers:
+            stack.enter_context(_hook(layer.register_forward_hook(lambda _m, _i, output: answers.append(output))))
+        model.base_model(input_ids=tokens[:1, :1], use_cache=False)
+
+    def stand_in(index: int) -> Callable[..., object]:
+        def forward(hidden_states: Tensor, *args: object, **kwargs: object) -> object:
+            if index == 0:
+                hidden.append(hidden_states)
+            calls[index].append(Call(args, kwargs))
+            return (hidden_states,) if isinstance(answers[index], tuple) else hidden_states
+
+        return forward
+
+    with ExitStack() as stack, _evaluating(model):
+        for index, layer in enumerate(layers):
+            stack.enter_context(_replaced_forward(layer, stand_in(index)))
+        for batch in torch.split(tokens, batch_size):
+            # The base model: the head's logits are not wanted, and for large vocabularies they are the largest tensor.
+            model.base_model(input_ids=batch, use_cache=False)
+    return StackInputs(hidden, calls)
+
+
+@torch.no_grad()
+def replay(
+    layer: nn.Module, hidden: Sequence[Tensor], calls: Sequence[Call], taps: Mapping[str, Tap] | None = None
+) -> list[Tensor]:
+    """Run one layer over all batches and return its outputs, the next layer's hidden states.
+
+    Parameters
+    ----------
+    layer
+        A block of the decoder stack.
+    hidden, calls
+        Its inputs, batch by batch.
+    taps
+        By the name of a linear within the layer: what to do with its inputs.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_evaluating(layer))
+        for name, tap in (taps or {}).items():
+            stack.enter_context(_tapped(layer.get_submodule(name), tap))
+        return [_run(layer, x, call) for x, call in zip(hidden, calls, strict=True)]
+
+
+@torch.no_grad()
+def replay_until(layer: nn.Module, hidden: Sequence[Tensor], calls: Sequence[Call], taps: Mapping[str, Tap]) -> None:
+    """Run one layer over all batches for its `taps` alone: each pass ends when the last of them has its input.
+
+    `taps` are in the order in which their linears run, as `input_groups` gives them.
+    """
+    *_, last = taps
+
+    def tap_and_stop(x: Tensor) -> None:
+        taps[last](x)
+        raise _ReachedError
+
+    with ExitStack() as stack:
+        stack.enter_context(_evaluating(layer))
+        for name, tap in taps.items():
+            stack.enter_context(_tapped(layer.get_submodule(name), tap_and_stop if name == last else tap))
+        for x, call in zip(hidden, calls, strict=True):
+            try:
+                _run(layer, x, call)
+            except _ReachedError:
+                continue
+            raise MeasureError(f"{last} was not reached when its layer was replayed")
+
+
+@torch.no_grad()
+def input_groups(layer: nn.Module, hidden: Tensor, call: Call) -> list[tuple[str, ...]]:
+    """Names of a layer's linears, grouped by the input tensor they share, in the order in which they run.
+
+    Examples
+    --------
+    >>> from transformers import AutoModelForCausalLM, LlamaConfig
+    >>> model = AutoModelForCausalLM.from_config(LlamaConfig(
+    ...     vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2))
+    >>> inputs = enter_stack(model, torch.arange(8)[None])
+    >>> for group in input_groups(decoder_layers(model)[1][0], inputs.hidden[0], inputs.calls[0][0]):
+    ...     print(*group)
+    self_attn.q_proj self_attn.k_proj self_attn.v_proj
+    self_attn.o_proj
+    mlp.gate_proj mlp.up_proj
+    mlp.down_proj
+    """
+    seen: dict[tuple[object, ...], list[str]] = {}
+    alive: list[Tensor] = []  # a freed tensor's address is handed out again, and would join strangers
+
+    def note(name: str) -> Tap:
+        def tap(x: Tensor) -> None:
+            alive.append(x)
+            seen.setdefault((x.data_ptr(), x.shape, x.stride()), []).append(name)
+
+        return tap
+
+    names = [name for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
+    replay(layer, [hidden], [call], {name: note(name) for name in names})
+    idle = set(names).difference(*seen.values())
+    if idle:
+        raise MeasureError(f"{min(idle)} saw no input during calibration, so it cannot be quantized from data")
+    return [tuple(group) for group in seen.values()]
+
+
+class SecondMoment:
+    """The mean of x xᵀ over a linear's inputs, `[in_features, in_features]` in float32: GPTQ's Hessian, halved.
+
+    Examples
+    --------
+    >>> moment = SecondMoment()
+    >>> moment.add(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+    >>> moment.value()
+    tensor([[0.5000, 0.0000],
+            [0.0000, 4.5000]])
+    """
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, x: Tensor) -> None:
+        """Add inputs `[..., in_features]`."""
+        rows = x.reshape(-1, x.shape[-1]).float()
+        if self._sum is None:
+            self._sum = rows.new_zeros(rows.shape[1], rows.shape[1])
+        self._sum.addmm_(rows.T, rows)
+        self._count += rows.shape[0]
+
+    def value(self) -> Tensor:
+        """Return the mean so far."""
+        if self._sum is None:
+            raise MeasureError("no calibration token reached this linear")
+        return self._sum / self._count
+
+
+@contextmanager
+def restoring_weights(model: nn.Module) -> Iterator[None]:
+    """Put the decoder stack's linear weights back on leaving, so that one loaded model serves several quantizations.
+
+    The copies wait in main memory: a GPU needs room for one model only.
+    """
+    kept = {name: linear.weight.detach().to("cpu", copy=True) for name, linear in stack_linears(model).items()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, linear in stack_linears(model).items():
+                linear.weight.copy_(kept[name])
+
+
+class _ReachedError(Exception):
+    """Ends a replay at the linear that was wanted."""
+
+
+def _run(layer: nn.Module, hidden: Tensor, call: Call) -> Tensor:
+    output = layer(hidden, *call.args, **call.kwargs)
+    answer: Tensor = output[0] if isinstance(output, tuple) else output
+    return answer
+
+
+@contextmanager
+def _hook(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _tapped(module: nn.Module, tap: Tap) -> Any:
+    return _hook(module.register_forward_pre_hook(lambda _module, args: tap(args[0])))
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Dropout off, and every submodule's own mode back afterwards."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+@contextmanager
+def _replaced_forward(layer: nn.Module, forward: Callable[..., object]) -> Iterator[None]:
+    own = layer.__dict__.get("forward")
+    layer.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del layer.__dict__["forward"]
+        else:
+            layer.__dict__["forward"] = own

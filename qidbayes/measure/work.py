@@ -1,0 +1,317 @@
+"""One checkpoint's work: load once, 16 bits once, then each quantization on the same windows; a failure is a row."""
+
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from qidbayes.errors import InputError
+from qidbayes.measure.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
+from qidbayes.measure.data import WindowCache, Windows
+from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.evaluate import paired_difference, window_losses
+from qidbayes.measure.fingerprint import Fingerprints, versions
+from qidbayes.measure.plan import PREQUANTIZED, Checkpoint, Plan, Quantization, Source, TextSet
+from qidbayes.measure.prequantized import load_prequantized
+from qidbayes.measure.progress import Reporter
+from qidbayes.measure.quantize import quantizer_from_settings
+from qidbayes.measure.store import Row, Store, cell_of
+from qidbayes.measure.walk import restoring_weights
+
+_ERROR_LENGTH = 500  # characters of an error that a row keeps
+
+
+class Shared:
+    """What the checkpoints of a run share.
+
+    Parameters
+    ----------
+    plan, store, reporter
+        What to measure, where it is kept, and who is told.
+    """
+
+    def __init__(self, plan: Plan, store: Store, reporter: Reporter) -> None:
+        self.plan = plan
+        self.store = store
+        self.reporter = reporter
+        cuda = torch.cuda.is_available()
+        self.device = torch.device("cuda" if cuda else "cpu")
+        self.device_name = torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})"
+        self.pins = Pins(store.folder / "pins")
+        self.windows = WindowCache(store.windows)
+        self.fingerprints = Fingerprints(plan)
+        self._tokenizers: dict[Source, Tokenizer] = {}
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw over ours
+
+    def tokenizer(self, source: Source) -> Tokenizer:
+        """Return a tokenizer that does not come with a checkpoint; downloaded once for the folder."""
+        if source not in self._tokenizers:
+            commit = self.pins.pin(source, "main")
+            folder = fetch(source, commit, self.store.folder / "tokenizers", weights=False)
+            self._tokenizers[source] = load_tokenizer(folder)
+        return self._tokenizers[source]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row to be: one quantization, or None for 16 bits, on one set."""
+
+    quantization: Quantization | None
+    texts: TextSet
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One set's windows and what the 16-bit model loses on them."""
+
+    windows: Windows
+    losses: Tensor
+
+
+def measure_checkpoint(shared: Shared, checkpoint: Checkpoint) -> None:
+    """Bring a checkpoint's rows in the store up to the plan; the caller holds the claim on it."""
+    stored = {cell_of(row): row for row in shared.store.read(checkpoint)}
+    work = _Work(shared, checkpoint, stored)
+    try:
+        work.carry_out()
+    finally:
+        shutil.rmtree(shared.store.downloads(checkpoint), ignore_errors=True)
+    # A checkpoint that could not even be looked up (its folder has been moved, say) loses nothing that was measured.
+    made = {
+        cell_of(row): row
+        for row in work.made
+        if row["fingerprint"] is not None or stored.get(cell_of(row), row)["status"] != "ok"
+    }
+    if made:
+        shared.store.write(checkpoint, (stored | made).values())
+
+
+class _Work:
+    def __init__(self, shared: Shared, checkpoint: Checkpoint, stored: dict[tuple[object, ...], Row]) -> None:
+        self._shared = shared
+        self._plan = shared.plan
+        self._checkpoint = checkpoint
+        self._stored = stored
+        self._fingerprints: dict[Cell, str] = {}
+        self._commit = ""
+        self._weights: str | None = None
+        self.made: list[Row] = []
+
+    def carry_out(self) -> None:
+        checkpoint, report = self._checkpoint, self._shared.reporter
+        report.checkpoint(checkpoint)
+        todo = self._cells_to_measure()
+        if not todo:
+            return
+        with self._failing(todo):
+            report.step("loading")
+            folder = fetch(checkpoint.source, self._commit, self._shared.store.downloads(checkpoint))
+            self._refuse_a_copy(folder)
+            apart = checkpoint.tokenizer
+            tokenizer = self._shared.tokenizer(apart) if apart else load_tokenizer(folder)
+            model = load_model(folder, checkpoint, self._plan.dtype, self._shared.device)
+            self._measure(model, tokenizer, todo)
+
+    def _cells_to_measure(self) -> list[Cell]:
+        """The cells that the store does not hold as they would be measured now."""
+        sets = self._plan.evaluation.datasets
+        planned = [None, *self._plan.quantizations_of(self._checkpoint)]
+        cells = [Cell(quantization, texts) for quantization in planned for texts in sets]
+        with self._failing(cells):
+            self._commit = self._shared.pins.pin(self._checkpoint.source, self._checkpoint.revision)
+            tokenizer = self._checkpoint.tokenizer
+            tokenizer_commit = self._shared.pins.pin(tokenizer, "main") if tokenizer else self._commit
+            todo = []
+            for cell in cells:
+                with self._failing([cell]):
+                    quantization, files = cell.quantization, None
+                    if quantization is not None and quantization.method == PREQUANTIZED:
+                        files = self._shared.pins.pin(quantization.files_of(self._checkpoint), "main")
+                    fingerprint = self._shared.fingerprints.of(
+                        self._commit, tokenizer_commit, quantization, files, cell.texts
+                    )
+                    self._fingerprints[cell] = fingerprint
+                    if self._is_measured(cell):
+                        self._shared.reporter.done(1)
+                    else:
+                        todo.append(cell)
+            return todo
+        return []
+
+    def _is_measured(self, cell: Cell) -> bool:
+        row = self._stored.get(cell_of(self._row(cell)))
+        return row is not None and row["status"] == "ok" and row["fingerprint"] == self._fingerprints[cell]
+
+    def _refuse_a_copy(self, folder: Path) -> None:
+        """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
+        weights = weights_digest(folder)
+        other = self._shared.store.with_weights(self._plan, weights, self._checkpoint.tokens)
+        if other is not None:
+            raise MeasureError(f"{self._checkpoint} holds the same weights as {other}: they cannot both be right")
+        self._weights = weights
+
+    def _measure(self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]) -> None:
+        baselines: dict[TextSet, Baseline] = {}
+        for texts in dict.fromkeys(cell.texts for cell in todo):
+            with self._failing([cell for cell in todo if cell.texts == texts]):
+                baselines[texts] = self._baseline(model, tokenizer, texts, Cell(None, texts) in todo)
+        for quantization in dict.fromkeys(cell.quantization for cell in todo):
+            cells = [cell for cell in todo if cell.quantization == quantization and cell.texts in baselines]
+            if quantization is not None and cells:
+                with self._failing(cells):
+                    self._quantized(model, tokenizer, quantization, {cell: baselines[cell.texts] for cell in cells})
+
+    def _baseline(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet, is_row: bool) -> Baseline:
+        evaluation, report = self._plan.evaluation, self._shared.reporter
+        report.step(f"reading {texts.name}")
+        reference = evaluation.reference_tokenizer
+        windows = self._shared.windows.windows(
+            texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
+            self._shared.tokenizer(reference) if reference else None,
+        )  # fmt: skip
+        _check_fit(model, windows.tokens)
+        began = time.perf_counter()
+        losses = window_losses(model, windows.tokens, partial(report.step, f"16 bits on {texts.name}"))
+        if is_row:
+            seconds = time.perf_counter() - began
+            cell = Cell(None, texts)
+            self._keep(cell, windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
+        return Baseline(windows, losses)
+
+    def _quantized(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        quantization: Quantization,
+        baselines: dict[Cell, Baseline],
+    ) -> None:
+        report = self._shared.reporter
+        report.step(str(quantization))
+        calibration = self._calibration(tokenizer)
+        cuda = self._shared.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        with self._quantizing(model, quantization, calibration) as (quantized, bits_per_weight):
+            if cuda:
+                torch.cuda.synchronize()
+            seconds_quantize = time.perf_counter() - began
+            for cell, baseline in baselines.items():
+                with self._failing([cell]):
+                    began = time.perf_counter()
+                    say = partial(report.step, f"{quantization} on {cell.texts.name}")
+                    losses = window_losses(quantized, baseline.windows.tokens, say)
+                    difference = paired_difference(losses, baseline.losses)
+                    self._keep(
+                        cell,
+                        baseline.windows,
+                        bits_per_weight=bits_per_weight,
+                        loss_16bit=float(baseline.losses.mean()),
+                        loss=float(losses.mean()),
+                        qid=difference.mean,
+                        qid_se=difference.standard_error,
+                        seconds_quantize=seconds_quantize,
+                        seconds_evaluate=time.perf_counter() - began,
+                        peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
+                    )
+
+    def _calibration(self, tokenizer: Tokenizer) -> Tensor:
+        """The calibration tokens, `[n, length]`; none for a plan whose methods need none."""
+        asked = self._plan.calibration
+        if asked is None:
+            return torch.empty(0, 0, dtype=torch.long)
+        windows = self._shared.windows.windows(asked.dataset, tokenizer, asked.seq_len, asked.windows, self._plan.seed)
+        if len(windows.tokens) < asked.windows:
+            raise InputError(
+                f"[calibration]: {asked.dataset.name} has {len(windows.tokens)} windows of {asked.seq_len} tokens, "
+                f"{asked.windows} were asked for"
+            )
+        return windows.tokens[:, :-1].to(self._shared.device)
+
+    @contextmanager
+    def _quantizing(
+        self, model: PreTrainedModel, quantization: Quantization, calibration: Tensor
+    ) -> Iterator[tuple[PreTrainedModel, float]]:
+        """The quantized model and its bits per weight; afterwards the 16-bit model is as it was."""
+        if quantization.method != PREQUANTIZED:
+            with restoring_weights(model):
+                done = quantizer_from_settings(quantization.for_quantizer()).quantize(model, calibration)
+                yield model, done.bits_per_weight
+            return
+        source = quantization.files_of(self._checkpoint)
+        folder = fetch(source, self._shared.pins.pin(source, "main"), self._shared.store.downloads(self._checkpoint))
+        theirs, read = load_prequantized(folder, getattr(torch, self._plan.dtype))
+        if read.format.bits != quantization.bits or read.format.group_size != quantization.group_size:
+            raise MeasureError(
+                f"{source.name}: stored with {read.format.bits} bits, group size "
+                f"{read.format.group_size or 'channel'}; the plan says {quantization}"
+            )
+        nn.Module.to(theirs, self._shared.device)
+        yield theirs, read.bits_per_weight
+
+    def _row(self, cell: Cell) -> Row:
+        checkpoint, quantization = self._checkpoint, cell.quantization
+        commit = f"@{self._commit[:12]}" if self._commit else ""
+        return {
+            "suite": self._plan.suite,
+            "model": checkpoint.model,
+            "revision": checkpoint.revision,
+            "n_params": checkpoint.n_params,
+            "tokens": checkpoint.tokens,
+            "learning_rate": checkpoint.learning_rate,
+            "method": quantization.name if quantization else "none",
+            "bits": float(quantization.bits) if quantization else 16.0,
+            "group_size": quantization.group_size if quantization else None,
+            "dataset": cell.texts.name,
+            "seq_len": self._plan.evaluation.seq_len,
+            "source": f"qidbayes {versions()['qidbayes']}, {checkpoint.source.name}{commit}",
+            "device": self._shared.device_name,
+            "weights": self._weights,
+            "fingerprint": self._fingerprints.get(cell),
+        }
+
+    def _keep(self, cell: Cell, windows: Windows, **values: float | None) -> None:
+        measured: Row = {
+            "status": "ok",
+            "n_eval_tokens": windows.tokens.shape[0] * (windows.tokens.shape[1] - 1),
+            "windows_hash": windows.hash,
+            "per_reference_token": windows.per_reference_token,
+        }
+        self.made.append(self._row(cell) | measured | values)
+        self._shared.reporter.done(1)
+
+    @contextmanager
+    def _failing(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Whatever goes wrong in the block becomes the rows of the cells that have none yet; the run goes on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (a broken download, a NaN, a bug in a kernel: all of it is a finding)
+            out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            failure: Row = {"status": "out-of-memory" if out_of_memory else "failed", "error": told[:_ERROR_LENGTH]}
+            settled = {cell_of(row) for row in self.made}
+            rows = [row for row in map(self._row, cells) if cell_of(row) not in settled]
+            self.made += [row | failure for row in rows]
+            self._shared.reporter.done(len(rows))
+            if out_of_memory and torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def _check_fit(model: PreTrainedModel, windows: Tensor) -> None:
+    """Refuse windows that the model was not made for; on a GPU they would end the process's CUDA context."""
+    embedding = model.get_input_embeddings()
+    rows = next(embedding.parameters()).shape[0]
+    if int(windows.max()) >= rows:
+        raise InputError(f"the tokenizer gives ids up to {int(windows.max())}, the model embeds {rows} tokens")
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and windows.shape[1] - 1 > longest:
+        raise InputError(f"seq_len = {windows.shape[1] - 1}, the model was made for {longest}; give at most that")

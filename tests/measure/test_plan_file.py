@@ -1,0 +1,99 @@
+"""Plans: the shipped ones say what they should, and mistakes are named with their place."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from measure.conftest import write_plan
+from qidbayes.errors import InputError
+from qidbayes.measure import load_plan
+from qidbayes.measure.plan import FIXED, PREQUANTIZED, SETTINGS
+from qidbayes.measure.quantize import AWQ, GPTQ, RTN, BitsAndBytes, quantizer_from_settings
+from qidbayes.resources import shipped
+
+
+def test_the_papers_grid_is_shipped() -> None:
+    plan = load_plan(shipped("measurements") / "pythia" / "plan.toml")
+    assert len({c.model for c in plan.checkpoints}) == 6
+    assert len(plan.checkpoints) == 120
+    assert max(c.tokens for c in plan.checkpoints) == 98_000 * 2_097_152
+    assert {d.name for d in plan.evaluation.datasets} == {"refinedweb", "wikitext2"}
+    asked = {(q.method, q.bits) for q in plan.quantizations}
+    assert asked >= {("gptq", 2), ("gptq", 8), ("awq", 4), ("rtn", 2), ("bnb-nf4", 4), ("bnb-fp4", 4), ("bnb-int8", 8)}
+    # Learning rates of Pythia 12B as computed from the published schedule, to the digits given there.
+    rates = {c.revision: c.learning_rate for c in plan.checkpoints if "12b" in c.model}
+    assert rates["step512"] == pytest.approx(4.296503496503496e-05, rel=1e-12)
+    assert rates["step2000"] == pytest.approx(0.00011999568018680851, rel=1e-9)
+
+
+@pytest.mark.parametrize("suite", ["pythia", "pythia-full", "spectra", "llama-qwen", "tiny"])
+def test_shipped_plans_are_plans(suite: str) -> None:
+    plan = load_plan(shipped("measurements") / suite / "plan.toml")
+    assert plan.suite == suite
+    for quantization in plan.quantizations:  # what the plan accepts, the quantizers do
+        assert quantizer_from_settings(quantization.for_quantizer()).bits == quantization.bits
+
+
+def test_settings_are_those_of_the_quantizers() -> None:
+    shape = {"bits", "group_size"}
+    classes = {"gptq": GPTQ, "awq": AWQ, "rtn": RTN, "bnb-nf4": BitsAndBytes, "bnb-fp4": BitsAndBytes}
+    for method, made in classes.items():
+        assert SETTINGS[method] == {f.name for f in fields(made)} - shape - {"kind"}, method
+    for method, (bits, group_size) in FIXED.items():
+        quantizer = quantizer_from_settings({"method": method})
+        assert (quantizer.bits, quantizer.group_size) == (bits, group_size)
+    assert set(SETTINGS) == {"gptq", "awq", "rtn", *FIXED, PREQUANTIZED}
+
+
+REFUSALS = {
+    "misspelt key": ("seed = 3", "sed = 3", r"plan.toml: the key sed is not known; did you mean seed\?"),
+    "unknown method": ('method = "gptq"', 'method = "gtpq"', r"\[\[quantizations\]\] 2: method = 'gtpq'.*mean gptq\?"),
+    "unknown setting": ("bits = 3", "bits = 3\nact_oder = true", r"no setting act_oder; did you mean act_order"),
+    "a width of 1": ("bits = [3, 4]", "bits = [1]", r"\[\[quantizations\]\] 1: bits = \[1\]; give whole numbers of at"),
+    "no group size": ('group_size = "channel"', "", r"group_size is missing; give the number of weights that share"),
+    "the same twice": ("bits = [3, 4]", "bits = [3, 3]", r"two quantizations are rtn 3 bits gchannel; keep one"),
+    "no steps": ("[revisions]", "[revision]", r"give tokens, or a table \[revisions\]"),
+    "step 0": ("steps = [100,", "steps = [1,", r"steps = .*; give steps that make at least 100,000 training tokens"),
+    "a count as text": ("n_params = ", 'n_params = "many" #', r"'many' is not a count"),
+    "both places": ('name = "small"', 'name = "small"\nid = "a/b"', r'give either id = "owner/name".* or path'),
+    "no calibration": ("", "", r"\[calibration\] is missing; gptq and awq need"),
+    "an unknown set": ("path =", "pth =", r"give 'held-out' an id or a path, or name a known set"),
+    "one window": ("tokens = 1_024", "tokens = 33", r"\[evaluation\]: tokens = 33; give a whole number of at least 64"),
+    "a bad dtype": ('"float32"', '"int4"', r"dtype = 'int4' is not known; Accepted: bfloat16, float16, float32"),
+    "not TOML": ("suite =", "suite", r"plan.toml: not a TOML file"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_mistakes_are_named(name: str, tmp_path: Path) -> None:
+    old, new, message = REFUSALS[name]
+
+    def change(text: str) -> str:
+        if name == "no calibration":
+            return text[: text.index("[calibration]")] + text[text.index("[evaluation]") :]
+        head, found, tail = text.rpartition(old) if name == "an unknown set" else text.partition(old)
+        assert found
+        return head + new + tail
+
+    with pytest.raises(InputError, match=message):
+        load_plan(write_plan(tmp_path, change))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.toml: cannot be read"):
+        load_plan(tmp_path / "nowhere.toml")
+
+
+def test_the_dry_run_imports_no_torch() -> None:
+    program = (
+        "import sys; from qidbayes.cli.measure import measure\n"
+        "measure(['pythia', '--dry-run'], standalone_mode=False)\n"
+        "assert not {'torch', 'transformers', 'polars'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    together = done.stdout.split("together")[1].split()
+    assert together[:2] == ["120", "3120"]  # 6 × 20 checkpoints; 12 quantizations and 16 bits on 2 sets
+    assert 900 < float(together[2]) < 950  # GB: the sum of 16-bit Pythias is 20 × 46 GB
