@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit test-laws wheel bench-fit bench-held-out clean
+.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit bench-held-out clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -32,6 +32,22 @@ wheel: $(VENV)/dev
 	$(BIN)/python -m build --quiet
 	$(BIN)/python tests/check_wheel.py dist/*.whl
 
+# The shipped tiny checkpoints, quantized and measured on this machine, and a law fitted to what comes out.
+demo-measure: $(VENV)/measure
+	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure tiny --output demo/tiny
+	$(BIN)/qidbayes fit demo/tiny/table.parquet --law unified --method gptq --seed 0 --output demo/tiny.nc
+	$(BIN)/qidbayes summary demo/tiny.nc
+
+# Our quantizers and readers against the libraries', each in an environment of its own.
+ORACLES ?= $(HOME)/.cache/qidbayes/oracles
+check-quantizers: $(VENV)/measure
+	$(BIN)/python checks/quantizers/environments.py $(ORACLES)
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python checks/quantizers/run.py $(ORACLES)
+
+# Twenty kills at random moments of a run; the default tests have a few.
+check-kills: $(VENV)/dev
+	QIDBAYES_KILLS=20 $(BIN)/pytest tests/measure/test_kill.py -k killed
+
 bench-fit: $(VENV)/dev
 	$(BIN)/python benchmarks/fit.py
 
@@ -49,6 +65,10 @@ $(VENV)/modelling: pyproject.toml $(BIN)/python
 	$(PIP) -e .
 	@touch $@
 
+$(VENV)/measure: pyproject.toml $(BIN)/python
+	$(PIP) -e '.[measure]'
+	@touch $@ $(VENV)/modelling
+
 $(VENV)/dev: pyproject.toml $(BIN)/python
 	$(PIP) -e '.[dev]'
-	@touch $@ $(VENV)/modelling
+	@touch $@ $(VENV)/modelling $(VENV)/measure

@@ -12,6 +12,7 @@ _COMMANDS = {
     "demo": "Fit the paper's own points and write answers, tables and figures.",
     "fit": "Fit a law to measurement tables by NUTS and save the posterior.",
     "laws": "List the shipped laws, or show one.",
+    "measure": "Measure losses before and after quantization, from a plan.",
     "plot": "Draw a figure from a saved fit.",
     "project": "Project QiD to more tokens and larger models, with bands.",
     "summary": "Show a saved fit: parameters, credible intervals, diagnostics.",
