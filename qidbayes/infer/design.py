@@ -58,19 +58,14 @@ class Design:
                 _, rows = np.unique(self.index[group], return_index=True)
         return tuple(found)
 
-    @cached_property
-    def data(self) -> dict[str, np.ndarray]:
-        """Every array the model is given, by the name it has there."""
+    @property
+    def row_data(self) -> dict[str, np.ndarray]:
+        """The arrays a model of the rows is given, by the names they have there."""
         arrays = {"log_response": self.log_response, "variance": self.variance}
         arrays |= {f"log_{c}": values for c, values in self.log_covariates.items()}
         arrays |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, _bys(self.law)))}
         arrays |= {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
         return arrays
-
-    def group_of_rows(self, parameter: str) -> np.ndarray | None:
-        """Return the group whose value of a parameter each row has, None if there is one value for all."""
-        by = self.law.priors[parameter].by
-        return self.index[dimension(by)] if by else None
 
 
 def _bys(law: Law) -> list[tuple[str, ...]]:

@@ -6,7 +6,7 @@ import numpy as np
 from arviz_stats.base import array_stats
 
 from qidbayes.infer.design import Design
-from qidbayes.infer.least_squares import Problem
+from qidbayes.infer.problem import Problem
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
 from qidbayes.table.groups import dimension
 
@@ -81,9 +81,7 @@ def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list
         [np.median(unconstrained[law.sampled_name(p)], axis=(0, 1)).reshape(-1) for p in law.priors]
     )
     steps = 1e-4 * np.eye(len(middle))
-    effects = np.stack(
-        [problem.residual(middle + s, "log") - problem.residual(middle - s, "log") for s in steps], axis=1
-    )
+    effects = np.stack([problem.log_mean(middle + s) - problem.log_mean(middle - s) for s in steps], axis=1)
     size = np.linalg.norm(effects, axis=0)
     _, strength, directions = np.linalg.svd(effects / np.where(size > 0, size, 1.0), full_matrices=True)
     strength = np.concatenate([strength, np.zeros(len(middle) - len(strength))])

@@ -3,21 +3,26 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from qidbayes.infer import nested, strata
 from qidbayes.infer.design import Design
-from qidbayes.infer.nested import Level, log_density
+from qidbayes.infer.nested import Level
 from qidbayes.law.evaluate import Scope, evaluate_log
 from qidbayes.law.prior import Prior
 from qidbayes.table.groups import dimension
+
+type Data = Mapping[str, Any]
 
 
 def build_model(design: Design) -> pm.Model:
     """Return the PyMC model of a law, with every array in it a `pm.Data`.
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
-    integrated out (see `qidbayes.infer.nested`).
+    integrated out (see `qidbayes.infer.nested`), and the rows reduced to sufficient statistics where there are any
+    (see `qidbayes.infer.strata`).
 
     Examples
     --------
@@ -29,24 +34,43 @@ def build_model(design: Design) -> pm.Model:
     ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'checkpoint_sd', 'model_sd']
     """
     law = design.law
+    arrays = model_data(design)
     with pm.Model(coords={d: list(c) for d, c in design.coords.items()}) as model:
         # With their shapes known, no check of broadcasting is left for JAX to warn of.
-        data = {name: pm.Data(name, values, shape=values.shape) for name, values in design.data.items()}
-        scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed)
-        for name, prior in law.priors.items():
-            value = _prior(law.sampled_name(name), prior, design)
-            scope.set(name, value=value[data[f"{dimension(prior.by)}_of_row"]] if prior.by else value)
-        for name, expression in law.definitions.items():
-            scope.define(name, expression)
-        mean = evaluate_log(law.expression, scope)
+        data = {name: pm.Data(name, values, shape=values.shape) for name, values in arrays.items()}
+        parameters = {name: _prior(law.sampled_name(name), prior, design) for name, prior in law.priors.items()}
         sigma = pm.HalfNormal("sigma", law.noise.scale)
-        variance = sigma**2 + data["variance"]
-        levels = []
-        for level in design.levels:
-            effect_sd = pm.HalfNormal(f"{level.name}_sd", law.noise.scale)
-            levels.append((effect_sd**2, _group_sum(level, data)))
-        pm.Potential("log_likelihood", log_density(data["log_response"] - mean, variance, levels, pt.log))
+        effects = [pm.HalfNormal(f"{level.name}_sd", law.noise.scale) ** 2 for level in design.levels]
+        likelihood = _of_strata if "root" in data else _of_rows
+        pm.Potential("log_likelihood", likelihood(design, data, parameters, sigma**2, effects))
     return model
+
+
+def model_data(design: Design) -> dict[str, np.ndarray]:
+    """Return every array the model is given, by its name there: sufficient statistics if there are any, or the rows."""
+    found = strata.strata(design)
+    return {**vars(found)} if found else design.row_data
+
+
+def _of_strata(design: Design, data: Data, parameters: Data, variance: Any, effects: list[Any]) -> Any:
+    priors = design.law.priors
+    position = [pt.log(value) if priors[name].log_scaled else value for name, value in parameters.items()]
+    direction = pt.concatenate([[1.0], *(-pt.atleast_1d(z) for z in position)])
+    steps = [variance, *(data["members"][i] * effect for i, effect in enumerate(effects))]
+    return strata.log_density(data["root"], data["freedom"], pt.cumsum(pt.stack(steps)), direction, pt.log)
+
+
+def _of_rows(design: Design, data: Data, parameters: Data, variance: Any, effects: list[Any]) -> Any:
+    law = design.law
+    scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed)
+    for name, value in parameters.items():
+        by = law.priors[name].by
+        scope.set(name, value=value[data[f"{dimension(by)}_of_row"]] if by else value)
+    for name, expression in law.definitions.items():
+        scope.define(name, expression)
+    residual = data["log_response"] - evaluate_log(law.expression, scope)
+    levels = [(effect, _group_sum(level, data)) for level, effect in zip(design.levels, effects, strict=True)]
+    return nested.log_density(residual, variance + data["variance"], levels, pt.log)
 
 
 def sampled_names(design: Design) -> list[str]:

@@ -14,7 +14,8 @@ from numpyro.infer import NUTS
 
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design
-from qidbayes.infer.model import build_model, sampled_names
+from qidbayes.infer.model import build_model, model_data, sampled_names
+from qidbayes.infer.problem import Problem
 from qidbayes.law.law import Law
 
 BLOCK = 100
@@ -78,8 +79,9 @@ def sample(
     processes find it in the compilation cache. Where transitions diverge, the run is repeated with smaller steps.
     """
     _configure()
-    program = _program(design, tune)
-    data = [jnp.asarray(design.data[name]) for name in program.data_names]
+    arrays = model_data(design)
+    program = _program(design, arrays, tune)
+    data = [jnp.asarray(arrays[name]) for name in program.data_names]
     rng = np.random.default_rng(random_seed)
     start = [jnp.asarray(v) for v in _start(design.law, program.shapes, chains, rng)]
     keys = jax.random.split(jax.random.key(random_seed), chains)
@@ -112,11 +114,12 @@ def _run(
     return [np.concatenate(parts, axis=1)[:, tune:total] for parts in zip(*blocks, strict=True)]
 
 
-def _program(design: Design, tune: int) -> _Program:
-    shapes = tuple((name, v.shape) for name, v in design.data.items())
-    sizes = tuple((name, len(labels)) for name, labels in design.coords.items())
-    regular = tuple(level.regular for level in design.levels)
-    key = (design.law.fingerprint(), shapes, sizes, regular, tune)
+def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Program:
+    shapes = tuple((name, v.shape) for name, v in arrays.items())
+    levels = tuple((level.name, level.regular) for level in design.levels)
+    # How many groups there are is part of the program only where it works on rows.
+    sizes = tuple((name, len(labels)) for name, labels in design.coords.items()) if "root" not in arrays else ()
+    key = (design.law.fingerprint(), shapes, levels, sizes, tuple(Problem(design).sizes), tune)
     if key not in _PROGRAMS:
         _PROGRAMS[key] = _compile(design, tune)
     return _PROGRAMS[key]

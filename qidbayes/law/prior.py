@@ -104,9 +104,14 @@ class Prior:
         """Whether it gives no weight to negative values."""
         return self.family in (*_POSITIVE, "Beta") or (self.family == "Uniform" and dict(self.arguments)["lower"] >= 0)
 
+    @property
+    def log_scaled(self) -> bool:
+        """Whether the real line that `unconstrain` carries to is the logarithm's."""
+        return self.family in _POSITIVE
+
     def unconstrain(self, values: np.ndarray) -> np.ndarray:
         """Carry values to the real line: logarithm, logit or as they are, by the family's support."""
-        if self.family in _POSITIVE:
+        if self.log_scaled:
             return np.log(values)
         if self.family in ("Beta", "Uniform"):
             lower, upper = self._bounds()
@@ -115,7 +120,7 @@ class Prior:
 
     def constrain(self, values: np.ndarray) -> np.ndarray:
         """Carry values from the real line to the family's support: the inverse of `unconstrain`."""
-        if self.family in _POSITIVE:
+        if self.log_scaled:
             return np.exp(values)
         if self.family in ("Beta", "Uniform"):
             lower, upper = self._bounds()

@@ -13,7 +13,7 @@ import qidbayes as qb
 from qidbayes.infer import sample
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design, design
-from qidbayes.infer.model import build_model, sampled_names
+from qidbayes.infer.model import build_model, model_data, sampled_names
 from qidbayes.law import load_law
 
 SETTINGS = {"draws": 200, "tune": 200, "chains": 2}
@@ -49,8 +49,9 @@ def test_the_density_is_pymcs(name: str) -> None:
     rng = np.random.default_rng(6)
     with jax.enable_x64(True):
         density, data_names = log_density(model)
-        assert set(data_names) == set(rows.data)
-        data = [jax.numpy.asarray(rows.data[n]) for n in data_names]
+        arrays = model_data(rows)
+        assert set(data_names) == set(arrays)
+        data = [jax.numpy.asarray(arrays[n]) for n in data_names]
         for _ in range(5):
             point = {v: np.asarray(x + 0.3 * rng.standard_normal(x.shape)) for v, x in model.initial_point().items()}
             found = density([jax.numpy.asarray(point[v.name]) for v in model.value_vars], data)

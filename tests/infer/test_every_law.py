@@ -76,8 +76,7 @@ def test_a_table_that_identifies_a_law_is_sampled_cleanly(law: str, table: str) 
 
 @pytest.mark.parametrize(("law", "table"), slow(list(UNIDENTIFIED), {("per-bit", "spectra")}))
 def test_what_a_table_cannot_tell_is_named(law: str, table: str) -> None:
-    # Identification is a matter of the rows, not of the draws, so that few of them will do.
-    found = qb.fit(load(law, table), law, random_seed=0, draws=200, tune=300)
+    found = qb.fit(load(law, table), law, random_seed=0)
     assert {number.split("[")[0] for number in found.diagnostics.unidentified} == UNIDENTIFIED[law, table]
     named = found.summary().filter(~pl.col("identified"))["name"]
     assert set(named) >= UNIDENTIFIED[law, table]

@@ -1,0 +1,46 @@
+"""A law on the rows of a design, as a function of all its parameters on the real line, one after the other."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from qidbayes.infer.design import Design
+from qidbayes.posterior.constants import Curve, raw_constants
+from qidbayes.table.groups import dimension
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What least squares minimises over, diagnostics take derivatives of, and strata are made from."""
+
+    rows: Design
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """How many numbers each parameter has."""
+        priors = self.rows.law.priors.values()
+        return [len(self.rows.coords[dimension(prior.by)]) if prior.by else 1 for prior in priors]
+
+    def start(self) -> np.ndarray:
+        """Return the middle of the priors; shape ``(numbers,)``."""
+        rng = np.random.default_rng(0)
+        priors = self.rows.law.priors.values()
+        middles = [np.median(prior.unconstrain(prior.sample(1000, rng))) for prior in priors]
+        return np.repeat(middles, self.sizes)
+
+    def constants(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the parameters by their names in the model and the constants, each with one draw."""
+        law, found = self.rows.law, {}
+        for (name, prior), value in zip(law.priors.items(), np.split(x, np.cumsum(self.sizes)[:-1]), strict=True):
+            value = prior.constrain(value)
+            found[law.sampled_name(name)] = value[None, :] if prior.by else value
+        return found | raw_constants(law, found)
+
+    def log_mean(self, x: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the law's response; shape ``(rows,)``."""
+        law = self.rows.law
+        log_raw = {c: v + np.log(law.reference.get(c, 1.0)) for c, v in self.rows.log_covariates.items()}
+        with np.errstate(all="ignore"):  # a step far off may overflow
+            found = Curve(law, self.constants(x), self.rows.coords).log_response(log_raw, self.rows.index)
+        return np.broadcast_to(found[0], self.rows.log_response.shape)
