@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +12,9 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import Law
 from qidbayes.posterior import query
-from qidbayes.posterior.constants import Curve, dimensions, raw_constants
-from qidbayes.posterior.diagnostics import Diagnostics, number
+from qidbayes.posterior.constants import Curve
+from qidbayes.posterior.diagnostics import number
+from qidbayes.posterior.record import Record
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
 if TYPE_CHECKING:
@@ -35,36 +36,8 @@ class IdentificationWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads.
-
-    Attributes
-    ----------
-    law
-        The law.
-    draws
-        Every number by its name: the parameters at the reference point, the noise's standard deviations, definitions,
-        constants in raw counts, and `model_effect`; shape ``(chains, draws)`` or ``(chains, draws, groups)``.
-    dims, coords
-        The dimension of each name that differs between groups, and the dimensions' labels.
-    stats
-        The sampler's statistics by ArviZ's names; shape ``(chains, draws)``.
-    data
-        The rows fitted: the response, the covariates and the groups.
-    diagnostics
-        The checks the fit went through.
-    attributes
-        Seed, versions, table hash, sampler settings, rows left out.
-    """
-
-    law: Law
-    draws: Mapping[str, np.ndarray]
-    dims: Mapping[str, str]
-    coords: Mapping[str, tuple[str, ...]]
-    stats: Mapping[str, np.ndarray]
-    data: pl.DataFrame
-    diagnostics: Diagnostics
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+class Fit(Record):
+    """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads; what it holds is listed at `Record`."""
 
     def summary(self, ci_prob: float = 0.9, published: str | None = None) -> pl.DataFrame:
         """Return every parameter and constant with its credible interval and diagnostics.
@@ -346,7 +319,7 @@ def load_fit(path: "str | os.PathLike[str]") -> Fit:
     """
     from qidbayes.posterior.store import load
 
-    return load(path)
+    return Fit(**vars(load(path)))
 
 
 def _with_band(frame: pl.DataFrame, draws: np.ndarray, ci_prob: float) -> pl.DataFrame:
@@ -381,6 +354,3 @@ def _of_group(constant: float | Mapping[str, float] | None, group: str | None) -
     if isinstance(constant, Mapping):
         return constant.get(group or "")
     return constant
-
-
-__all__ = ["Fit", "IdentificationWarning", "Kind", "dimensions", "load_fit", "raw_constants"]

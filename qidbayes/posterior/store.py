@@ -14,7 +14,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
 from qidbayes.posterior.constants import dimensions
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
-from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.record import Record
 
 if TYPE_CHECKING:
     import xarray
@@ -24,7 +24,7 @@ _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 _MAX_BYTES = 4 * 1024**3
 
 
-def save(fit: Fit, path: str | os.PathLike[str]) -> None:
+def save(fit: Record, path: str | os.PathLike[str]) -> None:
     """Write a fit; see `Fit.save`."""
     with replacing(path) as beside, netCDF4.Dataset(beside, "w") as file:
         file.setncatts(_attributes(fit))
@@ -60,13 +60,13 @@ def save(fit: Fit, path: str | os.PathLike[str]) -> None:
                     )
 
 
-def _chain_and_draw(group: Any, fit: Fit) -> None:
+def _chain_and_draw(group: Any, fit: Record) -> None:
     for dim, size in zip(("chain", "draw"), fit.stats["lp"].shape, strict=True):
         group.createDimension(dim, size)
         group.createVariable(dim, "i8", (dim,))[:] = np.arange(size)
 
 
-def _attributes(fit: Fit) -> dict[str, str]:
+def _attributes(fit: Record) -> dict[str, str]:
     diagnostics = fit.diagnostics
     return {
         "format": FORMAT,
@@ -83,7 +83,7 @@ def _attributes(fit: Fit) -> dict[str, str]:
     }
 
 
-def load(path: str | os.PathLike[str]) -> Fit:
+def load(path: str | os.PathLike[str]) -> Record:
     """Read a fit; see `load_fit`."""
     path = Path(path)
     if not path.is_file():
@@ -111,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> Fit:
         raise InputError(f"{path}: is not a saved fit, or a damaged one ({detail})") from error
 
 
-def _read(file: Any, where: str) -> Fit:
+def _read(file: Any, where: str) -> Record:
     if getattr(file, "format", None) != FORMAT:
         raise InputError(f"{where}: is not a saved fit of this version; expected format {FORMAT!r}")
     law = law_from_dict(json.loads(file.law), f"{where}: law")
@@ -152,7 +152,7 @@ def _read(file: Any, where: str) -> Fit:
     )
     attributes = json.loads(file.attributes)
     int(attributes["random_seed"])
-    return Fit(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes)
+    return Record(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes)
 
 
 def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], where: str) -> None:
@@ -166,7 +166,7 @@ def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], w
             raise InputError(f"{where}: {name!r} does not differ by what its law says")
 
 
-def to_datatree(fit: Fit) -> "xarray.DataTree":
+def to_datatree(fit: Record) -> "xarray.DataTree":
     """Return a fit as a DataTree; see `Fit.to_datatree`."""
     import xarray
 
