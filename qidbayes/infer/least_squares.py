@@ -45,7 +45,7 @@ def least_squares(table: pl.DataFrame, law: str | os.PathLike[str] | Law, space:
     >>> from qidbayes.table import load_table
     >>> found = least_squares(load_table("pythia"), "unified")
     >>> {name: round(value, 4) for name, value in found.constants.items()}
-    {'k': 0.0165, 'beta': 0.5239, 'alpha': 0.2256, 'gamma': 5.4284}
+    {'k': 0.0165, 'beta': 0.5239, 'alpha': 0.2256, 'gamma': 5.4281}
     """
     if space not in ("linear", "log"):
         raise InputError(f"space must be 'linear' or 'log', not {space!r}")

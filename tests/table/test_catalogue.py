@@ -20,6 +20,7 @@ ROWS = {
     "pythia/gptq-8bit": 24,
     "pythia/wikitext2": 54,
     "spectra": 18,
+    "tiny": 156,
 }
 NON_EMBEDDING = {
     "160m": 85_056_000,
