@@ -22,6 +22,7 @@ ROWS = {
     "spectra": 18,
     "tiny": 156,
 }
+FROM_PAPERS = [name for name in ROWS if name != "tiny"]  # read off papers; tiny was measured by this package
 NON_EMBEDDING = {
     "160m": 85_056_000,
     "410m": 302_311_424,
@@ -40,7 +41,7 @@ def test_the_list_has_every_table_and_its_rows() -> None:
     assert listed.columns == ["name", "rows", "suites", "models", "methods", "bits", "what"]
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", FROM_PAPERS)
 def test_every_table_cites_its_source_and_has_a_data_card(name: str) -> None:
     table = load_table(name)
     assert table["source"].null_count() == 0
@@ -167,7 +168,7 @@ def test_bitnet_pairs_two_runs() -> None:
 
 
 def test_where_qid_is_zero_or_below() -> None:
-    below = load_table(*ROWS).filter(pl.col("qid") <= 0)
+    below = load_table(*FROM_PAPERS).filter(pl.col("qid") <= 0)
     assert set(below.select("suite", "model").iter_rows()) == {("bitnet", "decoder-only 1.2B")}
     assert (below.height, below["tokens"].min(), below["tokens"].max()) == (32, 800_000_000, 3_900_000_000)
 
