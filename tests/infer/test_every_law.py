@@ -38,7 +38,7 @@ UNIDENTIFIED = {
 }
 PAIRS = [(law, table) for table in qb.list_tables()["name"] for law in law_names()]
 FITTED = [pair for pair in PAIRS if pair not in REFUSED and pair not in UNIDENTIFIED]
-# Two or three models: the size exponent and the models' effects trade places down a narrow funnel, and transitions diverge.
+# Two or three models: the size exponent and the models' effects trade places down a funnel, and transitions diverge.
 HARD = {("kaplan-16bit", "bitnet"), ("kaplan-16bit", "tiny")}
 QUICK = {("kaplan-16bit", "pythia"), ("size", "pythia"), ("unified", "llama-qwen"), ("bits", "spectra")}
 
