@@ -84,6 +84,8 @@ def _text(name: str, value: Any, count: bool) -> str:
             return "∞"
         if name in ("ess_bulk", "ess_tail"):
             return f"{value:.0f}"
+        if name == "r_hat":
+            return f"{value:.3f}"
         return f"{value:.4g}"
     return str(value)
 
