@@ -15,16 +15,19 @@ if TYPE_CHECKING:
     from qidbayes.infer.least_squares import least_squares
     from qidbayes.law import Law, Noise, Prior, load_law
     from qidbayes.posterior import Fit, Point, load_fit, published
+    from qidbayes.score.backtest import Backtest, backtest
     from qidbayes.table import join_tables, list_tables, load_table, read_table, write_table
 
 # Nothing heavy is imported before it is used: `import qidbayes` costs nothing, and asking a saved fit no sampler.
 _HOMES = {
+    "Backtest": "qidbayes.score.backtest",
     "Fit": "qidbayes.posterior",
     "InputError": "qidbayes.errors",
     "Law": "qidbayes.law",
     "Noise": "qidbayes.law",
     "Point": "qidbayes.posterior",
     "Prior": "qidbayes.law",
+    "backtest": "qidbayes.score.backtest",
     "fit": "qidbayes.infer.fit",
     "join_tables": "qidbayes.table",
     "least_squares": "qidbayes.infer.least_squares",
@@ -39,8 +42,9 @@ _HOMES = {
 
 __version__ = "0.1.0"
 __all__ = [
-    "Fit", "InputError", "Law", "Noise", "Point", "Prior", "fit", "join_tables", "least_squares", "list_tables",
-    "load_fit", "load_law", "load_table", "plot", "published", "read_table", "write_table",
+    "Backtest", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "backtest", "fit", "join_tables",
+    "least_squares", "list_tables", "load_fit", "load_law", "load_table", "plot", "published", "read_table",
+    "write_table",
 ]  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     """
     if not set(NAMES) <= set(table.columns):  # a frame made by hand; tables that were read are complete
         table = validate(table, "table")
-    frame, left_out = _rows(table, law)
+    frame, left_out = used_rows(table, law)
     response = frame[law.response].to_numpy()
     if (response <= 0).any():
         bad = frame.filter(pl.col(law.response) <= 0)
@@ -119,7 +119,14 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     return Design(law, frame, left_out, np.log(response), (error / response) ** 2, log_covariates, index, coords)
 
 
-def _rows(table: pl.DataFrame, law: Law) -> tuple[pl.DataFrame, dict[str, int]]:
+def used_rows(table: pl.DataFrame, law: Law) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the rows of a table that a law is about, and how many were left out, by reason.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
     measured = table.filter(pl.col("status") == "ok")
     used = measured.filter(pl.col(law.response).is_not_null())
     left_out = {

@@ -1,7 +1,7 @@
 """Least squares: how the paper fitted its laws, and the baseline to hold a posterior against."""
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -52,19 +52,46 @@ def least_squares(table: pl.DataFrame, law: str | os.PathLike[str] | Law, space:
     law = law if isinstance(law, Law) else load_law(law)
     rows = design(table, law)
     problem = Problem(rows)
-    start = problem.start()
-    solution = optimize.least_squares(
-        lambda x: _residual(problem, x, "log"), start, x_scale="jac", xtol=1e-12, ftol=1e-12
-    )
-    if np.linalg.matrix_rank(solution.jac, tol=1e-6 * np.linalg.norm(solution.jac, 2)) < len(start):
-        raise InputError(f"the data do not determine every constant of law {law.name!r}")
-    if space == "linear":  # from the solution in log space, which is close and cannot be thrown off by one large value
+    return _point(problem, minimize(problem, space), f"{law.name}: least squares, {space} space")
+
+
+def minimize(
+    problem: Problem, space: Space, weights: np.ndarray | None = None, start: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the parameters on the real line that minimise the sum of squared errors; see `least_squares`.
+
+    Parameters
+    ----------
+    problem
+        The law and its rows.
+    space
+        ``"linear"`` or ``"log"``.
+    weights
+        How many times each row counts, as in a bootstrap; shape ``(rows,)``.
+    start
+        Where to begin, if near a solution; otherwise in the middle of the priors.
+    """
+    name, times = problem.rows.law.name, 1.0 if weights is None else np.sqrt(weights)
+    if start is None:
+        start = problem.start()
         solution = optimize.least_squares(
-            lambda x: _residual(problem, x, "linear"), solution.x, x_scale="jac", xtol=1e-14, ftol=1e-14, max_nfev=5000
+            lambda x: times * _residual(problem, x, "log"), start, x_scale="jac", xtol=1e-12, ftol=1e-12
         )
+        if np.linalg.matrix_rank(solution.jac, tol=1e-6 * np.linalg.norm(solution.jac, 2)) < len(start):
+            raise InputError(f"the data do not determine every constant of law {name!r}")
+        if space == "log":
+            return _converged(solution, space)
+        start = solution.x  # close, and cannot be thrown off by one large value
+    solution = optimize.least_squares(
+        lambda x: times * _residual(problem, x, space), start, x_scale="jac", xtol=1e-14, ftol=1e-14, max_nfev=5000
+    )
+    return _converged(solution, space)
+
+
+def _converged(solution: Any, space: Space) -> np.ndarray:
     if not solution.success:
         raise InputError(f"least squares in {space} space did not converge: {solution.message}")
-    return _point(problem, solution.x, f"{law.name}: least squares, {space} space")
+    return np.asarray(solution.x)
 
 
 def _residual(problem: Problem, x: np.ndarray, space: Space) -> np.ndarray:

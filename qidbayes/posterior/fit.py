@@ -14,6 +14,7 @@ from qidbayes.law.law import Law
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
+from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.record import Record
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
@@ -227,6 +228,46 @@ class Fit(Record):
         return _with_band(asked.frame, draws, ci_prob).with_columns(
             pl.Series("loss_16bit", loss), pl.Series("worse_than_random", worse)
         )
+
+    def predictive(self, frame: pl.DataFrame) -> Predictive:
+        """Return the posterior predictive of measured rows: kind ``"response"``, with its density.
+
+        Parameters
+        ----------
+        frame
+            A row a measurement, with the columns the law needs. Where a row's `model` was fitted, the model's effect
+            is the fitted one; other models are new ones. Further columns are ignored.
+
+        Returns
+        -------
+        Predictive
+            Mean and standard deviation of each row's log response given each draw. A row is for itself: what the
+            rows share is in each of them.
+
+        Raises
+        ------
+        InputError
+            If a column the law needs is missing, or a group of a row is one the law has no constants for.
+
+        Examples
+        --------
+        >>> from qidbayes.posterior import load_fit
+        >>> load_fit("unified.nc").predictive(held_out).log_density(np.log(held_out["qid"]))  # doctest: +SKIP
+        """
+        curve = self.curve()
+        asked = query.build(curve, frame, {})
+        mean = curve.log_response(asked.log_covariates, asked.index)
+        mean = np.broadcast_to(mean, (len(mean), frame.height))
+        variance = sum(np.square(self._flat(name)) for name in ("sigma", "checkpoint_sd") if name in self.draws)
+        variance = np.broadcast_to(np.asarray(variance)[:, None], mean.shape)
+        if "model_sd" in self.draws:
+            known = {label: i for i, label in enumerate(self.coords["model"])}
+            models = frame["model"] if "model" in frame.columns else [None] * frame.height
+            index = np.array([-1 if m is None else known.get(m, -1) for m in models])
+            fitted = index >= 0
+            mean = mean + np.where(fitted, self._flat("model_effect")[:, index], 0.0)
+            variance = variance + np.where(fitted, 0.0, np.square(self._flat("model_sd"))[:, None])
+        return Predictive(mean, np.sqrt(variance))
 
     def curve(self) -> Curve:
         """Return the law with this posterior's constants, one set for each draw."""

@@ -1,0 +1,1 @@
+"""How well a law predicts what it was not fitted to: backtests, comparison, stacking."""
