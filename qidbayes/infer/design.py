@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.infer import latent
 from qidbayes.infer.nested import Level
 from qidbayes.law import COVARIATES, Law
 from qidbayes.law.law import RESPONSES
@@ -25,9 +26,11 @@ class Design:
         The rows used, in the schema's columns.
     left_out
         How many of the table's rows were not used, by reason.
+    response, error
+        What was measured and its standard error, nats per token; shape ``(rows,)``.
     log_response, variance
-        The logarithm of the response (nats per token), and the variance that its measured standard error gives that
-        logarithm; shape ``(rows,)``.
+        The logarithm of the response, and the variance that its standard error gives that logarithm; shape ``(rows,)``.
+        For a row too noisy for it, its sketch (see `qidbayes.infer.latent`).
     log_covariates
         For each covariate of the law, the logarithm of its value over the law's reference; shape ``(rows,)``.
     index, coords
@@ -38,6 +41,8 @@ class Design:
     law: Law
     frame: pl.DataFrame
     left_out: Mapping[str, int]
+    response: np.ndarray
+    error: np.ndarray
     log_response: np.ndarray
     variance: np.ndarray
     log_covariates: Mapping[str, np.ndarray]
@@ -58,10 +63,15 @@ class Design:
                 _, rows = np.unique(self.index[group], return_index=True)
         return tuple(found)
 
+    @cached_property
+    def latent(self) -> Mapping[str, np.ndarray]:
+        """What the model is told of rows too noisy for a logarithm (see `qidbayes.infer.latent`); empty without any."""
+        return latent.data(self.response, self.error, self.levels)
+
     @property
     def row_data(self) -> dict[str, np.ndarray]:
         """The arrays a model of the rows is given, by the names they have there."""
-        arrays = {"log_response": self.log_response, "variance": self.variance}
+        arrays = {"log_response": self.log_response, "variance": self.variance, **self.latent}
         arrays |= {f"log_{c}": values for c, values in self.log_covariates.items()}
         arrays |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, _bys(self.law)))}
         arrays |= {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
@@ -81,21 +91,19 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     ------
     InputError
         If the table breaks the schema, no row can be used, a covariate is missing, or a response is not positive and
-        so has no logarithm.
+        its standard error does not say why.
     """
     if not set(NAMES) <= set(table.columns):  # a frame made by hand; tables that were read are complete
         table = validate(table, "table")
     frame, left_out = used_rows(table, law)
     response = frame[law.response].to_numpy()
-    if (response <= 0).any():
-        bad = frame.filter(pl.col(law.response) <= 0)
-        first = bad.row(0, named=True)
-        raise InputError(
-            f"{bad.height} of {frame.height} rows have {RESPONSES[law.response]} ≤ 0 (first: {first['model']} "
-            f"{first['revision']}, {first['method']} {first['bits']:g} bits, {first[law.response]:g}), and this law's "
-            f"errors are on its logarithm; filter them out and say so: table.filter(pl.col('{law.response}') > 0)"
-        )
-    error = frame["qid_se"].fill_null(0.0).to_numpy() if law.response == "qid" else np.zeros(frame.height)
+    error = np.zeros(frame.height)
+    if law.response == "qid":
+        error = frame["qid_se"].fill_null(0.0).to_numpy()
+        _refuse_hopeless(frame, response, error)
+    noisy = latent.is_noisy(response, error)
+    positive = response.copy()
+    positive[noisy] = latent.expected(response[noisy], error[noisy])
     log_covariates = {}
     for symbol in law.covariates:
         column = frame[COVARIATES[symbol]]
@@ -116,7 +124,30 @@ def design(table: pl.DataFrame, law: Law) -> Design:
                 f"law {law.name!r} has a constant of its own for each {' and '.join(by)}, and in this table each has "
                 f"one row: nothing tells the constants from the rows' errors; give more rows, or choose another law"
             )
-    return Design(law, frame, left_out, np.log(response), (error / response) ** 2, log_covariates, index, coords)
+    variance = (error / positive) ** 2
+    return Design(law, frame, left_out, response, error, np.log(positive), variance, log_covariates, index, coords)
+
+
+def _refuse_hopeless(frame: pl.DataFrame, qid: np.ndarray, error: np.ndarray) -> None:
+    """Refuse rows that are not above 0 where their standard error does not say why."""
+    for wrong, ail, remedy in (
+        (
+            (qid <= 0) & (error == 0),
+            "QiD ≤ 0 and no qid_se",
+            "so nothing says how far above 0 it may be; give qid_se, or",
+        ),
+        (
+            qid < -latent.BELOW * error,
+            f"a QiD more than {latent.BELOW:g} qid_se below 0",
+            "which no QiD above 0 explains; see what else is in their error, or",
+        ),
+    ):
+        if wrong.any():
+            first = frame.row(int(np.flatnonzero(wrong)[0]), named=True)
+            raise InputError(
+                f"{wrong.sum()} of {frame.height} rows have {ail} (first: {first['model']} {first['revision']}, "
+                f"{first['method']} {first['bits']:g} bits, {first['qid']:g}), {remedy} filter them out and say so"
+            )
 
 
 def used_rows(table: pl.DataFrame, law: Law) -> tuple[pl.DataFrame, dict[str, int]]:

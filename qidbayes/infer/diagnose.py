@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from arviz_stats.base import array_stats
 
+from qidbayes.infer import latent
 from qidbayes.infer.design import Design
 from qidbayes.infer.problem import Problem
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
+from qidbayes.table.cells import describe
 from qidbayes.table.groups import dimension
 
 _PRIOR_DRAWS = 20_000
@@ -47,6 +49,14 @@ def _labels(design: Design, sampled_name: str) -> list[str]:
     for name, prior in design.law.priors.items():
         if design.law.sampled_name(name) == sampled_name and prior.by:
             return [number(sampled_name, group) for group in design.coords[dimension(prior.by)]]
+    if sampled_name == latent.NAME:
+        rows = design.frame[design.latent["latent_row"]].iter_rows(named=True)
+        groups = [
+            number(f"{level.name}_effect", design.coords[level.name][group])
+            for level in design.levels
+            for group in design.latent[f"latent_{level.name}"]
+        ]
+        return [*(number("log_qid", describe(row)) for row in rows), *groups]
     return [sampled_name]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.infer import latent
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.nested import sample_effects
@@ -89,7 +90,9 @@ def fit(
     found = sample(
         rows, draws=draws, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress
     )
-    values = _constrained(law, found.unconstrained)
+    unconstrained = dict(found.unconstrained)
+    whitened = unconstrained.pop(latent.NAME, None)
+    values = _constrained(law, unconstrained)
     flat = {name: v.reshape(-1, *v.shape[2:]) for name, v in values.items()}
     for name, constant in raw_constants(law, flat).items():
         flat[name] = constant
@@ -98,7 +101,7 @@ def fit(
     dims |= {law.sampled_name(name): dim for name, dim in dimensions(law).items() if name in law.define}
     dims |= {name: dim for name, dim in dimensions(law).items() if name in law.scales}
     if any(level.name == "model" for level in rows.levels):
-        flat["model_effect"] = _model_effect(rows, flat, coords, seed)
+        flat["model_effect"] = _model_effect(rows, flat, whitened, coords, seed)
         coords["model"], dims["model_effect"] = rows.coords["model"], "model"
     return Fit(
         law=law,
@@ -122,26 +125,37 @@ def fit(
     )
 
 
-def _constrained(law: Law, unconstrained: dict[str, np.ndarray] | object) -> dict[str, np.ndarray]:
+def _constrained(law: Law, unconstrained: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Carry the draws from the real line to where the model has them; the same transforms as PyMC's."""
-    assert isinstance(unconstrained, dict)
     priors = {law.sampled_name(name): prior for name, prior in law.priors.items()}
     return {n: priors[n].constrain(v) if n in priors else np.exp(v) for n, v in unconstrained.items()}
 
 
 def _model_effect(
-    rows: Design, flat: dict[str, np.ndarray], coords: dict[str, tuple[str, ...]], seed: int
+    rows: Design,
+    flat: dict[str, np.ndarray],
+    whitened: np.ndarray | None,
+    coords: dict[str, tuple[str, ...]],
+    seed: int,
 ) -> np.ndarray:
     """Draw the models' effects, which the sampler integrated out, given each draw of the rest."""
     law = rows.law
     log_raw = {c: v + np.log(law.reference.get(c, 1.0)) for c, v in rows.log_covariates.items()}
     mean = Curve(law, flat, coords).log_response(log_raw, rows.index)
+    rng = np.random.default_rng([seed, 0])
+    normal = {level.name: rng.standard_normal((len(mean), level.size)) for level in rows.levels}
+    if whitened is not None:  # the effects that noisy rows share are among what was sampled
+        values, start = whitened.reshape(len(mean), -1), len(rows.latent["latent_row"])
+        for level in rows.levels:
+            groups = rows.latent[f"latent_{level.name}"]
+            normal[level.name][:, groups] = values[:, start : start + len(groups)]
+            start += len(groups)
     return sample_effects(
         rows.log_response - mean,
         np.square(flat["sigma"])[:, None] + rows.variance,
         rows.levels,
         {level.name: np.square(flat[f"{level.name}_sd"]) for level in rows.levels},
-        np.random.default_rng([seed, 0]),
+        normal,
     )["model"]
 
 

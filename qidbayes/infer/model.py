@@ -7,7 +7,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from qidbayes.infer import nested, strata
+from qidbayes.infer import latent, nested, strata
 from qidbayes.infer.design import Design
 from qidbayes.infer.nested import Level
 from qidbayes.law.evaluate import Scope, evaluate_log
@@ -22,7 +22,8 @@ def build_model(design: Design) -> pm.Model:
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
     integrated out (see `qidbayes.infer.nested`), and the rows reduced to sufficient statistics where there are any
-    (see `qidbayes.infer.strata`).
+    (see `qidbayes.infer.strata`). Of rows too noisy for a logarithm, the true QiD is one variable more (see
+    `qidbayes.infer.latent`).
 
     Examples
     --------
@@ -69,14 +70,38 @@ def _of_rows(design: Design, data: Data, parameters: Data, variance: Any, effect
     for name, expression in law.definitions.items():
         scope.define(name, expression)
     residual = data["log_response"] - evaluate_log(law.expression, scope)
+    variance_of_row = variance + data["variance"]
     levels = [(effect, _group_sum(level, data)) for level, effect in zip(design.levels, effects, strict=True)]
-    return nested.log_density(residual, variance + data["variance"], levels, pt.log)
+    found = nested.log_density(residual, variance_of_row, levels, pt.log)
+    return found + _of_noise(design, data, residual, variance, effects) if design.latent else found
+
+
+def _of_noise(design: Design, data: Data, residual: Any, variance: Any, effects: list[Any]) -> Any:
+    """Return the log density of the noisy rows, less that of their sketches (see `qidbayes.infer.latent`)."""
+    rows, count = data["latent_row"], len(design.latent["latent_row"])
+    groups = [len(design.latent[f"latent_{level.name}"]) for level in design.levels]
+    normal = pm.Normal(latent.NAME, shape=count + sum(groups))
+    levels, start = [], count
+    for level, effect, size in zip(design.levels, effects, groups, strict=True):
+        own = pt.set_subtensor(pt.zeros(level.size)[data[f"latent_{level.name}"]], normal[start : start + size])
+        parent = level.parent if level.regular else data[f"{level.name}_parent"]
+        levels.append(nested.Shared(effect, _group_sum(level, data), parent, own))
+        start += size
+    *_, shared = nested.effects(residual, variance + data["variance"], levels, pt.sqrt)
+    log_qid, sketch = data["log_response"][rows], data["variance"][rows]
+    known = log_qid - residual[rows] + (shared[rows] if levels else 0.0)
+    log_true = latent.place(known, log_qid, sketch, variance, normal[:count], pt.sqrt)
+    error = data["latent_error"]
+    measured = -0.5 * ((data["latent_qid"] - pt.exp(log_true)) / error) ** 2 - pt.log(error)
+    sketched = -0.5 * (log_qid - log_true) ** 2 / sketch - 0.5 * pt.log(sketch)
+    return (measured - sketched).sum()
 
 
 def sampled_names(design: Design) -> list[str]:
     """Return what the sampler's variables are called, in the model's order."""
     law = design.law
-    return [*(law.sampled_name(p) for p in law.priors), "sigma", *(f"{level.name}_sd" for level in design.levels)]
+    errors = ["sigma", *(f"{level.name}_sd" for level in design.levels)]
+    return [*(law.sampled_name(p) for p in law.priors), *errors, *([latent.NAME] if design.latent else [])]
 
 
 def _prior(name: str, prior: Prior, design: Design) -> Any:

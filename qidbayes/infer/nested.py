@@ -11,7 +11,7 @@ effects cost no parameter of the sampler and no matrix, and NUTS sees none of th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -57,12 +57,66 @@ def log_density(
     return -0.5 * (square + log_determinant + residual.shape[0] * np.log(2.0 * np.pi))
 
 
+@dataclass(frozen=True)
+class Shared:
+    """The effects of one level while they are drawn.
+
+    Attributes
+    ----------
+    variance
+        Of the effects.
+    over_groups
+        Sums an array over each group's members.
+    parent
+        Each member's group.
+    normal
+        Standard normals to draw the effects from; shape ``(…, groups)``.
+    """
+
+    variance: Any
+    over_groups: Callable[[Any], Any]
+    parent: Any
+    normal: Any
+
+
+def effects(residual: Any, variance: Any, levels: Sequence[Shared], sqrt: Callable[[Any], Any]) -> list[Any]:
+    """Draw the shared effects given everything else, from the standard normals of each level.
+
+    Parameters
+    ----------
+    residual, variance
+        Shape ``(…, rows)``.
+    levels
+        From the inside out.
+    sqrt
+        The square root of the array library in use.
+
+    Returns
+    -------
+    list
+        The effects of each level, shape ``(…, groups)``, and last their sum for each row.
+    """
+    s0, s1 = 1.0 / variance, residual / variance
+    sums = []
+    for level in levels:
+        s0, s1 = level.over_groups(s0), level.over_groups(s1)
+        d = 1.0 + level.variance * s0
+        sums.append((s0, s1, d))
+        s0, s1 = s0 / d, s1 / d
+    found: list[Any] = []
+    outer: Any = 0.0  # what the members have from the levels around them
+    for level, (s0, s1, d) in zip(reversed(levels), reversed(sums), strict=True):
+        found.insert(0, level.variance * (s1 - s0 * outer) / d + sqrt(level.variance / d) * level.normal)
+        outer = (found[0] + outer)[..., level.parent]
+    return [*found, outer]
+
+
 def sample_effects(
     residual: np.ndarray,
     variance: np.ndarray,
     levels: Sequence[Level],
     effect_variance: Mapping[str, np.ndarray],
-    rng: np.random.Generator,
+    normal: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Draw the shared effects given everything else, one set for each posterior draw.
 
@@ -74,33 +128,22 @@ def sample_effects(
         From the inside out.
     effect_variance
         For each level's name, shape ``(draws,)``.
+    normal
+        For each level's name, standard normals, shape ``(draws, groups)``.
 
     Returns
     -------
     dict
         For each level's name, shape ``(draws, groups)``.
     """
-    s0, s1 = 1.0 / variance, residual / variance
-    sums = []
-    for level in levels:
-        s0, s1 = _sum(s0, level), _sum(s1, level)
-        sums.append((s0, s1))
-        d = 1.0 + effect_variance[level.name][:, None] * s0
-        s0, s1 = s0 / d, s1 / d
-    effects: dict[str, np.ndarray] = {}
-    outer: np.ndarray | float = 0.0
-    for i, level in reversed(list(enumerate(levels))):
-        s0, s1 = sums[i]
-        tau2 = effect_variance[level.name][:, None]
-        d = 1.0 + tau2 * s0
-        mean = tau2 * (s1 - s0 * outer) / d
-        effects[level.name] = mean + np.sqrt(tau2 / d) * rng.standard_normal(mean.shape)
-        if i:  # what the groups of the next level in already have from the levels around them
-            outer = (effects[level.name] + outer)[:, level.parent]
-    return effects
+    shared = [
+        Shared(effect_variance[level.name][:, None], partial(_sum, level), level.parent, normal[level.name])
+        for level in levels
+    ]
+    return dict(zip((level.name for level in levels), effects(residual, variance, shared, np.sqrt), strict=False))
 
 
-def _sum(values: np.ndarray, level: Level) -> np.ndarray:
+def _sum(level: Level, values: np.ndarray) -> np.ndarray:
     order = np.argsort(level.parent, kind="stable")
     first = np.searchsorted(level.parent[order], np.arange(level.size))
     return np.add.reduceat(values[..., order], first, axis=-1)

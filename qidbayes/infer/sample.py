@@ -12,6 +12,7 @@ import platformdirs
 from jax import numpy as jnp
 from numpyro.infer import NUTS
 
+from qidbayes.infer import latent
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design
 from qidbayes.infer.model import build_model, model_data, sampled_names
@@ -41,7 +42,7 @@ class Draws:
     ----------
     unconstrained
         The parameters on the real line, by their names in the model; shape ``(chains, draws)`` or
-        ``(chains, draws, groups)``.
+        ``(chains, draws, groups)``. Under `latent.NAME`, what noisy rows are drawn from.
     stats
         For each draw, by ArviZ's names: ``diverging``, ``energy``, ``n_steps``, ``acceptance_rate``, ``lp``; shape
         ``(chains, draws)``.
@@ -83,7 +84,7 @@ def sample(
     program = _program(design, arrays, tune)
     data = [jnp.asarray(arrays[name]) for name in program.data_names]
     rng = np.random.default_rng(random_seed)
-    start = [jnp.asarray(v) for v in _start(design.law, program.shapes, chains, rng)]
+    start = [jnp.asarray(v) for v in _start(design.law, program, chains, rng)]
     keys = jax.random.split(jax.random.key(random_seed), chains)
     for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
         leaves = _run(program, keys, start, data, accept, tune, tune + draws, progress)
@@ -131,20 +132,22 @@ def _compile(design: Design, tune: int) -> _Program:
     names = sampled_names(design)
     initial = model.initial_point()
     shapes = [np.shape(initial[v.name]) for v in model.value_vars]
-    dimension = sum(int(np.prod(s)) for s in shapes)
+    # What noisy rows are drawn from is nearly independent standard normals, whatever the parameters are.
+    correlated = [name for name in names if name != latent.NAME]
+    dimension = sum(int(np.prod(s)) for name, s in zip(names, shapes, strict=True) if name in correlated)
 
     def kernel(data: list[jax.Array], accept: Any) -> NUTS:
         return NUTS(
-            potential_fn=lambda z: -density(z, data),
+            potential_fn=lambda z: -density([z[name] for name in names], data),
             target_accept_prob=accept,
-            dense_mass=dimension <= _DENSE_UP_TO,
+            dense_mass=[tuple(correlated)] if dimension <= _DENSE_UP_TO else False,
             # NumPyro shrinks the mass matrix towards 1e-3, which swamps posterior standard deviations below 3e-3.
             regularize_mass_matrix=_LEARNT_AT_ONCE < dimension <= _DENSE_UP_TO,
         )
 
     def start(chain: tuple[jax.Array, list[jax.Array]], data: list[jax.Array]) -> Any:
         key, z = chain
-        return kernel(data, 0.8).init(key, tune, z, (), {})
+        return kernel(data, 0.8).init(key, tune, dict(zip(names, z, strict=True)), (), {})
 
     def advance(state: Any, data: list[jax.Array], accept: Any) -> Any:
         nuts = kernel(data, accept)
@@ -153,7 +156,7 @@ def _compile(design: Design, tune: int) -> _Program:
         def step(state: Any, _: None) -> Any:
             state = nuts.sample(state, (), {})
             stats = (state.diverging, state.energy, state.num_steps, state.accept_prob, -state.potential_energy)
-            return state, (*stats, state.z)
+            return state, (*stats, [state.z[name] for name in names])
 
         return jax.lax.scan(step, state, None, length=BLOCK)
 
@@ -163,16 +166,18 @@ def _compile(design: Design, tune: int) -> _Program:
     return _Program(init, block, names, data_names, shapes)
 
 
-def _start(law: Law, shapes: list[tuple[int, ...]], chains: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _start(law: Law, program: _Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Start every chain near the middle of the prior, a tenth of its spread away."""
+    priors = {law.sampled_name(name): prior for name, prior in law.priors.items()}
     found = []
-    for i, shape in enumerate(shapes):
-        prior = list(law.priors.values())[i] if i < len(law.priors) else None
-        if prior is None:
-            center, spread = np.log(0.5 * law.noise.scale), 0.5
-        else:
-            draws = prior.unconstrain(prior.sample(1000, np.random.default_rng(0)))
+    for name, shape in zip(program.names, program.shapes, strict=True):
+        if name in priors:
+            draws = priors[name].unconstrain(priors[name].sample(1000, np.random.default_rng(0)))
             center, spread = float(np.median(draws)), 0.1 * float(np.std(draws))
+        elif name == latent.NAME:
+            center, spread = 0.0, 1.0
+        else:
+            center, spread = np.log(0.5 * law.noise.scale), 0.5
         found.append(center + spread * rng.uniform(-1, 1, (chains, *shape)))
     return found
 

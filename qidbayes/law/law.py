@@ -32,7 +32,7 @@ COVARIATES = {
 RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 # Names the fit itself uses for what is around the law.
-_RESERVED = {"exp", "log", "sqrt", "sigma", "chain", "draw", "row"}
+_RESERVED = {"exp", "log", "sqrt", "sigma", "latent", "chain", "draw", "row"}
 _MAX_NAMES = 40
 
 
