@@ -10,9 +10,11 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.infer import latent
 from qidbayes.infer.nested import Level
-from qidbayes.law import COVARIATES, Law
+from qidbayes.infer.smooth import Grid, grid
+from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
-from qidbayes.table.groups import dimension, labels
+from qidbayes.posterior.discrepancy import SIMILARITY, Fitted
+from qidbayes.table.groups import CHECKPOINT, dimension, labels
 from qidbayes.table.schema import NAMES, validate
 
 
@@ -55,6 +57,8 @@ class Design:
 
         A level whose groups have one member each has nothing to share and is left out.
         """
+        if self.smooth:
+            return ()  # there the groups are part of the discrepancy
         found = []
         rows = np.arange(len(self.log_response))
         for group in ("checkpoint", "model"):
@@ -62,6 +66,40 @@ class Design:
                 found.append(Level(group, self.index[group][rows], len(self.coords[group])))
                 _, rows = np.unique(self.index[group], return_index=True)
         return tuple(found)
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the law's discrepancy is modelled."""
+        return self.law.noise.discrepancy == "smooth"
+
+    @cached_property
+    def cells(self) -> dict[str, np.ndarray]:
+        """Where the rows stand for the discrepancy."""
+        return Fitted(self.frame).cells(self.frame)
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Which rows form a full grid of runs and quantizations; rows too noisy for a logarithm do not."""
+        every = {q: i for i, q in enumerate(dict.fromkeys(zip(self.cells["log_bits"], self.cells["kind"], strict=True)))}
+        quantization = [every[q] for q in zip(self.cells["log_bits"], self.cells["kind"], strict=True)]
+        return grid(self.cells, np.array(quantization), ~latent.is_noisy(self.response, self.error))
+
+    @cached_property
+    def errors(self) -> dict[str, Prior]:
+        """The priors of what scatters around the law, by the names in the model."""
+        spread = Prior("HalfNormal", sigma=self.law.noise.scale)
+        found = {"sigma": spread}
+        if not self.smooth:
+            return found | {f"{level.name}_sd": spread for level in self.levels}
+        found |= {"smooth_sd": spread, "suite_sd": spread}
+        for group in ("model", CHECKPOINT):
+            if group in self.law.noise.groups and np.unique(self.cells[group]).size < len(self.log_response):
+                found[f"{group}_sd"] = spread
+        length = Prior("LogNormal", mu=np.log(1.5), sigma=0.5)
+        found |= {"length_params": length, "length_tokens": length}
+        if self.law.response == "qid":
+            found |= {"length_bits": length, SIMILARITY: Prior("Beta", alpha=2, beta=2)}
+        return found
 
     @cached_property
     def latent(self) -> Mapping[str, np.ndarray]:
@@ -75,6 +113,9 @@ class Design:
         arrays |= {f"log_{c}": values for c, values in self.log_covariates.items()}
         arrays |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, _bys(self.law)))}
         arrays |= {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
+        if self.smooth:
+            arrays |= {f"cell_{name}": values.astype(float) for name, values in self.cells.items()}
+            arrays |= {"grid_rows": self.grid.rows, "grid_rest": self.grid.rest}
         return arrays
 
 

@@ -77,3 +77,11 @@ def place(shared: Any, log_qid: Any, sketch: Any, variance: Any, normal: Any, sq
     """
     total = sketch + variance
     return (variance * log_qid + sketch * shared) / total + sqrt(sketch * variance / total) * normal
+
+
+def stretch(log_qid: Any, sketch: Any, normal: Any, ops: Any) -> Any:
+    """Return log(true QiD) from the variable that is sampled where the discrepancy is modelled.
+
+    There the effects are not drawn one by one, and the sampled variable only has the place and the scale of the sketch.
+    """
+    return log_qid + ops.sqrt(ops.minimum(sketch, 1.0)) * normal

@@ -7,7 +7,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from qidbayes.infer import latent, nested, strata
+from qidbayes.infer import latent, nested, smooth, strata
 from qidbayes.infer.design import Design
 from qidbayes.infer.nested import Level
 from qidbayes.law.evaluate import Scope, evaluate_log
@@ -22,7 +22,7 @@ def build_model(design: Design) -> pm.Model:
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
     integrated out (see `qidbayes.infer.nested`), and the rows reduced to sufficient statistics where there are any
-    (see `qidbayes.infer.strata`). Of rows too noisy for a logarithm, the true QiD is one variable more (see
+    (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.infer.smooth`). Of rows too noisy for a logarithm, the true QiD is one variable more (see
     `qidbayes.infer.latent`).
 
     Examples
@@ -32,7 +32,7 @@ def build_model(design: Design) -> pm.Model:
     >>> from qidbayes.table import load_table
     >>> model = build_model(design(load_table("pythia"), load_law("unified")))
     >>> [v.name for v in model.free_RVs]
-    ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'checkpoint_sd', 'model_sd']
+    ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'smooth_sd', 'suite_sd', 'model_sd', 'checkpoint_sd', 'length_params', 'length_tokens', 'length_bits', 'similarity']
     """
     law = design.law
     arrays = model_data(design)
@@ -40,10 +40,9 @@ def build_model(design: Design) -> pm.Model:
         # With their shapes known, no check of broadcasting is left for JAX to warn of.
         data = {name: pm.Data(name, values, shape=values.shape) for name, values in arrays.items()}
         parameters = {name: _prior(law.sampled_name(name), prior, design) for name, prior in law.priors.items()}
-        sigma = pm.HalfNormal("sigma", law.noise.scale)
-        effects = [pm.HalfNormal(f"{level.name}_sd", law.noise.scale) ** 2 for level in design.levels]
-        likelihood = _of_strata if "root" in data else _of_rows
-        pm.Potential("log_likelihood", likelihood(design, data, parameters, sigma**2, effects))
+        errors = {name: _prior(name, prior, design) for name, prior in design.errors.items()}
+        likelihood = _of_strata if "root" in data else _of_smooth if design.smooth else _of_rows
+        pm.Potential("log_likelihood", likelihood(design, data, parameters, errors))
     return model
 
 
@@ -53,7 +52,8 @@ def model_data(design: Design) -> dict[str, np.ndarray]:
     return {**vars(found)} if found else design.row_data
 
 
-def _of_strata(design: Design, data: Data, parameters: Data, variance: Any, effects: list[Any]) -> Any:
+def _of_strata(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
+    variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in design.levels]
     priors = design.law.priors
     position = [pt.log(value) if priors[name].log_scaled else value for name, value in parameters.items()]
     direction = pt.concatenate([[1.0], *(-pt.atleast_1d(z) for z in position)])
@@ -61,7 +61,33 @@ def _of_strata(design: Design, data: Data, parameters: Data, variance: Any, effe
     return strata.log_density(data["root"], data["freedom"], pt.cumsum(pt.stack(steps)), direction, pt.log)
 
 
-def _of_rows(design: Design, data: Data, parameters: Data, variance: Any, effects: list[Any]) -> Any:
+def _of_rows(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
+    variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in design.levels]
+    residual = data["log_response"] - _log_mean(design, data, parameters)
+    variance_of_row = variance + data["variance"]
+    levels = [(effect, _group_sum(level, data)) for level, effect in zip(design.levels, effects, strict=True)]
+    found = nested.log_density(residual, variance_of_row, levels, pt.log)
+    return found + _of_noise(design, data, residual, variance, effects) if design.latent else found
+
+
+def _of_smooth(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
+    cells = {name: data[f"cell_{name}"] for name in design.cells}
+    log_response, variance, measured = data["log_response"], data["variance"], 0.0
+    if design.latent:
+        rows = data["latent_row"]
+        log_true = latent.stretch(log_response[rows], variance[rows], pm.Flat(latent.NAME, shape=len(design.latent["latent_row"])), pt)
+        error = data["latent_error"]
+        measured = (-0.5 * ((data["latent_qid"] - pt.exp(log_true)) / error) ** 2 - pt.log(error)).sum()
+        log_response = pt.set_subtensor(log_response[rows], log_true)
+        variance = pt.set_subtensor(variance[rows], 0.0)
+    residual = log_response - _log_mean(design, data, parameters)
+    own = errors["sigma"] ** 2 + variance
+    return measured + smooth.log_density(
+        residual, own, errors, cells, design.grid, data["grid_rows"], data["grid_rest"]
+    )
+
+
+def _log_mean(design: Design, data: Data, parameters: Data) -> Any:
     law = design.law
     scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed)
     for name, value in parameters.items():
@@ -69,11 +95,7 @@ def _of_rows(design: Design, data: Data, parameters: Data, variance: Any, effect
         scope.set(name, value=value[data[f"{dimension(by)}_of_row"]] if by else value)
     for name, expression in law.definitions.items():
         scope.define(name, expression)
-    residual = data["log_response"] - evaluate_log(law.expression, scope)
-    variance_of_row = variance + data["variance"]
-    levels = [(effect, _group_sum(level, data)) for level, effect in zip(design.levels, effects, strict=True)]
-    found = nested.log_density(residual, variance_of_row, levels, pt.log)
-    return found + _of_noise(design, data, residual, variance, effects) if design.latent else found
+    return evaluate_log(law.expression, scope)
 
 
 def _of_noise(design: Design, data: Data, residual: Any, variance: Any, effects: list[Any]) -> Any:
@@ -100,8 +122,7 @@ def _of_noise(design: Design, data: Data, residual: Any, variance: Any, effects:
 def sampled_names(design: Design) -> list[str]:
     """Return what the sampler's variables are called, in the model's order."""
     law = design.law
-    errors = ["sigma", *(f"{level.name}_sd" for level in design.levels)]
-    return [*(law.sampled_name(p) for p in law.priors), *errors, *([latent.NAME] if design.latent else [])]
+    return [*(law.sampled_name(p) for p in law.priors), *design.errors, *([latent.NAME] if design.latent else [])]
 
 
 def _prior(name: str, prior: Prior, design: Design) -> Any:

@@ -1,7 +1,9 @@
 """NumPyro's NUTS on a compiled program that takes the data as arguments."""
 
+import itertools
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design
 from qidbayes.infer.model import build_model, model_data, sampled_names
 from qidbayes.infer.problem import Problem
-from qidbayes.law.law import Law
 
 BLOCK = 100
 """Transitions run by one call of the compiled program; progress is told between calls."""
@@ -84,7 +85,7 @@ def sample(
     program = _program(design, arrays, tune)
     data = [jnp.asarray(arrays[name]) for name in program.data_names]
     rng = np.random.default_rng(random_seed)
-    start = [jnp.asarray(v) for v in _start(design.law, program, chains, rng)]
+    start = [jnp.asarray(v) for v in _start(design, program, chains, rng)]
     keys = jax.random.split(jax.random.key(random_seed), chains)
     for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
         leaves = _run(program, keys, start, data, accept, tune, tune + draws, progress)
@@ -104,15 +105,23 @@ def _run(
     total: int,
     progress: Progress | None,
 ) -> list[np.ndarray]:
-    states = program.init(keys, start, data)
-    blocks = []
-    for done in range(0, total, BLOCK):
-        states, found = program.block(states, data, accept)
-        # The last block runs in full, and what is beyond `total` is left off: a shorter one would compile anew.
-        blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
-        if progress:
-            progress(min(done + BLOCK, total) * len(keys), total * len(keys))
-    return [np.concatenate(parts, axis=1)[:, tune:total] for parts in zip(*blocks, strict=True)]
+    done = itertools.count(BLOCK, BLOCK)
+
+    def chain(key: jax.Array, start: list[jax.Array]) -> list[np.ndarray]:
+        state = program.init(key, start, data)
+        blocks = []
+        for _ in range(0, total, BLOCK):
+            state, found = program.block(state, data, accept)
+            # The last block runs in full, and what is beyond `total` is left off: a shorter one would compile anew.
+            blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
+            if progress:
+                progress(min(next(done), total * len(keys)), total * len(keys))
+        return [np.concatenate(parts)[tune:total] for parts in zip(*blocks, strict=True)]
+
+    # XLA leaves Python's lock while it computes, so a thread a chain keeps every core busy.
+    with ThreadPoolExecutor(min(len(keys), os.cpu_count() or 1)) as pool:
+        chains = list(pool.map(chain, keys, [[v[i] for v in start] for i in range(len(keys))]))
+    return [np.stack(parts) for parts in zip(*chains, strict=True)]
 
 
 def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Program:
@@ -120,7 +129,8 @@ def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Pr
     levels = tuple((level.name, level.regular) for level in design.levels)
     # How many groups there are is part of the program only where it works on rows.
     sizes = tuple((name, len(labels)) for name, labels in design.coords.items()) if "root" not in arrays else ()
-    key = (design.law.fingerprint(), shapes, levels, sizes, tuple(Problem(design).sizes), tune)
+    models = design.grid.models if design.smooth else None
+    key = (design.law.fingerprint(), shapes, levels, sizes, models, tuple(Problem(design).sizes), tune)
     if key not in _PROGRAMS:
         _PROGRAMS[key] = _compile(design, tune)
     return _PROGRAMS[key]
@@ -145,8 +155,7 @@ def _compile(design: Design, tune: int) -> _Program:
             regularize_mass_matrix=_LEARNT_AT_ONCE < dimension <= _DENSE_UP_TO,
         )
 
-    def start(chain: tuple[jax.Array, list[jax.Array]], data: list[jax.Array]) -> Any:
-        key, z = chain
+    def start(key: jax.Array, z: list[jax.Array], data: list[jax.Array]) -> Any:
         return kernel(data, 0.8).init(key, tune, dict(zip(names, z, strict=True)), (), {})
 
     def advance(state: Any, data: list[jax.Array], accept: Any) -> Any:
@@ -160,24 +169,19 @@ def _compile(design: Design, tune: int) -> _Program:
 
         return jax.lax.scan(step, state, None, length=BLOCK)
 
-    # Chains are mapped rather than vectorised: it compiles twice as fast, and no chain waits for another's tree.
-    init = jax.jit(lambda keys, z, data: jax.lax.map(lambda chain: start(chain, data), (keys, z)))
-    block = jax.jit(lambda states, data, accept: jax.lax.map(lambda s: advance(s, data, accept), states))
-    return _Program(init, block, names, data_names, shapes)
+    return _Program(jax.jit(start), jax.jit(advance), names, data_names, shapes)
 
 
-def _start(law: Law, program: _Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _start(design: Design, program: _Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Start every chain near the middle of the prior, a tenth of its spread away."""
-    priors = {law.sampled_name(name): prior for name, prior in law.priors.items()}
+    law = design.law
+    priors = {**{law.sampled_name(name): prior for name, prior in law.priors.items()}, **design.errors}
     found = []
     for name, shape in zip(program.names, program.shapes, strict=True):
-        if name in priors:
+        center, spread = 0.0, 1.0
+        if name != latent.NAME:
             draws = priors[name].unconstrain(priors[name].sample(1000, np.random.default_rng(0)))
             center, spread = float(np.median(draws)), 0.1 * float(np.std(draws))
-        elif name == latent.NAME:
-            center, spread = 0.0, 1.0
-        else:
-            center, spread = np.log(0.5 * law.noise.scale), 0.5
         found.append(center + spread * rng.uniform(-1, 1, (chains, *shape)))
     return found
 

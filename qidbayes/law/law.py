@@ -42,11 +42,14 @@ class Noise:
 
     The rows' own error is normal with standard deviation `sigma`. Each of `groups` adds a normal effect that all its
     rows share: ``model`` for the checkpoints of one training run, ``checkpoint`` for the quantizations of one
-    checkpoint. All these standard deviations have half-normal priors of scale `scale`.
+    checkpoint. `discrepancy` ``"smooth"`` adds what the equation itself misses, as a Gaussian process over log N, log D
+    and log P (see `qidbayes.posterior.discrepancy`), so that bands grow away from the data; ``"none"`` takes the
+    equation at its word. All the standard deviations have half-normal priors of scale `scale`.
     """
 
     groups: tuple[str, ...] = ("model", "checkpoint")
     scale: float = 0.5
+    discrepancy: str = "smooth"
 
     def __post_init__(self) -> None:
         wrong = [g for g in self.groups if g not in ("model", "checkpoint")]
@@ -54,6 +57,8 @@ class Noise:
             raise InputError(f"noise groups {list(self.groups)!r}: choose from 'model' and 'checkpoint', each once")
         if not (is_finite(self.scale) and self.scale > 0):
             raise InputError(f"noise scale must be a positive number, not {self.scale!r}")
+        if self.discrepancy not in ("smooth", "none"):
+            raise InputError(f"noise discrepancy must be 'smooth' or 'none', not {self.discrepancy!r}")
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,11 @@ class Law:
             "parameters": {name: prior.to_dict() for name, prior in self.priors.items()},
             "define": dict(self.define),
             "reference": dict(self.reference),
-            "noise": {"groups": list(self.noise.groups), "scale": self.noise.scale},
+            "noise": {
+                "groups": list(self.noise.groups),
+                "scale": self.noise.scale,
+                "discrepancy": self.noise.discrepancy,
+            },
             "published": {
                 point: {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items()}
                 for point, values in self.published.items()
@@ -199,7 +208,8 @@ class Law:
         if self.reference:
             lines.append("  at " + ", ".join(f"{c} = {v:g}" for c, v in self.reference.items()))
         shared = ", ".join(self.noise.groups) or "none"
-        lines.append(f"  log {self.response}: normal errors, effects shared by {shared}")
+        missed = ", smooth discrepancy" if self.noise.discrepancy == "smooth" else ""
+        lines.append(f"  log {self.response}: normal errors, effects shared by {shared}{missed}")
         return "\n".join(lines)
 
 
