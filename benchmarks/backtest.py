@@ -23,7 +23,7 @@ BASELINES = ("independent", "least-squares")
 
 def main() -> None:
     """Run every split, print and write the table, draw the figure."""
-    jobs, pythia = os.cpu_count() or 1, qb.load_table("pythia")
+    jobs, pythia = int(os.environ.get("JOBS", os.cpu_count() or 1)), qb.load_table("pythia")
     found = qb.backtest(pythia, "unified", SPLITS, baselines=BASELINES, jobs=jobs)
     tables = [found.by("split", "how")]
     for rule, (name, rows, seen) in ACROSS.items():

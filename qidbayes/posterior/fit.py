@@ -298,7 +298,8 @@ class Fit(Record):
         ----------
         frame
             A row a measurement, with the columns the law needs. Where a row's `model` was fitted, the model's effect
-            is the fitted one; other models are new ones. Further columns are ignored.
+            is the fitted one; other models are new ones. A row's own `qid_se` widens its forecast. Further columns are
+            ignored.
 
         Returns
         -------
@@ -329,6 +330,9 @@ class Fit(Record):
             fitted = index >= 0
             mean = mean + np.where(fitted, self._flat("model_effect")[:, index], 0.0)
             variance = variance + np.where(fitted, 0.0, np.square(self._flat("model_sd"))[:, None])
+        if self.law.response == "qid" and "qid_se" in frame.columns:
+            error = frame["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
+            variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the QiD that is expected
         return Predictive(mean, np.sqrt(variance))
 
     def curve(self) -> Curve:

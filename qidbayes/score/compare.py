@@ -11,7 +11,7 @@ from qidbayes.errors import InputError
 from qidbayes.posterior.fit import Fit, IdentificationWarning
 from qidbayes.posterior.stack import Stack
 from qidbayes.score.backtest import SPLITS, Backtest, LawLike, backtest
-from qidbayes.score.loo import leave_one_out
+from qidbayes.score.loo import Loo, Unit, leave_one_out
 from qidbayes.score.points import aggregate
 from qidbayes.score.stacking import stacking_weights
 
@@ -27,9 +27,10 @@ class Comparison:
     table
         A row a law, the best first: ``law``; ``weight``, by stacking on the held-out points; ``log_density`` (nats a
         held-out point) with ``behind``, what is missing to the best, and ``behind_se``, its standard error over
-        training runs; ``coverage_90``, ``log_width_90``, ``crps``, ``bias``; the log density in each split; and last
+        training runs; ``coverage_90``, ``log_width_90``, ``crps``, ``bias``; all null for a law that does not answer
+        for every held-out point. Then the log density in each split, null where some of it is not answered; and last
         the log density by PSIS of left-out checkpoints, ``loo_checkpoint``, and rows, ``loo_row``, with ``loo_bad``:
-        the share of checkpoints whose Pareto k is too high.
+        the share of checkpoints whose Pareto k is too high (null where rows have no logarithm).
     backtest
         The held-out points and scores.
     fits
@@ -42,12 +43,13 @@ class Comparison:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The stacking weight of each law."""
-        return dict(self.table.select("law", "weight").iter_rows())
+        """The stacking weight of each law that answers for every held-out point."""
+        return dict(self.table.select("law", "weight").drop_nulls().iter_rows())
 
     def stack(self) -> Stack:
         """Return the mixture of the laws' fits by their stacking weights."""
-        return Stack(list(self.fits.values()), [self.weights[name] for name in self.fits])
+        weights = self.weights
+        return Stack([self.fits[name] for name in weights], list(weights.values()))
 
 
 def compare(
@@ -71,12 +73,12 @@ def compare(
     laws
         Two or more, by name, file or as `Law`, of one response.
     splits, random_seed, jobs, progress
-        As in `backtest`. Only points that every law answers count.
+        As in `backtest`.
 
     Raises
     ------
     InputError
-        If there are fewer than two laws, or no held-out point that all answer; and as `backtest` and `fit` do.
+        If there are fewer than two laws, or none that answers for every held-out point; and as `backtest` and `fit` do.
 
     Examples
     --------
@@ -90,50 +92,65 @@ def compare(
     if isinstance(laws, str) or len(laws) < 2:
         raise InputError("give at least two laws to compare")
     found = backtest(table, laws, splits, random_seed=random_seed, jobs=jobs, progress=progress)
-    for name in found.laws:
-        if name not in found.points["law"]:
-            why = found.scores.filter(pl.col("law") == name)["note"][0]
-            raise InputError(f"law {name!r} answers for no held-out point ({why}); leave it out")
-    common, density = _answered_by_all(found)
-    weights = dict(zip(found.laws, stacking_weights(density), strict=True))
-    best = density[:, density.mean(axis=0).argmax()]
-    behind = {name: best - column for name, column in zip(found.laws, density.T, strict=True)}
-    fits, rows = {}, []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", IdentificationWarning)
-        for name, law in found.laws.items():
+    rows, density = _answered(found)
+    complete = [name for name in found.laws if np.isfinite(density[name]).all()]
+    if not complete:
+        raise InputError("no law answers for every held-out point; choose other splits (a fold's note says why)")
+    every = np.stack([density[name] for name in complete], axis=1)
+    weights = dict(zip(complete, map(float, stacking_weights(every)), strict=True))
+    best = every[:, every.mean(axis=0).argmax()]
+    fits, told = {}, []
+    for name, law in found.laws.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", IdentificationWarning)
             fits[name] = fit(table, law, random_seed=random_seed)
-            left_out = leave_one_out(fits[name])
-            rows.append(
-                {
-                    "law": name,
-                    "weight": float(weights[name]),
-                    "behind": float(behind[name].mean()),
-                    "behind_se": _clustered_se(behind[name], common["model"]),
-                    "loo_checkpoint": left_out["checkpoint"].log_density,
-                    "loo_row": left_out["row"].log_density,
-                    "loo_bad": left_out["checkpoint"].bad,
-                }
-            )
-    points = found.points.join(common, on=_ROW, how="semi", nulls_equal=True)
-    scores = aggregate(points, ["law"]).drop("coverage_50", "coverage_80", "coverage_95")
-    each = aggregate(points, ["law", "split"]).pivot("split", index="law", values="log_density")
-    last = ["loo_checkpoint", "loo_row", "loo_bad"]
-    joined = scores.join(pl.DataFrame(rows), on="law").join(each, on="law").sort("log_density", descending=True)
-    first = ["law", "weight", "points", "log_density", "behind", "behind_se"]
+            left_out = _leave_one_out(fits[name])
+        behind = best - density[name] if name in complete else None
+        told.append(
+            {
+                "law": name,
+                "weight": weights.get(name),
+                "behind": None if behind is None else float(behind.mean()),
+                "behind_se": None if behind is None else _clustered_se(behind, rows["model"]),
+                "loo_checkpoint": left_out["checkpoint"].log_density if left_out else None,
+                "loo_row": left_out["row"].log_density if left_out else None,
+                "loo_bad": left_out["checkpoint"].bad if left_out else None,
+            }
+        )
+    scores = aggregate(found.points, ["law"]).drop("points", "coverage_50", "coverage_80", "coverage_95")
+    whole = rows.group_by("split").len()
+    each = aggregate(found.points, ["law", "split"]).join(whole, on="split").filter(pl.col("points") == pl.col("len"))
+    by_split = each.pivot(
+        "split", index="law", values="log_density", on_columns=rows["split"].unique(maintain_order=True)
+    )
+    partial = pl.col("law").is_in(complete)
+    numbers = [pl.when(partial).then(c).alias(c) for c in scores.columns if c != "law"]
+    joined = (
+        pl.DataFrame(told, infer_schema_length=None)
+        .join(scores.with_columns(numbers), on="law", how="left")
+        .join(by_split, on="law", how="left")
+        .sort("log_density", descending=True, nulls_last=True, maintain_order=True)
+    )
+    first, last = ["law", "weight", "log_density", "behind", "behind_se"], ["loo_checkpoint", "loo_row", "loo_bad"]
     return Comparison(joined.select(*first, pl.exclude(*first, *last), *last), found, fits)
 
 
-def _answered_by_all(found: Backtest) -> tuple[pl.DataFrame, np.ndarray]:
-    """Return the held-out points every law answers for, and their log densities; shape ``(points, laws)``."""
-    columns = [f"log_density {i}" for i in range(len(found.laws))]  # a law may be called as a column is
-    wide = None
-    for name, column in zip(found.laws, columns, strict=True):
-        own = found.points.filter(pl.col("law") == name).select(*_ROW, pl.col("log_density").alias(column))
-        wide = own if wide is None else wide.join(own, on=_ROW, nulls_equal=True, maintain_order="left")
-    if wide is None or wide.is_empty():
-        raise InputError("there is no held-out point that every law answers for; choose other splits")
-    return wide.select(_ROW), wide.select(columns).to_numpy()
+def _answered(found: Backtest) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
+    """Return every held-out point, and its log density under each law: NaN where the law does not answer."""
+    rows = found.points.select(_ROW).unique(maintain_order=True)
+    density = {}
+    for name in found.laws:
+        own = found.points.filter(pl.col("law") == name).select(*_ROW, own_log_density="log_density")
+        joined = rows.join(own, on=_ROW, how="left", nulls_equal=True, maintain_order="left")
+        density[name] = joined["own_log_density"].fill_null(np.nan).to_numpy()
+    return rows, density
+
+
+def _leave_one_out(fit: Fit) -> dict[Unit, Loo] | None:
+    try:
+        return leave_one_out(fit)
+    except InputError:  # rows that have no logarithm
+        return None
 
 
 def _clustered_se(difference: np.ndarray, runs: pl.Series) -> float:

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from qidbayes.errors import InputError
 from qidbayes.posterior.fit import Fit
 from qidbayes.table.groups import labels
 
@@ -53,10 +54,17 @@ def leave_one_out(fit: Fit) -> dict[Unit, Loo]:
     ----------
     fit
         A fit; up to 500 of its draws are used.
+
+    Raises
+    ------
+    InputError
+        If a row fitted is not above 0, and so has no density of the logarithm.
     """
     import arviz_stats
     import xarray
 
+    if fit.data[fit.law.response].min() <= 0:  # type: ignore[operator]
+        raise InputError(f"rows with a {fit.law.response} of 0 or below have no logarithm to be left out")
     found: dict[Unit, Loo] = {}
     rows = fit.data.height
     for unit, log_likelihood in _log_likelihood(fit).items():

@@ -15,7 +15,8 @@ def made(pit: dict[tuple[str, str, str], np.ndarray]) -> qb.Backtest:
         pl.DataFrame(
             {
                 "split": split, "law": law, "how": how, "suite": "lab", "model": "lab/a",
-                "revision": [f"step{i // 3}" for i in range(len(values))], "tokens": [i // 3 for i in range(len(values))],
+                "revision": [f"step{i // 3}" for i in range(len(values))],
+                "tokens": [i // 3 for i in range(len(values))],
                 "method": "gptq", "bits": [i % 3 + 2.0 for i in range(len(values))], "dataset": "d", "pit": values,
             }
         )
