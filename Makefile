@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit bench-held-out clean
+.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit backtest compare clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -51,8 +51,13 @@ check-kills: $(VENV)/dev
 bench-fit: $(VENV)/dev
 	$(BIN)/python benchmarks/fit.py
 
-bench-held-out: $(VENV)/dev
-	$(BIN)/python benchmarks/held_out.py
+# The unified law and its baselines on points they were not fitted to.
+backtest: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/backtest.py
+
+# Every QiD law on the paper's 360 points, by grouped scores and leave-one-out.
+compare: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare.py
 
 clean:
 	rm -rf $(VENV) demo dist

@@ -14,20 +14,24 @@ if TYPE_CHECKING:
     from qidbayes.infer.fit import fit
     from qidbayes.infer.least_squares import least_squares
     from qidbayes.law import Law, Noise, Prior, load_law
-    from qidbayes.posterior import Fit, Point, load_fit, published
+    from qidbayes.posterior import Fit, Point, Stack, load_fit, published
     from qidbayes.score.backtest import Backtest, backtest
+    from qidbayes.score.compare import Comparison, compare
     from qidbayes.table import join_tables, list_tables, load_table, read_table, write_table
 
 # Nothing heavy is imported before it is used: `import qidbayes` costs nothing, and asking a saved fit no sampler.
 _HOMES = {
     "Backtest": "qidbayes.score.backtest",
+    "Comparison": "qidbayes.score.compare",
     "Fit": "qidbayes.posterior",
     "InputError": "qidbayes.errors",
     "Law": "qidbayes.law",
     "Noise": "qidbayes.law",
     "Point": "qidbayes.posterior",
     "Prior": "qidbayes.law",
+    "Stack": "qidbayes.posterior",
     "backtest": "qidbayes.score.backtest",
+    "compare": "qidbayes.score.compare",
     "fit": "qidbayes.infer.fit",
     "join_tables": "qidbayes.table",
     "least_squares": "qidbayes.infer.least_squares",
@@ -42,9 +46,9 @@ _HOMES = {
 
 __version__ = "0.1.0"
 __all__ = [
-    "Backtest", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "backtest", "fit", "join_tables",
-    "least_squares", "list_tables", "load_fit", "load_law", "load_table", "plot", "published", "read_table",
-    "write_table",
+    "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "backtest", "compare",
+    "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table", "plot", "published",
+    "read_table", "write_table",
 ]  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from qidbayes.errors import InputError
 
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
+    "backtest": "Score a law by what it says of rows it was not fitted to.",
+    "compare": "Compare laws by rows they were not fitted to, and weigh them by stacking.",
     "demo": "Fit the paper's own points and write answers, tables and figures.",
     "fit": "Fit a law to measurement tables by NUTS and save the posterior.",
     "laws": "List the shipped laws, or show one.",

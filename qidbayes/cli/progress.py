@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def sampling() -> Iterator[Callable[[int, int], None]]:
-    """Yield what `qidbayes.fit` calls with the transitions done and their total."""
+def sampling(doing: str = "sampling") -> Iterator[Callable[[int, int], None]]:
+    """Yield what `qidbayes.fit` calls with the transitions done and their total, or a backtest with its fits."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -15,4 +15,4 @@ def sampling() -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("building the model", total=None)
-        yield lambda done, total: bar.update(task, description="sampling", completed=done, total=total)
+        yield lambda done, total: bar.update(task, description=doing, completed=done, total=total)

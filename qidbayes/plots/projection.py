@@ -15,7 +15,8 @@ from qidbayes.errors import InputError
 from qidbayes.plots import caption, style
 from qidbayes.plots.far import asked_of, check_law
 from qidbayes.posterior import query
-from qidbayes.posterior.fit import VOCABULARY, Fit, Kind
+from qidbayes.posterior.fit import Fit, Kind
+from qidbayes.posterior.guessing import VOCABULARY
 from qidbayes.posterior.point import Point
 from qidbayes.units import format_count
 

@@ -2,5 +2,6 @@
 
 from qidbayes.posterior.fit import Fit, load_fit
 from qidbayes.posterior.point import Point, published
+from qidbayes.posterior.stack import Stack
 
-__all__ = ["Fit", "Point", "load_fit", "published"]
+__all__ = ["Fit", "Point", "Stack", "load_fit", "published"]

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +12,12 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import Law
 from qidbayes.posterior import query
+from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
+from qidbayes.posterior.distance import beyond
+from qidbayes.posterior.guessing import VOCABULARY, against_guessing
+from qidbayes.posterior.held import held_share, kept_backtest
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.record import Record
 from qidbayes.posterior.threshold import log_tokens, threshold_query
@@ -24,12 +28,10 @@ if TYPE_CHECKING:
     import xarray
 
     from qidbayes.posterior.point import Point
+    from qidbayes.score.backtest import Backtest
 
 type Kind = Literal["response", "response_params"]
 type Numbers = float | Sequence[float]
-
-VOCABULARY = 128_256
-"""The size of Llama 3's vocabulary, whose tokens the paper's losses are counted in."""
 
 
 class IdentificationWarning(UserWarning):
@@ -57,7 +59,7 @@ class Fit(Record):
             ``r_hat``, ``identified``, and ``published`` if asked for. A number the data do not identify has nulls in
             the place of an answer. Constants are in raw counts; ``*_ref`` is at the law's reference point.
         """
-        lower, upper = _tails(ci_prob)
+        lower, upper = tails(ci_prob)
         paper = _published(self.law, published)
         rows = []
         for name in self._reported():
@@ -144,7 +146,7 @@ class Fit(Record):
         extra = ("model",) if "model_effect" in self.draws and kind == "response" else ()
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
         asked = query.build(curve, queries, values, extra=extra)
-        return _with_band(asked.frame, np.exp(self._log_draws(curve, asked, kind)), ci_prob)
+        return with_band(asked.frame, np.exp(self._log_draws(curve, asked, kind)), ci_prob)
 
     def tokens_to_threshold(
         self,
@@ -174,16 +176,7 @@ class Fit(Record):
         """
         curve = self.curve()
         asked, log_qid = threshold_query(curve, qid, {"n_params": n_params, "bits": bits, **further})
-        self._warn_if_unidentified()
-        with np.errstate(over="ignore"):  # beyond 10³⁰⁸ tokens is never
-            tokens = np.exp(log_tokens(curve, asked, log_qid - self._log_scatter(asked.frame, kind)))
-        lower, upper = _tails(ci_prob)
-        # "higher" keeps a quantile that falls between a finite draw and infinity from becoming NaN.
-        middle, low, high = np.quantile(tokens, [0.5, lower, upper], axis=0, method="higher")
-        never = np.isinf(tokens).mean(axis=0)
-        return asked.frame.with_columns(
-            pl.Series("tokens", middle), pl.Series("lower", low), pl.Series("upper", high), pl.Series("never", never)
-        )
+        return with_tokens(asked.frame, self._log_tokens(curve, asked, log_qid, kind), ci_prob)
 
     def project(
         self,
@@ -211,23 +204,92 @@ class Fit(Record):
         -------
         polars.DataFrame
             The columns of `predict`, then ``loss_16bit`` (nats per token) and ``worse_than_random``: the share of
-            draws in which 16-bit loss + QiD is above ln(vocabulary).
+            draws in which 16-bit loss + QiD is above ln(vocabulary). Then how far the question lies outside the data,
+            and for kind ``"response"`` how such bands have held: the columns of `held`.
         """
-        from qidbayes.posterior.point import published
-
         curve = self.curve()
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
         asked = query.build(curve, None, values, extra=("model",))
         draws = np.exp(self._log_draws(curve, asked, kind))
-        base = loss_16bit or published("kaplan-16bit")
-        if base.law.response != "loss_16bit":
-            raise InputError(f"loss_16bit must come from a law of the 16-bit loss, not {base.law.name!r}")
-        where = asked.frame.select(query.needs(base.law))
-        loss = base.predict(where)["median"].to_numpy()
-        worse = (draws + loss > np.log(vocabulary)).mean(axis=0)
-        return _with_band(asked.frame, draws, ci_prob).with_columns(
-            pl.Series("loss_16bit", loss), pl.Series("worse_than_random", worse)
-        )
+        band = with_band(asked.frame, draws, ci_prob)
+        guessing = against_guessing(asked.frame, draws, loss_16bit, vocabulary)
+        held = self.held(asked.frame, ci_prob)
+        if kind == "response_params":  # a backtest is of bands for measurements
+            held = held.select(pl.selectors.ends_with("_beyond"))
+        return pl.concat([band, guessing, held], how="horizontal")
+
+    def held(self, frame: pl.DataFrame, ci_prob: float = 0.9) -> pl.DataFrame:
+        """Return how far questions lie outside the data, and how bands have held so far out in the fit's backtest.
+
+        Parameters
+        ----------
+        frame
+            The questions, a row each.
+        ci_prob
+            The probability of the bands.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``n_params_beyond`` and ``tokens_beyond``: the factors by which a question is outside the fitted rows, 1
+            inside. With a backtest also ``held``: the share of the held-out measurements as far outside, counted in
+            doublings of both together, that their bands held, and ``held_of``: how many there were. Under 20, as where
+            no backtest has been, ``held`` is null.
+
+        Raises
+        ------
+        InputError
+            If the saved backtest is damaged.
+        """
+        distance = beyond(self.data, frame)
+        where = distance.select(pl.selectors.ends_with("_beyond"))
+        if "backtest" not in self.attributes:
+            return where
+        share, count = held_share(self.attributes["backtest"], distance["beyond"].to_numpy(), *tails(ci_prob))
+        return where.with_columns(share, count)
+
+    def with_backtest(self, backtest: "Backtest") -> "Fit":
+        """Return the fit with a backtest of its law, which `save` keeps and `held` and `project` tell of.
+
+        Raises
+        ------
+        InputError
+            If the backtest is not of this law.
+        """
+        fingerprints = {name: law.fingerprint() for name, law in backtest.laws.items()}
+        if fingerprints.get(self.law.name) != self.law.fingerprint():
+            raise InputError(
+                f"the backtest is of {', '.join(fingerprints)}, not of the law {self.law.name!r} of this fit"
+            )
+        points = backtest.points.filter(pl.col("law") == self.law.name, pl.col("how") == "posterior")
+        return replace(self, attributes={**self.attributes, "backtest": kept_backtest(points)})
+
+    def log_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:
+        """Return the draws that `predict` makes bands of: log responses, shape ``(draws, queries)``.
+
+        Parameters
+        ----------
+        frame
+            A question a row, with the columns the law needs; further columns are ignored, but for `model`.
+        kind
+            As in `predict`.
+        """
+        curve = self.curve()
+        return self._log_draws(curve, query.build(curve, frame, {}), kind)
+
+    def log_tokens_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:
+        """Return the draws that `tokens_to_threshold` makes intervals of: log tokens, shape ``(draws, queries)``.
+
+        Parameters
+        ----------
+        frame
+            A question a row, with its threshold in `qid` (nats per token).
+        kind
+            As in `predict`.
+        """
+        curve = self.curve()
+        asked = query.build(curve, frame, {}, leave_out="tokens")
+        return self._log_tokens(curve, asked, np.log(query.positive(frame, "qid")), kind)
 
     def predictive(self, frame: pl.DataFrame) -> Predictive:
         """Return the posterior predictive of measured rows: kind ``"response"``, with its density.
@@ -236,7 +298,8 @@ class Fit(Record):
         ----------
         frame
             A row a measurement, with the columns the law needs. Where a row's `model` was fitted, the model's effect
-            is the fitted one; other models are new ones. Further columns are ignored.
+            is the fitted one; other models are new ones. A row's own `qid_se` widens its forecast. Further columns are
+            ignored.
 
         Returns
         -------
@@ -267,6 +330,9 @@ class Fit(Record):
             fitted = index >= 0
             mean = mean + np.where(fitted, self._flat("model_effect")[:, index], 0.0)
             variance = variance + np.where(fitted, 0.0, np.square(self._flat("model_sd"))[:, None])
+        if self.law.response == "qid" and "qid_se" in frame.columns:
+            error = frame["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
+            variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the QiD that is expected
         return Predictive(mean, np.sqrt(variance))
 
     def curve(self) -> Curve:
@@ -312,6 +378,10 @@ class Fit(Record):
         self._warn_if_unidentified()
         found = curve.log_response(asked.log_covariates, asked.index) + self._log_scatter(asked.frame, kind)
         return np.broadcast_to(found, (len(found), asked.frame.height))
+
+    def _log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray, kind: Kind) -> np.ndarray:
+        self._warn_if_unidentified()
+        return log_tokens(curve, asked, log_qid - self._log_scatter(asked.frame, kind))
 
     def _log_scatter(self, frame: pl.DataFrame, kind: Kind) -> np.ndarray:
         """Return what a new checkpoint's measurement adds to the law's logarithm; shape ``(draws, queries or 1)``."""
@@ -361,26 +431,6 @@ def load_fit(path: "str | os.PathLike[str]") -> Fit:
     from qidbayes.posterior.store import load
 
     return Fit(**vars(load(path)))
-
-
-def _with_band(frame: pl.DataFrame, draws: np.ndarray, ci_prob: float) -> pl.DataFrame:
-    lower, upper = _tails(ci_prob)
-    with np.errstate(all="ignore"):  # a draw in the far tail may be infinite; the quantiles do not mind
-        middle, low, high = np.quantile(draws, [0.5, lower, upper], axis=0)
-        found = {
-            "median": middle,
-            "lower": low,
-            "upper": high,
-            "mean": draws.mean(axis=0),
-            "sd": draws.std(axis=0, ddof=1),
-        }
-    return frame.with_columns(pl.Series(name, values) for name, values in found.items())
-
-
-def _tails(ci_prob: float) -> tuple[float, float]:
-    if not (isinstance(ci_prob, int | float) and 0 < ci_prob < 1):
-        raise InputError(f"ci_prob must be between 0 and 1, not {ci_prob!r}")
-    return (1 - ci_prob) / 2, (1 + ci_prob) / 2
 
 
 def _published(law: Law, point: str | None) -> Mapping[str, float | Mapping[str, float]]:

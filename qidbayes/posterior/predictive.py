@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logsumexp, ndtr, ndtri
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,8 @@ class Predictive:
         Of the log response (log nats per token) given each draw; shape ``(draws, rows)``.
     """
 
+    # SciPy is imported where it is used, since a fit that only answers does without.
+
     mean: np.ndarray
     sd: np.ndarray
 
@@ -32,12 +33,16 @@ class Predictive:
         >>> standard.log_density(np.array([0.0])).round(4).tolist()
         [-0.9189]
         """
+        from scipy.special import logsumexp
+
         z = (log_response - self.mean) / self.sd
         each = -0.5 * z**2 - np.log(self.sd) - 0.5 * np.log(2.0 * np.pi)
         return np.asarray(logsumexp(each, axis=0) - np.log(len(each)))
 
     def pit(self, log_response: np.ndarray) -> np.ndarray:
         """Return the probability integral transform: the predictive probability of less than this; ``(rows,)``."""
+        from scipy.special import ndtr
+
         return np.asarray(ndtr((log_response - self.mean) / self.sd).mean(axis=0))
 
     def draws(self, random_seed: int) -> np.ndarray:
@@ -45,6 +50,8 @@ class Predictive:
 
         The normal deviates are the mid-quantiles in random order: the quantiles of a row have less Monte Carlo error.
         """
+        from scipy.special import ndtri
+
         count = len(self.mean)
         rng = np.random.default_rng([random_seed, 2])
         z = ndtri((np.arange(count) + 0.5) / count)

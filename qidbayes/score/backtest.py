@@ -34,8 +34,8 @@ class Backtest:
     ----------
     scores
         A row for each ``split``, ``fold``, ``law`` and ``how`` (``posterior`` or a baseline): ``train_rows``, the
-        scores of `by`, ``left_out`` (held-out rows without a logarithm to score) and ``note``: what the sampler's
-        diagnostics say, or why the law cannot answer, in which case the scores are null.
+        scores of `by`, ``left_out`` (held-out rows without a logarithm to score), ``failed_checks`` (of the sampler)
+        and ``note``: what the fit's diagnostics say, or why the law cannot answer, in which case scores are null.
     points
         A row for each of those and each held-out measurement: what identifies it, the response, ``median`` and the
         central bands ``lower_90``, ``upper_90``, … (nats per token); ``pit``, ``log_density``, ``crps`` and
@@ -144,7 +144,7 @@ def backtest(
     every = pl.concat(points)
     runs = pl.DataFrame([row for row, _ in found], schema_overrides={"note": pl.String}, infer_schema_length=None)
     scores = runs.join(aggregate(every, KEYS), on=KEYS, how="left", maintain_order="left")
-    last = ("left_out", "note")
+    last = ("left_out", "failed_checks", "note")
     return Backtest(scores.select(pl.exclude(last), *last), every, laws)
 
 
@@ -160,7 +160,7 @@ class _Task:
 
 
 def _run(task: _Task) -> tuple[dict[str, Any], pl.DataFrame | None]:
-    row = {**task.keys, "train_rows": task.train.height, "left_out": 0, "note": None}
+    row = {**task.keys, "train_rows": task.train.height, "left_out": 0, "failed_checks": 0, "note": None}
     try:
         law = law_from_dict(task.law)
         held_out, row["left_out"] = _scorable(task.held_out, law)
@@ -171,7 +171,8 @@ def _run(task: _Task) -> tuple[dict[str, Any], pl.DataFrame | None]:
     except InputError as error:  # such as a bit width the law has no constants for: a finding, not the end
         return {**row, "note": str(error)}, None
     named = [pl.lit(value).alias(key) for key, value in task.keys.items()]
-    return {**row, "note": "; ".join(forecast.remarks) or None}, points.select(*named, pl.all())
+    row["failed_checks"] = len(forecast.problems)
+    return {**row, "note": "; ".join([*forecast.problems, *forecast.remarks]) or None}, points.select(*named, pl.all())
 
 
 def _scorable(held_out: pl.DataFrame, law: Law) -> tuple[pl.DataFrame, int]:

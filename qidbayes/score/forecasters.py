@@ -25,9 +25,10 @@ class Forecaster(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """A forecaster, and what must be said of how it was made."""
+    """A forecaster, and what must be said of it: the sampler's checks that failed, and what rests on priors."""
 
     forecaster: Forecaster
+    problems: list[str]
     remarks: list[str]
 
 
@@ -36,7 +37,7 @@ def posterior(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
     from qidbayes.infer.fit import fit
 
     found = fit(table, law, random_seed=random_seed)
-    return Forecast(found, [*found.diagnostics.problems(), *found.diagnostics.remarks()])
+    return Forecast(found, found.diagnostics.problems(), found.diagnostics.remarks())
 
 
 def independent(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
@@ -48,7 +49,7 @@ def least_squares(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
     """Fit a law by the paper's method, with a bootstrap over rows; see `qidbayes.infer.bootstrap`."""
     from qidbayes.infer.bootstrap import bootstrap
 
-    return Forecast(bootstrap(table, law, random_seed), [])
+    return Forecast(bootstrap(table, law, random_seed), [], [])
 
 
 FORECASTERS: dict[str, Callable[[pl.DataFrame, Law, int], Forecast]] = {

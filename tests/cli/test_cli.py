@@ -77,7 +77,7 @@ def test_a_question_to_a_saved_fit_imports_no_sampler(saved: Path) -> None:
 
 def test_every_command_has_help() -> None:
     listed = run("--help").stdout.split("Commands:")[1].split()
-    for command in ("demo", "fit", "laws", "plot", "project", "summary", "tables", "tokens"):
+    for command in ("backtest", "compare", "demo", "fit", "laws", "plot", "project", "summary", "tables", "tokens"):
         assert command in listed
         done = run(command, "--help")
         assert done.returncode == 0 and "Usage:" in done.stdout, command
@@ -95,6 +95,28 @@ def test_project_marks_what_is_worse_than_random(saved: Path) -> None:
     done = run("project", str(saved), "--params", "7B", "--bits", "2,4", "--format", "csv")
     worse = [float(row["worse_than_random"]) for row in csv.DictReader(io.StringIO(done.stdout))]
     assert worse[0] > 0.9 and worse[1] < 0.1
+
+
+def test_a_backtest_is_kept_in_the_fit_and_told_by_project(saved: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.nc"
+    kept.write_bytes(saved.read_bytes())
+    done = run("backtest", "pythia", "--fit", str(kept), "--split", "tokens > 100B", "--jobs", "1", "-o",
+               str(tmp_path / "found"), "--format", "csv")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert row["points"] == "108"
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {"scores.csv", "points.csv", "backtest.png"}
+    asked = ("--params", "7B", "--bits", "4", "--tokens", "100B,350B,100T", "--format", "csv")
+    inside, near, far = csv.DictReader(io.StringIO(run("project", str(kept), *asked).stdout))
+    assert (inside["tokens_beyond"], inside["held"], inside["held_of"]) == ("1.0", "", "0")
+    assert float(near["tokens_beyond"]) == pytest.approx(350e9 / 205520896000)
+    # 72 of the 108 are up to twice as late as the last fitted; the others up to four times.
+    points = pl.read_csv(tmp_path / "found" / "points.csv").filter(pl.col("tokens_beyond") <= 2)
+    held = points["pit"].round(4).is_between(0.05, 0.95).mean()
+    assert (int(near["held_of"]), float(near["held"])) == (points.height, pytest.approx(held))
+    assert (far["held"], far["held_of"]) == ("", "0")
+    other = run("backtest", "spectra", "--fit", str(kept), cwd=tmp_path)
+    assert other.returncode == 2 and "was not fitted to the whole of spectra" in other.stderr
 
 
 def test_published_constants_answer_without_a_fit() -> None:
@@ -132,6 +154,9 @@ def test_a_fit_whose_diagnostics_fail_is_saved_and_exits_1(tmp_path: Path) -> No
         (["project", "--published", "per-bit", "--params", "7X"], "write it like 7B"),
         (["laws", "--latex"], "needs the NAME"),
         (["plot", "projections", "x.nc"], "is not one of"),
+        (["backtest", "pythia", "--split", "token > 1B"], "there is no column 'token'; write a rule like"),
+        (["backtest", "pythia", "--baseline", "guess"], "choose from independent, least-squares"),
+        (["compare", "pythia", "--law", "unified"], "give at least two laws"),
         (["tabels"], "No such command"),
     ],
 )

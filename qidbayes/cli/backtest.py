@@ -1,0 +1,88 @@
+"""`qidbayes backtest`: how a law's bands hold where it was not fitted."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from qidbayes.cli.output import echo_frame, format_option
+
+
+@click.command()
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
+@click.option("--law", multiple=True, help="A shipped law or a .toml file; may be repeated.  [default: unified]")
+@click.option("--split", multiple=True, metavar="RULE", help="What is held out; may be repeated.  "
+              "[default: 'rolling tokens' and 'leave n_params']")  # fmt: skip
+@click.option("--baseline", multiple=True, help="Score `independent` errors or `least-squares` too; may be repeated.")
+@click.option("--fit", type=click.Path(path_type=Path), help="A saved fit to TABLE: test its law, and save the result "
+              "in it, for `qidbayes project` to tell of.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A folder for scores.csv, points.csv and "
+              "backtest.png.")  # fmt: skip
+@format_option
+def backtest(
+    tables: tuple[str, ...],
+    law: tuple[str, ...],
+    split: tuple[str, ...],
+    baseline: tuple[str, ...],
+    fit: Path | None,
+    jobs: int | None,
+    seed: int,
+    output: Path | None,
+    fmt: str,
+) -> None:
+    """Hold rows of a TABLE out by rule, fit a law to the rest, and score what it says of them.
+
+    \b
+    A RULE is one of
+      'tokens > 100B'                      these rows
+      'n_params > 2B and tokens > 50B'     rows for which all of it holds
+      'method = awq seeing 6'              these rows, but for six drawn at random
+      'leave n_params'                     each value in turn
+      'rolling tokens'                     the later half in five blocks, each
+                                           predicted from what is before it
+
+    The scores: the share of points that 50, 80, 90 and 95% bands held, the log of the 90% band's width as a ratio,
+    CRPS and log density (nats a point) of the log response, and the mean of log(measured / median). Exits with 1 if
+    the diagnostics of a fit fail.
+    """
+    from qidbayes.atomic import replacing
+    from qidbayes.cli.progress import sampling
+    from qidbayes.errors import InputError
+    from qidbayes.posterior import load_fit
+    from qidbayes.score.backtest import SPLITS
+    from qidbayes.score.backtest import backtest as run
+    from qidbayes.table import load_table, table_hash
+
+    if fit and law:
+        raise click.UsageError("--fit brings its own law; leave --law out")
+    table = load_table(*tables)
+    saved = load_fit(fit) if fit else None
+    if saved and saved.attributes.get("table_hash") != table_hash(table):
+        raise InputError(
+            f"--fit {fit}: was not fitted to the whole of {', '.join(tables)}; give the table it was fitted to"
+        )
+    chosen = [saved.law] if saved else list(law or ("unified",))
+    with sampling("fitting") as progress:
+        found = run(
+            table, chosen, split or SPLITS, baselines=baseline, random_seed=seed, jobs=jobs or os.cpu_count() or 1,
+            progress=progress,
+        )  # fmt: skip
+    if saved and fit:
+        saved.with_backtest(found).save(fit)
+        click.echo(f"kept in {fit}", err=True)
+    if output:
+        from qidbayes import plots
+
+        plots.save(plots.backtest(found), output / "backtest.png")
+        for name, frame in (("scores", found.scores), ("points", found.points)):
+            with replacing(output / f"{name}.csv") as beside:
+                frame.write_csv(beside)
+        click.echo(f"scores.csv, points.csv and backtest.png are in {output}/", err=True)
+    shown = found.scores
+    if fmt == "table":
+        shown = shown.select(column.name for column in shown if column.null_count() < shown.height)
+    echo_frame(shown, fmt, "Forecasts of rows that were not fitted")
+    sys.exit(1 if found.scores["failed_checks"].sum() else 0)
