@@ -126,6 +126,7 @@ def _constrained(law: Law, unconstrained: dict[str, np.ndarray] | object) -> dic
     """Carry the draws from the real line to where the model has them; the same transforms as PyMC's."""
     assert isinstance(unconstrained, dict)
     priors = {law.sampled_name(name): prior for name, prior in law.priors.items()}
+    priors |= {law.population_name(name): prior for name, prior in law.priors.items()}
     return {n: priors[n].constrain(v) if n in priors else np.exp(v) for n, v in unconstrained.items()}
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from qidbayes.infer import nested, strata
+from qidbayes.infer import nested, pooling, strata
 from qidbayes.infer.design import Design
 from qidbayes.infer.nested import Level
 from qidbayes.law.evaluate import Scope, evaluate_log
-from qidbayes.law.prior import Prior
+from qidbayes.law.prior import SPREAD_LOG_SD, Prior
 from qidbayes.table.groups import dimension
 
 type Data = Mapping[str, Any]
@@ -38,7 +38,7 @@ def build_model(design: Design) -> pm.Model:
     with pm.Model(coords={d: list(c) for d, c in design.coords.items()}) as model:
         # With their shapes known, no check of broadcasting is left for JAX to warn of.
         data = {name: pm.Data(name, values, shape=values.shape) for name, values in arrays.items()}
-        parameters = {name: _prior(law.sampled_name(name), prior, design) for name, prior in law.priors.items()}
+        parameters = {name: _prior(name, prior, design, data) for name, prior in law.priors.items()}
         sigma = pm.HalfNormal("sigma", law.noise.scale)
         effects = [pm.HalfNormal(f"{level.name}_sd", law.noise.scale) ** 2 for level in design.levels]
         likelihood = _of_strata if "root" in data else _of_rows
@@ -49,7 +49,8 @@ def build_model(design: Design) -> pm.Model:
 def model_data(design: Design) -> dict[str, np.ndarray]:
     """Return every array the model is given, by its name there: sufficient statistics if there are any, or the rows."""
     found = strata.strata(design)
-    return {**vars(found)} if found else design.row_data
+    arrays = {**vars(found)} if found else design.row_data
+    return arrays | {f"{name}_centring": values for name, values in design.centring.items()}
 
 
 def _of_strata(design: Design, data: Data, parameters: Data, variance: Any, effects: list[Any]) -> Any:
@@ -76,16 +77,31 @@ def _of_rows(design: Design, data: Data, parameters: Data, variance: Any, effect
 def sampled_names(design: Design) -> list[str]:
     """Return what the sampler's variables are called, in the model's order."""
     law = design.law
-    return [*(law.sampled_name(p) for p in law.priors), "sigma", *(f"{level.name}_sd" for level in design.levels)]
+    parameters: list[str] = []
+    for name, prior in law.priors.items():
+        sampled = law.sampled_name(name)
+        pooled = (law.population_name(name), law.spread_name(name), pooling.offset_name(sampled))
+        parameters += pooled if prior.pooled else (sampled,)
+    return [*parameters, "sigma", *(f"{level.name}_sd" for level in design.levels)]
 
 
-def _prior(name: str, prior: Prior, design: Design) -> Any:
-    family = getattr(pm, prior.family)
+def _prior(name: str, prior: Prior, design: Design, data: Data) -> Any:
+    law, family, sampled = design.law, getattr(pm, prior.family), design.law.sampled_name(name)
     if not prior.by:
-        return family(name, **dict(prior.arguments))
+        return family(sampled, **dict(prior.arguments))
     dim = dimension(prior.by)
-    # The shape is given, since a length taken from the dimension would be one more argument of the compiled program.
-    return family(name, **dict(prior.arguments), shape=len(design.coords[dim]), dims=dim)
+    groups = len(design.coords[dim])
+    if prior.spread is None:
+        # The shape is given, since a length taken from the dimension would be an argument of the compiled program.
+        return family(sampled, **dict(prior.arguments), shape=groups, dims=dim)
+    population = family(law.population_name(name), **dict(prior.arguments))
+    population = pt.log(population) if prior.log_scaled else population
+    sd = pm.LogNormal(law.spread_name(name), np.log(prior.spread), SPREAD_LOG_SD)
+    c = data[f"{name}_centring"]
+    scale = prior.spread * (sd / prior.spread) ** c
+    offset = pm.Normal(pooling.offset_name(sampled), c * population, scale, shape=groups)
+    values = pooling.group_values(offset, population, sd, prior.spread, c)
+    return pm.Deterministic(sampled, pt.exp(values) if prior.log_scaled else values, dims=dim)
 
 
 def _group_sum(level: Level, data: Mapping[str, Any]) -> Callable[[Any], Any]:

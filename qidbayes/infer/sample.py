@@ -12,11 +12,11 @@ import platformdirs
 from jax import numpy as jnp
 from numpyro.infer import NUTS
 
+from qidbayes.infer import pooling
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design
 from qidbayes.infer.model import build_model, model_data, sampled_names
 from qidbayes.infer.problem import Problem
-from qidbayes.law.law import Law
 
 BLOCK = 100
 """Transitions run by one call of the compiled program; progress is told between calls."""
@@ -40,8 +40,8 @@ class Draws:
     Attributes
     ----------
     unconstrained
-        The parameters on the real line, by their names in the model; shape ``(chains, draws)`` or
-        ``(chains, draws, groups)``.
+        The parameters on the real line, by their names in the model, with the populations and standard deviations of
+        those that are partially pooled; shape ``(chains, draws)`` or ``(chains, draws, groups)``.
     stats
         For each draw, by ArviZ's names: ``diverging``, ``energy``, ``n_steps``, ``acceptance_rate``, ``lp``; shape
         ``(chains, draws)``.
@@ -83,14 +83,16 @@ def sample(
     program = _program(design, arrays, tune)
     data = [jnp.asarray(arrays[name]) for name in program.data_names]
     rng = np.random.default_rng(random_seed)
-    start = [jnp.asarray(v) for v in _start(design.law, program.shapes, chains, rng)]
+    start = [jnp.asarray(v) for v in _start(design, program.shapes, chains, rng)]
     keys = jax.random.split(jax.random.key(random_seed), chains)
     for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
         leaves = _run(program, keys, start, data, accept, tune, tune + draws, progress)
         if not leaves[0].any():
             break
     stats, values = leaves[: len(_STATS)], leaves[len(_STATS) :]
-    return Draws(dict(zip(program.names, values, strict=True)), dict(zip(_STATS, stats, strict=True)), accept)
+    drawn = dict(zip(program.names, values, strict=True))
+    known = pooling.groups_and_populations(design.law, drawn, design.centring)
+    return Draws(known, dict(zip(_STATS, stats, strict=True)), accept)
 
 
 def _run(
@@ -163,17 +165,21 @@ def _compile(design: Design, tune: int) -> _Program:
     return _Program(init, block, names, data_names, shapes)
 
 
-def _start(law: Law, shapes: list[tuple[int, ...]], chains: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _start(design: Design, shapes: list[tuple[int, ...]], chains: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Start every chain near the middle of the prior, a tenth of its spread away."""
+    law = design.law
+    where: dict[str, tuple[float | np.ndarray, float]] = {}
+    for name, prior in law.priors.items():
+        draws = prior.unconstrain(prior.sample(1000, np.random.default_rng(0)))
+        center, spread = float(np.median(draws)), 0.1 * float(np.std(draws))
+        where[law.population_name(name) if prior.pooled else law.sampled_name(name)] = center, spread
+        if prior.spread is not None:
+            where[law.spread_name(name)] = float(np.log(prior.spread)), 0.5
+            where[pooling.offset_name(law.sampled_name(name))] = design.centring[name] * center, 0.1 * prior.spread
     found = []
-    for i, shape in enumerate(shapes):
-        prior = list(law.priors.values())[i] if i < len(law.priors) else None
-        if prior is None:
-            center, spread = np.log(0.5 * law.noise.scale), 0.5
-        else:
-            draws = prior.unconstrain(prior.sample(1000, np.random.default_rng(0)))
-            center, spread = float(np.median(draws)), 0.1 * float(np.std(draws))
-        found.append(center + spread * rng.uniform(-1, 1, (chains, *shape)))
+    for name, shape in zip(sampled_names(design), shapes, strict=True):
+        around, within = where.get(name, (float(np.log(0.5 * law.noise.scale)), 0.5))
+        found.append(around + within * rng.uniform(-1, 1, (chains, *shape)))
     return found
 
 

@@ -14,6 +14,7 @@ from qidbayes.law.law import Law
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
+from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.posterior.record import Record
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
@@ -104,7 +105,7 @@ class Fit(Record):
         sampled = {self.law.sampled_name(p): p for p in self.law.priors}
         made_of = {sampled[name]} if name in sampled else self.law.depends_on(name.removesuffix("_ref"))
         numbers = {number(self.law.sampled_name(p), group if self.law.priors[p].by else None) for p in made_of}
-        return not numbers & set(self.diagnostics.unidentified)
+        return not (numbers | {number(name, group)}) & set(self.diagnostics.unidentified)
 
     def predict(
         self,
@@ -131,7 +132,8 @@ class Fit(Record):
         ci_prob
             The probability of the equal-tailed band.
         **further
-            What else the law needs or takes: `model`, `method`, ….
+            What else the law needs or takes: `model`, `method`, …. A group that was not fitted, of a parameter that is
+            partially pooled, is drawn from its population.
 
         Returns
         -------
@@ -173,7 +175,7 @@ class Fit(Record):
         """
         curve = self.curve()
         asked, log_qid = threshold_query(curve, qid, {"n_params": n_params, "bits": bits, **further})
-        self._warn_if_unidentified()
+        self._warn_if_unidentified(curve)
         with np.errstate(over="ignore"):  # beyond 10³⁰⁸ tokens is never
             tokens = np.exp(log_tokens(curve, asked, log_qid - self._log_scatter(asked.frame, kind)))
         lower, upper = _tails(ci_prob)
@@ -230,7 +232,7 @@ class Fit(Record):
 
     def curve(self) -> Curve:
         """Return the law with this posterior's constants, one set for each draw."""
-        return Curve(self.law, {name: self._flat(name) for name in self.law.constants}, self.coords)
+        return Curve(self.law, {n: self._flat(n) for n in self.law.constants}, self.coords, self._new_groups)
 
     def to_datatree(self) -> "xarray.DataTree":
         """Return the fit as the DataTree that ArviZ works on."""
@@ -256,8 +258,17 @@ class Fit(Record):
         verdict = f"{failed} checks failed" if failed else "all checks passed"
         return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
 
+    def _new_groups(self, dim: str, labels: Sequence[str]) -> dict[str, np.ndarray] | None:
+        if not has_population(self.law, dim):
+            return None
+        flat = {name: self._flat(name) for name in self.draws}
+        return new_groups(self.law, flat, dim, labels, int(self.attributes["random_seed"]))
+
     def _reported(self) -> list[str]:
-        sampled = [self.law.sampled_name(name) for name in self.law.priors]
+        law, sampled = self.law, []
+        for name, prior in law.priors.items():
+            sampled.append(law.sampled_name(name))
+            sampled += [law.population_name(name), law.spread_name(name)] if prior.pooled else []
         made = [name for name in self.draws if name not in sampled and name != "model_effect"]
         constants = [name for name in made if not name.endswith(("_sd", "_ref")) and name != "sigma"]
         noise = [name for name in made if name.endswith("_sd") or name == "sigma"]
@@ -268,7 +279,7 @@ class Fit(Record):
         return values.reshape(-1, *values.shape[2:])
 
     def _log_draws(self, curve: Curve, asked: query.Query, kind: Kind) -> np.ndarray:
-        self._warn_if_unidentified()
+        self._warn_if_unidentified(curve)
         found = curve.log_response(asked.log_covariates, asked.index) + self._log_scatter(asked.frame, kind)
         return np.broadcast_to(found, (len(found), asked.frame.height))
 
@@ -287,21 +298,25 @@ class Fit(Record):
                 continue
             effect = (self._flat(name) * rng.standard_normal(count))[:, None]
             if name == "model_sd" and "model" in frame.columns:
-                effect = self._flat("model_effect")[:, self._model_index(frame["model"])]
+                effect = self._effects_of(frame["model"], effect)
             scatter = scatter + effect
         return scatter
 
-    def _model_index(self, models: pl.Series) -> np.ndarray:
+    def _effects_of(self, models: pl.Series, new: np.ndarray) -> np.ndarray:
+        """Return the effects of models, and `new` for one that the law itself draws from a population."""
         known = {label: i for i, label in enumerate(self.coords["model"])}
         unknown = models.filter(~models.is_in(list(known)))
-        if len(unknown):
+        if len(unknown) and "model" not in self.law.by:  # otherwise the law has had its say
             raise InputError(
                 f"model {unknown[0]!r} was not fitted; known are {', '.join(known)}; leave it out to ask of a new one"
             )
-        return np.array([known[m] for m in models], dtype=np.int64)
+        every = np.concatenate([self._flat("model_effect"), new], axis=1)
+        return every[:, np.array([known.get(m, len(known)) for m in models], dtype=np.int64)]
 
-    def _warn_if_unidentified(self) -> None:
-        for remark in self.diagnostics.remarks():
+    def _warn_if_unidentified(self, curve: Curve) -> None:
+        law = self.law
+        populations = [f(p) for p in law.priors for f in (law.population_name, law.spread_name)]
+        for remark in self.diagnostics.remarks(apart_from=() if curve.drawn else populations):
             warnings.warn(
                 f"{remark}; so do answers that depend on it",
                 IdentificationWarning,
