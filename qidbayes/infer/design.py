@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.infer import latent
+from qidbayes.infer import latent, pooling
 from qidbayes.infer.nested import Level
+from qidbayes.infer.problem import Problem
 from qidbayes.infer.smooth import Grid, grid
 from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
@@ -66,6 +67,11 @@ class Design:
                 found.append(Level(group, self.index[group][rows], len(self.coords[group])))
                 _, rows = np.unique(self.index[group], return_index=True)
         return tuple(found)
+
+    @cached_property
+    def centring(self) -> dict[str, np.ndarray]:
+        """For each partially pooled parameter, how its groups are sampled; see `qidbayes.infer.pooling`."""
+        return pooling.centring(Problem(self))
 
     @property
     def smooth(self) -> bool:

@@ -8,6 +8,7 @@ from arviz_stats.base import array_stats
 from qidbayes.infer import latent
 from qidbayes.infer.design import Design
 from qidbayes.infer.problem import Problem
+from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
 from qidbayes.table.cells import describe
 from qidbayes.table.groups import dimension
@@ -72,10 +73,15 @@ def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dic
     found = {}
     for name, prior in design.law.priors.items():
         sampled = design.law.sampled_name(name)
-        before = prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng)).var()
-        after = np.atleast_1d(unconstrained[sampled].var(axis=(0, 1), ddof=1))
-        for label, variance in zip(_labels(design, sampled), after, strict=True):
-            found[label] = max(0.0, float(1.0 - variance / before))
+        before = {sampled: float(prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng)).var())}
+        if prior.spread is not None:
+            before[design.law.population_name(name)] = before[sampled]
+            before[sampled] += prior.spread**2 * np.exp(2 * SPREAD_LOG_SD**2)  # and the mean of τ²
+            before[design.law.spread_name(name)] = SPREAD_LOG_SD**2
+        for variable, width in before.items():
+            after = np.atleast_1d(unconstrained[variable].var(axis=(0, 1), ddof=1))
+            for label, variance in zip(_labels(design, variable), after, strict=True):
+                found[label] = max(0.0, float(1.0 - variance / width))
     return found
 
 
@@ -84,7 +90,8 @@ def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list
 
     At one bit width gamma only scales the response, as k does. Their priors then share it between them, and gamma's
     posterior may be narrower than its prior without the data having a say. What multiplies the law at the reference
-    point (k) is not named here: where the reference is near the data, it is known all the same.
+    point (k) is not named here: where the reference is near the data, it is known all the same. Of groups that are
+    partially pooled only their common value is asked about: a group the rows say nothing of is told by the others.
     """
     law, problem = design.law, Problem(design)
     middle = np.concatenate(
@@ -92,12 +99,21 @@ def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list
     )
     steps = 1e-4 * np.eye(len(middle))
     effects = np.stack([problem.log_mean(middle + s) - problem.log_mean(middle - s) for s in steps], axis=1)
+    named, columns = [], []
+    parts = np.split(effects, np.cumsum(problem.sizes)[:-1], axis=1)
+    for (name, prior), part in zip(law.priors.items(), parts, strict=True):
+        labels = _labels(design, law.sampled_name(name))
+        named += [(name, labels)] if prior.pooled else [(name, [label]) for label in labels]
+        columns.append(part.sum(axis=1, keepdims=True) if prior.pooled else part)
+    effects = np.concatenate(columns, axis=1)
     size = np.linalg.norm(effects, axis=0)
     _, strength, directions = np.linalg.svd(effects / np.where(size > 0, size, 1.0), full_matrices=True)
-    strength = np.concatenate([strength, np.zeros(len(middle) - len(strength))])
+    strength = np.concatenate([strength, np.zeros(effects.shape[1] - len(strength))])
     # A direction of no strength is a combination of parameters that changes no fitted row.
     idle = np.abs(directions[strength <= 1e-6 * strength[0]]).max(axis=0, initial=0.0) > 1e-3
-    labels = [(name, label) for name in law.priors for label in _labels(design, law.sampled_name(name))]
     return [
-        label for (name, label), no_effect in zip(labels, idle, strict=True) if no_effect and name not in law.scales
+        label
+        for (name, labels), no_effect in zip(named, idle, strict=True)
+        for label in labels
+        if no_effect and name not in law.scales
     ]

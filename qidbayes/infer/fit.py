@@ -16,6 +16,7 @@ from qidbayes.infer.sample import Progress, sample
 from qidbayes.law import COVARIATES, Law, load_law
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
 from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.scatter import TRUE_LOG_QID
 from qidbayes.table import table_hash
 from qidbayes.table.groups import dimension
 
@@ -92,7 +93,7 @@ def fit(
     )
     unconstrained = dict(found.unconstrained)
     whitened = unconstrained.pop(latent.NAME, None)
-    values = _constrained(law, unconstrained)
+    values = _constrained(rows, unconstrained)
     flat = {name: v.reshape(-1, *v.shape[2:]) for name, v in values.items()}
     for name, constant in raw_constants(law, flat).items():
         flat[name] = constant
@@ -103,6 +104,11 @@ def fit(
     if any(level.name == "model" for level in rows.levels):
         flat["model_effect"] = _model_effect(rows, flat, whitened, coords, seed)
         coords["model"], dims["model_effect"] = rows.coords["model"], "model"
+    if rows.smooth and whitened is not None:
+        noisy = rows.latent["latent_row"]
+        normal = whitened.reshape(-1, len(noisy))
+        flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], normal, np)
+        coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
     return Fit(
         law=law,
         draws={name: v.reshape(chains, draws, *v.shape[1:]) for name, v in flat.items()},
@@ -125,9 +131,12 @@ def fit(
     )
 
 
-def _constrained(law: Law, unconstrained: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _constrained(rows: Design, unconstrained: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Carry the draws from the real line to where the model has them; the same transforms as PyMC's."""
+    law = rows.law
     priors = {law.sampled_name(name): prior for name, prior in law.priors.items()}
+    priors |= {law.population_name(name): prior for name, prior in law.priors.items()}
+    priors |= rows.errors
     return {n: priors[n].constrain(v) if n in priors else np.exp(v) for n, v in unconstrained.items()}
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from qidbayes.infer import latent, nested, smooth, strata
+from qidbayes.infer import latent, nested, pooling, smooth, strata
 from qidbayes.infer.design import Design
 from qidbayes.infer.nested import Level
 from qidbayes.law.evaluate import Scope, evaluate_log
-from qidbayes.law.prior import Prior
+from qidbayes.law.prior import SPREAD_LOG_SD, Prior
 from qidbayes.table.groups import dimension
 
 type Data = Mapping[str, Any]
@@ -39,8 +39,8 @@ def build_model(design: Design) -> pm.Model:
     with pm.Model(coords={d: list(c) for d, c in design.coords.items()}) as model:
         # With their shapes known, no check of broadcasting is left for JAX to warn of.
         data = {name: pm.Data(name, values, shape=values.shape) for name, values in arrays.items()}
-        parameters = {name: _prior(law.sampled_name(name), prior, design) for name, prior in law.priors.items()}
-        errors = {name: _prior(name, prior, design) for name, prior in design.errors.items()}
+        parameters = {name: _prior(name, prior, design, data) for name, prior in law.priors.items()}
+        errors = {name: getattr(pm, prior.family)(name, **dict(prior.arguments)) for name, prior in design.errors.items()}
         likelihood = _of_strata if "root" in data else _of_smooth if design.smooth else _of_rows
         pm.Potential("log_likelihood", likelihood(design, data, parameters, errors))
     return model
@@ -49,7 +49,8 @@ def build_model(design: Design) -> pm.Model:
 def model_data(design: Design) -> dict[str, np.ndarray]:
     """Return every array the model is given, by its name there: sufficient statistics if there are any, or the rows."""
     found = strata.strata(design)
-    return {**vars(found)} if found else design.row_data
+    arrays = {**vars(found)} if found else design.row_data
+    return arrays | {f"{name}_centring": values for name, values in design.centring.items()}
 
 
 def _of_strata(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
@@ -122,16 +123,31 @@ def _of_noise(design: Design, data: Data, residual: Any, variance: Any, effects:
 def sampled_names(design: Design) -> list[str]:
     """Return what the sampler's variables are called, in the model's order."""
     law = design.law
-    return [*(law.sampled_name(p) for p in law.priors), *design.errors, *([latent.NAME] if design.latent else [])]
+    parameters: list[str] = []
+    for name, prior in law.priors.items():
+        sampled = law.sampled_name(name)
+        pooled = (law.population_name(name), law.spread_name(name), pooling.offset_name(sampled))
+        parameters += pooled if prior.pooled else (sampled,)
+    return [*parameters, *design.errors, *([latent.NAME] if design.latent else [])]
 
 
-def _prior(name: str, prior: Prior, design: Design) -> Any:
-    family = getattr(pm, prior.family)
+def _prior(name: str, prior: Prior, design: Design, data: Data) -> Any:
+    law, family, sampled = design.law, getattr(pm, prior.family), design.law.sampled_name(name)
     if not prior.by:
-        return family(name, **dict(prior.arguments))
+        return family(sampled, **dict(prior.arguments))
     dim = dimension(prior.by)
-    # The shape is given, since a length taken from the dimension would be one more argument of the compiled program.
-    return family(name, **dict(prior.arguments), shape=len(design.coords[dim]), dims=dim)
+    groups = len(design.coords[dim])
+    if prior.spread is None:
+        # The shape is given, since a length taken from the dimension would be an argument of the compiled program.
+        return family(sampled, **dict(prior.arguments), shape=groups, dims=dim)
+    population = family(law.population_name(name), **dict(prior.arguments))
+    population = pt.log(population) if prior.log_scaled else population
+    sd = pm.LogNormal(law.spread_name(name), np.log(prior.spread), SPREAD_LOG_SD)
+    c = data[f"{name}_centring"]
+    scale = prior.spread * (sd / prior.spread) ** c
+    offset = pm.Normal(pooling.offset_name(sampled), c * population, scale, shape=groups)
+    values = pooling.group_values(offset, population, sd, prior.spread, c)
+    return pm.Deterministic(sampled, pt.exp(values) if prior.log_scaled else values, dims=dim)
 
 
 def _group_sum(level: Level, data: Mapping[str, Any]) -> Callable[[Any], Any]:

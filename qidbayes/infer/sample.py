@@ -14,11 +14,12 @@ import platformdirs
 from jax import numpy as jnp
 from numpyro.infer import NUTS
 
-from qidbayes.infer import latent
+from qidbayes.infer import latent, pooling
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design
 from qidbayes.infer.model import build_model, model_data, sampled_names
 from qidbayes.infer.problem import Problem
+from qidbayes.law.prior import Prior
 
 BLOCK = 100
 """Transitions run by one call of the compiled program; progress is told between calls."""
@@ -42,8 +43,9 @@ class Draws:
     Attributes
     ----------
     unconstrained
-        The parameters on the real line, by their names in the model; shape ``(chains, draws)`` or
-        ``(chains, draws, groups)``. Under `latent.NAME`, what noisy rows are drawn from.
+        The parameters on the real line, by their names in the model, with the populations and standard deviations of
+        those that are partially pooled; shape ``(chains, draws)`` or ``(chains, draws, groups)``. Under `latent.NAME`,
+        what noisy rows are drawn from.
     stats
         For each draw, by ArviZ's names: ``diverging``, ``energy``, ``n_steps``, ``acceptance_rate``, ``lp``; shape
         ``(chains, draws)``.
@@ -85,14 +87,16 @@ def sample(
     program = _program(design, arrays, tune)
     data = [jnp.asarray(arrays[name]) for name in program.data_names]
     rng = np.random.default_rng(random_seed)
-    start = [jnp.asarray(v) for v in _start(design, program, chains, rng)]
+    start = [jnp.asarray(v) for v in _start(design, program.shapes, chains, rng)]
     keys = jax.random.split(jax.random.key(random_seed), chains)
     for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
         leaves = _run(program, keys, start, data, accept, tune, tune + draws, progress)
         if not leaves[0].any():
             break
     stats, values = leaves[: len(_STATS)], leaves[len(_STATS) :]
-    return Draws(dict(zip(program.names, values, strict=True)), dict(zip(_STATS, stats, strict=True)), accept)
+    drawn = dict(zip(program.names, values, strict=True))
+    known = pooling.groups_and_populations(design.law, drawn, design.centring)
+    return Draws(known, dict(zip(_STATS, stats, strict=True)), accept)
 
 
 def _run(
@@ -172,18 +176,27 @@ def _compile(design: Design, tune: int) -> _Program:
     return _Program(jax.jit(start), jax.jit(advance), names, data_names, shapes)
 
 
-def _start(design: Design, program: _Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _start(design: Design, shapes: list[tuple[int, ...]], chains: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Start every chain near the middle of the prior, a tenth of its spread away."""
     law = design.law
-    priors = {**{law.sampled_name(name): prior for name, prior in law.priors.items()}, **design.errors}
+    where: dict[str, tuple[float | np.ndarray, float]] = {latent.NAME: (0.0, 1.0)}
+    for name, prior in law.priors.items():
+        center, spread = _middle(prior)
+        where[law.population_name(name) if prior.pooled else law.sampled_name(name)] = center, spread
+        if prior.spread is not None:
+            where[law.spread_name(name)] = float(np.log(prior.spread)), 0.5
+            where[pooling.offset_name(law.sampled_name(name))] = design.centring[name] * center, 0.1 * prior.spread
+    where |= {name: _middle(prior) for name, prior in design.errors.items()}
     found = []
-    for name, shape in zip(program.names, program.shapes, strict=True):
-        center, spread = 0.0, 1.0
-        if name != latent.NAME:
-            draws = priors[name].unconstrain(priors[name].sample(1000, np.random.default_rng(0)))
-            center, spread = float(np.median(draws)), 0.1 * float(np.std(draws))
-        found.append(center + spread * rng.uniform(-1, 1, (chains, *shape)))
+    for name, shape in zip(sampled_names(design), shapes, strict=True):
+        around, within = where[name]
+        found.append(around + within * rng.uniform(-1, 1, (chains, *shape)))
     return found
+
+
+def _middle(prior: Prior) -> tuple[float, float]:
+    draws = prior.unconstrain(prior.sample(1000, np.random.default_rng(0)))
+    return float(np.median(draws)), 0.1 * float(np.std(draws))
 
 
 def _configure() -> None:

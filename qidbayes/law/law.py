@@ -32,7 +32,8 @@ COVARIATES = {
 RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 # Names the fit itself uses for what is around the law.
-_RESERVED = {"exp", "log", "sqrt", "sigma", "latent", "chain", "draw", "row"}
+_RESERVED = {"exp", "log", "sqrt", "sigma", "similarity", "latent", "chain", "draw", "row"}
+_ENDINGS = ("_ref", "_sd", "_population", "_effect")
 _MAX_NAMES = 40
 
 
@@ -161,6 +162,14 @@ class Law:
         """Return what a constant is called at the reference point: with ``_ref`` if it differs from the raw count."""
         return f"{name}_ref" if name in self.scales else name
 
+    def population_name(self, name: str) -> str:
+        """Return what the population's value of a partially pooled parameter is called."""
+        return f"{self.sampled_name(name)}_population"
+
+    def spread_name(self, name: str) -> str:
+        """Return what the standard deviation between the groups of a partially pooled parameter is called."""
+        return f"{self.sampled_name(name)}_sd"
+
     def depends_on(self, name: str) -> set[str]:
         """Return the parameters that a constant in raw counts is made of."""
         found = {name} if name in self.priors else set()
@@ -225,8 +234,10 @@ def _check(law: Law) -> None:
     if len(law.priors) + len(law.define) > _MAX_NAMES:
         raise InputError(f"a law may have at most {_MAX_NAMES} parameters and definitions")
     for name in (*law.priors, *law.define):
-        if not _NAME.fullmatch(name) or name.endswith("_ref"):
-            raise InputError(f"{name!r} cannot name a parameter; use letters, digits and _, not ending in _ref")
+        if not _NAME.fullmatch(name) or name.endswith(_ENDINGS):
+            raise InputError(
+                f"{name!r} cannot name a parameter; use letters, digits and _, not ending in {', '.join(_ENDINGS)}"
+            )
         if name in COVARIATES or name in _RESERVED or name in law.noise.groups:
             raise InputError(f"{name!r} already means something else and cannot name a parameter")
     for name, prior in law.priors.items():

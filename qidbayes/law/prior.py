@@ -18,6 +18,9 @@ FAMILIES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
     "Uniform": (("lower", "upper"), frozenset()),
 }
 _POSITIVE = ("LogNormal", "HalfNormal")
+_POOLED = ("Normal", "LogNormal")
+SPREAD_LOG_SD = 0.7
+"""Of the LogNormal prior of the standard deviation between pooled groups: 90% of it within a factor of 3.2."""
 GROUPS = ("suite", "model", "checkpoint", "tokens", "n_params", "method", "bits", "group_size", "dataset")
 """What `by` and noise groups may name: columns of the table, and `checkpoint` for one revision of one model."""
 
@@ -38,7 +41,12 @@ class Prior:
     by
         Columns whose combinations each have a value of their own, such as ``"bits"`` or ``["model", "bits"]``.
     pooling
-        How the groups share strength. ``"none"`` gives every group this prior, independently.
+        How the groups share strength. ``"partial"``, the default, lets them scatter normally around the value of a
+        population, which has this prior, with a standard deviation that is learnt; of a ``Normal`` or, on the
+        logarithm, a ``LogNormal`` parameter. ``"none"`` gives every group this prior, independently.
+    spread
+        The median of the prior of that standard deviation, ``LogNormal(log(spread), 0.7)``; a quarter of `sigma` if it
+        is not given.
     **arguments
         The family's arguments, as PyMC names them.
 
@@ -53,22 +61,34 @@ class Prior:
     Prior('Normal', mu=0.5, sigma=0.3)
     >>> Prior("LogNormal", mu=0, sigma=2, by="bits", pooling="none").by
     ('bits',)
+    >>> Prior("Normal", mu=5, sigma=3, by="method")
+    Prior('Normal', mu=5, sigma=3, by=['method'], pooling='partial', spread=0.75)
     """
 
     family: str
     arguments: tuple[tuple[str, float], ...]
     by: tuple[str, ...]
+    spread: float | None
+    """The prior median of the groups' standard deviation; None if they are not partially pooled."""
 
     def __init__(
-        self, family: str, /, *, by: str | Sequence[str] = (), pooling: str | None = None, **arguments: float
+        self,
+        family: str,
+        /,
+        *,
+        by: str | Sequence[str] = (),
+        pooling: str | None = None,
+        spread: float | None = None,
+        **arguments: float,
     ) -> None:
         by = (by,) if isinstance(by, str) else tuple(by)
         object.__setattr__(self, "family", family)
         object.__setattr__(self, "by", by)
         object.__setattr__(self, "arguments", tuple(sorted(arguments.items())))
-        self._check(pooling)
+        self._check()
+        object.__setattr__(self, "spread", self._checked_spread(pooling, spread))
 
-    def _check(self, pooling: str | None) -> None:
+    def _check(self) -> None:
         if self.family not in FAMILIES:
             raise InputError(f"prior {self.family!r} is not known; choose one of {', '.join(FAMILIES)}")
         expected, positive = FAMILIES[self.family]
@@ -85,18 +105,44 @@ class Prior:
         unknown = [group for group in self.by if group not in GROUPS]
         if unknown:
             raise InputError(f"by = {unknown[0]!r} is not a group; choose from {', '.join(GROUPS)}")
-        if bool(self.by) != (pooling is not None) or pooling not in (None, "none"):
-            raise InputError("'by' goes together with pooling = 'none' (every group has the prior independently)")
+
+    def _checked_spread(self, pooling: str | None, spread: float | None) -> float | None:
+        if pooling not in (None, "partial", "none"):
+            raise InputError(f"pooling {pooling!r} is not known; choose 'partial' or 'none'")
+        if not self.by and (pooling or spread is not None):
+            raise InputError("pooling and spread are of groups: say which by 'by'")
+        if not self.by or pooling == "none":
+            if spread is not None:
+                raise InputError("spread goes with pooling = 'partial'; unpooled groups have the prior independently")
+            return None
+        if self.family not in _POOLED:
+            raise InputError(
+                f"prior {self.family} cannot be partially pooled, only {' and '.join(_POOLED)}; "
+                f"write pooling = 'none' for independent groups"
+            )
+        if spread is None:
+            return 0.25 * dict(self.arguments)["sigma"]
+        if not is_finite(spread) or spread <= 0:
+            raise InputError(f"spread must be a positive number, not {spread!r}")
+        return spread
+
+    @property
+    def pooled(self) -> bool:
+        """Whether its groups are partially pooled."""
+        return self.spread is not None
 
     def __repr__(self) -> str:
         parts = [repr(self.family), *(f"{name}={value:g}" for name, value in self.arguments)]
         if self.by:
-            parts += [f"by={list(self.by)!r}", "pooling='none'"]
+            parts.append(f"by={list(self.by)!r}")
+            parts += [f"pooling='partial', spread={self.spread:g}"] if self.spread is not None else ["pooling='none'"]
         return f"Prior({', '.join(parts)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a law file says of this prior."""
         groups: dict[str, Any] = {"by": list(self.by), "pooling": "none"} if self.by else {}
+        if self.spread is not None:
+            groups |= {"pooling": "partial", "spread": self.spread}
         return {"prior": self.family, **dict(self.arguments), **groups}
 
     @property

@@ -124,6 +124,8 @@ def _prior(spec: Any, key: str, where: str) -> Prior:
     if not isinstance(by, str):
         by = [_typed(column, str, f"{key}.by", where) for column in _typed(by, list | tuple, f"{key}.by", where)]
     pooling = fields.pop("pooling", None)
+    if pooling is not None:
+        _typed(pooling, str, f"{key}.pooling", where)
     fields = {name: _typed(value, int | float, f"{key}.{name}", where) for name, value in fields.items()}
     try:
         return Prior(family, by=by, pooling=pooling, **fields)

@@ -1,6 +1,6 @@
 """From what the sampler draws to what a paper prints: definitions worked out, constants in raw counts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -83,17 +83,54 @@ class Curve:
         For each of the law's constants, shape ``(draws,)`` or ``(draws, groups)``.
     coords
         The group labels of each dimension.
+    new_groups
+        Where there are populations to draw from: the constants of new groups, given their dimension and labels.
+
+    Attributes
+    ----------
+    drawn
+        The labels of the groups that were drawn from a population, as they were asked for.
     """
 
-    def __init__(self, law: Law, constants: Mapping[str, np.ndarray], coords: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        law: Law,
+        constants: Mapping[str, np.ndarray],
+        coords: Mapping[str, tuple[str, ...]],
+        new_groups: Callable[[str, Sequence[str]], Mapping[str, np.ndarray] | None] | None = None,
+    ) -> None:
         self.law = law
+        self.drawn: list[str] = []
         self._constants = {name: constants[name] for name in law.constants}
         self._dims = dimensions(law)
-        self._coords = coords
+        self._coords = dict(coords)
+        self._new_groups = new_groups
 
-    def groups(self, dimension: str) -> tuple[str, ...]:
-        """Return the labels of the groups the constants are known for."""
-        return self._coords[dimension]
+    def repeated(self, each: int) -> "Curve":
+        """Return the curve with every draw several times, one after the other."""
+        constants = {name: np.repeat(values, each, axis=0) for name, values in self._constants.items()}
+        return Curve(self.law, constants, self._coords)
+
+    def group_index(self, dimension: str, labels: Sequence[str]) -> np.ndarray:
+        """Return each label's place among the groups of a dimension, drawing those that are new if it can.
+
+        Raises
+        ------
+        InputError
+            If a group is not known, and there is no population to draw it from.
+        """
+        known = self._coords[dimension]
+        unknown = [label for label in dict.fromkeys(labels) if label not in known]
+        if unknown:
+            found = self._new_groups(dimension, unknown) if self._new_groups else None
+            if found is None:
+                some = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+                raise InputError(f"law {self.law.name!r} knows {dimension} {some}; not {unknown[0]}")
+            self._constants |= {n: np.concatenate([self._constants[n], v], axis=1) for n, v in found.items()}
+            self._coords[dimension] = (*known, *unknown)
+            self.drawn += unknown
+        places = {label: i for i, label in enumerate(self._coords[dimension])}
+        return np.array([places[label] for label in labels], dtype=np.int64)
 
     def scope(self, log_covariates: Mapping[str, np.ndarray], index: Mapping[str, np.ndarray]) -> Scope:
         """Return a scope in which every name has shape ``(draws or 1, queries or 1)``.

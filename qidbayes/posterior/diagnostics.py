@@ -1,6 +1,6 @@
 """What a fit says of itself: convergence, and which parameters the data know anything of."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 R_HAT_BELOW = 1.01
@@ -80,9 +80,9 @@ class Diagnostics:
             found.append(f"E-BFMI is not > {BFMI_ABOVE} in {len(low)} chains (least: {min(low):.2f}); reparametrise")
         return found
 
-    def remarks(self) -> list[str]:
+    def remarks(self, apart_from: Collection[str] = ()) -> list[str]:
         """Return a sentence that names what the data say nothing of; none if there is no such number."""
-        names = self.unidentified
+        names = [name for name in self.unidentified if name not in apart_from]
         if not names:
             return []
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -15,11 +15,14 @@ from qidbayes.posterior import query
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
+from qidbayes.posterior.discrepancy import LENGTHS, SIMILARITY
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.guessing import VOCABULARY, against_guessing
 from qidbayes.posterior.held import held_share, kept_backtest
+from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.record import Record
+from qidbayes.posterior.scatter import TRUE_LOG_QID, Scatter
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
 if TYPE_CHECKING:
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
 
 type Kind = Literal["response", "response_params"]
 type Numbers = float | Sequence[float]
+
+NOISE = ("sigma", *LENGTHS, SIMILARITY)
+HIDDEN = ("model_effect", TRUE_LOG_QID)
+SMOOTH_DRAWS = 200
+"""How many draws answer for measurements where the discrepancy is modelled: each takes a matrix of the fitted rows."""
 
 
 class IdentificationWarning(UserWarning):
@@ -107,7 +115,7 @@ class Fit(Record):
         sampled = {self.law.sampled_name(p): p for p in self.law.priors}
         made_of = {sampled[name]} if name in sampled else self.law.depends_on(name.removesuffix("_ref"))
         numbers = {number(self.law.sampled_name(p), group if self.law.priors[p].by else None) for p in made_of}
-        return not numbers & set(self.diagnostics.unidentified)
+        return not (numbers | {number(name, group)}) & set(self.diagnostics.unidentified)
 
     def predict(
         self,
@@ -134,7 +142,8 @@ class Fit(Record):
         ci_prob
             The probability of the equal-tailed band.
         **further
-            What else the law needs or takes: `model`, `method`, ….
+            What else the law needs or takes: `model`, `method`, …. A group that was not fitted, of a parameter that is
+            partially pooled, is drawn from its population.
 
         Returns
         -------
@@ -142,11 +151,10 @@ class Fit(Record):
             The question's columns, then ``median``, ``lower``, ``upper``, ``mean``, ``sd`` in nats per token. Each
             row's band holds for itself: the rows share their draws, so that bands are smooth in N, D and P.
         """
-        curve = self.curve()
-        extra = ("model",) if "model_effect" in self.draws and kind == "response" else ()
+        source, curve = self._answering(kind)
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
-        asked = query.build(curve, queries, values, extra=extra)
-        return with_band(asked.frame, np.exp(self._log_draws(curve, asked, kind)), ci_prob)
+        asked = query.build(curve, queries, values, extra=self._extra(kind))
+        return with_band(asked.frame, np.exp(source._log_draws(curve, asked, kind)), ci_prob)
 
     def tokens_to_threshold(
         self,
@@ -174,9 +182,10 @@ class Fit(Record):
             The question's columns, then ``tokens`` (the median), ``lower``, ``upper``, and ``never``: the share of
             draws whose curve never rises to the threshold. Those count as infinite, so an upper end may be ``inf``.
         """
-        curve = self.curve()
-        asked, log_qid = threshold_query(curve, qid, {"n_params": n_params, "bits": bits, **further})
-        return with_tokens(asked.frame, self._log_tokens(curve, asked, log_qid, kind), ci_prob)
+        source, curve = self._answering(kind)
+        values = {"n_params": n_params, "bits": bits, **further}
+        asked, log_qid = threshold_query(curve, qid, values, self._extra(kind))
+        return with_tokens(asked.frame, source._log_tokens(curve, asked, log_qid, kind), ci_prob)
 
     def project(
         self,
@@ -207,10 +216,10 @@ class Fit(Record):
             draws in which 16-bit loss + QiD is above ln(vocabulary). Then how far the question lies outside the data,
             and for kind ``"response"`` how such bands have held: the columns of `held`.
         """
-        curve = self.curve()
+        source, curve = self._answering(kind)
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
-        asked = query.build(curve, None, values, extra=("model",))
-        draws = np.exp(self._log_draws(curve, asked, kind))
+        asked = query.build(curve, None, values, extra=self._extra(kind))
+        draws = np.exp(source._log_draws(curve, asked, kind))
         band = with_band(asked.frame, draws, ci_prob)
         guessing = against_guessing(asked.frame, draws, loss_16bit, vocabulary)
         held = self.held(asked.frame, ci_prob)
@@ -274,8 +283,8 @@ class Fit(Record):
         kind
             As in `predict`.
         """
-        curve = self.curve()
-        return self._log_draws(curve, query.build(curve, frame, {}), kind)
+        source, curve = self._answering(kind)
+        return source._log_draws(curve, query.build(curve, frame, {}), kind)
 
     def log_tokens_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:
         """Return the draws that `tokens_to_threshold` makes intervals of: log tokens, shape ``(draws, queries)``.
@@ -287,9 +296,9 @@ class Fit(Record):
         kind
             As in `predict`.
         """
-        curve = self.curve()
+        source, curve = self._answering(kind)
         asked = query.build(curve, frame, {}, leave_out="tokens")
-        return self._log_tokens(curve, asked, np.log(query.positive(frame, "qid")), kind)
+        return source._log_tokens(curve, asked, np.log(query.positive(frame, "qid")), kind)
 
     def predictive(self, frame: pl.DataFrame) -> Predictive:
         """Return the posterior predictive of measured rows: kind ``"response"``, with its density.
@@ -317,19 +326,13 @@ class Fit(Record):
         >>> from qidbayes.posterior import load_fit
         >>> load_fit("unified.nc").predictive(held_out).log_density(np.log(held_out["qid"]))  # doctest: +SKIP
         """
-        curve = self.curve()
+        source, curve = self._answering("response")
         asked = query.build(curve, frame, {})
-        mean = curve.log_response(asked.log_covariates, asked.index)
-        mean = np.broadcast_to(mean, (len(mean), frame.height))
-        variance = sum(np.square(self._flat(name)) for name in ("sigma", "checkpoint_sd") if name in self.draws)
-        variance = np.broadcast_to(np.asarray(variance)[:, None], mean.shape)
-        if "model_sd" in self.draws:
-            known = {label: i for i, label in enumerate(self.coords["model"])}
-            models = frame["model"] if "model" in frame.columns else [None] * frame.height
-            index = np.array([-1 if m is None else known.get(m, -1) for m in models])
-            fitted = index >= 0
-            mean = mean + np.where(fitted, self._flat("model_effect")[:, index], 0.0)
-            variance = variance + np.where(fitted, 0.0, np.square(self._flat("model_sd"))[:, None])
+        added, variance = Scatter(source).of(asked.frame, curve)
+        mean = curve.log_response(asked.log_covariates, asked.index) + added
+        mean, variance = np.broadcast_arrays(mean, variance)
+        if mean.shape[1] < frame.height:
+            mean, variance = (np.broadcast_to(v, (len(v), frame.height)) for v in (mean, variance))
         if self.law.response == "qid" and "qid_se" in frame.columns:
             error = frame["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
             variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the QiD that is expected
@@ -337,7 +340,7 @@ class Fit(Record):
 
     def curve(self) -> Curve:
         """Return the law with this posterior's constants, one set for each draw."""
-        return Curve(self.law, {name: self._flat(name) for name in self.law.constants}, self.coords)
+        return Curve(self.law, {n: self._flat(n) for n in self.law.constants}, self.coords, self._new_groups)
 
     def to_datatree(self) -> "xarray.DataTree":
         """Return the fit as the DataTree that ArviZ works on."""
@@ -363,56 +366,65 @@ class Fit(Record):
         verdict = f"{failed} checks failed" if failed else "all checks passed"
         return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
 
+    def _new_groups(self, dim: str, labels: Sequence[str]) -> dict[str, np.ndarray] | None:
+        if not has_population(self.law, dim):
+            return None
+        flat = {name: self._flat(name) for name in self.draws}
+        return new_groups(self.law, flat, dim, labels, int(self.attributes["random_seed"]))
+
     def _reported(self) -> list[str]:
-        sampled = [self.law.sampled_name(name) for name in self.law.priors]
-        made = [name for name in self.draws if name not in sampled and name != "model_effect"]
-        constants = [name for name in made if not name.endswith(("_sd", "_ref")) and name != "sigma"]
-        noise = [name for name in made if name.endswith("_sd") or name == "sigma"]
+        law, sampled = self.law, []
+        for name, prior in law.priors.items():
+            sampled.append(law.sampled_name(name))
+            sampled += [law.population_name(name), law.spread_name(name)] if prior.pooled else []
+        made = [name for name in self.draws if name not in sampled and name not in HIDDEN]
+        constants = [name for name in made if not name.endswith(("_sd", "_ref")) and name not in NOISE]
+        noise = [name for name in made if name.endswith("_sd") or name in NOISE]
         return [*sampled, *constants, *noise]
 
     def _flat(self, name: str) -> np.ndarray:
         values = self.draws[name]
         return values.reshape(-1, *values.shape[2:])
 
+    def _answering(self, kind: Kind) -> tuple["Fit", Curve]:
+        """Return the draws that answer questions of a kind, as a fit, and their curve."""
+        if kind not in ("response", "response_params"):
+            raise InputError(f"kind must be 'response' or 'response_params', not {kind!r}")
+        source = self.thinned() if kind == "response" and Scatter(self).smooth else self
+        return source, source.curve()
+
+    def thinned(self, draws: int = SMOOTH_DRAWS) -> "Fit":
+        """Return the fit with only some of its draws, evenly spaced over all chains; shape ``(1, draws)``."""
+        count = self.stats["lp"].size
+        chosen = np.unique(np.linspace(0, count - 1, draws).round().astype(int))
+        few = {name: self._flat(name)[chosen][None] for name in self.draws}
+        return replace(self, draws=few, stats={n: v.reshape(-1)[chosen][None] for n, v in self.stats.items()})
+
+    def _extra(self, kind: Kind) -> tuple[str, ...]:
+        return Scatter(self).asked if kind == "response" else ()
+
     def _log_draws(self, curve: Curve, asked: query.Query, kind: Kind) -> np.ndarray:
-        self._warn_if_unidentified()
-        found = curve.log_response(asked.log_covariates, asked.index) + self._log_scatter(asked.frame, kind)
+        self._warn_if_unidentified(curve)
+        found = curve.log_response(asked.log_covariates, asked.index)
+        if kind == "response":
+            scatter = Scatter(self)
+            scatter.refuse_unknown_models(asked.frame)
+            mean, variance = scatter.of(asked.frame, curve)
+            found = scatter.spread(found + mean, variance)
         return np.broadcast_to(found, (len(found), asked.frame.height))
 
     def _log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray, kind: Kind) -> np.ndarray:
-        self._warn_if_unidentified()
-        return log_tokens(curve, asked, log_qid - self._log_scatter(asked.frame, kind))
-
-    def _log_scatter(self, frame: pl.DataFrame, kind: Kind) -> np.ndarray:
-        """Return what a new checkpoint's measurement adds to the law's logarithm; shape ``(draws, queries or 1)``."""
+        self._warn_if_unidentified(curve)
         if kind == "response_params":
-            return np.zeros((1, 1))
-        if kind != "response":
-            raise InputError(f"kind must be 'response' or 'response_params', not {kind!r}")
-        rng = np.random.default_rng([int(self.attributes["random_seed"]), 1])
-        count = self._flat("sigma").size
-        scatter = np.zeros((count, 1))
-        # The order is fixed, so that naming a model changes nothing but the model's effect.
-        for name in ("sigma", "checkpoint_sd", "model_sd"):
-            if name not in self.draws:
-                continue
-            effect = (self._flat(name) * rng.standard_normal(count))[:, None]
-            if name == "model_sd" and "model" in frame.columns:
-                effect = self._flat("model_effect")[:, self._model_index(frame["model"])]
-            scatter = scatter + effect
-        return scatter
+            return log_tokens(curve, asked, log_qid)
+        scatter = Scatter(self)
+        scatter.refuse_unknown_models(asked.frame)
+        return scatter.log_tokens(curve, asked, log_qid)
 
-    def _model_index(self, models: pl.Series) -> np.ndarray:
-        known = {label: i for i, label in enumerate(self.coords["model"])}
-        unknown = models.filter(~models.is_in(list(known)))
-        if len(unknown):
-            raise InputError(
-                f"model {unknown[0]!r} was not fitted; known are {', '.join(known)}; leave it out to ask of a new one"
-            )
-        return np.array([known[m] for m in models], dtype=np.int64)
-
-    def _warn_if_unidentified(self) -> None:
-        for remark in self.diagnostics.remarks():
+    def _warn_if_unidentified(self, curve: Curve) -> None:
+        law = self.law
+        populations = [f(p) for p in law.priors for f in (law.population_name, law.spread_name)]
+        for remark in self.diagnostics.remarks(apart_from=() if curve.drawn else populations):
             warnings.warn(
                 f"{remark}; so do answers that depend on it",
                 IdentificationWarning,

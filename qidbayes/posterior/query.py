@@ -90,13 +90,7 @@ def build(
     }
     index = {}
     for dim in set(dimensions(law).values()):
-        known = {label: i for i, label in enumerate(curve.groups(dim))}
-        asked = labels(frame, dim.split(":"))
-        unknown = asked.filter(~asked.is_in(list(known)))
-        if len(unknown):
-            some = ", ".join(list(known)[:12]) + (", …" if len(known) > 12 else "")
-            raise InputError(f"law {law.name!r} knows {dim} {some}; not {unknown[0]}")
-        index[dim] = np.array([known[label] for label in asked], dtype=np.int64)
+        index[dim] = curve.group_index(dim, labels(frame, dim.split(":")).to_list())
     return Query(frame, log_covariates, index)
 
 

@@ -158,7 +158,9 @@ def _read(file: Any, where: str) -> Record:
 def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], where: str) -> None:
     """Refuse a file whose draws are not of its law, before a question trips over it."""
     grouped = dimensions(law)
-    for name in ("sigma", *(law.sampled_name(p) for p in law.priors), *law.constants):
+    pooled = [name for name, prior in law.priors.items() if prior.pooled]
+    populations = [*map(law.population_name, pooled), *map(law.spread_name, pooled)]
+    for name in ("sigma", *(law.sampled_name(p) for p in law.priors), *populations, *law.constants):
         if name not in draws:
             raise InputError(f"{where}: has no draws of {name!r}")
     for name in law.constants:

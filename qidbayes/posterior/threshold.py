@@ -12,7 +12,7 @@ from qidbayes.posterior.constants import Curve
 
 
 def threshold_query(
-    curve: Curve, qid: float | Sequence[float], values: Mapping[str, Any]
+    curve: Curve, qid: float | Sequence[float], values: Mapping[str, Any], extra: Sequence[str] = ()
 ) -> tuple[query.Query, np.ndarray]:
     """Return the questions, a row for each threshold and combination, and the thresholds' logarithms."""
     law = curve.law
@@ -20,7 +20,7 @@ def threshold_query(
         raise InputError(f"law {law.name!r} does not say how QiD grows with tokens")
     frame = query.combinations({"qid": qid, **{name: v for name, v in values.items() if v is not None}})
     asked = query.build(curve, frame, {}, leave_out="tokens")
-    unused = [name for name in frame.columns if name not in ("qid", *query.needs(law, "tokens"))]
+    unused = [name for name in frame.columns if name not in ("qid", *query.needs(law, "tokens"), *extra)]
     if unused:
         raise InputError(f"law {law.name!r} does not depend on {unused[0]!r}")
     return asked, np.log(query.positive(frame, "qid"))

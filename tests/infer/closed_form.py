@@ -6,6 +6,7 @@ between the checkpoints of a model, and between models. Given the eigenvalues, t
 normal. Nothing here is shared with `qidbayes.infer.nested`.
 """
 
+from collections.abc import Callable, Mapping
 from itertools import product
 
 import numpy as np
@@ -36,10 +37,20 @@ def strata(table: pl.DataFrame) -> list[np.ndarray]:
     return [np.eye(table.height) - means[0], means[0] - means[1], means[1]]
 
 
-def posterior(table: pl.DataFrame, grids: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+def half_normal(log_sd: np.ndarray) -> np.ndarray:
+    """Return the log density of the logarithm of a standard deviation that is half-normal."""
+    return log_sd - 0.5 * (np.exp(log_sd) / SCALE) ** 2  # d sd = sd · d log sd
+
+
+def posterior(
+    table: pl.DataFrame,
+    grids: dict[str, np.ndarray],
+    priors: Mapping[str, Callable[[np.ndarray], np.ndarray]] | None = None,
+) -> dict[str, tuple[float, float]]:
     """Return each number's posterior mean and sd; `grids` has the logarithms of the errors' standard deviations.
 
-    k_ref is given as its logarithm. Without a grid for an effect there is no such effect.
+    k_ref is given as its logarithm. Without a grid for an effect there is no such effect. `priors` are log densities
+    of the logarithms, where they are not half-normal.
     """
     x, y = regression(table)
     spaces = strata(table)
@@ -60,8 +71,8 @@ def posterior(table: pl.DataFrame, grids: dict[str, np.ndarray]) -> dict[str, tu
     log_weight = 0.5 * np.einsum("gi,gi->g", linear, mean) - 0.5 * np.linalg.slogdet(precision)[1]
     for rank, square, value in zip(ranks, yy, eigenvalues, strict=True):
         log_weight -= 0.5 * (rank * np.log(value) + square / value)
-    for log_sd, sd in zip(points.T, sds.values(), strict=True):
-        log_weight += log_sd - 0.5 * (sd / SCALE) ** 2  # the half-normal prior, and d sd = sd · d log sd
+    for log_sd, name in zip(points.T, sds, strict=True):
+        log_weight += (priors or {}).get(name, half_normal)(log_sd)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
 

@@ -49,8 +49,23 @@ def test_text_and_plain_types() -> None:
 
 
 def test_groups_and_pooling_go_together() -> None:
-    for wrong in ({"by": "bits"}, {"pooling": "none"}, {"by": "bits", "pooling": "partial"}):
-        with pytest.raises(InputError, match="'by' goes together with pooling"):
+    for wrong, message in (
+        ({"pooling": "none"}, "say which by 'by'"),
+        ({"spread": 0.1}, "say which by 'by'"),
+        ({"by": "bits", "pooling": "full"}, "choose 'partial' or 'none'"),
+        ({"by": "bits", "pooling": "none", "spread": 0.1}, "spread goes with pooling = 'partial'"),
+        ({"by": "bits", "spread": 0}, "spread must be a positive number"),
+        ({"by": "bits", "spread": np.inf}, "spread must be a positive number"),
+    ):
+        with pytest.raises(InputError, match=message):
             Prior("Normal", mu=0, sigma=1, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="prior Beta cannot be partially pooled, only Normal and LogNormal"):
+        Prior("Beta", alpha=2, beta=2, by="bits")
+    pooled = Prior("LogNormal", mu=-3, sigma=2, by="bits")
+    assert pooled.pooled and pooled.spread == 0.5
+    assert (
+        eval(repr(pooled)) == pooled == Prior("LogNormal", mu=-3, sigma=2, by=["bits"], pooling="partial", spread=0.5)
+    )
+    assert pooled.to_dict()["spread"] == 0.5
     with pytest.raises(InputError, match="lower must be below upper"):
         Prior("Uniform", lower=1, upper=1)

@@ -1,0 +1,167 @@
+"""What a measurement adds to the law's logarithm: the effects of its run, what the equation misses there, its own error."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.posterior import discrepancy, query
+from qidbayes.posterior.constants import Curve
+from qidbayes.posterior.discrepancy import KIND, Fitted
+from qidbayes.posterior.record import Record
+from qidbayes.posterior.threshold import log_tokens
+
+TRUE_LOG_QID = "true_log_qid"
+"""The draws of log(true QiD) of fitted rows too noisy for a logarithm."""
+_EACH = 10  # normal deviates for each draw, where the draws are few
+_STEP = 0.25  # of log tokens, where the discrepancy moves
+_FAR = 5.0  # beyond so many of its lengths the discrepancy no longer moves
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """How measurements scatter around a fit's law, given each of its draws."""
+
+    fit: Record
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the fit models a discrepancy."""
+        return "smooth_sd" in self.fit.draws
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What a question may name beside what the law needs."""
+        if self.smooth:
+            return ("suite", "model", "revision", "n_params", "bits", *KIND)
+        return ("model",) if "model_effect" in self.fit.draws else ()
+
+    def refuse_unknown_models(self, frame: pl.DataFrame) -> None:
+        """Refuse a question about a model by a name that no fitted row has: it may be a slip of the pen.
+
+        Raises
+        ------
+        InputError
+            Naming the models that are known.
+        """
+        if "model" in frame.columns and set(self.asked) & {"model"}:
+            known = self.fit.data["model"].unique(maintain_order=True)
+            unknown = frame["model"].filter(~frame["model"].is_in(known.to_list()))
+            if len(unknown):
+                some = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+                raise InputError(
+                    f"model {unknown[0]!r} was not fitted; known are {some}; leave it out to ask of a new one"
+                )
+
+    def of(self, frame: pl.DataFrame, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance of what measurements add; shapes ``(draws, rows or 1)``.
+
+        Parameters
+        ----------
+        frame
+            A row a measurement. What it names of `asked` and was fitted, is as it was fitted.
+        curve
+            The law with the draws' constants.
+        """
+        own = self._variance("sigma")
+        if self.smooth:
+            fitted = Fitted(self.fit.data)
+            scale = {name: self._flat(name) for name in self._names(discrepancy.SCALES)}
+            scale |= {name: self._flat(name) for name in self._names((*discrepancy.LENGTHS, discrepancy.SIMILARITY))}
+            residual, variance = self._residual(curve)
+            mean, left = discrepancy.conditional(
+                scale, residual, own + variance, fitted.cells(self.fit.data), fitted.cells(frame)
+            )
+            return mean, left + own
+        variance = own + sum(self._variance(name) for name in self._names(("checkpoint_sd",)))
+        mean = np.zeros((len(own), 1))
+        if "model_sd" in self.fit.draws:
+            known = {label: i for i, label in enumerate(self.fit.coords["model"])}
+            models = frame["model"] if "model" in frame.columns else [None] * frame.height
+            index = np.array([-1 if m is None else known.get(m, -1) for m in models])
+            mean = np.where(index >= 0, self._flat("model_effect")[:, index], 0.0)
+            variance = variance + np.where(index >= 0, 0.0, self._variance("model_sd"))
+        return mean, variance
+
+    def spread(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Return draws of normals; shape ``(draws, rows)``, some for each of the means' draws where these are few.
+
+        The rows share their deviates, so that bands are smooth in N, D and P: each row's band holds for itself.
+        """
+        each = _EACH if self.smooth else 1
+        return np.repeat(mean, each, axis=0) + np.sqrt(np.repeat(variance, each, axis=0)) * self._deviates(each)
+
+    def log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray) -> np.ndarray:
+        """Return the log tokens at which draws of what would be measured rise to thresholds; ``(draws, questions)``."""
+        if not self.smooth:
+            mean, variance = self.of(asked.frame, curve)
+            return log_tokens(curve, asked, log_qid - self.spread(mean, variance))
+        grid = self._grid()
+        # Thresholds of one model and width share what is expected at each token.
+        names = [name for name in asked.frame.columns if name != "qid"]
+        rows = asked.frame.select(names).rows()
+        places = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+        place = np.array([places[row] for row in rows])
+        once = pl.DataFrame(list(places), schema=asked.frame.select(names).schema, orient="row")
+        frame = pl.DataFrame({"tokens": np.exp(grid)})
+        frame = once.join(frame, how="cross", maintain_order="left_right") if names else frame
+        questions = query.build(curve, frame, {})
+        mean, variance = self.of(frame, curve)
+        law = curve.log_response(questions.log_covariates, questions.index)
+        height = self.spread(law + mean, variance).reshape(-1, len(places), len(grid))
+        law = np.repeat(law, _EACH, axis=0)
+        added = (height - law.reshape(height.shape))[:, place]
+        height = height[:, place] - log_qid.reshape(1, -1, 1)
+        # Below and beyond the grid the discrepancy stays as it is at its ends, and the law is solved as it stands.
+        repeated = curve.repeated(_EACH)
+        before = log_tokens(repeated, asked, log_qid - added[:, :, 0])
+        after = log_tokens(repeated, asked, log_qid - added[:, :, -1])
+        rises = (height[:, :, :-1] < 0) & (height[:, :, 1:] >= 0)
+        first = rises.argmax(axis=2)
+        low, high = (np.take_along_axis(height, (first + i)[:, :, None], axis=2)[:, :, 0] for i in (0, 1))
+        inside = grid[first] + (grid[1] - grid[0]) * low / (low - high)
+        found = np.where(rises.any(axis=2), inside, np.maximum(after, grid[-1]))
+        return np.where(height[:, :, 0] >= 0, np.minimum(before, grid[0]), found)
+
+    def _grid(self) -> np.ndarray:
+        tokens = np.log(self.fit.data["tokens"].cast(pl.Float64).to_numpy())
+        margin = _FAR * float(np.median(self._flat("length_tokens")))
+        low, high = tokens.min() - margin, tokens.max() + margin
+        return np.linspace(low, high, 2 + int((high - low) / _STEP))
+
+    def _residual(self, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the law leaves over of the fitted rows, and the variances of their errors of measurement."""
+        data, response = self.fit.data, self.fit.law.response
+        asked = query.build(curve, data, {})
+        law = curve.log_response(asked.log_covariates, asked.index)
+        law = np.broadcast_to(law, (len(law), data.height))
+        value = data[response].to_numpy()
+        error = np.zeros(data.height)
+        if response == "qid" and "qid_se" in data.columns:
+            error = data["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
+        known = np.ones(data.height, dtype=bool)
+        if TRUE_LOG_QID in self.fit.draws:
+            known[[int(row) for row in self.fit.coords["row"]]] = False
+        log_value = np.broadcast_to(np.log(np.where(known, value, 1.0)), law.shape).copy()
+        if not known.all():
+            log_value[:, ~known] = self._flat(TRUE_LOG_QID)
+        return log_value - law, np.where(known, error / np.where(known, value, 1.0), 0.0)[None] ** 2
+
+    def _deviates(self, each: int) -> np.ndarray:
+        count = each * self._flat("sigma").size
+        rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 1])
+        normal = NormalDist()
+        # Mid-quantiles in random order: the quantiles of a row have less Monte Carlo error.
+        return rng.permutation([normal.inv_cdf((i + 0.5) / count) for i in range(count)])[:, None]
+
+    def _names(self, names: tuple[str, ...]) -> list[str]:
+        return [name for name in names if name in self.fit.draws]
+
+    def _variance(self, name: str) -> np.ndarray:
+        return np.square(self._flat(name))[:, None]
+
+    def _flat(self, name: str) -> np.ndarray:
+        values = self.fit.draws[name]
+        return values.reshape(-1, *values.shape[2:])
