@@ -42,7 +42,8 @@ def posterior(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
 
 def independent(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
     """Fit a law by NUTS as if no two rows shared any error."""
-    return posterior(table, dataclasses.replace(law, noise=dataclasses.replace(law.noise, groups=())), random_seed)
+    noise = dataclasses.replace(law.noise, groups=(), discrepancy="none")
+    return posterior(table, dataclasses.replace(law, noise=noise), random_seed)
 
 
 def least_squares(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
