@@ -45,7 +45,9 @@ def log_density(model: pm.Model) -> tuple[LogDensity, list[str]]:
         outputs=clone_replace([output], replace=arguments),
         clone=True,
     )
-    JAX.optimizer.rewrite(graph)  # or parameters by group would have shapes that JAX cannot trace
+    # Without it parameters by group would have shapes that JAX cannot trace. Specialising is XLA's work, and takes minutes
+    # on a graph of matrices.
+    JAX.excluding("specialize", "uncanonicalize").optimizer.rewrite(graph)
     function = jax_funcify(graph)
     # Jitted by itself, so that a sampler which calls it in several places has it traced once.
     return jax.jit(lambda values, data: function(*values, *data)[0]), [v.name for v in shared]
