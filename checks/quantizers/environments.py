@@ -25,6 +25,7 @@ ORACLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("gptqmodel==7.6.0",),
     ),
     "llmcompressor": ((TORCH, "transformers==5.17.0", "llmcompressor==0.14.0.1"), ()),
+    "lm-eval": ((TORCH, "transformers==5.17.0", "accelerate", "lm-eval==0.4.13"), ()),
     "bitsandbytes": ((TORCH, "transformers==5.23.0", "accelerate", "bitsandbytes==0.50.2"), ()),
 }
 

@@ -12,7 +12,8 @@ import auto_gptq.modeling._base as base
 import torch
 from auto_gptq import AutoGPTQForCausalLM, BaseQuantizeConfig
 from auto_gptq.nn_modules.qlinear.qlinear_cuda_old import QuantLinear
-from evaluate import loss_of, read_tokens, weights_of
+from auto_gptq.quantization.gptq import GPTQ
+from evaluate import loss_of, noting_solutions, read_tokens, weights_of
 from safetensors.torch import save_file
 
 base.CUDA_0 = torch.device("cpu")
@@ -34,7 +35,14 @@ def end_to_end(job: dict) -> None:
         )
         with patch("torch.cuda.is_available", return_value=True):
             model = AutoGPTQForCausalLM.from_pretrained(job["model"], config, torch_dtype=torch.float32)
-        model.quantize(examples, batch_size=8)
+        with noting_solutions(
+            GPTQ,
+            "fasterquant",
+            lambda task, **_: (task.layer.weight, task.H),
+            lambda _, task, **__: task.layer.weight,
+            folder / "solved.problems",
+        ):
+            model.quantize(examples, batch_size=8)
         model.save_quantized(str(folder), use_safetensors=True)
         again = AutoGPTQForCausalLM.from_quantized(
             str(folder),

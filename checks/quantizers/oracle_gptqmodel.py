@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from evaluate import loss_of, read_tokens, weights_of
+from evaluate import loss_of, noting_solutions, read_tokens, weights_of
 from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 from gptqmodel.nn_modules.qlinear import BaseQuantLinear
 from gptqmodel.quantization.gptq import GPTQ
@@ -55,7 +55,14 @@ def end_to_end(job: dict) -> None:
     for name, setting in job["settings"].items():
         folder = Path(job["out"]) / name
         model = GPTQModel.load(job["model"], config_of(setting), dtype=torch.float16, device="cpu")
-        model.quantize(examples, batch_size=8)
+        with noting_solutions(
+            GPTQ,
+            "quantize",
+            lambda task: (task.clone_module(), task.finalize_hessian()),
+            lambda returned, _: returned[0],
+            folder / "solved.problems",
+        ):
+            model.quantize(examples, batch_size=8)
         model.save(str(folder))
         again = GPTQModel.load(str(folder), device="cpu", backend=BACKEND.TORCH, dtype=torch.float16)
         save_file(weights_of(again.model, BaseQuantLinear, torch.float16), folder / "kernel.weights")

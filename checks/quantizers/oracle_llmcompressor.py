@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from evaluate import loss_of, read_tokens
+from evaluate import loss_of, noting_solutions, read_tokens
 from llmcompressor import oneshot
-from llmcompressor.modifiers.quantization import GPTQModifier
+from llmcompressor.modifiers.gptq import GPTQModifier, base
 from transformers import AutoModelForCausalLM
 
 
@@ -21,7 +21,7 @@ def recipe_of(setting: dict, head: str) -> GPTQModifier:
         "strategy": "group" if setting["group_size"] else "channel",
         "group_size": setting["group_size"],
         "observer": "minmax",
-        "actorder": None,
+        "actorder": "static",  # what the modifier makes of None, too
     }
     return GPTQModifier(
         ignore=[head],
@@ -39,16 +39,23 @@ def end_to_end(job: dict) -> None:
     for name, setting in job["settings"].items():
         model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
         head = next(n for n, m in model.named_modules() if m is model.get_output_embeddings())
-        oneshot(
-            model=model,
-            dataset=data,
-            recipe=recipe_of(setting, head),
-            num_calibration_samples=len(calibration),
-            max_seq_length=calibration.shape[1],
-            shuffle_calibration_samples=False,
-        )
-        answer = {"name": name, "loss_in_memory": loss_of(model, evaluation)}
         folder = Path(job["out"]) / name
+        with noting_solutions(
+            base,
+            "quantize_weight",
+            lambda weights, hessians, **_: (weights[0], hessians[0]),  # a batch of one, on a CPU
+            lambda returned, **_: returned[0][0],
+            folder / "solved.problems",
+        ):
+            oneshot(
+                model=model,
+                dataset=data,
+                recipe=recipe_of(setting, head),
+                num_calibration_samples=len(calibration),
+                max_seq_length=calibration.shape[1],
+                shuffle_calibration_samples=False,
+            )
+        answer = {"name": name, "loss_in_memory": loss_of(model, evaluation)}
         try:
             model.save_pretrained(folder, save_compressed=True)
             again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

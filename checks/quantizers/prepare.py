@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 MODELS = ("neox", "llama")
 TINY = Path(__file__).parents[2] / "measurements" / "tiny"
+TOKENIZER = TINY / "tokenizer"
 NEOX = TINY / "checkpoints" / "128x3" / "step16384"
 LLAMA = LlamaConfig(
     vocab_size=256,
@@ -96,7 +97,7 @@ def train_llama(text: Tensor) -> Any:
 def prepare_neox(folder: Path) -> None:
     """Copy the shipped checkpoint, and cut its shipped texts into windows."""
     shutil.copytree(NEOX, folder / "neox", dirs_exist_ok=True)
-    tokenizer = AutoTokenizer.from_pretrained(TINY / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     tokens = {}
     for split in ("calibration", "evaluation"):
         documents = (TINY / f"{split}.txt").read_text().rstrip("\n").split("\n\n")
@@ -105,12 +106,18 @@ def prepare_neox(folder: Path) -> None:
     save_file(tokens, folder / "neox.tokens")
 
 
+def evaluation_page() -> str:
+    """The shipped evaluation text as one document: a line each of its documents, none blank."""
+    documents = (TINY / "evaluation.txt").read_text().split("\n\n")
+    return "\n".join(text.strip() for text in documents if text.strip())
+
+
 def prepare_llama(folder: Path) -> None:
     """Train on nine tenths of the docstrings; evaluate on the last."""
     text = docstrings()
     cut = int(0.9 * len(text))
     train_llama(text[:cut]).save_pretrained(folder / "llama")
-    shutil.copytree(TINY / "tokenizer", folder / "llama", dirs_exist_ok=True)  # unused, but gptqmodel asks for one
+    shutil.copytree(TOKENIZER, folder / "llama", dirs_exist_ok=True)  # unused, but gptqmodel asks for one
     tokens = {
         "calibration": windows(text[:cut], WINDOWS, LENGTH, seed=STEPS + 1),
         "evaluation": windows(text[cut:], WINDOWS, LENGTH, seed=STEPS + 2),

@@ -5,7 +5,7 @@ was measured; what is there already is not made again.
 """
 
 # ruff: noqa: S603, T201
-import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -13,12 +13,19 @@ import sys
 from pathlib import Path
 
 import torch
-from compare import ORACLES, Row, check_files, check_qid, check_solver, our_qid
+from compare import check_files, check_solver
+from compare_loss import DTYPES, check_awq, check_perplexity, check_plain_loop
+from compare_qid import ORACLES, check_qid, our_qid
+from compare_steps import check_steps
 from evaluate import read_tokens
-from prepare import MODELS, prepare
+from prepare import LENGTH, MODELS, TOKENIZER, evaluation_page, prepare
 from safetensors.torch import save_file
+from table import Row, write_table
 
-HERE = Path(__file__).parent
+from qidbayes.measure import walk
+from qidbayes.measure.quantize import gptq, grid
+
+HERE = Path(__file__).resolve().parent
 DAMPING = 0.01
 SETTINGS = {
     f"{bits}-{group or 'channel'}-{'sym' if symmetric else 'asym'}": {
@@ -42,7 +49,7 @@ def call(oracle: str, cache: Path, job: dict) -> None:
         python = cache / oracle / "bin" / "python"
         environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
         script = HERE / f"oracle_{oracle.replace('-', '_')}.py"
-        done = subprocess.run([python, script, path], stdout=log, stderr=log, env=environment, check=False)
+        done = subprocess.run([python, script, path], stdout=log, stderr=log, env=environment, cwd=cache, check=False)
     if done.returncode:
         print(f"{oracle} ended with status {done.returncode} on {job['label']}; see {path.with_suffix('.log')}")
 
@@ -72,17 +79,40 @@ def losses(cache: Path, oracle: str, model: str) -> dict[str, dict]:
     return read()
 
 
-def save_bitsandbytes(cache: Path, model: str) -> None:
-    """Files of every format of bitsandbytes, unless they are there."""
+def bitsandbytes_formats(cache: Path, model: str) -> list[str]:
+    """Have bitsandbytes write a file of each of its formats, unless they are there; return their names."""
     out = cache / "written" / "bitsandbytes" / model
-    if out.exists():
-        return
     settings: dict[str, dict] = {"int8": {"load_in_8bit": True}}
     for kind in ("nf4", "fp4"):
         four = {"load_in_4bit": True, "bnb_4bit_quant_type": kind}
         settings |= {kind: four, f"{kind}-nested": four | {"bnb_4bit_use_double_quant": True}}
-    job = {"label": model, "model": str(cache / "models" / model), "out": str(out), "settings": settings}
-    call("bitsandbytes", cache, job)
+    if not out.exists():
+        job = {"label": model, "model": str(cache / "models" / model), "out": str(out), "settings": settings}
+        call("bitsandbytes", cache, job)
+    return list(settings)
+
+
+def score_page(cache: Path, page: str) -> Path:
+    """Have lm-eval score a text, unless it has; return the folder of its answers."""
+    out = cache / "written" / "lm-eval"
+    if not (out / "answers.json").exists():
+        job = {
+            "label": "neox",
+            "model": str(cache / "models" / "neox"),
+            "tokenizer": str(TOKENIZER),
+            "page": page,
+            "dtypes": list(DTYPES),
+            "length": LENGTH,
+            "out": str(out),
+        }
+        call("lm-eval", cache, job)
+    return out
+
+
+def quantizer_digest() -> str:
+    """Names the folder of our own measurements, so that a quantizer that has changed is measured again."""
+    sources = b"".join(Path(module.__file__).read_bytes() for module in (gptq, grid, walk))
+    return hashlib.sha256(sources).hexdigest()[:12]
 
 
 def solver_job(cache: Path) -> dict:
@@ -119,17 +149,22 @@ def main(cache: Path) -> None:
     for model in MODELS:
         folder, written = cache / "models" / model, cache / "written"
         tokens = read_tokens(folder.with_suffix(".tokens"))
-        for oracle, (dtype, true_sequential) in ORACLES.items():
-            kept = cache / "ours" / f"{model}-{str(dtype).removeprefix('torch.')}-{true_sequential}.json"
-            ours = our_qid(folder, tokens, SETTINGS, dtype, true_sequential, kept)
-            rows += check_qid(oracle, model, folder, tokens[1], losses(cache, oracle, model), ours)
-            rows += check_files(oracle, model, written / oracle / model, dtype)
-        save_bitsandbytes(cache, model)
-        rows += check_files("bitsandbytes", model, written / "bitsandbytes" / model, torch.float32)
-    with (HERE / "results.csv").open("w", newline="") as table:
-        writer = csv.DictWriter(table, fieldnames=Row.__annotations__, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        for name, oracle in ORACLES.items():
+            own = cache / "ours" / quantizer_digest()
+            answers = losses(cache, name, model)
+            ours = our_qid(folder, tokens, SETTINGS, oracle, own / f"{model}-{name}.json")
+            rows += check_qid(name, model, folder, tokens[1], answers, ours)
+            steps = own / f"{model}-{name}.steps.json"
+            rows += check_steps(name, model, folder, tokens[0], written / name / model, SETTINGS, steps)
+            if name != "llmcompressor":  # its files are in no format that we read
+                rows += check_files(name, model, written / name / model, list(SETTINGS), oracle.dtype)
+        formats = bitsandbytes_formats(cache, model)
+        rows += check_files("bitsandbytes", model, written / "bitsandbytes" / model, formats, torch.float32)
+        rows += check_plain_loop(model, folder)
+    rows += check_awq(cache / "models" / "neox")
+    page = evaluation_page()
+    rows += check_perplexity(cache / "models" / "neox", page, score_page(cache, page))
+    write_table(rows, HERE / "results.csv")
     short = [row for row in rows if row["agrees"] != "yes"]
     print(f"{len(rows) - len(short)} of {len(rows)} comparisons agree")
     for row in short:
@@ -137,4 +172,4 @@ def main(cache: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]).resolve())

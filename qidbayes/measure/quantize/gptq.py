@@ -206,7 +206,7 @@ def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     MeasureError
         If a damping of 1 does not help either.
     """
-    mean = hessian.diagonal().mean()
+    mean = torch.diag(hessian).mean()  # of a copy: a strided view sums in another order, and the libraries sum a copy
     while True:
         damped = hessian + torch.diag_embed((damping * mean).expand(hessian.shape[0]))
         lower, failed = torch.linalg.cholesky_ex(damped)
