@@ -39,7 +39,8 @@ def is_noisy(qid: np.ndarray, error: np.ndarray) -> np.ndarray:
 def expected(qid: np.ndarray, error: np.ndarray) -> np.ndarray:
     """Return q₊, the mean of a normal around the measured QiD cut off at 0; shapes ``(rows,)``, nats per token."""
     ratio = qid / error
-    return error * (ratio + np.exp(-0.5 * ratio**2 - 0.5 * np.log(2.0 * np.pi) - log_ndtr(ratio)))
+    above = np.exp(-0.5 * ratio**2 - 0.5 * np.log(2.0 * np.pi) - log_ndtr(ratio))
+    return np.asarray(error * (ratio + above))
 
 
 def data(qid: np.ndarray, error: np.ndarray, levels: Sequence[Level]) -> dict[str, np.ndarray]:
