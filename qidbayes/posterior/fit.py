@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qidbayes.posterior.point import Point
 
 type Kind = Literal["response", "response_params"]
+type Response = Literal["qid", "loss_16bit", "loss"]
 type Numbers = float | Sequence[float]
 
 VOCABULARY = 128_256
@@ -38,6 +39,8 @@ class IdentificationWarning(UserWarning):
 @dataclass(frozen=True)
 class Fit(Record):
     """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads; what it holds is listed at `Record`."""
+
+    loss_16bit: "Fit | None" = None
 
     def summary(self, ci_prob: float = 0.9, published: str | None = None) -> pl.DataFrame:
         """Return every parameter and constant with its credible interval and diagnostics.
@@ -54,8 +57,20 @@ class Fit(Record):
         polars.DataFrame
             ``name``, ``group``, ``mean``, ``sd``, ``median``, ``lower``, ``upper``, ``ess_bulk``, ``ess_tail``,
             ``r_hat``, ``identified``, and ``published`` if asked for. A number the data do not identify has nulls in
-            the place of an answer. Constants are in raw counts; ``*_ref`` is at the law's reference point.
+            the place of an answer. Constants are in raw counts; ``*_ref`` is at the law's reference point. A fit with
+            a 16-bit law beside it has a first column ``response``, and its constants below, beside the first point
+            published of them.
         """
+        own = self._summary(ci_prob, published)
+        if not self.loss_16bit:
+            return own
+        base = self.loss_16bit
+        beside = base._summary(ci_prob, next(iter(base.law.published), None) if published else None)
+        parts = [(self.law.response, own), (base.law.response, beside)]
+        named = [part.select(pl.lit(response).alias("response"), pl.all()) for response, part in parts]
+        return pl.concat(named, how="diagonal")
+
+    def _summary(self, ci_prob: float, published: str | None = None) -> pl.DataFrame:
         lower, upper = _tails(ci_prob)
         paper = _published(self.law, published)
         rows = []
@@ -94,7 +109,7 @@ class Fit(Record):
         """
         if name not in self._reported():
             raise InputError(f"no parameter is called {name!r}; there are {', '.join(self._reported())}")
-        chosen = self.summary(ci_prob).filter(pl.col("name") == name)
+        chosen = self._summary(ci_prob).filter(pl.col("name") == name)
         if not chosen["identified"].any():
             raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
         return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
@@ -113,6 +128,7 @@ class Fit(Record):
         n_params: Numbers | None = None,
         tokens: Numbers | None = None,
         bits: Numbers | None = None,
+        response: Response | None = None,
         kind: Kind = "response",
         ci_prob: float = 0.9,
         **further: Any,
@@ -125,6 +141,9 @@ class Fit(Record):
             A frame with a question a row, in place of the values.
         n_params, tokens, bits
             Non-embedding parameters and training tokens (counts) and bit width; numbers or lists.
+        response
+            What to answer with: the law's own response (the default), or, of a fit with a 16-bit law beside it,
+            ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD.
         kind
             ``"response"``: the band of a newly measured checkpoint, with the effects of its run and checkpoint and
             the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone.
@@ -142,8 +161,19 @@ class Fit(Record):
         curve = self.curve()
         extra = ("model",) if "model_effect" in self.draws and kind == "response" else ()
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
+        base = self.loss_16bit
+        if response not in (None, "qid", "loss_16bit", "loss"):
+            raise InputError(f"response must be 'qid', 'loss_16bit' or 'loss', not {response!r}")
+        if response in (None, self.law.response):
+            asked = query.build(curve, queries, values, extra=extra)
+            return _with_band(asked.frame, np.exp(self._log_draws(curve, asked, kind)), ci_prob)
+        if base is None:
+            raise InputError(f"law {self.law.name!r} says nothing of {response}; law 'joint' shows how to declare one")
+        if response == "loss_16bit":
+            return base.predict(queries, kind=kind, ci_prob=ci_prob, **values)
         asked = query.build(curve, queries, values, extra=extra)
-        return _with_band(asked.frame, np.exp(self._log_draws(curve, asked, kind)), ci_prob)
+        loss = np.exp(self._log_draws(curve, asked, kind)) + base._at(asked.frame, kind)
+        return _with_band(asked.frame, loss, ci_prob)
 
     def tokens_to_threshold(
         self,
@@ -202,7 +232,7 @@ class Fit(Record):
         ----------
         loss_16bit
             What the 16-bit loss is taken from: a fit of a 16-bit law, or a published point (the default:
-            ``kaplan-16bit``'s). Its median is used.
+            ``kaplan-16bit``'s). Its median is used. A fit with a 16-bit law beside it uses that one, draw by draw.
         vocabulary
             The size of the vocabulary: random guessing has the loss ln(vocabulary), in nats per token.
 
@@ -218,12 +248,13 @@ class Fit(Record):
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
         asked = query.build(curve, None, values, extra=("model",))
         draws = np.exp(self._log_draws(curve, asked, kind))
-        base = loss_16bit or published("kaplan-16bit")
+        base = loss_16bit or self.loss_16bit or published("kaplan-16bit")
         if base.law.response != "loss_16bit":
             raise InputError(f"loss_16bit must come from a law of the 16-bit loss, not {base.law.name!r}")
         where = asked.frame.select(query.needs(base.law))
         loss = base.predict(where)["median"].to_numpy()
-        worse = (draws + loss > np.log(vocabulary)).mean(axis=0)
+        total = draws + (base._at(asked.frame, kind) if isinstance(base, Fit) and base is self.loss_16bit else loss)
+        worse = (total > np.log(vocabulary)).mean(axis=0)
         return _with_band(asked.frame, draws, ci_prob).with_columns(
             pl.Series("loss_16bit", loss), pl.Series("worse_than_random", worse)
         )
@@ -272,6 +303,13 @@ class Fit(Record):
         found = curve.log_response(asked.log_covariates, asked.index) + self._log_scatter(asked.frame, kind)
         return np.broadcast_to(found, (len(found), asked.frame.height))
 
+    def _at(self, frame: pl.DataFrame, kind: Kind) -> np.ndarray:
+        """Return draws of the response where another law was asked, nats per token; shape ``(draws, queries)``."""
+        taken = [*query.needs(self.law), *(["model"] if "model_effect" in self.draws else [])]
+        curve = self.curve()
+        asked = query.build(curve, frame.select(name for name in dict.fromkeys(taken) if name in frame.columns), {})
+        return np.exp(self._log_draws(curve, asked, kind))
+
     def _log_scatter(self, frame: pl.DataFrame, kind: Kind) -> np.ndarray:
         """Return what a new checkpoint's measurement adds to the law's logarithm; shape ``(draws, queries or 1)``."""
         if kind == "response_params":
@@ -319,7 +357,11 @@ def load_fit(path: "str | os.PathLike[str]") -> Fit:
     """
     from qidbayes.posterior.store import load
 
-    return Fit(**vars(load(path)))
+    return _fit(load(path))
+
+
+def _fit(record: Record) -> Fit:
+    return Fit(**{**vars(record), "loss_16bit": _fit(record.loss_16bit) if record.loss_16bit else None})
 
 
 def _with_band(frame: pl.DataFrame, draws: np.ndarray, ci_prob: float) -> pl.DataFrame:
