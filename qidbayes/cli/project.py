@@ -18,7 +18,11 @@ from qidbayes.cli.output import echo_frame, format_option
     type=click.Choice(["qid", "loss_16bit", "loss"]),
     help="Band of another response, of a fit of law joint: `loss` is the quantized model's.",
 )
-@click.option("--loss-16bit", type=click.Path(), help="A fit of a 16-bit law.  [default: kaplan-16bit as published]")
+@click.option(
+    "--loss-16bit",
+    type=click.Path(),
+    help="A fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit as published]",
+)
 @click.option("--vocabulary", type=click.IntRange(min=2), default=128_256, show_default=True,
               help="Its size: random guessing has the loss ln(vocabulary).")  # fmt: skip
 @kind_option
