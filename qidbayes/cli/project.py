@@ -52,6 +52,8 @@ def project(
     from qidbayes.posterior.query import needs
 
     source = asked(fit, published)
+    if response and not isinstance(source, Fit):
+        raise click.UsageError("--response is asked of a saved FIT; published constants answer with their own")
     needed = needs(source.law)
     if params is None and "n_params" in needed:
         params = [7e9, 70e9, 405e9]

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 import qidbayes as qb
+from qidbayes.cli import cli
 from qidbayes.law import law_from_dict, load_law
 
 SETTINGS = {"draws": 500, "tune": 500, "chains": 2}
@@ -88,6 +90,12 @@ def test_it_is_saved_whole(joint: qb.Fit, tmp_path: Path) -> None:
     assert loaded.summary().equals(joint.summary())
     query = {"n_params": 7e9, "tokens": 1e12, "bits": [2, 4], "response": "loss"}
     assert loaded.predict(**query).equals(joint.predict(**query))
+    asked = ["project", str(tmp_path / "joint.nc"), "--params", "7B", "--tokens", "1T", "--bits", "2,4"]
+    told = CliRunner().invoke(cli, [*asked, "--response", "loss", "--format", "csv"])
+    assert pl.read_csv(told.stdout.encode())["median"].to_list() == pytest.approx(
+        joint.predict(**query)["median"].to_list()
+    )
+    assert CliRunner().invoke(cli, ["project", "--published", "unified", "--response", "loss"]).exit_code == 2
     tree = joint.to_datatree()
     assert tree["loss_16bit/posterior"]["alphaN"].shape == (2, 500)
 

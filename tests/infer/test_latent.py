@@ -113,11 +113,11 @@ def test_dropping_rows_below_0_biases_an_exponent_and_keeping_them_does_not() ->
     priors = {"k": qb.Prior("LogNormal", mu=0, sigma=1), "gamma": qb.Prior("Normal", mu=5, sigma=3)}
     law = qb.Law("k / P**gamma", priors=priors, reference={"P": 2}, noise=qb.Noise(groups=()))
     rng = np.random.default_rng(6)
-    bits, error = np.repeat([2.0, 4.0], [20, 200]), 0.04
+    bits, error = np.repeat([2.0, 4.0], [20, 200]), np.repeat([0.01, 0.04], [20, 200])
     true = (bits / 2) ** -5.8 * np.exp(0.15 * rng.standard_normal(220))  # at 4 bits 0.018: a half of its error
     table = pl.DataFrame({"model": "m", "revision": [f"step{i}" for i in range(220)], "n_params": 10**9}).with_columns(
         pl.lit("gptq").alias("method"), pl.lit(10**9).alias("tokens"), pl.Series("bits", bits),
-        pl.Series("qid", true + error * rng.standard_normal(220)), pl.lit(error).alias("qid_se"),
+        pl.Series("qid", true + error * rng.standard_normal(220)), pl.Series("qid_se", error),
     )  # fmt: skip
     above = table.filter(pl.col("qid") > 0)
     assert 50 < table.height - above.height < 80
