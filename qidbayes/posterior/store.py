@@ -155,6 +155,8 @@ def _read(file: Any, where: str) -> Record:
     attributes = json.loads(file.attributes)
     int(attributes["random_seed"])
     base = _read(file.groups["loss_16bit"], f"{where}: loss_16bit") if law.loss_16bit else None
+    if base and base.law != law.loss_16bit:
+        raise InputError(f"{where}: the 16-bit law fitted beside it is not the one its law names")
     return Record(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes, base)
 
 

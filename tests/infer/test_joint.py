@@ -1,5 +1,6 @@
 """A law of QiD with a law of the 16-bit loss beside it: each part as alone, and their sum."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,10 @@ def test_it_is_saved_whole(joint: qb.Fit, tmp_path: Path) -> None:
         joint.predict(**query)["median"].to_list()
     )
     assert CliRunner().invoke(cli, ["project", "--published", "unified", "--response", "loss"]).exit_code == 2
+    other = dataclasses.replace(joint.law, loss_16bit=dataclasses.replace(joint.law.loss_16bit, title="another"))
+    dataclasses.replace(joint, law=other).save(tmp_path / "damaged.nc")
+    with pytest.raises(qb.InputError, match="the 16-bit law fitted beside it is not the one"):
+        qb.load_fit(tmp_path / "damaged.nc")
     tree = joint.to_datatree()
     assert tree["loss_16bit/posterior"]["alphaN"].shape == (2, 500)
 
