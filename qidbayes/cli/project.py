@@ -13,7 +13,16 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option("--bits", type=Numbers(), help="Bit widths.  [default: 2,3,4]")
 @click.option("--model", help="A fitted model, for its own band.")
 @click.option("--method", help="A method, for a law whose constants differ by method.")
-@click.option("--loss-16bit", type=click.Path(), help="A fit of a 16-bit law.  [default: kaplan-16bit as published]")
+@click.option(
+    "--response",
+    type=click.Choice(["qid", "loss_16bit", "loss"]),
+    help="Band of another response, of a fit of law joint: `loss` is the quantized model's.",
+)
+@click.option(
+    "--loss-16bit",
+    type=click.Path(),
+    help="A fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit as published]",
+)
 @click.option("--vocabulary", type=click.IntRange(min=2), default=128_256, show_default=True,
               help="Its size: random guessing has the loss ln(vocabulary).")  # fmt: skip
 @kind_option
@@ -27,6 +36,7 @@ def project(
     bits: list[float] | None,
     model: str | None,
     method: str | None,
+    response: str | None,
     loss_16bit: str | None,
     vocabulary: int,
     kind: str,
@@ -42,13 +52,17 @@ def project(
     from qidbayes.posterior.query import needs
 
     source = asked(fit, published)
+    if response and not isinstance(source, Fit):
+        raise click.UsageError("--response is asked of a saved FIT; published constants answer with their own")
     needed = needs(source.law)
     if params is None and "n_params" in needed:
         params = [7e9, 70e9, 405e9]
-    if bits is None and "bits" in needed:
+    if bits is None and "bits" in needed and response != "loss_16bit":
         bits = [2.0, 3.0, 4.0]
     values = given(n_params=params, tokens=tokens, bits=bits, model=model, method=method)
-    if isinstance(source, Fit) and source.law.response == "qid":
+    if response and isinstance(source, Fit):
+        frame = source.predict(response=response, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
+    elif isinstance(source, Fit) and source.law.response == "qid":
         base = load_fit(loss_16bit) if loss_16bit else None
         frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit):
@@ -57,5 +71,5 @@ def project(
         frame = source.predict(**values)
     if isinstance(source, Fit):
         warn(source)
-    what = "QiD" if source.law.response == "qid" else "16-bit loss"
+    what = {"qid": "QiD", "loss_16bit": "16-bit loss", "loss": "Quantized loss"}[response or source.law.response]
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, f"{what}, nats per token ({source.law.title})")

@@ -88,6 +88,12 @@ def fit(
     law = law if isinstance(law, Law) else load_law(law)
     dimensions(law)  # refuses constants that could not be reported, before the sampling
     rows = design(table, law)
+    base = None
+    if law.loss_16bit:  # the two posteriors are independent, and so must their draws be
+        base = fit(
+            table, law.loss_16bit, draws=draws, tune=tune, chains=chains, target_accept=target_accept,
+            random_seed=(seed + 1) % 2**32, progress=progress,
+        )  # fmt: skip
     found = sample(
         rows, draws=draws, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress
     )
@@ -109,6 +115,7 @@ def fit(
         normal = whitened.reshape(-1, len(noisy))
         flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], normal, np)
         coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
+    diagnostics = diagnose(rows, found.unconstrained, found.stats)
     return Fit(
         law=law,
         draws={name: v.reshape(chains, draws, *v.shape[1:]) for name, v in flat.items()},
@@ -116,7 +123,7 @@ def fit(
         coords=coords,
         stats=found.stats,
         data=_kept(rows),
-        diagnostics=diagnose(rows, found.unconstrained, found.stats),
+        diagnostics=diagnostics.with_part("loss_16bit", base.diagnostics) if base else diagnostics,
         attributes={
             "random_seed": seed,
             "draws": draws,
@@ -128,6 +135,7 @@ def fit(
             "left_out": dict(rows.left_out),
             "versions": {name: version(name) for name in _VERSIONS},
         },
+        loss_16bit=base,
     )
 
 

@@ -1,13 +1,13 @@
 """Rows too noisy for the logarithm of what was measured: their true QiD is sampled, and so none is dropped.
 
-A row is measured as q = exp(x) + s·N(0, 1), with s its standard error and x = log(true QiD), which scatters around the
-law. Where s is small beside q, x is nearly normal around log q with standard deviation s/q. That approximation pulls the
-law by up to 1.5 (s/q)² in log QiD, and has nothing to say of q ≤ 0. Rows above `LIMIT` enter the model in two steps.
+A row is measured as q = exp(x) + s·N(0, 1), with s its standard error and x = log(true QiD), which scatters around
+the law. Where s is small beside q, x is nearly normal around log q with standard deviation s/q. That approximation
+pulls the law by up to 1.5 (s/q)² in log QiD, and has nothing to say of q ≤ 0. Rows above `LIMIT` enter in two steps.
 
-First by a sketch: as if log q₊ had been measured with variance 1/p, where q₊ is the mean of a true QiD above 0 given the
-row alone, and p = (q₊/s)² the information about x there. With sketches in their place all rows are normal, and the
-density has a closed form (see `qidbayes.infer.nested`). Then the sketches are taken back: given them, the shared effects
-and x can be drawn from standard normals ξ (`nested.effects`, `place`), and the density is
+First by a sketch: as if log q₊ had been measured with variance 1/p, where q₊ is the mean of a true QiD above 0 given
+the row alone, and p = (q₊/s)² the information about x there. With sketches in their place all rows are normal, and
+the density has a closed form (see `qidbayes.infer.nested`). Then the sketches are taken back: given them, the shared
+effects and x can be drawn from standard normals ξ (`nested.effects`, `place`), and the density is
 
     p(rows | θ) = p(sketches | θ) · E_ξ Π p(q | x(θ, ξ)) / N(log q₊ | x(θ, ξ), 1/p)
 
@@ -15,7 +15,7 @@ so that NUTS, sampling ξ beside θ, samples the exact posterior. ξ stays near 
 good rows and for hopeless ones, whose x follows the law: there is no funnel to fall into.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,14 @@ BELOW = 5.0
 
 def is_noisy(qid: np.ndarray, error: np.ndarray) -> np.ndarray:
     """Return which rows' true QiD is sampled; shapes ``(rows,)``, nats per token."""
-    return error > LIMIT * qid
+    return np.asarray(error > LIMIT * qid)
 
 
 def expected(qid: np.ndarray, error: np.ndarray) -> np.ndarray:
     """Return q₊, the mean of a normal around the measured QiD cut off at 0; shapes ``(rows,)``, nats per token."""
     ratio = qid / error
-    return error * (ratio + np.exp(-0.5 * ratio**2 - 0.5 * np.log(2.0 * np.pi) - log_ndtr(ratio)))
+    above = np.exp(-0.5 * ratio**2 - 0.5 * np.log(2.0 * np.pi) - log_ndtr(ratio))
+    return np.asarray(error * (ratio + above))
 
 
 def data(qid: np.ndarray, error: np.ndarray, levels: Sequence[Level]) -> dict[str, np.ndarray]:

@@ -51,6 +51,11 @@ def least_squares(table: pl.DataFrame, law: str | os.PathLike[str] | Law, space:
         raise InputError(f"space must be 'linear' or 'log', not {space!r}")
     law = law if isinstance(law, Law) else load_law(law)
     rows = design(table, law)
+    if space == "log" and (rows.response <= 0).any():
+        raise InputError(
+            f"{(rows.response <= 0).sum()} of {len(rows.response)} rows have QiD ≤ 0, which has no logarithm; "
+            f"use space='linear', or `fit`, which takes in how noisy they are"
+        )
     problem = Problem(rows)
     return _point(problem, minimize(problem, space), f"{law.name}: least squares, {space} space")
 
@@ -99,7 +104,7 @@ def _residual(problem: Problem, x: np.ndarray, space: Space) -> np.ndarray:
     if space == "log":
         return np.asarray(log_mean - problem.rows.log_response)
     # A step far off may overflow; a huge error turns the search back as well as an infinite one would not.
-    return np.asarray(np.exp(np.minimum(log_mean, 500.0)) - np.exp(problem.rows.log_response))
+    return np.asarray(np.exp(np.minimum(log_mean, 500.0)) - problem.rows.response)
 
 
 def _point(problem: Problem, x: np.ndarray, label: str) -> Point:

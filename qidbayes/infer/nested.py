@@ -137,13 +137,13 @@ def sample_effects(
         For each level's name, shape ``(draws, groups)``.
     """
     shared = [
-        Shared(effect_variance[level.name][:, None], partial(_sum, level), level.parent, normal[level.name])
+        Shared(effect_variance[level.name][:, None], partial(_sum, level=level), level.parent, normal[level.name])
         for level in levels
     ]
     return dict(zip((level.name for level in levels), effects(residual, variance, shared, np.sqrt), strict=False))
 
 
-def _sum(level: Level, values: np.ndarray) -> np.ndarray:
+def _sum(values: np.ndarray, level: Level) -> np.ndarray:
     order = np.argsort(level.parent, kind="stable")
     first = np.searchsorted(level.parent[order], np.arange(level.size))
     return np.add.reduceat(values[..., order], first, axis=-1)

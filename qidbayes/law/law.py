@@ -86,6 +86,8 @@ class Law:
         The scatter around the law.
     published
         Named points of constants in raw counts.
+    loss_16bit
+        A law of the 16-bit loss to fit beside a law of QiD, so that a fit can speak of the quantized loss, their sum.
 
     Raises
     ------
@@ -112,6 +114,7 @@ class Law:
     reference: Mapping[str, float] = field(default_factory=dict)
     noise: Noise = field(default_factory=Noise)
     published: Mapping[str, Constants] = field(default_factory=dict)
+    loss_16bit: "Law | None" = None
 
     def __post_init__(self) -> None:
         for mapping in ("priors", "define", "reference", "published"):  # a frozen law must not change under a fit
@@ -204,6 +207,7 @@ class Law:
                 point: {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items()}
                 for point, values in self.published.items()
             },
+            **({"loss_16bit": self.loss_16bit.to_dict()} if self.loss_16bit else {}),
         }
 
     def fingerprint(self) -> str:
@@ -219,6 +223,8 @@ class Law:
         shared = ", ".join(self.noise.groups) or "none"
         missed = ", smooth discrepancy" if self.noise.discrepancy == "smooth" else ""
         lines.append(f"  log {self.response}: normal errors, effects shared by {shared}{missed}")
+        if self.loss_16bit:
+            lines += ["  loss = loss_16bit + qid, with", str(self.loss_16bit)]
         return "\n".join(lines)
 
 
@@ -260,6 +266,12 @@ def _check(law: Law) -> None:
         if not (is_finite(value) and value > 0):
             raise InputError(f"[reference] {covariate} must be a positive number, not {value!r}")
     _ = law.scales  # raises if a unit has nowhere to go
+    base = law.loss_16bit
+    if base and (law.response != "qid" or base.response != "loss_16bit"):
+        raise InputError(
+            f"loss_16bit stands beside a law of QiD and is a law of the 16-bit loss; law {law.name!r} is of "
+            f"{RESPONSES[law.response]} and {base.name!r} of {RESPONSES[base.response]}"
+        )
     _check_published(law)
 
 

@@ -11,7 +11,18 @@ from qidbayes.law.law import Law, Noise, suggestion
 from qidbayes.law.prior import Prior
 from qidbayes.resources import shipped
 
-_KEYS = ("title", "source", "response", "equation", "parameters", "define", "reference", "noise", "published")
+_KEYS = (
+    "title",
+    "source",
+    "response",
+    "equation",
+    "parameters",
+    "define",
+    "reference",
+    "noise",
+    "published",
+    "loss_16bit",
+)
 _MAX_BYTES = 50_000
 _MAX_DOTS = 400  # in a line: the time tomllib takes for a dotted key grows with the square of its parts
 
@@ -94,7 +105,7 @@ def law_from_dict(declared: Mapping[str, Any], where: str = "law") -> Law:
         if key not in declared:
             raise InputError(f"{where}: {key!r} is missing")
     texts = {k: _typed(declared.get(k, ""), str, k, where) for k in ("name", "title", "source", "equation")}
-    tables = {k: _typed(declared.get(k, {}), Mapping, k, where) for k in _KEYS[4:]}
+    tables = {k: _typed(declared.get(k, {}), Mapping, k, where) for k in _KEYS[4:-1]}
     define = {n: _typed(t, str, f"define.{n}", where) for n, t in tables["define"].items()}
     published = {
         point: {
@@ -102,9 +113,11 @@ def law_from_dict(declared: Mapping[str, Any], where: str = "law") -> Law:
         }
         for point, values in tables["published"].items()
     }
+    base = _base(declared["loss_16bit"], where) if "loss_16bit" in declared else None
     try:
         return Law(
             **texts,
+            loss_16bit=base,
             response=_typed(declared.get("response", "qid"), str, "response", where),
             priors={n: _prior(spec, f"parameters.{n}", where) for n, spec in tables["parameters"].items()},
             define=define,
@@ -115,6 +128,18 @@ def law_from_dict(declared: Mapping[str, Any], where: str = "law") -> Law:
     except InputError as error:
         message = str(error)
         raise (error if message.startswith(where) else InputError(f"{where}: {message}")) from None
+
+
+def _base(spec: Any, where: str) -> Law:
+    """Return a 16-bit law to stand beside: a shipped one by name, or what a table or a saved fit says of one."""
+    if isinstance(spec, Mapping):
+        if "loss_16bit" in spec:
+            raise InputError(f"{where}: loss_16bit.loss_16bit: a law of the 16-bit loss has none beside it")
+        return law_from_dict({"name": "loss_16bit", "response": "loss_16bit", **spec}, f"{where}: loss_16bit")
+    name = _typed(spec, str, "loss_16bit", where)
+    if name not in law_names():
+        raise InputError(f"{where}: loss_16bit: no shipped law is called {name!r}{suggestion(name, law_names())}")
+    return load_law(name)
 
 
 def _prior(spec: Any, key: str, where: str) -> Prior:

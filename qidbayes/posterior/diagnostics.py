@@ -51,6 +51,15 @@ class Diagnostics:
     bfmi: tuple[float, ...]
     contraction: Mapping[str, float]
 
+    def with_part(self, name: str, part: "Diagnostics") -> "Diagnostics":
+        """Return these checks with those of a part of the fit, whose numbers are named after it."""
+        return Diagnostics(
+            {**self.convergence, **{f"{name}: {label}": c for label, c in part.convergence.items()}},
+            self.divergences + part.divergences,
+            (*self.bfmi, *part.bfmi),
+            {**self.contraction, **{f"{name}: {label}": c for label, c in part.contraction.items()}},
+        )
+
     @property
     def unidentified(self) -> tuple[str, ...]:
         """The parameters whose posterior comes from the priors."""

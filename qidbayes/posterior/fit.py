@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qidbayes.score.backtest import Backtest
 
 type Kind = Literal["response", "response_params"]
+type Response = Literal["qid", "loss_16bit", "loss"]
 type Numbers = float | Sequence[float]
 
 NOISE = ("sigma", *LENGTHS, SIMILARITY)
@@ -50,6 +51,8 @@ class IdentificationWarning(UserWarning):
 class Fit(Record):
     """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads; what it holds is listed at `Record`."""
 
+    loss_16bit: "Fit | None" = None
+
     def summary(self, ci_prob: float = 0.9, published: str | None = None) -> pl.DataFrame:
         """Return every parameter and constant with its credible interval and diagnostics.
 
@@ -65,8 +68,20 @@ class Fit(Record):
         polars.DataFrame
             ``name``, ``group``, ``mean``, ``sd``, ``median``, ``lower``, ``upper``, ``ess_bulk``, ``ess_tail``,
             ``r_hat``, ``identified``, and ``published`` if asked for. A number the data do not identify has nulls in
-            the place of an answer. Constants are in raw counts; ``*_ref`` is at the law's reference point.
+            the place of an answer. Constants are in raw counts; ``*_ref`` is at the law's reference point. A fit with
+            a 16-bit law beside it has a first column ``response``, and its constants below, beside the first point
+            published of them.
         """
+        own = self._summary(ci_prob, published)
+        if not self.loss_16bit:
+            return own
+        base = self.loss_16bit
+        beside = base._summary(ci_prob, next(iter(base.law.published), None) if published else None)
+        parts = [(self.law.response, own), (base.law.response, beside)]
+        named = [part.select(pl.lit(response).alias("response"), pl.all()) for response, part in parts]
+        return pl.concat(named, how="diagonal")
+
+    def _summary(self, ci_prob: float, published: str | None = None) -> pl.DataFrame:
         lower, upper = tails(ci_prob)
         paper = _published(self.law, published)
         rows = []
@@ -105,7 +120,7 @@ class Fit(Record):
         """
         if name not in self._reported():
             raise InputError(f"no parameter is called {name!r}; there are {', '.join(self._reported())}")
-        chosen = self.summary(ci_prob).filter(pl.col("name") == name)
+        chosen = self._summary(ci_prob).filter(pl.col("name") == name)
         if not chosen["identified"].any():
             raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
         return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
@@ -124,6 +139,7 @@ class Fit(Record):
         n_params: Numbers | None = None,
         tokens: Numbers | None = None,
         bits: Numbers | None = None,
+        response: Response | None = None,
         kind: Kind = "response",
         ci_prob: float = 0.9,
         **further: Any,
@@ -136,6 +152,9 @@ class Fit(Record):
             A frame with a question a row, in place of the values.
         n_params, tokens, bits
             Non-embedding parameters and training tokens (counts) and bit width; numbers or lists.
+        response
+            What to answer with: the law's own response (the default), or, of a fit with a 16-bit law beside it,
+            ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD.
         kind
             ``"response"``: the band of a newly measured checkpoint, with the effects of its run and checkpoint and
             the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone.
@@ -154,7 +173,17 @@ class Fit(Record):
         source, curve = self._answering(kind)
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
         asked = query.build(curve, queries, values, extra=self._extra(kind))
-        return with_band(asked.frame, np.exp(source._log_draws(curve, asked, kind)), ci_prob)
+        base = self.loss_16bit
+        if response not in (None, "qid", "loss_16bit", "loss"):
+            raise InputError(f"response must be 'qid', 'loss_16bit' or 'loss', not {response!r}")
+        if response in (None, self.law.response):
+            return with_band(asked.frame, np.exp(source._log_draws(curve, asked, kind)), ci_prob)
+        if base is None:
+            raise InputError(f"law {self.law.name!r} says nothing of {response}; law 'joint' shows how to declare one")
+        if response == "loss_16bit":
+            return base.predict(queries, kind=kind, ci_prob=ci_prob, **values)
+        draws = np.exp(source._log_draws(curve, asked, kind))
+        return with_band(asked.frame, draws + base.beside(asked.frame, kind, len(draws)), ci_prob)
 
     def tokens_to_threshold(
         self,
@@ -205,7 +234,7 @@ class Fit(Record):
         ----------
         loss_16bit
             What the 16-bit loss is taken from: a fit of a 16-bit law, or a published point (the default:
-            ``kaplan-16bit``'s). Its median is used.
+            ``kaplan-16bit``'s). Its median is used. A fit with a 16-bit law beside it uses that one, draw by draw.
         vocabulary
             The size of the vocabulary: random guessing has the loss ln(vocabulary), in nats per token.
 
@@ -221,7 +250,7 @@ class Fit(Record):
         asked = query.build(curve, None, values, extra=self._extra(kind))
         draws = np.exp(source._log_draws(curve, asked, kind))
         band = with_band(asked.frame, draws, ci_prob)
-        guessing = against_guessing(asked.frame, draws, loss_16bit, vocabulary)
+        guessing = against_guessing(asked.frame, draws, loss_16bit or self.loss_16bit, vocabulary, kind)
         held = self.held(asked.frame, ci_prob)
         if kind == "response_params":  # a backtest is of bands for measurements
             held = held.select(pl.selectors.ends_with("_beyond"))
@@ -413,6 +442,15 @@ class Fit(Record):
             found = scatter.spread(found + mean, variance)
         return np.broadcast_to(found, (len(found), asked.frame.height))
 
+    def beside(self, frame: pl.DataFrame, kind: Kind, count: int) -> np.ndarray:
+        """Return draws of the response where another law was asked, nats per token; shape ``(count, queries)``."""
+        source, curve = self._answering(kind)
+        taken = [*query.needs(self.law), *Scatter(self).asked]
+        asked = query.build(curve, frame.select(name for name in dict.fromkeys(taken) if name in frame.columns), {})
+        found = np.exp(source._log_draws(curve, asked, kind))
+        # The two laws' draws are independent: which of them stand side by side does not matter.
+        return found[np.linspace(0, len(found) - 1, count).round().astype(int)]
+
     def _log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray, kind: Kind) -> np.ndarray:
         self._warn_if_unidentified(curve)
         if kind == "response_params":
@@ -442,7 +480,11 @@ def load_fit(path: "str | os.PathLike[str]") -> Fit:
     """
     from qidbayes.posterior.store import load
 
-    return Fit(**vars(load(path)))
+    return _fit(load(path))
+
+
+def _fit(record: Record) -> Fit:
+    return Fit(**{**vars(record), "loss_16bit": _fit(record.loss_16bit) if record.loss_16bit else None})
 
 
 def _published(law: Law, point: str | None) -> Mapping[str, float | Mapping[str, float]]:

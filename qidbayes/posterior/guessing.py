@@ -9,7 +9,7 @@ from qidbayes.errors import InputError
 from qidbayes.posterior import query
 
 if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit
+    from qidbayes.posterior.fit import Fit, Kind
     from qidbayes.posterior.point import Point
 
 VOCABULARY = 128_256
@@ -17,7 +17,7 @@ VOCABULARY = 128_256
 
 
 def against_guessing(
-    frame: pl.DataFrame, draws: np.ndarray, loss_16bit: "Fit | Point | None", vocabulary: int
+    frame: pl.DataFrame, draws: np.ndarray, loss_16bit: "Fit | Point | None", vocabulary: int, kind: "Kind"
 ) -> pl.DataFrame:
     """Return ``loss_16bit`` and ``worse_than_random`` for questions and their draws of QiD; see `Fit.project`.
 
@@ -26,11 +26,15 @@ def against_guessing(
     InputError
         If `loss_16bit` is not of the 16-bit loss.
     """
-    from qidbayes.posterior.point import published
+    from qidbayes.posterior.point import Point, published
 
     base = loss_16bit or published("kaplan-16bit")
     if base.law.response != "loss_16bit":
         raise InputError(f"loss_16bit must come from a law of the 16-bit loss, not {base.law.name!r}")
-    loss = base.predict(frame.select(query.needs(base.law)))["median"].to_numpy()
-    worse = (draws + loss > np.log(vocabulary)).mean(axis=0)
+    if isinstance(base, Point):
+        loss = total = base.predict(frame.select(query.needs(base.law)))["median"].to_numpy()
+    else:
+        total = base.beside(frame, kind, len(draws))
+        loss = np.median(total, axis=0)
+    worse = (draws + total > np.log(vocabulary)).mean(axis=0)
     return pl.DataFrame({"loss_16bit": loss, "worse_than_random": worse})

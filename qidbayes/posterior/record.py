@@ -32,6 +32,8 @@ class Record:
         The checks the fit went through.
     attributes
         Seed, versions, table hash, sampler settings, rows left out.
+    loss_16bit
+        The same of the law's `loss_16bit`, fitted to the same table.
     """
 
     law: Law
@@ -42,3 +44,4 @@ class Record:
     data: pl.DataFrame
     diagnostics: Diagnostics
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    loss_16bit: "Record | None" = None

@@ -27,37 +27,39 @@ _MAX_BYTES = 4 * 1024**3
 def save(fit: Record, path: str | os.PathLike[str]) -> None:
     """Write a fit; see `Fit.save`."""
     with replacing(path) as beside, netCDF4.Dataset(beside, "w") as file:
-        file.setncatts(_attributes(fit))
-        posterior = file.createGroup("posterior")
-        _chain_and_draw(posterior, fit)
-        for dim, labels in fit.coords.items():
-            posterior.createDimension(dim, len(labels))
-            posterior.createVariable(dim, str, (dim,))[:] = np.array(labels, dtype=object)
-        for name, values in fit.draws.items():
-            dims = ("chain", "draw", *([fit.dims[name]] if name in fit.dims else []))
-            posterior.createVariable(name, "f8", dims)[:] = values
-        stats = file.createGroup("sample_stats")
-        _chain_and_draw(stats, fit)
-        for name, values in fit.stats.items():
-            stored = np.asarray(values, dtype="i1" if values.dtype == bool else values.dtype)
-            variable = stats.createVariable(name, stored.dtype, ("chain", "draw"))
-            if values.dtype == bool:
-                variable.setncattr("dtype", "bool")  # how xarray marks booleans
-            variable[:] = stored
-        response = fit.law.response
-        observed, constant = file.createGroup("observed_data"), file.createGroup("constant_data")
-        for group, columns in ((observed, [response]), (constant, [c for c in fit.data.columns if c != response])):
-            group.createDimension("row", fit.data.height)
-            for column in columns:
-                series = fit.data[column]
-                if series.dtype == pl.String:
-                    group.createVariable(column, str, ("row",))[:] = np.array(
-                        series.fill_null("").to_list(), dtype=object
-                    )
-                else:
-                    group.createVariable(column, "f8", ("row",))[:] = (
-                        series.cast(pl.Float64).fill_null(np.nan).to_numpy()
-                    )
+        _write(file, fit)
+
+
+def _write(file: Any, fit: Record) -> None:
+    file.setncatts(_attributes(fit))
+    posterior = file.createGroup("posterior")
+    _chain_and_draw(posterior, fit)
+    for dim, labels in fit.coords.items():
+        posterior.createDimension(dim, len(labels))
+        posterior.createVariable(dim, str, (dim,))[:] = np.array(labels, dtype=object)
+    for name, values in fit.draws.items():
+        dims = ("chain", "draw", *([fit.dims[name]] if name in fit.dims else []))
+        posterior.createVariable(name, "f8", dims)[:] = values
+    stats = file.createGroup("sample_stats")
+    _chain_and_draw(stats, fit)
+    for name, values in fit.stats.items():
+        stored = np.asarray(values, dtype="i1" if values.dtype == bool else values.dtype)
+        variable = stats.createVariable(name, stored.dtype, ("chain", "draw"))
+        if values.dtype == bool:
+            variable.setncattr("dtype", "bool")  # how xarray marks booleans
+        variable[:] = stored
+    response = fit.law.response
+    observed, constant = file.createGroup("observed_data"), file.createGroup("constant_data")
+    for group, columns in ((observed, [response]), (constant, [c for c in fit.data.columns if c != response])):
+        group.createDimension("row", fit.data.height)
+        for column in columns:
+            series = fit.data[column]
+            if series.dtype == pl.String:
+                group.createVariable(column, str, ("row",))[:] = np.array(series.fill_null("").to_list(), dtype=object)
+            else:
+                group.createVariable(column, "f8", ("row",))[:] = series.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    if fit.loss_16bit:
+        _write(file.createGroup("loss_16bit"), fit.loss_16bit)
 
 
 def _chain_and_draw(group: Any, fit: Record) -> None:
@@ -152,7 +154,10 @@ def _read(file: Any, where: str) -> Record:
     )
     attributes = json.loads(file.attributes)
     int(attributes["random_seed"])
-    return Record(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes)
+    base = _read(file.groups["loss_16bit"], f"{where}: loss_16bit") if law.loss_16bit else None
+    if base and base.law != law.loss_16bit:
+        raise InputError(f"{where}: the 16-bit law fitted beside it is not the one its law names")
+    return Record(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes, base)
 
 
 def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], where: str) -> None:
@@ -190,4 +195,6 @@ def to_datatree(fit: Record) -> "xarray.DataTree":
         }
     )
     tree.attrs.update(_attributes(fit))
+    if fit.loss_16bit:
+        tree["loss_16bit"] = to_datatree(fit.loss_16bit)
     return tree

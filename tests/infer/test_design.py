@@ -36,11 +36,33 @@ def test_a_level_with_one_row_each_is_left_out(pythia: pl.DataFrame) -> None:
 
 
 def test_known_standard_errors_are_carried_to_the_logarithm(pythia: pl.DataFrame) -> None:
-    table = pythia.with_columns(qid_se=pl.when(pl.col("bits") == 2).then(0.05))
+    table = pythia.with_columns(qid_se=pl.when(pl.col("bits") == 2).then(0.005))
     rows = design(table, load_law("unified"))
     two = rows.frame["bits"].to_numpy() == 2
-    np.testing.assert_allclose(rows.variance[two], (0.05 / rows.frame["qid"].to_numpy()[two]) ** 2)
+    np.testing.assert_allclose(rows.variance[two], (0.005 / rows.frame["qid"].to_numpy()[two]) ** 2)
     assert (rows.variance[~two] == 0).all()
+    assert rows.latent == {}
+
+
+@pytest.mark.parametrize(
+    ("qid", "error", "message"),
+    [
+        (0.0, None, "1 of 360 rows have QiD ≤ 0 and no qid_se .first: EleutherAI/pythia-160m.*give qid_se, or filter"),
+        (-0.1, 0.0, "1 of 360 rows have QiD ≤ 0 and no qid_se"),
+        (-0.1, 0.019, "1 of 360 rows have a QiD more than 5 qid_se below 0 .first.*-0.1.* see what else is in their"),
+    ],
+)
+def test_rows_that_nothing_puts_above_0_are_refused(
+    pythia: pl.DataFrame, qid: float, error: float | None, message: str
+) -> None:
+    first = pl.int_range(pl.len()) == 0
+    table = pythia.with_columns(
+        qid=pl.when(first).then(qid).otherwise("qid"), qid_se=pl.when(first).then(error), loss=None, loss_16bit=None
+    )
+    with pytest.raises(qb.InputError, match=message):
+        design(table, load_law("unified"))
+    if error:
+        assert len(design(table.with_columns(qid_se=0.021), load_law("unified")).latent["latent_row"]) > 0
 
 
 def test_rows_that_are_left_out_are_counted(pythia: pl.DataFrame) -> None:

@@ -77,7 +77,7 @@ def test_effects_are_drawn_from_the_dense_conditional(regular: bool) -> None:
         np.broadcast_to(variance, (draws, 18)),
         levels,
         {level.name: np.full(draws, t) for level, t in zip(levels, effects, strict=True)},
-        rng,
+        {level.name: rng.standard_normal((draws, level.size)) for level in levels},
     )
     values = np.hstack([found["checkpoint"], found["model"]])
     design = np.hstack(members(levels))

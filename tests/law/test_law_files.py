@@ -63,6 +63,12 @@ WRONG = {
     "a huge published constant": (GOOD + f"[published.x]\nb = {HUGE}", "is not a finite number"),
     "published text": (GOOD + '[published.x]\nb = "1"', "published.x.b must be a number"),
     "an unknown response": ('response = "os"\n' + GOOD, "response 'os' is not known"),
+    "a number for a 16-bit law": ("loss_16bit = 3\n" + GOOD, "loss_16bit must be text, not int"),
+    "a 16-bit law that is not shipped": ('loss_16bit = "kaplan"\n' + GOOD, "no shipped law is called 'kaplan'"),
+    "a file for a 16-bit law": ('loss_16bit = "./mine.toml"\n' + GOOD, "no shipped law is called './mine.toml'"),
+    "a QiD law for a 16-bit law": ('loss_16bit = "unified"\n' + GOOD, "of QiD and 'unified' of QiD"),
+    "a 16-bit law in part": (GOOD + "[loss_16bit]\ntitle = 'x'", "loss_16bit: 'equation' is missing"),
+    "deep 16-bit laws": (GOOD + "[loss_16bit]\n" + "loss_16bit." * 398 + "a = 1", "has none beside it"),
     "a reserved name": (GOOD.replace("beta", "sigma_ref"), "cannot name a parameter"),
     "a covariate's name": ('equation = "D"\n[parameters]\nD = {prior = "HalfNormal", sigma = 1}', "already means"),
 }  # fmt: skip
