@@ -59,7 +59,7 @@ def backtest(found: Backtest, *, splits: Sequence[str] | None = None) -> Figure:
     looks = _looks(found.points)
     notes = [
         "Grey: where nine in ten shares of a calibrated forecast would fall, if the quantizations of one checkpoint "
-        "counted as one point and checkpoints were independent (those of one run are not, quite).",
+        "counted as one point and checkpoints were independent; those of one run are not.",
     ]
     if len(drawn) < len(held) and splits is None:
         notes.append(f"{len(drawn)} of {len(held)} splits are shown.")
