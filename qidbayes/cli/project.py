@@ -45,7 +45,10 @@ def project(
 ) -> None:
     """Project QiD to more tokens and larger models, from a saved FIT or from published constants.
 
-    `worse_than_random` is the share of draws in which the quantized model's loss is above that of random guessing.
+    `worse_than_random` is the share of draws in which the quantized model's loss is above that of random guessing;
+    `n_params_beyond` and `tokens_beyond` are the factors by which the question lies outside the data. If the fit
+    carries a backtest (`qidbayes backtest --fit`), `held` is the share of held-out points as far outside that such
+    bands held, and `held_of` how many there were: under 20, it says nothing.
     """
     from qidbayes.cli.summary import readable, warn
     from qidbayes.posterior import Fit, load_fit

@@ -1,7 +1,7 @@
 """How bands held: coverage against nominal, and the histogram of the probability integral transform (PIT)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.stats import binom
 
 from qidbayes.errors import InputError
 from qidbayes.plots import style
-from qidbayes.score.backtest import Backtest
+
+if TYPE_CHECKING:
+    from qidbayes.score.backtest import Backtest
 
 type Line = Literal["-", "--", ":", "-."]
 type Looks = dict[tuple[str, str], tuple[str, Line]]
@@ -24,7 +25,7 @@ _MAX_SPLITS = 8
 _STYLES: tuple[Line, ...] = ("-", "--", ":", "-.")
 
 
-def backtest(found: Backtest, *, splits: Sequence[str] | None = None) -> Figure:
+def backtest(found: "Backtest", *, splits: Sequence[str] | None = None) -> Figure:
     """Draw, for each split, the share of held-out points that central bands held, and where in the forecasts they lay.
 
     The bands of a calibrated forecast hold what their nominal probability says, and its PIT is uniform. A U-shaped
@@ -59,7 +60,7 @@ def backtest(found: Backtest, *, splits: Sequence[str] | None = None) -> Figure:
     looks = _looks(found.points)
     notes = [
         "Grey: where nine in ten shares of a calibrated forecast would fall, if the quantizations of one checkpoint "
-        "counted as one point and checkpoints were independent (those of one run are not, quite).",
+        "counted as one point and checkpoints were independent; those of one run are not.",
     ]
     if len(drawn) < len(held) and splits is None:
         notes.append(f"{len(drawn)} of {len(held)} splits are shown.")
@@ -97,6 +98,13 @@ def _checkpoints(points: pl.DataFrame) -> int:
     return int(points.select("model", "revision", "tokens").n_unique())
 
 
+def _chance(probability: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return between which shares of so many trials nine in ten fall."""
+    from scipy.stats import binom  # here, since other figures do without SciPy
+
+    return binom.ppf(0.05, count, probability) / count, binom.ppf(0.95, count, probability) / count
+
+
 def _percent(value: float, _: object) -> str:
     return f"{100 * value:g}%"
 
@@ -104,7 +112,7 @@ def _percent(value: float, _: object) -> str:
 def _coverage(axes: Axes, points: pl.DataFrame, looks: Looks) -> None:
     nominal = np.linspace(0.0, 1.0, 101)
     count = _checkpoints(points)
-    low, high = binom.ppf([[0.05], [0.95]], count, nominal) / count
+    low, high = _chance(nominal, count)
     axes.fill_between(nominal, low, high, color=style.GUESSING, linewidth=0)
     axes.plot([0, 1], [0, 1], color=style.GUIDE, linewidth=0.7)
     for key, own in points.group_by("law", "how", maintain_order=True):
@@ -120,8 +128,8 @@ def _coverage(axes: Axes, points: pl.DataFrame, looks: Looks) -> None:
 def _histogram(axes: Axes, points: pl.DataFrame, looks: Looks) -> None:
     edges = np.linspace(0.0, 1.0, _BINS + 1)
     count = _checkpoints(points)
-    low, high = binom.ppf([0.05, 0.95], count, 1 / _BINS) / count
-    axes.axhspan(float(low), float(high), color=style.GUESSING, linewidth=0)
+    low, high = _chance(np.array([1 / _BINS]), count)
+    axes.axhspan(float(low[0]), float(high[0]), color=style.GUESSING, linewidth=0)
     axes.axhline(1 / _BINS, color=style.GUIDE, linewidth=0.7)
     for key, own in points.group_by("law", "how", maintain_order=True):
         shares = np.histogram(own["pit"].to_numpy(), edges)[0] / own.height

@@ -49,7 +49,7 @@ def held_share(saved: Mapping[str, Any], beyond: np.ndarray, lower: float, upper
     [1.0, 0.5, None]
     """
     try:
-        tested, pit = (np.asarray(saved[name], dtype=float) for name in ("beyond", "pit"))
+        tested, pit = np.array([saved["beyond"], saved["pit"]], dtype=float)  # of one length, or it raises
         inside = (pit >= lower) & (pit <= upper)
         here = _doublings(beyond)[:, None] == _doublings(tested)[None, :]
     except (KeyError, TypeError, ValueError) as error:

@@ -110,7 +110,7 @@ def test_a_backtest_is_kept_in_the_fit_and_told_by_project(saved: Path, tmp_path
     inside, near, far = csv.DictReader(io.StringIO(run("project", str(kept), *asked).stdout))
     assert (inside["tokens_beyond"], inside["held"], inside["held_of"]) == ("1.0", "", "0")
     assert float(near["tokens_beyond"]) == pytest.approx(350e9 / 205520896000)
-    # 72 of the 108 are up to twice as late as the last fitted; the others up to four times.
+    # Half of the 108 are up to twice as late as the last fitted, the others up to four times.
     points = pl.read_csv(tmp_path / "found" / "points.csv").filter(pl.col("tokens_beyond") <= 2)
     held = points["pit"].round(4).is_between(0.05, 0.95).mean()
     assert (int(near["held_of"]), float(near["held"])) == (points.height, pytest.approx(held))
