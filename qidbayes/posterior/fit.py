@@ -234,7 +234,7 @@ class Fit(Record):
         ----------
         loss_16bit
             What the 16-bit loss is taken from: a fit of a 16-bit law, or a published point (the default:
-            ``kaplan-16bit``'s). Its median is used. A fit with a 16-bit law beside it uses that one, draw by draw.
+            ``kaplan-16bit``'s); a fit with a 16-bit law beside it uses that one. Of a fit every draw is used.
         vocabulary
             The size of the vocabulary: random guessing has the loss ln(vocabulary), in nats per token.
 
