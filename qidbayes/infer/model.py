@@ -11,6 +11,7 @@ from qidbayes.infer import nested, pooling, strata
 from qidbayes.infer.design import Design
 from qidbayes.infer.nested import Level
 from qidbayes.law.evaluate import Scope, evaluate_log
+from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
 from qidbayes.table.groups import dimension
 
@@ -70,6 +71,9 @@ def _of_rows(design: Design, data: Data, parameters: Data, variance: Any, effect
     for name, expression in law.definitions.items():
         scope.define(name, expression)
     residual = data["log_response"] - evaluate_log(law.expression, scope)
+    if law.noise.family == "student_t":
+        scale = pt.sqrt(variance + data["variance"])
+        return pm.logp(pm.StudentT.dist(STUDENT_T_FREEDOM, sigma=scale), residual).sum()
     levels = [(effect, _group_sum(level, data)) for level, effect in zip(design.levels, effects, strict=True)]
     return nested.log_density(residual, variance + data["variance"], levels, pt.log)
 

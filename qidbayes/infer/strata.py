@@ -42,7 +42,8 @@ class Strata:
 
 def strata(design: Design) -> Strata | None:
     """Return a design's sufficient statistics, None if the law or the table has none."""
-    if design.variance.any() or not all(level.regular for level in design.levels):
+    normal = design.law.noise.family == "normal"
+    if not normal or design.variance.any() or not all(level.regular for level in design.levels):
         return None
     problem = Problem(design)
     origin = np.zeros(sum(problem.sizes))

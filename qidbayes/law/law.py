@@ -30,6 +30,8 @@ COVARIATES = {
 }
 """What an equation calls the columns of a table."""
 RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
+NOISE_FAMILIES = ("normal", "student_t")
+STUDENT_T_FREEDOM = 4.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 # Names the fit itself uses for what is around the law.
 _RESERVED = {"exp", "log", "sqrt", "sigma", "chain", "draw", "row"}
@@ -44,15 +46,23 @@ class Noise:
     The rows' own error is normal with standard deviation `sigma`. Each of `groups` adds a normal effect that all its
     rows share: ``model`` for the checkpoints of one training run, ``checkpoint`` for the quantizations of one
     checkpoint. All these standard deviations have half-normal priors of scale `scale`.
+
+    With `family` ``"student_t"`` the rows' own error has Student's t distribution with 4 degrees of freedom and the
+    scale `sigma`, so that a few rows far off count for less; it goes with no groups.
     """
 
     groups: tuple[str, ...] = ("model", "checkpoint")
     scale: float = 0.5
+    family: str = "normal"
 
     def __post_init__(self) -> None:
         wrong = [g for g in self.groups if g not in ("model", "checkpoint")]
         if wrong or len(set(self.groups)) < len(self.groups):
             raise InputError(f"noise groups {list(self.groups)!r}: choose from 'model' and 'checkpoint', each once")
+        if self.family not in NOISE_FAMILIES:
+            raise InputError(f"noise family {self.family!r} is not known; choose one of {', '.join(NOISE_FAMILIES)}")
+        if self.family == "student_t" and self.groups:
+            raise InputError("noise family 'student_t' goes with groups = []: shared effects are of normal errors")
         if not (is_finite(self.scale) and self.scale > 0):
             raise InputError(f"noise scale must be a positive number, not {self.scale!r}")
 
@@ -190,7 +200,7 @@ class Law:
             "parameters": {name: prior.to_dict() for name, prior in self.priors.items()},
             "define": dict(self.define),
             "reference": dict(self.reference),
-            "noise": {"groups": list(self.noise.groups), "scale": self.noise.scale},
+            "noise": {"groups": list(self.noise.groups), "scale": self.noise.scale, "family": self.noise.family},
             "published": {
                 point: {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items()}
                 for point, values in self.published.items()
@@ -208,7 +218,8 @@ class Law:
         if self.reference:
             lines.append("  at " + ", ".join(f"{c} = {v:g}" for c, v in self.reference.items()))
         shared = ", ".join(self.noise.groups) or "none"
-        lines.append(f"  log {self.response}: normal errors, effects shared by {shared}")
+        errors = "normal" if self.noise.family == "normal" else "Student's t"
+        lines.append(f"  log {self.response}: {errors} errors, effects shared by {shared}")
         return "\n".join(lines)
 
 

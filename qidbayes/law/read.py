@@ -135,12 +135,14 @@ def _prior(spec: Any, key: str, where: str) -> Prior:
 
 def _noise(spec: Mapping[str, Any], where: str) -> Noise:
     for key in spec:
-        if key not in ("groups", "scale"):
-            raise InputError(f"{where}: noise.{key} is not known; accepted are groups and scale")
+        if key not in ("groups", "scale", "family"):
+            raise InputError(f"{where}: noise.{key} is not known; accepted are groups, scale and family")
     fields = dict(spec)
     if "groups" in fields:
         groups = _typed(fields["groups"], list | tuple, "noise.groups", where)
         fields["groups"] = tuple(_typed(g, str, "noise.groups", where) for g in groups)
+    if "family" in fields:
+        _typed(fields["family"], str, "noise.family", where)
     if "scale" in fields:
         _typed(fields["scale"], int | float, "noise.scale", where)
     return Noise(**fields)

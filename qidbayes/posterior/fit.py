@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.law.law import Law
+from qidbayes.law.law import STUDENT_T_FREEDOM, Law
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
@@ -296,7 +296,9 @@ class Fit(Record):
         for name in ("sigma", "checkpoint_sd", "model_sd"):
             if name not in self.draws:
                 continue
-            effect = (self._flat(name) * rng.standard_normal(count))[:, None]
+            student = name == "sigma" and self.law.noise.family == "student_t"
+            steps = rng.standard_t(STUDENT_T_FREEDOM, count) if student else rng.standard_normal(count)
+            effect = (self._flat(name) * steps)[:, None]
             if name == "model_sd" and "model" in frame.columns:
                 effect = self._effects_of(frame["model"], effect)
             scatter = scatter + effect
