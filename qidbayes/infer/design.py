@@ -9,6 +9,7 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.infer import pooling
+from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.nested import Level
 from qidbayes.infer.problem import Problem
 from qidbayes.law import COVARIATES, Law
@@ -35,6 +36,8 @@ class Design:
     index, coords
         For each dimension (`model`, `checkpoint`, and what parameters differ by), the group of each row, shape
         ``(rows,)``, and the groups' labels.
+    borrowed
+        The prior, where it is another fit's posterior.
     """
 
     law: Law
@@ -45,6 +48,7 @@ class Design:
     log_covariates: Mapping[str, np.ndarray]
     index: Mapping[str, np.ndarray]
     coords: Mapping[str, tuple[str, ...]]
+    borrowed: Borrowed | None = None
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:

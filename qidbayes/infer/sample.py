@@ -176,6 +176,11 @@ def _start(design: Design, shapes: list[tuple[int, ...]], chains: int, rng: np.r
         if prior.spread is not None:
             where[law.spread_name(name)] = float(np.log(prior.spread)), 0.5
             where[pooling.offset_name(law.sampled_name(name))] = design.centring[name] * center, 0.1 * prior.spread
+    if design.borrowed:
+        ends = np.cumsum(list(design.borrowed.sizes.values()))[:-1]
+        means, sds = np.split(design.borrowed.mean, ends), np.split(design.borrowed.sd, ends)
+        for name, mean, sd in zip(design.borrowed.sizes, means, sds, strict=True):
+            where[name] = mean if len(mean) > 1 else float(mean[0]), 0.1 * float(sd.min())
     found = []
     for name, shape in zip(sampled_names(design), shapes, strict=True):
         around, within = where.get(name, (float(np.log(0.5 * law.noise.scale)), 0.5))

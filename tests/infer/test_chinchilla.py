@@ -37,7 +37,7 @@ def test_a_refit_lands_within_epochs_standard_errors(fit: qb.Fit) -> None:
 
 
 def test_the_table_is_epochs(table: pl.DataFrame) -> None:
-    # Their own procedure, a Huber loss of 1e-3 on the logarithm, gives their numbers to a twentieth of a standard error.
+    # Their own procedure, a Huber loss of 1e-3 on the logarithm, gives their numbers.
     n, d, loss = (table[c].cast(pl.Float64).to_numpy() for c in ("n_params", "tokens", "loss_16bit"))
 
     def huber(x: np.ndarray) -> float:
