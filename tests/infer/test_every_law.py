@@ -10,11 +10,18 @@ from qidbayes.posterior.diagnostics import Diagnostics
 NO_LOSS = "no row of the table has a 16-bit loss"
 NO_QID = "no row of the table has a QiD"
 ONE_ROW_EACH = "each has one row"
-QID_LAWS = ("bits", "per-bit", "size", "tokens", "unified")
+QID_LAWS = (
+    "bits", "ceiling", "per-bit", "pooled-bit", "precision-ptq", "size", "tokens", "unified", "vanishing",
+)  # fmt: skip
+LAWS_16BIT = ("chinchilla-16bit", "kaplan-16bit")
 
 # Which pairs are refused, by a part of the message.
 REFUSED = {
-    **{("kaplan-16bit", table): NO_LOSS for table in ("llama-qwen", "pythia/1.4b", "pythia/wikitext2", "spectra")},
+    **{
+        (law, table): NO_LOSS
+        for law in LAWS_16BIT
+        for table in ("llama-qwen", "pythia/1.4b", "pythia/wikitext2", "spectra")
+    },
     **{(law, table): NO_QID for law in QID_LAWS for table in ("chinchilla", "chinchilla/excluded")},
     ("bits", "bitnet"): ONE_ROW_EACH,  # a level for each checkpoint, which has one bit width
     ("bits", "pythia/gptq-8bit"): ONE_ROW_EACH,
@@ -54,7 +61,7 @@ def slow(pairs: list[tuple[str, str]], quick: set[tuple[str, str]]) -> list[obje
 
 def load(law: str, table: str) -> pl.DataFrame:
     found = qb.load_table(table)
-    return found.filter(pl.col("qid") > 0) if table in ("bitnet", "tiny") and law != "kaplan-16bit" else found
+    return found.filter(pl.col("qid") > 0) if table in ("bitnet", "tiny") and law not in LAWS_16BIT else found
 
 
 def tell(law: str, table: str, found: Diagnostics) -> None:
