@@ -97,7 +97,10 @@ def sampled_names(design: Design) -> list[str]:
 def _noise_sd(name: str, design: Design) -> Any:
     if design.borrowed and name in design.borrowed.sizes:
         return pm.HalfFlat(name)
-    return pm.HalfNormal(name, design.law.noise.scale)
+    if name == "sigma":
+        return pm.HalfNormal(name, design.law.noise.scale)
+    # Kept away from 0: where two or three runs decide both a slope and how much runs differ, the posterior is a funnel.
+    return pm.LogNormal(name, np.log(0.5 * design.law.noise.scale), SPREAD_LOG_SD)
 
 
 def _log_borrowed(borrowed: Borrowed, law: Law, parameters: Data, sds: Data, data: Data) -> Any:
