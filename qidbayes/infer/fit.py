@@ -52,8 +52,8 @@ def fit(
     draws, tune, chains
         Kept draws and warm-up transitions for each chain, and the number of chains.
     target_accept
-        The acceptance probability the step size is adapted to. If transitions diverge, the run is repeated with 0.97
-        and then 0.99; what was used in the end is in ``fit.attributes``.
+        The acceptance probability the step size is adapted to. If transitions diverge, the run is repeated with 0.97,
+        0.99 and 0.997; what was used in the end is in ``fit.attributes``.
     random_seed
         The same seed gives the same draws on the same machine. One is drawn, and kept, if it is not given.
     prior_from, prior_weight

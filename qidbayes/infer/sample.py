@@ -26,7 +26,7 @@ _LEARNT_AT_ONCE = 20
 """The first adaptation window has 25 draws: the covariance of more parameters than this has to be regularised in it."""
 _PROGRAMS: dict[Any, "_Program"] = {}
 
-_SMALLER_STEPS = (0.97, 0.99)
+_SMALLER_STEPS = (0.97, 0.99, 0.997)
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 
 type Progress = Callable[[int, int], None]

@@ -46,7 +46,7 @@ class Noise:
     The rows' own error is normal with standard deviation `sigma`. Each of `groups` adds a normal effect that all its
     rows share: ``model`` for the checkpoints of one training run, ``checkpoint`` for the quantizations of one
     checkpoint. `sigma` has a half-normal prior of scale `scale`, and the effects' standard deviations, which two or
-    three runs cannot keep from 0, have ``LogNormal(log(scale / 2), 0.7)``: its median is a little below the half-normal's.
+    three runs cannot keep from 0, have ``LogNormal(log(scale / 2), 0.7)``, whose median is a little smaller.
 
     With `family` ``"student_t"`` the rows' own error has Student's t distribution with 4 degrees of freedom and the
     scale `sigma`, so that a few rows far off count for less; it goes with no groups.

@@ -42,12 +42,23 @@ UNIDENTIFIED = {
     ("unified", "pythia/wikitext2"): {"alpha"},
     ("per-bit", "spectra"): {"beta"},  # one token count
     ("unified", "spectra"): {"beta"},
+    ("vanishing", "bitnet"): {"gamma"},
+    ("vanishing", "pythia/awq-bnb"): {"gamma"},
+    ("vanishing", "pythia/gptq-8bit"): {"gamma"},
+    ("vanishing", "pythia/1.4b"): {"alpha"},
+    ("vanishing", "pythia/wikitext2"): {"alpha"},
+    ("vanishing", "spectra"): {"beta"},
+    ("precision-ptq", "bitnet"): {"q4", "rate"},  # one bit width, and not the one at which q4 is
+    ("precision-ptq", "pythia/gptq-8bit"): {"q4", "rate"},
+    ("precision-ptq", "pythia/awq-bnb"): {"rate"},
+    ("precision-ptq", "pythia/1.4b"): {"gammaN"},
+    ("precision-ptq", "pythia/wikitext2"): {"gammaN"},
+    ("precision-ptq", "spectra"): {"gammaD"},
+    ("ceiling", "pythia"): {"ceiling"},  # no measured QiD is near enough to it
     ("kaplan-16bit", "chinchilla/excluded"): {"share", "slopeN"},  # five runs, each far from the law
 }
 PAIRS = [(law, table) for table in qb.list_tables()["name"] for law in law_names()]
-# Two or three models: the size exponent and the models' effects trade places down a funnel, and transitions diverge.
-HARD = {("kaplan-16bit", "bitnet"), ("kaplan-16bit", "tiny")}
-FITTED = [pair for pair in PAIRS if pair not in REFUSED and pair not in UNIDENTIFIED and pair not in HARD]
+FITTED = [pair for pair in PAIRS if pair not in REFUSED and pair not in UNIDENTIFIED]
 QUICK = {("kaplan-16bit", "pythia"), ("size", "pythia"), ("unified", "llama-qwen"), ("bits", "spectra")}
 
 
@@ -80,16 +91,6 @@ def test_a_table_that_identifies_a_law_is_sampled_cleanly(law: str, table: str) 
     assert found.divergences == 0
     assert found.unidentified == ()
     assert found.problems() == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("law", "table"), sorted(HARD))
-def test_a_fit_that_diverges_says_so(law: str, table: str) -> None:
-    fit = qb.fit(load(law, table), law, random_seed=0)
-    tell(law, table, fit.diagnostics)
-    assert fit.attributes["target_accept"] == 0.99
-    assert fit.diagnostics.divergences > 0
-    assert f"{fit.diagnostics.divergences} divergent transitions" in fit.diagnostics.problems()[0]
 
 
 @pytest.mark.parametrize(("law", "table"), slow(list(UNIDENTIFIED), {("per-bit", "spectra")}))
