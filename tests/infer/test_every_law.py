@@ -54,6 +54,9 @@ UNIDENTIFIED = {
     ("precision-ptq", "pythia/1.4b"): {"gammaN"},
     ("precision-ptq", "pythia/wikitext2"): {"gammaN"},
     ("precision-ptq", "spectra"): {"gammaD"},
+    ("pooled-bit", "pythia"): {"k_ref_sd"},  # three widths lie on a power of P as well as not
+    ("pooled-bit", "pythia/awq-bnb"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},
+    ("pooled-bit", "spectra"): {"beta", "beta_population", "beta_sd"},
     ("ceiling", "pythia"): {"ceiling"},  # no measured QiD is near enough to it
     ("kaplan-16bit", "chinchilla/excluded"): {"share", "slopeN"},  # five runs, each far from the law
 }
