@@ -22,6 +22,9 @@ from qidbayes.cli.options import Numbers
 @click.option("--chains", type=int, default=4, show_default=True, help="Number of chains.")
 @click.option("--target-accept", type=float, default=0.9, show_default=True, help="Acceptance the step size adapts to.")
 @click.option("--seed", type=int, help="Random seed; one is drawn and saved if it is not given.")
+@click.option("--prior-from", type=click.Path(), help="A saved fit of the same law, whose posterior is the prior here.")
+@click.option("--prior-weight", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True,
+              help="What each row of that fit counts for.")  # fmt: skip
 def fit(
     tables: tuple[str, ...],
     law: str,
@@ -34,6 +37,8 @@ def fit(
     chains: int,
     target_accept: float,
     seed: int | None,
+    prior_from: str | None,
+    prior_weight: float,
 ) -> None:
     """Fit a law to measurement tables, and save the posterior.
 
@@ -46,9 +51,11 @@ def fit(
     from qidbayes.cli.summary import warn
     from qidbayes.errors import InputError
     from qidbayes.law import load_law
+    from qidbayes.posterior import load_fit
     from qidbayes.table import load_table
 
     chosen = load_law(law)
+    other = load_fit(prior_from) if prior_from else None
     path = output or Path(f"{chosen.name}.nc")
     if path.suffix != ".nc":
         raise InputError(f"--output {path}: a fit is saved as NetCDF; end its name in .nc")
@@ -66,7 +73,7 @@ def fit(
     with sampling() as progress:
         found = sample(
             table, chosen, draws=draws, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed,
-            progress=progress,
+            prior_from=other, prior_weight=prior_weight, progress=progress,
         )  # fmt: skip
     found.save(path)
     click.echo(f"{found!r}\nsaved in {path}", err=True)

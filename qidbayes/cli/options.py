@@ -43,6 +43,26 @@ class Numbers(click.ParamType[list[float]]):
         return found
 
 
+class At(click.ParamType[tuple[str, list[float] | list[str]]]):
+    """A column and its values: ``learning_rate=1e-4`` or ``suite=mine``."""
+
+    name = "COLUMN=VALUES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, list[float] | list[str]]:
+        if isinstance(value, tuple):
+            return value
+        column, _, text = str(value).partition("=")
+        values = text.split(",")
+        if not column or not all(values):
+            self.fail(f"{value!r} is not a column and its values, such as learning_rate=1e-4", param, ctx)
+        try:
+            return column, [float(v) for v in values]
+        except ValueError:
+            return column, values
+
+
 def options[F: Callable[..., Any]](*decorators: Callable[[F], F]) -> Callable[[F], F]:
     """Combine option decorators into one, in the order they are listed in the help."""
 
@@ -61,6 +81,10 @@ ci_option = click.option(
 kind_option = click.option(
     "--kind", type=click.Choice(["response", "response_params"]), default="response", show_default=True,
     help="The band of a newly measured checkpoint, or of the law alone.",
+)  # fmt: skip
+at_option = click.option(
+    "--at", type=At(), multiple=True,
+    help="Values of a further column the law needs, such as suite=mine or learning_rate=1e-4; may be repeated.",
 )  # fmt: skip
 source_arguments = options(
     click.argument("fit", required=False, type=click.Path()),

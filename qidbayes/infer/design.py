@@ -9,11 +9,13 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.infer import latent, pooling
+from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.nested import Level
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.smooth import Grid, grid
 from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
+from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.discrepancy import SIMILARITY, Fitted
 from qidbayes.table.groups import CHECKPOINT, dimension, labels
 from qidbayes.table.schema import NAMES, validate
@@ -39,6 +41,8 @@ class Design:
     index, coords
         For each dimension (`model`, `checkpoint`, and what parameters differ by), the group of each row, shape
         ``(rows,)``, and the groups' labels.
+    borrowed
+        The prior, where it is another fit's posterior.
     """
 
     law: Law
@@ -51,6 +55,7 @@ class Design:
     log_covariates: Mapping[str, np.ndarray]
     index: Mapping[str, np.ndarray]
     coords: Mapping[str, tuple[str, ...]]
+    borrowed: Borrowed | None = None
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
@@ -93,14 +98,18 @@ class Design:
     @cached_property
     def errors(self) -> dict[str, Prior]:
         """The priors of what scatters around the law, by the names in the model."""
-        spread = Prior("HalfNormal", sigma=self.law.noise.scale)
+        scale = self.law.noise.scale
+        spread = Prior("HalfNormal", sigma=scale)
+        # Kept away from 0: where two or three runs decide both a slope and how much runs differ, the posterior is a
+        # funnel.
+        between = Prior("LogNormal", mu=np.log(0.5 * scale), sigma=SPREAD_LOG_SD)
         found = {"sigma": spread}
         if not self.smooth:
-            return found | {f"{level.name}_sd": spread for level in self.levels}
+            return found | {f"{level.name}_sd": between for level in self.levels}
         found |= {"smooth_sd": spread, "suite_sd": spread}
         for group in ("model", CHECKPOINT):
             if group in self.law.noise.groups and np.unique(self.cells[group]).size < len(self.log_response):
-                found[f"{group}_sd"] = spread
+                found[f"{group}_sd"] = between
         length = Prior("LogNormal", mu=np.log(1.5), sigma=0.5)
         found |= {"length_params": length, "length_tokens": length}
         if self.law.response == "qid":

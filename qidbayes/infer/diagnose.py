@@ -37,11 +37,14 @@ def diagnose(design: Design, unconstrained: Mapping[str, np.ndarray], stats: Map
         tail = _per_column(array_stats.ess, columns, method="tail", prob=(0.05, 0.95))
         for label, *found in zip(_labels(design, name), rhat, bulk, tail, strict=True):
             convergence[label] = Convergence(*found)
+    idle = _confounded(design, unconstrained)
+    if design.borrowed:  # what these rows do not tell, those of the other fit may have told
+        idle = [label for label in idle if label in design.borrowed.unidentified]
     return Diagnostics(
         convergence=convergence,
         divergences=int(stats["diverging"].sum()),
         bfmi=tuple(float(np.square(np.diff(e)).mean() / np.var(e)) for e in stats["energy"]),
-        contraction=_contraction(design, unconstrained) | dict.fromkeys(_confounded(design, unconstrained), 0.0),
+        contraction=_contraction(design, unconstrained) | dict.fromkeys(idle, 0.0),
     )
 
 

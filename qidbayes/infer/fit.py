@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.infer import latent
+from qidbayes.infer.borrowed import borrow, fit_hash
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.nested import sample_effects
@@ -33,6 +35,8 @@ def fit(
     chains: int = 4,
     target_accept: float = 0.9,
     random_seed: int | None = None,
+    prior_from: Fit | None = None,
+    prior_weight: float = 1.0,
     progress: Progress | None = None,
 ) -> Fit:
     """Sample the posterior of a law given a measurement table.
@@ -50,10 +54,14 @@ def fit(
     draws, tune, chains
         Kept draws and warm-up transitions for each chain, and the number of chains.
     target_accept
-        The acceptance probability the step size is adapted to. If transitions diverge, the run is repeated with 0.97
-        and then 0.99; what was used in the end is in ``fit.attributes``.
+        The acceptance probability the step size is adapted to. If transitions diverge, the run is repeated with 0.97,
+        0.99 and 0.997; what was used in the end is in ``fit.attributes``.
     random_seed
         The same seed gives the same draws on the same machine. One is drawn, and kept, if it is not given.
+    prior_from, prior_weight
+        A fit of the same law whose posterior, of the parameters and the noise, is the prior here in the place of the
+        law's own; raised to the power of the weight, in (0, 1], so that each of its rows counts for as much of a row.
+        The posterior is taken as normal on the real line. Both are recorded in ``fit.attributes["prior_from"]``.
     progress
         Called with the transitions done and their total.
 
@@ -94,6 +102,8 @@ def fit(
             table, law.loss_16bit, draws=draws, tune=tune, chains=chains, target_accept=target_accept,
             random_seed=(seed + 1) % 2**32, progress=progress,
         )  # fmt: skip
+    if prior_from is not None:
+        rows = replace(rows, borrowed=borrow(law, rows.coords, rows.errors, prior_from, prior_weight))
     found = sample(
         rows, draws=draws, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress
     )
@@ -133,6 +143,7 @@ def fit(
             "table_hash": table_hash(table),
             "law_fingerprint": law.fingerprint(),
             "left_out": dict(rows.left_out),
+            "prior_from": {"fit_hash": fit_hash(prior_from), "weight": prior_weight} if prior_from else None,
             "versions": {name: version(name) for name in _VERSIONS},
         },
         loss_16bit=base,

@@ -8,9 +8,11 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from qidbayes.infer import latent, nested, pooling, smooth, strata
+from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.design import Design
 from qidbayes.infer.nested import Level
 from qidbayes.law.evaluate import Scope, evaluate_log
+from qidbayes.law.law import STUDENT_T_FREEDOM, Law
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
 from qidbayes.table.groups import dimension
 
@@ -40,7 +42,9 @@ def build_model(design: Design) -> pm.Model:
         # With their shapes known, no check of broadcasting is left for JAX to warn of.
         data = {name: pm.Data(name, values, shape=values.shape) for name, values in arrays.items()}
         parameters = {name: _prior(name, prior, design, data) for name, prior in law.priors.items()}
-        errors = {name: getattr(pm, prior.family)(name, **dict(prior.arguments)) for name, prior in design.errors.items()}
+        errors = {name: _error(name, prior, design) for name, prior in design.errors.items()}
+        if design.borrowed:
+            pm.Potential("borrowed", _log_borrowed(design.borrowed, design, parameters, errors, data))
         likelihood = _of_strata if "root" in data else _of_smooth if design.smooth else _of_rows
         pm.Potential("log_likelihood", likelihood(design, data, parameters, errors))
     return model
@@ -50,6 +54,8 @@ def model_data(design: Design) -> dict[str, np.ndarray]:
     """Return every array the model is given, by its name there: sufficient statistics if there are any, or the rows."""
     found = strata.strata(design)
     arrays = {**vars(found)} if found else design.row_data
+    if design.borrowed:
+        arrays |= {"borrowed_mean": design.borrowed.mean, "borrowed_root": design.borrowed.root}
     return arrays | {f"{name}_centring": values for name, values in design.centring.items()}
 
 
@@ -66,6 +72,8 @@ def _of_rows(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
     variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in design.levels]
     residual = data["log_response"] - _log_mean(design, data, parameters)
     variance_of_row = variance + data["variance"]
+    if design.law.noise.family == "student_t":
+        return pm.logp(pm.StudentT.dist(STUDENT_T_FREEDOM, sigma=pt.sqrt(variance_of_row)), residual).sum()
     levels = [(effect, _group_sum(level, data)) for level, effect in zip(design.levels, effects, strict=True)]
     found = nested.log_density(residual, variance_of_row, levels, pt.log)
     return found + _of_noise(design, data, residual, variance, effects) if design.latent else found
@@ -131,16 +139,56 @@ def sampled_names(design: Design) -> list[str]:
     return [*parameters, *design.errors, *([latent.NAME] if design.latent else [])]
 
 
+def _error(name: str, prior: Prior, design: Design) -> Any:
+    if design.borrowed and name in design.borrowed.sizes:
+        family, arguments = _flat(prior)
+        return family(name, **arguments)
+    return getattr(pm, prior.family)(name, **dict(prior.arguments))
+
+
+def _log_borrowed(borrowed: Borrowed, design: Design, parameters: Data, errors: Data, data: Data) -> Any:
+    """Return the log density of the borrowed prior over the flat ones that stand in the model, on the real line."""
+    position, jacobian = [], pt.as_tensor(0.0)
+    borrowed_errors = [(design.errors[name], errors[name]) for name in errors if name in borrowed.sizes]
+    for prior, value in [*((prior, parameters[name]) for name, prior in design.law.priors.items()), *borrowed_errors]:
+        value = pt.atleast_1d(value)
+        position.append(_real_line(prior, value))
+        if prior.log_scaled:
+            jacobian += pt.log(value).sum()
+        elif prior.bounds:
+            lower, upper = prior.bounds
+            jacobian += pt.log((value - lower) * (upper - value)).sum()
+    step = data["borrowed_root"] @ (pt.concatenate(position) - data["borrowed_mean"])
+    return -0.5 * (step**2).sum() - jacobian
+
+
+def _real_line(prior: Prior, value: Any) -> Any:
+    if prior.log_scaled:
+        return pt.log(value)
+    if prior.bounds:
+        lower, upper = prior.bounds
+        return pt.log((value - lower) / (upper - value))
+    return value
+
+
+def _flat(prior: Prior) -> tuple[Any, dict[str, float]]:
+    """Return the PyMC distribution that says nothing and has the prior's support, and its arguments."""
+    if prior.bounds:
+        return pm.Uniform, dict(zip(("lower", "upper"), prior.bounds, strict=True))
+    return (pm.HalfFlat if prior.log_scaled else pm.Flat), {}
+
+
 def _prior(name: str, prior: Prior, design: Design, data: Data) -> Any:
-    law, family, sampled = design.law, getattr(pm, prior.family), design.law.sampled_name(name)
+    law, sampled = design.law, design.law.sampled_name(name)
+    family, arguments = _flat(prior) if design.borrowed else (getattr(pm, prior.family), dict(prior.arguments))
     if not prior.by:
-        return family(sampled, **dict(prior.arguments))
+        return family(sampled, **arguments)
     dim = dimension(prior.by)
     groups = len(design.coords[dim])
     if prior.spread is None:
         # The shape is given, since a length taken from the dimension would be an argument of the compiled program.
-        return family(sampled, **dict(prior.arguments), shape=groups, dims=dim)
-    population = family(law.population_name(name), **dict(prior.arguments))
+        return family(sampled, **arguments, shape=groups, dims=dim)
+    population = family(law.population_name(name), **arguments)
     population = pt.log(population) if prior.log_scaled else population
     sd = pm.LogNormal(law.spread_name(name), np.log(prior.spread), SPREAD_LOG_SD)
     c = data[f"{name}_centring"]

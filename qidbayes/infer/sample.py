@@ -29,7 +29,7 @@ _LEARNT_AT_ONCE = 20
 """The first adaptation window has 25 draws: the covariance of more parameters than this has to be regularised in it."""
 _PROGRAMS: dict[Any, "_Program"] = {}
 
-_SMALLER_STEPS = (0.97, 0.99)
+_SMALLER_STEPS = (0.97, 0.99, 0.997)
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 
 type Progress = Callable[[int, int], None]
@@ -187,6 +187,11 @@ def _start(design: Design, shapes: list[tuple[int, ...]], chains: int, rng: np.r
             where[law.spread_name(name)] = float(np.log(prior.spread)), 0.5
             where[pooling.offset_name(law.sampled_name(name))] = design.centring[name] * center, 0.1 * prior.spread
     where |= {name: _middle(prior) for name, prior in design.errors.items()}
+    if design.borrowed:
+        ends = np.cumsum(list(design.borrowed.sizes.values()))[:-1]
+        means, sds = np.split(design.borrowed.mean, ends), np.split(design.borrowed.sd, ends)
+        for name, mean, sd in zip(design.borrowed.sizes, means, sds, strict=True):
+            where[name] = mean if len(mean) > 1 else float(mean[0]), 0.1 * float(sd.min())
     found = []
     for name, shape in zip(sampled_names(design), shapes, strict=True):
         around, within = where[name]

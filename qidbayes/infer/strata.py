@@ -42,7 +42,9 @@ class Strata:
 
 def strata(design: Design) -> Strata | None:
     """Return a design's sufficient statistics, None if the law or the table has none."""
-    if design.smooth or design.latent or design.variance.any() or not all(level.regular for level in design.levels):
+    if design.smooth or design.law.noise.family != "normal" or design.latent or design.variance.any():
+        return None
+    if not all(level.regular for level in design.levels):
         return None
     problem = Problem(design)
     origin = np.zeros(sum(problem.sizes))

@@ -30,6 +30,8 @@ COVARIATES = {
 }
 """What an equation calls the columns of a table."""
 RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
+NOISE_FAMILIES = ("normal", "student_t")
+STUDENT_T_FREEDOM = 4.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 # Names the fit itself uses for what is around the law.
 _RESERVED = {"exp", "log", "sqrt", "sigma", "similarity", "latent", "chain", "draw", "row"}
@@ -43,21 +45,34 @@ class Noise:
 
     The rows' own error is normal with standard deviation `sigma`. Each of `groups` adds a normal effect that all its
     rows share: ``model`` for the checkpoints of one training run, ``checkpoint`` for the quantizations of one
-    checkpoint. `discrepancy` ``"smooth"`` adds what the equation itself misses, as a Gaussian process over log N, log D
-    and log P (see `qidbayes.posterior.discrepancy`), so that bands grow away from the data; ``"none"`` takes the
-    equation at its word. All the standard deviations have half-normal priors of scale `scale`.
+    checkpoint. `sigma` has a half-normal prior of scale `scale`, and the effects' standard deviations, which two or
+    three runs cannot keep from 0, have ``LogNormal(log(scale / 2), 0.7)``, whose median is a little smaller.
+
+    With `family` ``"student_t"`` the rows' own error has Student's t distribution with 4 degrees of freedom and the
+    scale `sigma`, so that a few rows far off count for less; it goes with no groups and no discrepancy.
+
+    `discrepancy` ``"smooth"`` adds what the equation itself misses, as a Gaussian process over log N, log D and log P
+    (see `qidbayes.posterior.discrepancy`), so that bands grow away from the data; ``"none"`` takes the equation at its
+    word.
     """
 
     groups: tuple[str, ...] = ("model", "checkpoint")
     scale: float = 0.5
-    discrepancy: str = "smooth"
+    family: str = "normal"
+    discrepancy: str = "none"
 
     def __post_init__(self) -> None:
         wrong = [g for g in self.groups if g not in ("model", "checkpoint")]
         if wrong or len(set(self.groups)) < len(self.groups):
             raise InputError(f"noise groups {list(self.groups)!r}: choose from 'model' and 'checkpoint', each once")
+        if self.family not in NOISE_FAMILIES:
+            raise InputError(f"noise family {self.family!r} is not known; choose one of {', '.join(NOISE_FAMILIES)}")
+        if self.family == "student_t" and self.groups:
+            raise InputError("noise family 'student_t' goes with groups = []: shared effects are of normal errors")
         if not (is_finite(self.scale) and self.scale > 0):
             raise InputError(f"noise scale must be a positive number, not {self.scale!r}")
+        if self.family == "student_t" and self.discrepancy != "none":
+            raise InputError("noise family 'student_t' goes with discrepancy = 'none': a discrepancy is normal")
         if self.discrepancy not in ("smooth", "none"):
             raise InputError(f"noise discrepancy must be 'smooth' or 'none', not {self.discrepancy!r}")
 
@@ -201,6 +216,7 @@ class Law:
             "noise": {
                 "groups": list(self.noise.groups),
                 "scale": self.noise.scale,
+                "family": self.noise.family,
                 "discrepancy": self.noise.discrepancy,
             },
             "published": {
@@ -221,8 +237,9 @@ class Law:
         if self.reference:
             lines.append("  at " + ", ".join(f"{c} = {v:g}" for c, v in self.reference.items()))
         shared = ", ".join(self.noise.groups) or "none"
+        errors = "normal" if self.noise.family == "normal" else "Student's t"
         missed = ", smooth discrepancy" if self.noise.discrepancy == "smooth" else ""
-        lines.append(f"  log {self.response}: normal errors, effects shared by {shared}{missed}")
+        lines.append(f"  log {self.response}: {errors} errors, effects shared by {shared}{missed}")
         if self.loss_16bit:
             lines += ["  loss = loss_16bit + qid, with", str(self.loss_16bit)]
         return "\n".join(lines)

@@ -159,8 +159,8 @@ class Prior:
         """Carry values to the real line: logarithm, logit or as they are, by the family's support."""
         if self.log_scaled:
             return np.log(values)
-        if self.family in ("Beta", "Uniform"):
-            lower, upper = self._bounds()
+        if self.bounds:
+            lower, upper = self.bounds
             return np.log((values - lower) / (upper - values))
         return np.asarray(values, dtype=float)
 
@@ -168,12 +168,16 @@ class Prior:
         """Carry values from the real line to the family's support: the inverse of `unconstrain`."""
         if self.log_scaled:
             return np.exp(values)
-        if self.family in ("Beta", "Uniform"):
-            lower, upper = self._bounds()
+        if self.bounds:
+            lower, upper = self.bounds
             return lower + (upper - lower) / (1.0 + np.exp(-values))
         return np.asarray(values, dtype=float)
 
-    def _bounds(self) -> tuple[float, float]:
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The ends of a support that has two."""
+        if self.family not in ("Beta", "Uniform"):
+            return None
         given = dict(self.arguments)
         return given.get("lower", 0.0), given.get("upper", 1.0)
 

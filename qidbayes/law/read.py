@@ -23,6 +23,7 @@ _KEYS = (
     "published",
     "loss_16bit",
 )
+_NOISE_KEYS = ("groups", "scale", "family", "discrepancy")
 _MAX_BYTES = 50_000
 _MAX_DOTS = 400  # in a line: the time tomllib takes for a dotted key grows with the square of its parts
 
@@ -160,12 +161,14 @@ def _prior(spec: Any, key: str, where: str) -> Prior:
 
 def _noise(spec: Mapping[str, Any], where: str) -> Noise:
     for key in spec:
-        if key not in ("groups", "scale", "discrepancy"):
-            raise InputError(f"{where}: noise.{key} is not known; accepted are groups, scale and discrepancy")
+        if key not in _NOISE_KEYS:
+            raise InputError(f"{where}: noise.{key} is not known; accepted are {', '.join(_NOISE_KEYS)}")
     fields = dict(spec)
     if "groups" in fields:
         groups = _typed(fields["groups"], list | tuple, "noise.groups", where)
         fields["groups"] = tuple(_typed(g, str, "noise.groups", where) for g in groups)
+    if "family" in fields:
+        _typed(fields["family"], str, "noise.family", where)
     if "scale" in fields:
         _typed(fields["scale"], int | float, "noise.scale", where)
     if "discrepancy" in fields:

@@ -150,4 +150,5 @@ class Curve:
 
     def log_response(self, log_covariates: Mapping[str, np.ndarray], index: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the logarithm of the law's response (nats per token); shape ``(draws, queries)``."""
-        return np.asarray(evaluate_log(self.law.expression, self.scope(log_covariates, index)))
+        with np.errstate(all="ignore"):  # of a response that is 0 the logarithm is -inf
+            return np.asarray(evaluate_log(self.law.expression, self.scope(log_covariates, index)))

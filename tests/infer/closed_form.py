@@ -17,7 +17,7 @@ PRIOR_SD = np.array([2.0, 0.5, 0.5, 3.0])
 """Of log k_ref, beta, alpha and gamma in models/unified.toml."""
 NAMES = ("k_ref", "beta", "alpha", "gamma")
 SCALE = 0.5
-"""Of the half-normal priors of the errors' standard deviations."""
+"""Of the priors of the errors' standard deviations."""
 
 
 def regression(table: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +37,11 @@ def strata(table: pl.DataFrame) -> list[np.ndarray]:
     return [np.eye(table.height) - means[0], means[0] - means[1], means[1]]
 
 
+def away_from_zero(log_sd: np.ndarray) -> np.ndarray:
+    """Return the log density of the logarithm of a standard deviation between groups."""
+    return -0.5 * ((log_sd - np.log(SCALE / 2)) / 0.7) ** 2
+
+
 def half_normal(log_sd: np.ndarray) -> np.ndarray:
     """Return the log density of the logarithm of a standard deviation that is half-normal."""
     return log_sd - 0.5 * (np.exp(log_sd) / SCALE) ** 2  # d sd = sd · d log sd
@@ -50,7 +55,7 @@ def posterior(
     """Return each number's posterior mean and sd; `grids` has the logarithms of the errors' standard deviations.
 
     k_ref is given as its logarithm. Without a grid for an effect there is no such effect. `priors` are log densities
-    of the logarithms, where they are not half-normal.
+    of the logarithms, where they are not the law's.
     """
     x, y = regression(table)
     spaces = strata(table)
@@ -72,7 +77,8 @@ def posterior(
     for rank, square, value in zip(ranks, yy, eigenvalues, strict=True):
         log_weight -= 0.5 * (rank * np.log(value) + square / value)
     for log_sd, name in zip(points.T, sds, strict=True):
-        log_weight += (priors or {}).get(name, half_normal)(log_sd)
+        of_law = half_normal if name == "sigma" else away_from_zero
+        log_weight += (priors or {}).get(name, of_law)(log_sd)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
 

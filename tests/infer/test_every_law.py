@@ -10,11 +10,18 @@ from qidbayes.posterior.diagnostics import Diagnostics
 NO_LOSS = "no row of the table has a 16-bit loss"
 NO_QID = "no row of the table has a QiD"
 ONE_ROW_EACH = "each has one row"
-QID_LAWS = ("bits", "per-bit", "size", "tokens", "unified")
+QID_LAWS = (
+    "bits", "ceiling", "per-bit", "pooled-bit", "precision-ptq", "size", "tokens", "unified", "vanishing",
+)  # fmt: skip
+LAWS_16BIT = ("chinchilla-16bit", "kaplan-16bit")
 
 # Which pairs are refused, by a part of the message.
 REFUSED = {
-    **{("kaplan-16bit", table): NO_LOSS for table in ("llama-qwen", "pythia/1.4b", "pythia/wikitext2", "spectra")},
+    **{
+        (law, table): NO_LOSS
+        for law in LAWS_16BIT
+        for table in ("llama-qwen", "pythia/1.4b", "pythia/wikitext2", "spectra")
+    },
     **{(law, table): NO_QID for law in QID_LAWS for table in ("chinchilla", "chinchilla/excluded")},
     ("bits", "bitnet"): ONE_ROW_EACH,  # a level for each checkpoint, which has one bit width
     ("bits", "pythia/gptq-8bit"): ONE_ROW_EACH,
@@ -35,14 +42,35 @@ UNIDENTIFIED = {
     ("unified", "pythia/wikitext2"): {"alpha"},
     ("per-bit", "spectra"): {"beta"},  # one token count
     ("unified", "spectra"): {"beta"},
+    ("vanishing", "bitnet"): {"gamma"},
+    ("vanishing", "pythia/awq-bnb"): {"gamma"},
+    ("vanishing", "pythia/gptq-8bit"): {"gamma"},
+    ("vanishing", "pythia/1.4b"): {"alpha"},
+    ("vanishing", "pythia/wikitext2"): {"alpha"},
+    ("vanishing", "spectra"): {"beta"},
+    ("precision-ptq", "bitnet"): {"q4", "rate"},  # one bit width, and not the one at which q4 is
+    ("precision-ptq", "pythia/gptq-8bit"): {"q4", "rate"},
+    ("precision-ptq", "pythia/awq-bnb"): {"rate"},
+    ("precision-ptq", "pythia/1.4b"): {"gammaN"},
+    ("precision-ptq", "pythia/wikitext2"): {"gammaN"},
+    ("precision-ptq", "spectra"): {"gammaD"},
+    ("pooled-bit", "pythia"): {"k_ref_sd"},  # three widths lie on a power of P as well as not
+    ("pooled-bit", "pythia/awq-bnb"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},
+    ("pooled-bit", "spectra"): {"beta", "beta_population", "beta_sd"},
+    ("ceiling", "pythia"): {"ceiling"},  # no measured QiD is near enough to it
     ("kaplan-16bit", "chinchilla/excluded"): {"share", "slopeN"},  # five runs, each far from the law
 }
+<<<<<<< HEAD
 PAIRS = [
     (law, table) for table in qb.list_tables()["name"] for law in law_names() if law != "joint"
 ]  # unified and kaplan-16bit
 # Two or three models: the size exponent and the models' effects trade places down a funnel, and transitions diverge.
 HARD = {("kaplan-16bit", "bitnet"), ("kaplan-16bit", "tiny")}
 FITTED = [pair for pair in PAIRS if pair not in REFUSED and pair not in UNIDENTIFIED and pair not in HARD]
+=======
+PAIRS = [(law, table) for table in qb.list_tables()["name"] for law in law_names()]
+FITTED = [pair for pair in PAIRS if pair not in REFUSED and pair not in UNIDENTIFIED]
+>>>>>>> pool
 QUICK = {("kaplan-16bit", "pythia"), ("size", "pythia"), ("unified", "llama-qwen"), ("bits", "spectra")}
 
 
@@ -56,7 +84,11 @@ def slow(pairs: list[tuple[str, str]], quick: set[tuple[str, str]]) -> list[obje
 
 def load(law: str, table: str) -> pl.DataFrame:
     found = qb.load_table(table)
+<<<<<<< HEAD
     return found.filter(pl.col("qid") > 0) if table == "bitnet" and law != "kaplan-16bit" else found
+=======
+    return found.filter(pl.col("qid") > 0) if table in ("bitnet", "tiny") and law not in LAWS_16BIT else found
+>>>>>>> pool
 
 
 def tell(law: str, table: str, found: Diagnostics) -> None:
@@ -75,16 +107,6 @@ def test_a_table_that_identifies_a_law_is_sampled_cleanly(law: str, table: str) 
     assert found.divergences == 0
     assert found.unidentified == ()
     assert found.problems() == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("law", "table"), sorted(HARD))
-def test_a_fit_that_diverges_says_so(law: str, table: str) -> None:
-    fit = qb.fit(load(law, table), law, random_seed=0)
-    tell(law, table, fit.diagnostics)
-    assert fit.attributes["target_accept"] == 0.99
-    assert fit.diagnostics.divergences > 0
-    assert f"{fit.diagnostics.divergences} divergent transitions" in fit.diagnostics.problems()[0]
 
 
 @pytest.mark.parametrize(("law", "table"), slow(list(UNIDENTIFIED), {("per-bit", "spectra")}))

@@ -1,0 +1,116 @@
+"""A prior from another fit: sequential updating is the joint fit, and the weight is a power."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from arviz_stats.base import array_stats
+from closed_form import posterior
+from scipy import stats
+
+import qidbayes as qb
+from qidbayes.infer.borrowed import borrow
+from qidbayes.infer.design import design
+from qidbayes.infer.model import build_model, model_data
+from qidbayes.law import Law, load_law
+
+
+@pytest.fixture(scope="module")
+def law() -> Law:
+    return dataclasses.replace(load_law("unified"), noise=qb.Noise(groups=()))
+
+
+@pytest.fixture(scope="module")
+def drawn(simulate: Callable[..., pl.DataFrame]) -> pl.DataFrame:
+    """A table that the law is true of: a normal posterior cannot tell how its width would follow another sigma."""
+    return simulate(7)
+
+
+@pytest.fixture(scope="module")
+def early(drawn: pl.DataFrame, law: Law) -> qb.Fit:
+    return qb.fit(drawn.filter(pl.col("tokens") < 80e9), law, random_seed=1, draws=2000)
+
+
+def test_updating_in_two_steps_is_the_joint_fit(drawn: pl.DataFrame, law: Law, early: qb.Fit) -> None:
+    late = drawn.filter(pl.col("tokens") > 80e9)
+    fit = qb.fit(late, law, random_seed=2, draws=2000, prior_from=early)
+    expected = posterior(drawn, {"sigma": np.linspace(np.log(0.05), np.log(0.5), 400)})
+    assert fit.diagnostics.problems() == []
+    for name, (mean, sd) in expected.items():
+        draws, before = (np.log(f.draws[name]) if name == "k_ref" else f.draws[name] for f in (fit, early))
+        # The first fit's Monte Carlo error is in the second's prior; and log sigma, which stands in it as normal, is
+        # skewed by a hundredth of its sd.
+        errors = [array_stats.mcse(d, chain_axis=0, draw_axis=1, method="mean") for d in (draws, before)]
+        assert abs(draws.mean() - mean) < 4 * np.hypot(*errors) + 0.02 * sd, name
+        assert draws.std() == pytest.approx(sd, rel=0.1), name
+    # Neither half alone says this.
+    assert early.draws["beta"].std() > 1.5 * expected["beta"][1]
+    assert fit.attributes["prior_from"]["weight"] == 1.0
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_the_prior_is_the_normal_to_the_power_of_the_weight(
+    pythia: pl.DataFrame, law: Law, early: qb.Fit, weight: float
+) -> None:
+    rows = design(pythia.head(50), law)
+    rows = dataclasses.replace(rows, borrowed=borrow(law, rows.coords, [], early, weight))
+    assert set(model_data(rows)) >= {"borrowed_mean", "borrowed_root"}
+    model = build_model(rows)
+    density = model.compile_logp(mode="FAST_COMPILE")
+    likelihood = model.compile_logp(
+        vars=[v for v in model.potentials if v.name == "log_likelihood"], mode="FAST_COMPILE"
+    )
+    numbers = np.stack([
+        (np.log(early.draws[n]) if n in ("k_ref", "sigma") else early.draws[n]).ravel()
+        for n in ("k_ref", "beta", "alpha", "gamma", "sigma")
+    ])  # fmt: skip
+    expected = stats.multivariate_normal(numbers.mean(axis=1), np.cov(numbers) / weight)
+    rng, differences = np.random.default_rng(0), []
+    for _ in range(4):
+        z = numbers.mean(axis=1) + rng.normal(0, 0.1, 5)
+        point = dict(zip((v.name for v in model.value_vars), z, strict=True))
+        differences.append(float(density(point)) - float(likelihood(point)) - expected.logpdf(z))
+    np.testing.assert_allclose(differences, differences[0], rtol=1e-6)  # up to a constant
+
+
+def test_few_rows_lean_on_many(pythia: pl.DataFrame, unified: qb.Fit) -> None:
+    six = pythia.filter(pl.col("model").str.contains("1b"), bits=4.0).head(6)
+    alone = qb.fit(six, "unified", random_seed=0)
+    leaning = qb.fit(six, "unified", random_seed=0, prior_from=unified, prior_weight=0.5)
+    assert "alpha" in alone.diagnostics.unidentified
+    assert leaning.diagnostics.unidentified == ()
+    assert leaning.draws["alpha"].std() == pytest.approx(np.sqrt(2) * unified.draws["alpha"].std(), rel=0.25)
+    assert leaning.draws["beta"].std() < 0.5 * alone.draws["beta"].std()
+
+
+def test_what_cannot_be_borrowed_is_named(pythia: pl.DataFrame, unified: qb.Fit, per_bit: qb.Fit) -> None:
+    def fit(law: str | Law, other: qb.Fit, weight: float = 1.0) -> None:
+        qb.fit(pythia, law, random_seed=0, prior_from=other, prior_weight=weight)
+
+    for weight in (0, 1.5, True):
+        with pytest.raises(qb.InputError, match="prior_weight must be above 0 and at most 1"):
+            fit("unified", unified, weight)
+    with pytest.raises(qb.InputError, match="its law 'per-bit' has another equation than law 'unified'"):
+        fit("unified", per_bit)
+    moved = dataclasses.replace(unified.law, reference={"N": 1e9, "D": 1e12, "P": 4})
+    with pytest.raises(qb.InputError, match="has another reference"):
+        fit(moved, unified)
+    with pytest.raises(qb.InputError, match="prior_from knows c for bits 2, 3, 4; not 8"):
+        qb.fit(qb.load_table("pythia/gptq-8bit"), "per-bit", prior_from=per_bit)
+
+
+def test_the_command_records_where_the_prior_came_from(pythia: pl.DataFrame, unified: qb.Fit, tmp_path: Path) -> None:
+    unified.save(tmp_path / "other.nc")
+    qb.write_table(pythia.head(60), tmp_path / "mine.csv")
+    command = ["fit", "mine.csv", "--prior-from", "other.nc", "--prior-weight", "0.5", "-o", "mine.nc", "--seed", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "qidbayes", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = qb.load_fit(tmp_path / "mine.nc").attributes["prior_from"]
+    assert found["weight"] == 0.5 and len(found["fit_hash"]) == 64
