@@ -1,16 +1,18 @@
 """Simulation-based calibration of every law: `make sbc`.
 
-Each law is simulated from its own priors 1,000 times on designs of real tables and refitted, and the truth's rank must be
-uniform for every number of the fit, for tokens-to-threshold and for the log likelihood (`qidbayes.infer.calibration`).
-Ranks are kept in a folder, so that a run that was stopped goes on; the verdicts are in sbc.csv, the figure beside it.
+Each law is simulated from its own priors 1,000 times on designs of real tables and refitted, and the truth's rank must
+be uniform for every number of the fit, for tokens-to-threshold and for the log likelihood (see
+`qidbayes.infer.calibration`). Ranks are kept in a folder, so that a run that was stopped goes on; the verdicts are in
+sbc.csv.
 """
 
 import argparse
+import dataclasses
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,61 +21,83 @@ import polars as pl
 import qidbayes as qb
 
 HERE = Path(__file__).parent
+FIGURE = HERE.parent / "docs" / "images" / "sbc.png"
+OUTSIDE = "#C0392B"
 CHUNK = 25
 """Simulations a process does at a time."""
 THRESHOLDS = (0.05, 0.5)
 """QiDs, nats per token, near the middle of what the priors expect and above it."""
 
 
-def every(step: int) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """Keep every so many checkpoints of each run."""
-    return lambda table: table.filter((pl.col("tokens").rank("dense") - 1).over("model") % step == 0)
+NARROW = {
+    "k": qb.Prior("LogNormal", mu=-3.0, sigma=0.3),
+    "beta": qb.Prior("Normal", mu=0.5, sigma=0.1),
+    "alpha": qb.Prior("Normal", mu=0.3, sigma=0.1),
+    "gamma": qb.Prior("Normal", mu=5.0, sigma=0.5),
+}
+"""Of the unified law: under its own, no standard error is of the size of most QiDs."""
 
 
-def with_errors(table: pl.DataFrame) -> pl.DataFrame:
-    """Give half of the rows a standard error, from 5% to 50% of their QiD."""
-    error = pl.col("qid") * 0.05 * 10 ** (pl.int_range(pl.len()) % 10 / 9)
-    return table.with_columns(qid_se=pl.when(pl.int_range(pl.len()) % 2 == 0).then(error))
+@dataclass(frozen=True)
+class Design:
+    """A law, what is measured, and what both are called."""
+
+    law: str
+    name: str
+    table: str
+    every: int = 1
+    """Which checkpoints of each run are kept."""
+    noisy: bool = False
+    """Whether half of the rows have standard errors near the QiD expected of them, and the law narrow priors."""
+
+    def rows(self) -> pl.DataFrame:
+        """Return the rows that are simulated."""
+        table = qb.load_table(self.table)
+        table = table.filter((pl.col("tokens").rank("dense") - 1).over("model") % self.every == 0)
+        if not self.noisy:
+            return table
+        n, d, p = pl.col("n_params"), pl.col("tokens"), pl.col("bits")
+        expected = 0.05 * (d / 1e11) ** 0.5 / ((n / 1e9) ** 0.3 * (p / 4) ** 5.0)
+        even, size = pl.int_range(pl.len()) % 2 == 0, 0.3 + 0.1 * (pl.int_range(pl.len()) % 7)
+        return table.with_columns(qid=expected, loss=None, loss_16bit=None, qid_se=pl.when(even).then(size * expected))
+
+    def declared(self) -> qb.Law:
+        """Return the law."""
+        law = qb.load_law(self.law)
+        return dataclasses.replace(law, priors=NARROW, noise=qb.Noise(scale=0.2)) if self.noisy else law
+
+    def thresholds(self) -> pl.DataFrame | None:
+        """Return the questions asked of a law that says how QiD grows with tokens: of its first group."""
+        from qidbayes.infer.design import design
+        from qidbayes.posterior.query import needs
+
+        law = self.declared()
+        if law.response != "qid" or "D" not in law.covariates:
+            return None
+        first = design(self.rows(), law).frame.head(1).select(needs(law, "tokens"))
+        return first.join(pl.DataFrame({"qid": THRESHOLDS}), how="cross")
 
 
-# Law, what its design is called, the table, and what becomes of it. The first of a law has sufficient statistics where
-# the law is log-linear; irregular designs and rows with errors of their own are sampled row by row.
-DESIGNS: list[tuple[str, str, str, Callable[[pl.DataFrame], pl.DataFrame]]] = [
-    ("unified", "6 runs × 20 checkpoints × 3 widths", "pythia", every(1)),
-    ("unified", "irregular, 38 rows", "llama-qwen", every(1)),
-    ("unified", "rows with errors of their own", "pythia", lambda table: with_errors(every(4)(table))),
-    ("unified", "one run", "pythia/1.4b", every(1)),
-    ("per-bit", "6 runs × 20 checkpoints × 3 widths", "pythia", every(1)),
-    ("tokens", "6 runs × 20 checkpoints × 3 widths", "pythia", every(1)),
-    ("size", "6 runs × 5 checkpoints × 3 widths", "pythia", every(4)),
-    ("bits", "6 runs × 4 checkpoints × 3 widths", "pythia", every(5)),
-    ("kaplan-16bit", "6 runs × 20 checkpoints", "pythia", every(1)),
+# Log-linear laws on full grids are sampled through sufficient statistics, the others row by row.
+DESIGNS = [
+    Design("unified", "6 runs × 20 checkpoints × 3 widths", "pythia"),
+    Design("unified", "irregular, 38 rows", "llama-qwen"),
+    Design("unified", "half of 36 rows noisy", "pythia", every=10, noisy=True),
+    Design("unified", "one run", "pythia/1.4b"),
+    Design("per-bit", "6 runs × 20 checkpoints × 3 widths", "pythia"),
+    Design("tokens", "6 runs × 20 checkpoints × 3 widths", "pythia"),
+    Design("size", "6 runs × 5 checkpoints × 3 widths", "pythia", every=4),
+    Design("bits", "6 runs × 4 checkpoints × 3 widths", "pythia", every=5),
+    Design("kaplan-16bit", "6 runs × 20 checkpoints", "pythia"),
 ]
-
-
-def table_of(index: int) -> pl.DataFrame:
-    """Return the rows of a design."""
-    _, _, table, reduce = DESIGNS[index]
-    return reduce(qb.load_table(table))
-
-
-def thresholds(index: int) -> pl.DataFrame | None:
-    """Return the questions asked of a law that says how QiD grows with tokens: of its first group, at a size between."""
-    from qidbayes.infer.design import design
-    from qidbayes.posterior.query import needs
-
-    law = qb.load_law(DESIGNS[index][0])
-    if law.response != "qid" or "D" not in law.covariates:
-        return None
-    first = design(table_of(index), law).frame.head(1).select(needs(law, "tokens"))
-    return first.join(pl.DataFrame({"qid": THRESHOLDS}), how="cross")
 
 
 def chunk(index: int, seeds: range) -> pl.DataFrame:
     """Simulate and refit in this process."""
     from qidbayes.infer.calibration import calibrate
 
-    return calibrate(table_of(index), qb.load_law(DESIGNS[index][0]), seeds, thresholds=thresholds(index))
+    design = DESIGNS[index]
+    return calibrate(design.rows(), design.declared(), seeds, thresholds=design.thresholds())
 
 
 def judge(folder: Path) -> pl.DataFrame:
@@ -81,7 +105,7 @@ def judge(folder: Path) -> pl.DataFrame:
     from qidbayes.infer.envelope import Envelope
 
     rows = []
-    for index, (law, name, table, _) in enumerate(DESIGNS):
+    for index, design in enumerate(DESIGNS):
         ranks = read(folder, index)
         if ranks is None:
             continue
@@ -90,9 +114,9 @@ def judge(folder: Path) -> pl.DataFrame:
             places = ranks[quantity].to_numpy()
             rows.append(
                 {
-                    "law": law,
-                    "design": name,
-                    "table": table,
+                    "law": design.law,
+                    "design": design.name,
+                    "table": design.table,
                     "quantity": quantity,
                     "simulations": ranks.height,
                     "diverged": ranks.filter(pl.col("divergences") > 0).height,
@@ -102,6 +126,37 @@ def judge(folder: Path) -> pl.DataFrame:
                 }
             )
     return pl.DataFrame(rows)
+
+
+def draw(folder: Path) -> None:
+    """Draw each quantity's empirical distribution function, less the uniform one, in a panel for each design."""
+    from matplotlib.figure import Figure
+
+    from qidbayes.infer.envelope import Envelope
+    from qidbayes.plots import style
+    from qidbayes.plots.save import save
+
+    with style.context():
+        figure = Figure(figsize=(style.WIDTH, 0.75 * style.WIDTH), layout="constrained")
+        panels = figure.subplots(-(-len(DESIGNS) // style.ACROSS), style.ACROSS, sharex=True, sharey=True)
+        for axes in panels.flat[len(DESIGNS) :]:
+            axes.set_visible(False)
+        for index, (axes, design) in enumerate(zip(panels.flat, DESIGNS, strict=False)):
+            ranks = read(folder, index)
+            if ranks is None:
+                continue
+            envelope = Envelope(ranks.height)
+            lower, upper = envelope.band
+            at = envelope.points
+            axes.fill_between(at, lower - at, upper - at, color=style.GUESSING, lw=0)
+            for quantity in ranks.columns[3:]:
+                places = ranks[quantity].to_numpy()
+                color = style.INK if envelope.margin(places) >= 0 else OUTSIDE
+                axes.plot(at[::5], (envelope.ecdf(places) - at)[::5], color=color, lw=0.5, alpha=0.5)
+            axes.set_title(f"{design.law}\n{design.name}")
+        figure.supxlabel("Rank of the truth among the draws, as a share", fontsize="medium")
+        figure.supylabel("Its empirical distribution − uniform", fontsize="medium")
+    save(figure, FIGURE)
 
 
 def read(folder: Path, index: int) -> pl.DataFrame | None:
@@ -153,6 +208,7 @@ def main() -> None:
             print(f"{time.perf_counter() - started:.0f} s: {path.stem}")
     verdicts = judge(asked.ranks)
     verdicts.write_csv(HERE / "sbc.csv")
+    draw(asked.ranks)
     outside = verdicts.filter(~pl.col("inside"))
     print(f"{outside.height} of {verdicts.height} quantities leave the 99% envelope:", outside)
 

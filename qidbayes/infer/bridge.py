@@ -27,15 +27,8 @@ def _without_the_check(op: CheckParameterValue, **_: Any) -> Callable[..., Any]:
     return lambda value, *_conditions: value
 
 
-def log_density(model: pm.Model, terms: Sequence[Any] | None = None) -> tuple[LogDensity, list[str]]:
+def log_density(model: pm.Model) -> tuple[LogDensity, list[str]]:
     """Return the model's log density on the unconstrained space, and the names of the data it takes.
-
-    Parameters
-    ----------
-    model
-        The model.
-    terms
-        Which of its terms to add up, such as ``model.potentials``; all of them if left out.
 
     Returns
     -------
@@ -44,7 +37,7 @@ def log_density(model: pm.Model, terms: Sequence[Any] | None = None) -> tuple[Lo
     list of str
         The data names, in the order the function takes them.
     """
-    output = model.logp(terms)
+    output = model.logp()
     shared = [v for v in graph_inputs([output]) if isinstance(v, SharedVariable)]
     arguments = {v: v.type(name=v.name) for v in shared}
     graph = FunctionGraph(

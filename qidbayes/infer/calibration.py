@@ -1,30 +1,31 @@
 """Simulation-based calibration: does the sampler return the posterior of the model that the documentation states?
 
-Draw a truth from the priors, simulate a table from it, fit the table, and ask where among the posterior's draws the truth
-lies. Over many simulations its place is uniform for every number one can compute, if and only if simulator and sampler
-speak of the same model (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023, doi:10.1214/23-BA1404).
+Draw a truth from the priors, simulate a table from it, fit the table, and ask where among the posterior's draws the
+truth lies. If simulator and sampler speak of the same model, its place is uniform over many simulations, for every
+number one can compute of truth and table (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023, doi:10.1214/23-BA1404).
 
 The simulator shares nothing with the likelihood: it draws every shared effect and adds it to its rows, where the
 likelihood integrates all of them out.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 
-import jax
 import numpy as np
 import polars as pl
 
-from qidbayes.infer.bridge import log_density
+from qidbayes.infer import nested
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.fit import fit
-from qidbayes.infer.model import build_model, model_data, sampled_names
 from qidbayes.infer.problem import Problem
 from qidbayes.law import Law
+from qidbayes.law.evaluate import Scope, evaluate_log
 from qidbayes.posterior import query
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.threshold import log_tokens
+from qidbayes.table.groups import dimension
 
 KEPT = 100
 """Draws the truth is ranked among."""
@@ -56,8 +57,7 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     Parameters
     ----------
     table
-        Says which models, checkpoints and bit widths are measured. Where it has standard errors, each row keeps its
-        error relative to the response.
+        Says which models, checkpoints and bit widths are measured, and with which standard errors.
     law
         The law and its priors, those of the noise among them.
     random_seed
@@ -75,28 +75,40 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     rows = design(table, law)
     problem = Problem(rows)
     x = [p.unconstrain(p.sample(size, rng)) for p, size in zip(law.priors.values(), problem.sizes, strict=True)]
-    truth = {name: v[0] for name, v in problem.constants(np.concatenate(x)).items()}
+    truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)).items()}
     truth["sigma"] = np.abs(rng.normal(0.0, law.noise.scale))
-    log_response = problem.log_mean(np.concatenate(x))
-    group = np.arange(len(log_response))  # each row's, level after level from the inside out
+    log_true = _log_mean(rows, truth)
+    group = np.arange(len(log_true))  # each row's, level after level from the inside out
     for level in rows.levels:
         truth[f"{level.name}_sd"] = np.abs(rng.normal(0.0, law.noise.scale))
         effect = truth[f"{level.name}_sd"] * rng.standard_normal(level.size)
         group = level.parent[group]
-        log_response = log_response + effect[group]
+        log_true = log_true + effect[group]
         if level.name == "model":
             truth["model_effect"] = effect
-    error = np.sqrt(truth["sigma"] ** 2 + rows.variance)
-    response = np.exp(log_response + error * rng.standard_normal(len(error)))
-    qid_se = np.where(rows.variance > 0, np.sqrt(rows.variance) * response, np.nan)
-    # Of the three losses two give the third; a QiD says nothing of the other two.
+    true = np.exp(log_true + truth["sigma"] * rng.standard_normal(len(log_true)))
+    # Of the three losses two give the third; a simulated QiD says nothing of the other two.
     unknown = ("loss", "loss_16bit") if law.response == "qid" else ("loss",)
     simulated = rows.frame.with_columns(
-        pl.Series("qid_se", qid_se).fill_nan(None),
-        pl.Series(law.response, response),
+        pl.Series(law.response, true + rows.error * rng.standard_normal(len(true))),
         **dict.fromkeys(unknown, pl.lit(None, pl.Float64)),
     )
     return Simulated(simulated, truth)
+
+
+def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the logarithm of the law's response, shape ``(rows,)``, from constants at the reference point.
+
+    Those in raw counts may be beyond what a float holds.
+    """
+    law = rows.law
+    scope = Scope(np, logs=rows.log_covariates, signed=law.signed)
+    for name, prior in law.priors.items():
+        value = truth[law.sampled_name(name)]
+        scope.set(name, value=value[rows.index[dimension(prior.by)]] if prior.by else value)
+    for name, expression in law.definitions.items():
+        scope.define(name, expression)
+    return np.broadcast_to(evaluate_log(law.expression, scope), rows.log_response.shape)
 
 
 def calibrate(
@@ -122,7 +134,6 @@ def calibrate(
         that it is exactly uniform). The quantities are every number of the fit, the answers to `thresholds`, and the
         log likelihood, which notices a posterior that passes over some of the data.
     """
-    likelihood = None
     found = []
     for seed in random_seeds:
         drawn = simulate(table, law, seed)
@@ -133,15 +144,14 @@ def calibrate(
             attributes={"random_seed": seed + 2**32},  # which no fit can have
         )
         rows = design(drawn.table, law)
-        likelihood = likelihood or _log_likelihood(rows)
         rng = np.random.default_rng([seed, 11])
         ess = min(c.ess_bulk for c in posterior.diagnostics.convergence.values())
         row: dict[str, float] = {"seed": seed, "divergences": posterior.diagnostics.divergences, "ess": ess}
         values, true = (
-            {**_numbers(fit), **_answers(fit, thresholds), "log_likelihood": likelihood(rows, fit)}
+            {**_numbers(fit), **_answers(fit, thresholds), "log_likelihood": _log_likelihood(rows, fit)}
             for fit in (posterior, truth)
         )
-        found.append(row | {name: _place(true[name].item(), draws, rng) for name, draws in values.items()})
+        found.append(row | {name: _place(true[name][0], draws, rng) for name, draws in values.items()})
     return pl.DataFrame(found)
 
 
@@ -157,7 +167,7 @@ def _posterior(table: pl.DataFrame, law: Law, seed: int) -> Fit:
 
 def _numbers(fit: Fit) -> dict[str, np.ndarray]:
     """Return every number of a fit by its label; shape ``(draws,)``."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name, values in fit.draws.items():
         groups = fit.coords[fit.dims[name]] if name in fit.dims else (None,)
         columns = values.reshape(-1, len(groups))
@@ -169,7 +179,8 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
     """Return the logarithm of the tokens at which each draw reaches each threshold; shape ``(draws,)``."""
     if thresholds is None:
         return {}
-    curve, found = fit.curve(), {}
+    curve = fit.curve()
+    found: dict[str, np.ndarray] = {}
     asked = query.build(curve, thresholds, {}, leave_out="tokens")
     log_qid = np.log(thresholds["qid"].to_numpy())
     for kind in ("response_params", "response"):
@@ -178,22 +189,28 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
     return found
 
 
-def _log_likelihood(rows: Design) -> Callable[[Design, Fit], np.ndarray]:
-    """Return the log likelihood of the model that is sampled, compiled once for designs of one shape."""
-    model = build_model(rows)
-    density, data_names = log_density(model, model.potentials)
-    mapped = jax.jit(lambda values, data: jax.lax.map(lambda one: density(one, data), values))
+def _log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
+    """Return the log likelihood of the rows by each draw; shape ``(draws,)``.
 
-    def log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
-        law, arrays = rows.law, model_data(rows)
-        to_real_line = {law.sampled_name(name): prior.unconstrain for name, prior in law.priors.items()}
-        values = [to_real_line.get(n, np.log)(fit.draws[n][0]) for n in sampled_names(rows)]
-        return np.asarray(mapped(values, [arrays[name] for name in data_names]))
+    Of rows too noisy for a logarithm, that of their sketches: calibration asks for a function of truth and table, not
+    for a particular one.
+    """
+    draws = {name: values[0] for name, values in fit.draws.items()}
+    found = []
+    for i in range(len(draws["sigma"])):
+        one = {name: values[i] for name, values in draws.items()}
+        levels = [
+            (one[f"{level.name}_sd"] ** 2, partial(np.bincount, level.parent, minlength=level.size))
+            for level in rows.levels
+        ]
+        residual = rows.log_response - _log_mean(rows, one)
+        found.append(nested.log_density(residual, one["sigma"] ** 2 + rows.variance, levels, np.log))
+    return np.array(found)
 
-    return log_likelihood
 
-
-def _place(true: float, draws: np.ndarray, rng: np.random.Generator) -> float:
+def _place(true: np.ndarray, draws: np.ndarray, rng: np.random.Generator) -> float:
     """Return the truth's rank among the draws as a number between 0 and 1, its ties broken at random."""
+    # A constant in raw counts may be beyond what a float holds, as a draw and as a truth alike.
+    true, draws = np.where(np.isnan(true), np.inf, true), np.where(np.isnan(draws), np.inf, draws)
     rank = (draws < true).sum() + rng.uniform() * ((draws == true).sum() + 1)
     return float(rank / (len(draws) + 1))

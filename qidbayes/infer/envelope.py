@@ -1,8 +1,8 @@
 """Are these numbers uniform? The simultaneous envelope of their empirical distribution function.
 
-Säilynoja, Bürkner and Vehtari (2022, doi:10.1007/s11222-022-10090-6): at each z the count of n uniform numbers up to z is
-binomial. Where it lies deepest in a tail, anywhere, is the statistic; its distribution is simulated, and the envelope is
-the band of binomial quantiles that holds the whole function with the probability asked for.
+Säilynoja, Bürkner and Vehtari (2022, doi:10.1007/s11222-022-10090-6): at each z the count of n uniform numbers up to z
+is binomial. The least tail probability it has anywhere is the statistic; its distribution is simulated, and the
+envelope is the band of binomial quantiles that holds the whole function with the probability asked for.
 """
 
 from dataclasses import dataclass
