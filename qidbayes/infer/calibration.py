@@ -2,7 +2,8 @@
 
 Draw a truth from the priors, simulate a table from it, fit the table, and ask where among the posterior's draws the
 truth lies. If simulator and sampler speak of the same model, its place is uniform over many simulations, for every
-number one can compute of truth and table (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023, doi:10.1214/23-BA1404).
+number one can compute of truth and table (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023,
+doi:10.1214/23-BA1404).
 
 The simulator shares nothing with the likelihood: it draws every shared effect and adds it to its rows, where the
 likelihood integrates all of them out.
@@ -54,6 +55,8 @@ class Simulated:
 def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     """Draw a truth from a law's priors, and a response for the rows of a table from the truth.
 
+    Tables that no float can hold are drawn again. That is a choice by the data alone, and leaves ranks uniform.
+
     Parameters
     ----------
     table
@@ -73,7 +76,21 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     """
     rng = np.random.default_rng([random_seed, 10])  # a stream that no fit with this seed draws from
     rows = design(table, law)
-    problem = Problem(rows)
+    while True:
+        truth, response = _draw(rows, rng)
+        if np.isfinite(response).all():
+            break
+    # Of the three losses two give the third; a simulated QiD says nothing of the other two.
+    unknown = ("loss", "loss_16bit") if law.response == "qid" else ("loss",)
+    simulated = rows.frame.with_columns(
+        pl.Series(law.response, response), **dict.fromkeys(unknown, pl.lit(None, pl.Float64))
+    )
+    return Simulated(simulated, truth)
+
+
+def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return a truth and a response of every row."""
+    law, problem = rows.law, Problem(rows)
     x = [p.unconstrain(p.sample(size, rng)) for p, size in zip(law.priors.values(), problem.sizes, strict=True)]
     truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)).items()}
     truth["sigma"] = np.abs(rng.normal(0.0, law.noise.scale))
@@ -87,13 +104,7 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
         if level.name == "model":
             truth["model_effect"] = effect
     true = np.exp(log_true + truth["sigma"] * rng.standard_normal(len(log_true)))
-    # Of the three losses two give the third; a simulated QiD says nothing of the other two.
-    unknown = ("loss", "loss_16bit") if law.response == "qid" else ("loss",)
-    simulated = rows.frame.with_columns(
-        pl.Series(law.response, true + rows.error * rng.standard_normal(len(true))),
-        **dict.fromkeys(unknown, pl.lit(None, pl.Float64)),
-    )
-    return Simulated(simulated, truth)
+    return truth, true + rows.error * rng.standard_normal(len(true))
 
 
 def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -108,7 +119,8 @@ def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
         scope.set(name, value=value[rows.index[dimension(prior.by)]] if prior.by else value)
     for name, expression in law.definitions.items():
         scope.define(name, expression)
-    return np.broadcast_to(evaluate_log(law.expression, scope), rows.log_response.shape)
+    with np.errstate(over="ignore"):
+        return np.broadcast_to(evaluate_log(law.expression, scope), rows.log_response.shape)
 
 
 def calibrate(
