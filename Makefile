@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit backtest compare clean
+.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit backtest compare sbc clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -58,6 +58,11 @@ backtest: $(VENV)/dev
 # Every QiD law on the paper's 360 points, by grouped scores and leave-one-out.
 compare: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare.py
+
+# Simulation-based calibration: 1,000 simulations of every law, and two wrong models that it must find out.
+sbc: $(VENV)/dev
+	$(BIN)/python benchmarks/sbc.py
+	$(BIN)/pytest tests/infer/test_calibration.py -m "slow or not slow"
 
 clean:
 	rm -rf $(VENV) demo dist

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.posterior import discrepancy, query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.discrepancy import KIND, Fitted
@@ -46,7 +47,8 @@ class Scatter:
         InputError
             Naming the models that are known.
         """
-        if "model" in frame.columns and set(self.asked) & {"model"}:
+        # A law that differs by model has had its say.
+        if "model" in frame.columns and "model" in self.asked and "model" not in self.fit.law.by:
             known = self.fit.data["model"].unique(maintain_order=True)
             unknown = frame["model"].filter(~frame["model"].is_in(known.to_list()))
             if len(unknown):
@@ -66,6 +68,9 @@ class Scatter:
             The law with the draws' constants.
         """
         own = self._variance("sigma")
+        if self.fit.law.noise.family == "student_t":  # a normal whose variance is drawn with each draw
+            rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 4])
+            own = own * (STUDENT_T_FREEDOM / rng.chisquare(STUDENT_T_FREEDOM, own.shape))
         if self.smooth:
             fitted = Fitted(self.fit.data)
             scale = {name: self._flat(name) for name in self._names(discrepancy.SCALES)}

@@ -58,19 +58,15 @@ UNIDENTIFIED = {
     ("pooled-bit", "pythia/awq-bnb"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},
     ("pooled-bit", "spectra"): {"beta", "beta_population", "beta_sd"},
     ("ceiling", "pythia"): {"ceiling"},  # no measured QiD is near enough to it
+    ("ceiling", "spectra"): {"ceiling", "beta"},
+    ("ceiling", "tiny"): {"ceiling"},
+    ("chinchilla-16bit", "tiny"): {"irreducible", "share"},
     ("kaplan-16bit", "chinchilla/excluded"): {"share", "slopeN"},  # five runs, each far from the law
 }
-<<<<<<< HEAD
 PAIRS = [
     (law, table) for table in qb.list_tables()["name"] for law in law_names() if law != "joint"
 ]  # unified and kaplan-16bit
-# Two or three models: the size exponent and the models' effects trade places down a funnel, and transitions diverge.
-HARD = {("kaplan-16bit", "bitnet"), ("kaplan-16bit", "tiny")}
-FITTED = [pair for pair in PAIRS if pair not in REFUSED and pair not in UNIDENTIFIED and pair not in HARD]
-=======
-PAIRS = [(law, table) for table in qb.list_tables()["name"] for law in law_names()]
 FITTED = [pair for pair in PAIRS if pair not in REFUSED and pair not in UNIDENTIFIED]
->>>>>>> pool
 QUICK = {("kaplan-16bit", "pythia"), ("size", "pythia"), ("unified", "llama-qwen"), ("bits", "spectra")}
 
 
@@ -84,11 +80,7 @@ def slow(pairs: list[tuple[str, str]], quick: set[tuple[str, str]]) -> list[obje
 
 def load(law: str, table: str) -> pl.DataFrame:
     found = qb.load_table(table)
-<<<<<<< HEAD
-    return found.filter(pl.col("qid") > 0) if table == "bitnet" and law != "kaplan-16bit" else found
-=======
-    return found.filter(pl.col("qid") > 0) if table in ("bitnet", "tiny") and law not in LAWS_16BIT else found
->>>>>>> pool
+    return found.filter(pl.col("qid") > 0) if table == "bitnet" and law not in LAWS_16BIT else found
 
 
 def tell(law: str, table: str, found: Diagnostics) -> None:

@@ -1,0 +1,228 @@
+"""Simulation-based calibration: does the sampler return the posterior of the model that the documentation states?
+
+Draw a truth from the priors, simulate a table from it, fit the table, and ask where among the posterior's draws the
+truth lies. If simulator and sampler speak of the same model, its place is uniform over many simulations, for every
+number one can compute of truth and table (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023,
+doi:10.1214/23-BA1404).
+
+The simulator shares nothing with the likelihood: it draws every shared effect and adds it to its rows, where the
+likelihood integrates all of them out.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import numpy as np
+import polars as pl
+
+from qidbayes.infer import nested
+from qidbayes.infer.design import Design, design
+from qidbayes.infer.fit import fit
+from qidbayes.infer.problem import Problem
+from qidbayes.law import Law
+from qidbayes.law.evaluate import Scope, evaluate_log
+from qidbayes.posterior import query
+from qidbayes.posterior.diagnostics import number
+from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.threshold import log_tokens
+from qidbayes.table.groups import dimension
+
+KEPT = 100
+"""Draws the truth is ranked among."""
+_NEARLY_INDEPENDENT = 2 * KEPT
+"""The effective sample size that as many evenly spaced draws are nearly independent from."""
+_LONGEST = 16_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """A table whose truth is known.
+
+    Attributes
+    ----------
+    table
+        The rows of a real design, with a simulated response.
+    truth
+        What it was simulated from, by the names a fit's draws have: parameters at the reference point, constants in raw
+        counts, standard deviations of the noise, and the models' effects; shape ``()`` or ``(groups,)``.
+    """
+
+    table: pl.DataFrame
+    truth: Mapping[str, np.ndarray]
+
+
+def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
+    """Draw a truth from a law's priors, and a response for the rows of a table from the truth.
+
+    Tables that no float can hold are drawn again. That is a choice by the data alone, and leaves ranks uniform.
+
+    Parameters
+    ----------
+    table
+        Says which models, checkpoints and bit widths are measured, and with which standard errors.
+    law
+        The law and its priors, those of the noise among them.
+    random_seed
+        The same seed gives the same table.
+
+    Examples
+    --------
+    >>> from qidbayes.law import load_law
+    >>> from qidbayes.table import load_table
+    >>> found = simulate(load_table("pythia"), load_law("unified"), random_seed=0)
+    >>> found.table.height, sorted(found.truth)
+    (360, ['alpha', 'beta', 'checkpoint_sd', 'gamma', 'k', 'k_ref', 'model_effect', 'model_sd', 'sigma'])
+    """
+    rng = np.random.default_rng([random_seed, 10])  # a stream that no fit with this seed draws from
+    rows = design(table, law)
+    while True:
+        truth, response = _draw(rows, rng)
+        if np.isfinite(response).all():
+            break
+    # Of the three losses two give the third; a simulated QiD says nothing of the other two.
+    unknown = ("loss", "loss_16bit") if law.response == "qid" else ("loss",)
+    simulated = rows.frame.with_columns(
+        pl.Series(law.response, response), **dict.fromkeys(unknown, pl.lit(None, pl.Float64))
+    )
+    return Simulated(simulated, truth)
+
+
+def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return a truth and a response of every row."""
+    law, problem = rows.law, Problem(rows)
+    x = [p.unconstrain(p.sample(size, rng)) for p, size in zip(law.priors.values(), problem.sizes, strict=True)]
+    truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)).items()}
+    truth["sigma"] = np.abs(rng.normal(0.0, law.noise.scale))
+    log_true = _log_mean(rows, truth)
+    group = np.arange(len(log_true))  # each row's, level after level from the inside out
+    for level in rows.levels:
+        truth[f"{level.name}_sd"] = np.abs(rng.normal(0.0, law.noise.scale))
+        effect = truth[f"{level.name}_sd"] * rng.standard_normal(level.size)
+        group = level.parent[group]
+        log_true = log_true + effect[group]
+        if level.name == "model":
+            truth["model_effect"] = effect
+    true = np.exp(log_true + truth["sigma"] * rng.standard_normal(len(log_true)))
+    return truth, true + rows.error * rng.standard_normal(len(true))
+
+
+def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the logarithm of the law's response, shape ``(rows,)``, from constants at the reference point.
+
+    Those in raw counts may be beyond what a float holds.
+    """
+    law = rows.law
+    scope = Scope(np, logs=rows.log_covariates, signed=law.signed)
+    for name, prior in law.priors.items():
+        value = truth[law.sampled_name(name)]
+        scope.set(name, value=value[rows.index[dimension(prior.by)]] if prior.by else value)
+    for name, expression in law.definitions.items():
+        scope.define(name, expression)
+    with np.errstate(over="ignore"):
+        return np.broadcast_to(evaluate_log(law.expression, scope), rows.log_response.shape)
+
+
+def calibrate(
+    table: pl.DataFrame, law: Law, random_seeds: Iterable[int], *, thresholds: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Simulate and refit once for each seed, and return where among the draws each truth lies.
+
+    Parameters
+    ----------
+    table, law
+        As in `simulate`.
+    random_seeds
+        One simulation each; the same seed gives the same row, whatever the others are.
+    thresholds
+        Questions of `Fit.tokens_to_threshold`, a row each with its threshold `qid`, to rank the answers of: for the
+        law's curve (``response_params``) and for a newly measured checkpoint (``response``).
+
+    Returns
+    -------
+    polars.DataFrame
+        A row for each simulation: ``seed``, ``divergences`` and the smallest bulk ESS ``ess`` of the fit, and for each
+        quantity the truth's rank over the number of draws, between 0 and 1 and spread evenly over its rank's share (so
+        that it is exactly uniform). The quantities are every number of the fit, the answers to `thresholds`, and the
+        log likelihood, which notices a posterior that passes over some of the data.
+    """
+    found = []
+    for seed in random_seeds:
+        drawn = simulate(table, law, seed)
+        posterior = _posterior(drawn.table, law, seed)
+        truth = dataclasses.replace(
+            posterior,
+            draws={name: np.asarray(values)[None, None] for name, values in drawn.truth.items()},
+            attributes={"random_seed": seed + 2**32},  # which no fit can have
+        )
+        rows = design(drawn.table, law)
+        rng = np.random.default_rng([seed, 11])
+        ess = min(c.ess_bulk for c in posterior.diagnostics.convergence.values())
+        row: dict[str, float] = {"seed": seed, "divergences": posterior.diagnostics.divergences, "ess": ess}
+        values, true = (
+            {**_numbers(fit), **_answers(fit, thresholds), "log_likelihood": _log_likelihood(rows, fit)}
+            for fit in (posterior, truth)
+        )
+        found.append(row | {name: _place(true[name][0], draws, rng) for name, draws in values.items()})
+    return pl.DataFrame(found)
+
+
+def _posterior(table: pl.DataFrame, law: Law, seed: int) -> Fit:
+    """Fit with so many draws that `KEPT` of them, evenly spaced, are nearly independent, and keep those."""
+    draws = 10 * KEPT
+    found = fit(table, law, chains=1, draws=draws, random_seed=seed)
+    while min(c.ess_bulk for c in found.diagnostics.convergence.values()) < _NEARLY_INDEPENDENT and draws < _LONGEST:
+        draws *= 4
+        found = fit(table, law, chains=1, draws=draws, random_seed=seed)
+    return dataclasses.replace(found, draws={n: v[:, :: draws // KEPT] for n, v in found.draws.items()})
+
+
+def _numbers(fit: Fit) -> dict[str, np.ndarray]:
+    """Return every number of a fit by its label; shape ``(draws,)``."""
+    found: dict[str, np.ndarray] = {}
+    for name, values in fit.draws.items():
+        groups = fit.coords[fit.dims[name]] if name in fit.dims else (None,)
+        columns = values.reshape(-1, len(groups))
+        found |= {number(name, group): columns[:, i] for i, group in enumerate(groups)}
+    return found
+
+
+def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]:
+    """Return the logarithm of the tokens at which each draw reaches each threshold; shape ``(draws,)``."""
+    if thresholds is None:
+        return {}
+    curve = fit.curve()
+    found: dict[str, np.ndarray] = {}
+    asked = query.build(curve, thresholds, {}, leave_out="tokens")
+    log_qid = np.log(thresholds["qid"].to_numpy())
+    for kind in ("response_params", "response"):
+        tokens = log_tokens(curve, asked, log_qid - fit._log_scatter(thresholds, kind))
+        found |= {f"tokens_to_threshold[{q:g} | {kind}]": tokens[:, i] for i, q in enumerate(thresholds["qid"])}
+    return found
+
+
+def _log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
+    """Return the log likelihood of the rows by each draw; shape ``(draws,)``.
+
+    Of rows too noisy for a logarithm, that of their sketches: calibration asks for a function of truth and table, not
+    for a particular one.
+    """
+    draws = {name: values[0] for name, values in fit.draws.items()}
+    found = []
+    for i in range(len(draws["sigma"])):
+        one = {name: values[i] for name, values in draws.items()}
+        levels = [
+            (one[f"{level.name}_sd"] ** 2, partial(np.bincount, level.parent, minlength=level.size))
+            for level in rows.levels
+        ]
+        residual = rows.log_response - _log_mean(rows, one)
+        found.append(nested.log_density(residual, one["sigma"] ** 2 + rows.variance, levels, np.log))
+    return np.array(found)
+
+
+def _place(true: np.ndarray, draws: np.ndarray, rng: np.random.Generator) -> float:
+    """Return the truth's rank among the draws as a number between 0 and 1, its ties broken at random."""
+    # A constant in raw counts may be beyond what a float holds, as a draw and as a truth alike.
+    true, draws = np.where(np.isnan(true), np.inf, true), np.where(np.isnan(draws), np.inf, draws)
+    rank = (draws < true).sum() + rng.uniform() * ((draws == true).sum() + 1)
+    return float(rank / (len(draws) + 1))
