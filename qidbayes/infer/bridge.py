@@ -45,8 +45,8 @@ def log_density(model: pm.Model) -> tuple[LogDensity, list[str]]:
         outputs=clone_replace([output], replace=arguments),
         clone=True,
     )
-    # Without it parameters by group would have shapes that JAX cannot trace. Specialising is XLA's work, and takes minutes
-    # on a graph of matrices.
+    # Without it parameters by group would have shapes that JAX cannot trace. Specialising is XLA's work, and takes
+    # minutes on a graph of matrices.
     JAX.excluding("specialize", "uncanonicalize").optimizer.rewrite(graph)
     function = jax_funcify(graph)
     # Jitted by itself, so that a sampler which calls it in several places has it traced once.

@@ -12,9 +12,11 @@ likelihood integrates all of them out.
 import dataclasses
 from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import polars as pl
+from scipy.stats import multivariate_normal, t
 
 from qidbayes.infer import nested
 from qidbayes.infer.design import Design, design
@@ -22,10 +24,11 @@ from qidbayes.infer.fit import fit
 from qidbayes.infer.problem import Problem
 from qidbayes.law import Law
 from qidbayes.law.evaluate import Scope, evaluate_log
-from qidbayes.posterior import query
+from qidbayes.law.law import STUDENT_T_FREEDOM
+from qidbayes.law.prior import SPREAD_LOG_SD
+from qidbayes.posterior import discrepancy
 from qidbayes.posterior.diagnostics import number
-from qidbayes.posterior.fit import Fit
-from qidbayes.posterior.threshold import log_tokens
+from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.table.groups import dimension
 
 KEPT = 100
@@ -91,20 +94,38 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
 def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return a truth and a response of every row."""
     law, problem = rows.law, Problem(rows)
-    x = [p.unconstrain(p.sample(size, rng)) for p, size in zip(law.priors.values(), problem.sizes, strict=True)]
-    truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)).items()}
-    truth["sigma"] = np.abs(rng.normal(0.0, law.noise.scale))
+    x: list[np.ndarray] = []
+    populations: dict[str, np.ndarray] = {}
+    for (name, prior), size in zip(law.priors.items(), problem.sizes, strict=True):
+        if prior.spread is None:
+            x.append(prior.unconstrain(prior.sample(size, rng)))
+            continue
+        population = prior.unconstrain(prior.sample(1, rng))
+        sd = np.exp(rng.normal(np.log(prior.spread), SPREAD_LOG_SD))
+        populations |= {law.population_name(name): prior.constrain(population)[0], law.spread_name(name): sd}
+        x.append(population + sd * rng.standard_normal(size))
+    truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)).items()} | populations
+    truth |= {name: prior.sample(1, rng)[0] for name, prior in rows.errors.items()}
     log_true = _log_mean(rows, truth)
+    if rows.smooth:
+        log_true = log_true + np.linalg.cholesky(_shared(rows, truth)) @ rng.standard_normal(len(log_true))
     group = np.arange(len(log_true))  # each row's, level after level from the inside out
     for level in rows.levels:
-        truth[f"{level.name}_sd"] = np.abs(rng.normal(0.0, law.noise.scale))
         effect = truth[f"{level.name}_sd"] * rng.standard_normal(level.size)
         group = level.parent[group]
         log_true = log_true + effect[group]
         if level.name == "model":
             truth["model_effect"] = effect
-    true = np.exp(log_true + truth["sigma"] * rng.standard_normal(len(log_true)))
+    student = law.noise.family == "student_t"
+    steps = rng.standard_t(STUDENT_T_FREEDOM, len(log_true)) if student else rng.standard_normal(len(log_true))
+    true = np.exp(log_true + truth["sigma"] * steps)
     return truth, true + rows.error * rng.standard_normal(len(true))
+
+
+def _shared(rows: Design, one: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the covariance of what the law misses, and a little on the diagonal that Cholesky needs; rows × rows."""
+    scale = {name: np.asarray(one[name]) for name in rows.errors if name != "sigma"}
+    return np.asarray(discrepancy.covariance(scale, rows.cells, rows.cells, np)) + 1e-10 * np.eye(len(rows.response))
 
 
 def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -191,12 +212,9 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
     """Return the logarithm of the tokens at which each draw reaches each threshold; shape ``(draws,)``."""
     if thresholds is None:
         return {}
-    curve = fit.curve()
     found: dict[str, np.ndarray] = {}
-    asked = query.build(curve, thresholds, {}, leave_out="tokens")
-    log_qid = np.log(thresholds["qid"].to_numpy())
-    for kind in ("response_params", "response"):
-        tokens = log_tokens(curve, asked, log_qid - fit._log_scatter(thresholds, kind))
+    for kind in get_args(Kind.__value__):
+        tokens = fit.log_tokens_draws(thresholds, kind)
         found |= {f"tokens_to_threshold[{q:g} | {kind}]": tokens[:, i] for i, q in enumerate(thresholds["qid"])}
     return found
 
@@ -216,6 +234,14 @@ def _log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
             for level in rows.levels
         ]
         residual = rows.log_response - _log_mean(rows, one)
+        variance = one["sigma"] ** 2 + rows.variance
+        if rows.smooth:
+            covariance = _shared(rows, one) + np.diag(variance)
+            found.append(multivariate_normal.logpdf(residual, np.zeros(len(residual)), covariance))
+            continue
+        if rows.law.noise.family == "student_t":
+            found.append(t(STUDENT_T_FREEDOM, scale=np.sqrt(variance)).logpdf(residual).sum())
+            continue
         found.append(nested.log_density(residual, one["sigma"] ** 2 + rows.variance, levels, np.log))
     return np.array(found)
 

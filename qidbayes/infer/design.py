@@ -91,7 +91,9 @@ class Design:
     @cached_property
     def grid(self) -> Grid:
         """Which rows form a full grid of runs and quantizations; rows too noisy for a logarithm do not."""
-        every = {q: i for i, q in enumerate(dict.fromkeys(zip(self.cells["log_bits"], self.cells["kind"], strict=True)))}
+        every = {
+            q: i for i, q in enumerate(dict.fromkeys(zip(self.cells["log_bits"], self.cells["kind"], strict=True)))
+        }
         quantization = [every[q] for q in zip(self.cells["log_bits"], self.cells["kind"], strict=True)]
         return grid(self.cells, np.array(quantization), ~latent.is_noisy(self.response, self.error))
 

@@ -12,7 +12,7 @@ from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.design import Design
 from qidbayes.infer.nested import Level
 from qidbayes.law.evaluate import Scope, evaluate_log
-from qidbayes.law.law import STUDENT_T_FREEDOM, Law
+from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
 from qidbayes.table.groups import dimension
 
@@ -24,8 +24,8 @@ def build_model(design: Design) -> pm.Model:
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
     integrated out (see `qidbayes.infer.nested`), and the rows reduced to sufficient statistics where there are any
-    (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.infer.smooth`). Of rows too noisy for a logarithm, the true QiD is one variable more (see
-    `qidbayes.infer.latent`).
+    (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.infer.smooth`). Of rows too noisy
+    for a logarithm, the true QiD is one variable more (see `qidbayes.infer.latent`).
 
     Examples
     --------
@@ -34,7 +34,7 @@ def build_model(design: Design) -> pm.Model:
     >>> from qidbayes.table import load_table
     >>> model = build_model(design(load_table("pythia"), load_law("unified")))
     >>> [v.name for v in model.free_RVs]
-    ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'smooth_sd', 'suite_sd', 'model_sd', 'checkpoint_sd', 'length_params', 'length_tokens', 'length_bits', 'similarity']
+    ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'checkpoint_sd', 'model_sd']
     """
     law = design.law
     arrays = model_data(design)
@@ -84,7 +84,9 @@ def _of_smooth(design: Design, data: Data, parameters: Data, errors: Data) -> An
     log_response, variance, measured = data["log_response"], data["variance"], 0.0
     if design.latent:
         rows = data["latent_row"]
-        log_true = latent.stretch(log_response[rows], variance[rows], pm.Flat(latent.NAME, shape=len(design.latent["latent_row"])), pt)
+        log_true = latent.stretch(
+            log_response[rows], variance[rows], pm.Flat(latent.NAME, shape=len(design.latent["latent_row"])), pt
+        )
         error = data["latent_error"]
         measured = (-0.5 * ((data["latent_qid"] - pt.exp(log_true)) / error) ** 2 - pt.log(error)).sum()
         log_response = pt.set_subtensor(log_response[rows], log_true)

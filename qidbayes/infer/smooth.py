@@ -1,10 +1,11 @@
 """The density of a law's residuals under the discrepancy of `qidbayes.posterior.discrepancy`, which it integrates out.
 
-R·Q over a grid in which every run has the same quantizations is the Kronecker product R ⊗ Q. With the rows' own variance
-d_q of quantization q and D^-½ Q D^-½ = V Λ V', rotating the residuals by D^-½ V leaves one problem of the runs for each
-eigenvalue: covariance λ·R + I. Where the runs in turn are a grid of models and training tokens, R's parts are Kronecker
-products too; rotated by the eigenvectors of k(Δ log N), each problem falls into one of the tokens for each model, and what
-a whole suite shares is one direction more (Sherman and Morrison). 360 rows then cost 18 matrices of 20 × 20.
+R·Q over a grid in which every run has the same quantizations is the Kronecker product R ⊗ Q. With the rows' own
+variance d_q of quantization q and D^-½ Q D^-½ = V Λ V', rotating the residuals by D^-½ V leaves one problem of the runs
+for each eigenvalue: covariance λ·R + I. Where the runs in turn are a grid of models and training tokens, R's parts are
+Kronecker products too; rotated by the eigenvectors of k(Δ log N), each problem falls into one of the tokens for each
+model, and what a whole suite shares is one direction more (Sherman and Morrison). 360 rows then cost 18 matrices of
+20 × 20.
 
 Rows outside the grid follow given the grid, as a plain multivariate normal.
 """
@@ -46,7 +47,7 @@ class Grid:
         """The cubes of the sizes of the matrices it takes."""
         runs, quantizations = self.rows.shape
         blocks = max(1, self.models)
-        return quantizations * blocks * (runs / blocks) ** 3 + float(len(self.rest)) ** 3
+        return float(quantizations * blocks * (runs / blocks) ** 3 + len(self.rest) ** 3)
 
 
 def grid(cells: Mapping[str, np.ndarray], quantization: np.ndarray, eligible: np.ndarray) -> Grid:

@@ -1,7 +1,7 @@
 """What the equation misses: a Gaussian process over runs and quantizations, and what it says of new measurements.
 
-Measurement i is of run r_i (a checkpoint of a model of a suite) at quantization q_i (a bit width by a method). Around the
-law's logarithm it scatters with the covariance σ²·1[i = j] + R(r_i, r_j)·Q(q_i, q_j), where
+Measurement i is of run r_i (a checkpoint of a model of a suite) at quantization q_i (a bit width by a method). Around
+the law's logarithm it scatters with the covariance σ²·1[i = j] + R(r_i, r_j)·Q(q_i, q_j), where
 
     R = 1[suite]·(suite_sd² + smooth_sd²·k(Δ log N / length_params)·k(Δ log D / length_tokens))
         + 1[model]·model_sd² + 1[checkpoint]·checkpoint_sd²
@@ -9,8 +9,8 @@ law's logarithm it scatters with the covariance σ²·1[i = j] + R(r_i, r_j)·Q(
 
 and k is Matérn's kernel of smoothness 5/2. So what the law misses at one checkpoint is missed by all its quantizations,
 the more alike the nearer their widths; it drifts along a run and over sizes; and away from the data it is anything that
-its standard deviations allow (Kennedy and O'Hagan 2001). Nothing here knows of PyMC: the same functions serve the model,
-on PyTensor, and the questions to a saved fit, on NumPy.
+its standard deviations allow (Kennedy and O'Hagan 2001). Nothing here knows of PyMC: the same functions serve the
+model, on PyTensor, and the questions to a saved fit, on NumPy.
 """
 
 from collections.abc import Mapping
@@ -106,8 +106,9 @@ class Fitted:
             f"log_{short}": np.log(frame[column].cast(pl.Float64).to_numpy())
             for short, column in (("params", "n_params"), ("tokens", "tokens"), ("bits", "bits"))
         }
-        for group, columns in (("suite", ("suite",)), ("model", ("model",)), (CHECKPOINT, (CHECKPOINT,)), ("kind", KIND)):
-            found[group] = self._codes(frame, group, columns)
+        for group in ("suite", "model", CHECKPOINT):
+            found[group] = self._codes(frame, group, (group,))
+        found["kind"] = self._codes(frame, "kind", KIND)
         return found
 
     def _codes(self, frame: pl.DataFrame, group: str, columns: tuple[str, ...]) -> np.ndarray:

@@ -449,7 +449,7 @@ class Fit(Record):
         asked = query.build(curve, frame.select(name for name in dict.fromkeys(taken) if name in frame.columns), {})
         found = np.exp(source._log_draws(curve, asked, kind))
         # The two laws' draws are independent: which of them stand side by side does not matter.
-        return found[np.linspace(0, len(found) - 1, count).round().astype(int)]
+        return np.asarray(found[np.linspace(0, len(found) - 1, count).round().astype(int)])
 
     def _log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray, kind: Kind) -> np.ndarray:
         self._warn_if_unidentified(curve)

@@ -1,7 +1,6 @@
-"""What a measurement adds to the law's logarithm: the effects of its run, what the equation misses there, its own error."""
+"""What a measurement adds to the law's logarithm: effects of its run, what the equation misses there, its error."""
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import polars as pl
@@ -96,7 +95,8 @@ class Scatter:
         The rows share their deviates, so that bands are smooth in N, D and P: each row's band holds for itself.
         """
         each = _EACH if self.smooth else 1
-        return np.repeat(mean, each, axis=0) + np.sqrt(np.repeat(variance, each, axis=0)) * self._deviates(each)
+        sd = np.sqrt(np.repeat(variance, each, axis=0))
+        return np.asarray(np.repeat(mean, each, axis=0) + sd * self._deviates(each))
 
     def log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray) -> np.ndarray:
         """Return the log tokens at which draws of what would be measured rise to thresholds; ``(draws, questions)``."""
@@ -128,7 +128,7 @@ class Scatter:
         low, high = (np.take_along_axis(height, (first + i)[:, :, None], axis=2)[:, :, 0] for i in (0, 1))
         inside = grid[first] + (grid[1] - grid[0]) * low / (low - high)
         found = np.where(rises.any(axis=2), inside, np.maximum(after, grid[-1]))
-        return np.where(height[:, :, 0] >= 0, np.minimum(before, grid[0]), found)
+        return np.asarray(np.where(height[:, :, 0] >= 0, np.minimum(before, grid[0]), found))
 
     def _grid(self) -> np.ndarray:
         tokens = np.log(self.fit.data["tokens"].cast(pl.Float64).to_numpy())
@@ -157,9 +157,7 @@ class Scatter:
     def _deviates(self, each: int) -> np.ndarray:
         count = each * self._flat("sigma").size
         rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 1])
-        normal = NormalDist()
-        # Mid-quantiles in random order: the quantiles of a row have less Monte Carlo error.
-        return rng.permutation([normal.inv_cdf((i + 0.5) / count) for i in range(count)])[:, None]
+        return rng.standard_normal(count)[:, None]
 
     def _names(self, names: tuple[str, ...]) -> list[str]:
         return [name for name in names if name in self.fit.draws]

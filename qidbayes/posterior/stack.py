@@ -105,7 +105,7 @@ class Stack:
         """Return bands of QiD far beyond the data: the columns of `Fit.project` for a fit without a backtest."""
         frame = self._frame(None, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
         draws = np.exp(self._draws(lambda fit: fit.log_draws(frame, kind)))
-        guessing = against_guessing(frame, draws, loss_16bit, vocabulary)
+        guessing = against_guessing(frame, draws, loss_16bit, vocabulary, kind)
         where = beyond(self.fits[0].data, frame).drop("beyond")
         return pl.concat([with_band(frame, draws, ci_prob), guessing, where], how="horizontal")
 
