@@ -72,11 +72,9 @@ class Scatter:
             own = own * (STUDENT_T_FREEDOM / rng.chisquare(STUDENT_T_FREEDOM, own.shape))
         if self.smooth:
             fitted = Fitted(self.fit.data)
-            scale = {name: self._flat(name) for name in self._names(discrepancy.SCALES)}
-            scale |= {name: self._flat(name) for name in self._names((*discrepancy.LENGTHS, discrepancy.SIMILARITY))}
             residual, variance = self._residual(curve)
             mean, left = discrepancy.conditional(
-                scale, residual, own + variance, fitted.cells(self.fit.data), fitted.cells(frame)
+                self.scale(), residual, own + variance, fitted.cells(self.fit.data), fitted.cells(frame)
             )
             return mean, left + own
         variance = own + sum(self._variance(name) for name in self._names(("checkpoint_sd",)))
@@ -88,6 +86,11 @@ class Scatter:
             mean = np.where(index >= 0, self._flat("model_effect")[:, index], 0.0)
             variance = variance + np.where(index >= 0, 0.0, self._variance("model_sd"))
         return mean, variance
+
+    def scale(self) -> dict[str, np.ndarray]:
+        """Return what sets the discrepancy's covariance, each of shape ``(draws,)``; empty without a discrepancy."""
+        names = (*discrepancy.SCALES, *discrepancy.LENGTHS, discrepancy.SIMILARITY)
+        return {name: self._flat(name) for name in self._names(names)} if self.smooth else {}
 
     def spread(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
         """Return draws of normals; shape ``(draws, rows)``, some for each of the means' draws where these are few.

@@ -17,7 +17,9 @@ from typing import Literal
 import numpy as np
 
 from qidbayes.errors import InputError
+from qidbayes.posterior.discrepancy import Fitted, covariance
 from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.scatter import Scatter
 from qidbayes.table.groups import labels
 
 type Unit = Literal["row", "checkpoint"]
@@ -58,13 +60,16 @@ def leave_one_out(fit: Fit) -> dict[Unit, Loo]:
     Raises
     ------
     InputError
-        If a row fitted is not above 0, and so has no density of the logarithm.
+        If a row fitted is not above 0, and so has no density of the logarithm; if the errors are Student's t, which no
+        covariance describes.
     """
     import arviz_stats
     import xarray
 
     if fit.data[fit.law.response].min() <= 0:  # type: ignore[operator]
         raise InputError(f"rows with a {fit.law.response} of 0 or below have no logarithm to be left out")
+    if fit.law.noise.family == "student_t":
+        raise InputError(f"law {fit.law.name!r} has Student's t errors, and leaving one out asks for normal ones")
     found: dict[Unit, Loo] = {}
     rows = fit.data.height
     for unit, log_likelihood in _log_likelihood(fit).items():
@@ -92,8 +97,8 @@ def _log_likelihood(fit: Fit) -> dict[Unit, np.ndarray]:
     residual = np.log(frame[fit.law.response].to_numpy()) - fit.log_draws(frame, "response_params")
     thin = np.linspace(0, len(residual) - 1, min(DRAWS, len(residual))).astype(int)
     found: dict[Unit, list[np.ndarray]] = {unit: [] for unit in units}
-    for draw, covariance in zip(thin, _covariances(fit, thin), strict=True):
-        precision = np.linalg.inv(covariance)
+    for draw, shared in zip(thin, _covariances(fit, thin), strict=True):
+        precision = np.linalg.inv(shared)
         pulled = precision @ residual[draw]
         for unit, groups in units.items():
             found[unit].append(np.concatenate([_conditional(precision, pulled, group) for group in groups]))
@@ -112,13 +117,20 @@ def _covariances(fit: Fit, draws: np.ndarray) -> Iterator[np.ndarray]:
     frame = fit.data
     error = frame["qid_se"].fill_null(0.0).fill_nan(0.0).to_numpy() if fit.law.response == "qid" else 0.0
     own = (error / frame[fit.law.response].to_numpy()) ** 2
+    scale = Scatter(fit).scale()
+    if scale:
+        cells = Fitted(frame).cells(frame)
+        for draw in draws:
+            here = {name: values[draw] for name, values in scale.items()}
+            yield np.diag(fit.draws["sigma"].reshape(-1)[draw] ** 2 + own) + covariance(here, cells, cells, np)
+        return
     shared = {}
     for name in ("checkpoint", "model"):
         if f"{name}_sd" in fit.draws:
             _, group = np.unique(labels(frame, [name]).to_numpy(), return_inverse=True)
             shared[name] = (group[:, None] == group[None, :]).astype(float)
     for draw in draws:
-        covariance = np.diag(fit.draws["sigma"].reshape(-1)[draw] ** 2 + own)
+        found = np.diag(fit.draws["sigma"].reshape(-1)[draw] ** 2 + own)
         for name, mask in shared.items():
-            covariance += fit.draws[f"{name}_sd"].reshape(-1)[draw] ** 2 * mask
-        yield covariance
+            found += fit.draws[f"{name}_sd"].reshape(-1)[draw] ** 2 * mask
+        yield found

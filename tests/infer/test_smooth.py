@@ -1,0 +1,79 @@
+"""The density under the discrepancy against a plain multivariate normal, on every shape of table that is treated apart."""
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+import pytensor.tensor as pt
+import pytest
+from scipy.stats import multivariate_normal
+
+import qidbayes as qb
+from qidbayes.infer import smooth
+from qidbayes.infer.design import design
+from qidbayes.law import Noise
+from qidbayes.posterior.discrepancy import covariance
+
+SCALE = {
+    "smooth_sd": 0.4,
+    "suite_sd": 0.3,
+    "model_sd": 0.15,
+    "checkpoint_sd": 0.05,
+    "length_params": 1.1,
+    "length_tokens": 1.2,
+    "length_bits": 0.9,
+    "similarity": 0.6,
+}
+SIGMA = 0.1
+LAW = dataclasses.replace(qb.load_law("unified"), noise=Noise(discrepancy="smooth"))
+
+
+def small() -> pl.DataFrame:
+    table = qb.load_table("pythia")
+    return table.filter(pl.col("n_params") < 3e9, pl.col("tokens").is_in(table["tokens"].unique().sort()[::4].implode()))
+
+
+def with_suite(count: int) -> pl.DataFrame:
+    return qb.join_tables(small(), qb.load_table("spectra").head(count))
+
+
+def staggered() -> pl.DataFrame:
+    table = qb.load_table("pythia").filter(pl.col("n_params") < 3e9)
+    place, size = pl.col("tokens").rank("dense"), pl.col("n_params").rank("dense")
+    return table.filter(place % 4 == size - 1)
+
+
+TABLES = {
+    "models × tokens × bits": (small(), (20, 3), 4, 0),
+    "with rows of another suite": (with_suite(5), (20, 3), 4, 5),
+    "a corner left out": (small().filter((pl.col("n_params") < 5e8) | (pl.col("tokens") < 5e10)), (12, 3), 4, 12),
+    "one length of training": (qb.load_table("spectra"), (9, 2), 9, 0),
+    "runs × bits": (staggered(), (20, 3), 0, 0),
+    "no grid": (small().sample(12, seed=1), None, 0, None),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_density_is_that_of_a_multivariate_normal(name: str) -> None:
+    table, shape, models, rest = TABLES[name]
+    rows = design(table, LAW)
+    assert shape is None or (rows.grid.rows.shape, rows.grid.models, len(rows.grid.rest)) == (shape, models, rest)
+    full = covariance(SCALE, rows.cells, rows.cells, np) + SIGMA**2 * np.eye(len(rows.response))
+    residual = np.linalg.cholesky(full) @ np.random.default_rng(0).standard_normal(len(full))
+    found = smooth.log_density(
+        pt.as_tensor(residual),
+        pt.as_tensor(np.full(len(full), SIGMA**2)),
+        SCALE,
+        {key: pt.as_tensor(values.astype(float)) for key, values in rows.cells.items()},
+        rows.grid,
+        pt.as_tensor(rows.grid.rows),
+        pt.as_tensor(rows.grid.rest.astype(int)),
+    )
+    expected = multivariate_normal.logpdf(residual, np.zeros(len(full)), full)
+    assert found.eval(mode="FAST_COMPILE") == pytest.approx(expected, abs=1e-5)
+
+
+def test_every_row_is_in_the_grid_or_beside_it() -> None:
+    for table, *_ in TABLES.values():
+        rows = design(table, LAW)
+        assert sorted([*rows.grid.rows.ravel(), *rows.grid.rest]) == list(range(table.height))

@@ -1,0 +1,81 @@
+"""What the discrepancy says of new measurements, against the conditional of one big multivariate normal."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+import qidbayes as qb
+from qidbayes.posterior.discrepancy import NEW, Fitted, conditional, covariance, matern, prior_variance
+
+SCALE = {
+    "smooth_sd": 0.4,
+    "suite_sd": 0.3,
+    "model_sd": 0.15,
+    "checkpoint_sd": 0.05,
+    "length_params": 1.1,
+    "length_tokens": 1.2,
+    "length_bits": 0.9,
+    "similarity": 0.6,
+}
+
+
+def rows() -> pl.DataFrame:
+    return qb.load_table("pythia").filter(pl.col("n_params") < 1e9, pl.col("tokens") > 1e11)
+
+
+def test_conditional_is_that_of_a_multivariate_normal() -> None:
+    table = rows()
+    fitted, asked = table[::2], table[1::2]
+    place = Fitted(fitted)
+    here, there = place.cells(fitted), place.cells(asked)
+    residual = np.random.default_rng(0).standard_normal((2, fitted.height))
+    variance = np.full((2, fitted.height), 0.01)
+    scale = {name: np.array([value, 1.3 * value]) for name, value in SCALE.items()}
+    scale["similarity"] = np.array([0.6, 0.7])
+    mean, left = conditional(scale, residual, variance, here, there)
+    for draw in range(2):
+        one = {name: values[draw] for name, values in scale.items()}
+        both = {name: np.concatenate([here[name], there[name]]) for name in here}
+        full = covariance(one, both, both, np)
+        n = fitted.height
+        own, cross = full[:n, :n] + 0.01 * np.eye(n), full[:n, n:]
+        np.testing.assert_allclose(mean[draw], cross.T @ np.linalg.inv(own) @ residual[draw], rtol=1e-8)
+        # Two rows of one new checkpoint are alike in `full`, which the marginal variances do not ask.
+        np.testing.assert_allclose(
+            left[draw], np.diag(full)[n:] - np.einsum("ij,ij->j", cross, np.linalg.inv(own) @ cross), rtol=1e-6
+        )
+
+
+def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
+    table = rows()
+    place = Fitted(table)
+    far = place.cells(pl.DataFrame({"n_params": [1e14], "tokens": [1e20], "bits": [4.0], "suite": ["another"]}))
+    scale = {name: np.array([value]) for name, value in SCALE.items()}
+    residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
+    mean, left = conditional(scale, residual, variance, place.cells(table), far)
+    assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
+    assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
+    assert left[0, 0] == pytest.approx(prior_variance(scale)[0, 0])
+
+
+def test_what_a_question_leaves_out_is_as_fitted_where_the_rows_agree_and_new_otherwise() -> None:
+    place = Fitted(rows())
+    bare = place.cells(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0]}))
+    assert (bare["suite"][0], bare["kind"][0], bare["model"][0], bare["checkpoint"][0]) == (0, 0, NEW, NEW)
+    named = place.cells(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0], "method": ["awq"]}))
+    assert named["kind"][0] == NEW
+    both = Fitted(qb.join_tables(rows(), qb.load_table("pythia/awq-bnb")))
+    assert both.cells(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0]}))["kind"][0] == NEW
+
+
+def test_the_size_of_a_named_model_need_not_be_given() -> None:
+    table = rows()
+    found = Fitted(table).cells(pl.DataFrame({"model": [table["model"][0]], "tokens": [1e11], "bits": [4.0]}))
+    assert found["log_params"][0] == pytest.approx(np.log(table["n_params"][0]))
+
+
+def test_kernel_falls_from_one_to_nothing() -> None:
+    found = matern(np.linspace(0.0, 20.0, 50), np)
+    assert found[0] == 1.0
+    assert (np.diff(found) < 0).all()
+    assert found[-1] < 1e-12
