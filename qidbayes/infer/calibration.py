@@ -10,6 +10,7 @@ likelihood integrates all of them out.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import get_args
@@ -28,7 +29,7 @@ from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior import discrepancy
 from qidbayes.posterior.diagnostics import number
-from qidbayes.posterior.fit import Fit, Kind
+from qidbayes.posterior.fit import Fit, IdentificationWarning, Kind
 from qidbayes.table.groups import dimension
 
 KEPT = 100
@@ -214,7 +215,9 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
         return {}
     found: dict[str, np.ndarray] = {}
     for kind in get_args(Kind.__value__):
-        tokens = fit.log_tokens_draws(thresholds, kind)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", IdentificationWarning)  # an answer from the prior is calibrated too
+            tokens = fit.log_tokens_draws(thresholds, kind)
         found |= {f"tokens_to_threshold[{q:g} | {kind}]": tokens[:, i] for i, q in enumerate(thresholds["qid"])}
     return found
 

@@ -170,20 +170,21 @@ class Fit(Record):
             The question's columns, then ``median``, ``lower``, ``upper``, ``mean``, ``sd`` in nats per token. Each
             row's band holds for itself: the rows share their draws, so that bands are smooth in N, D and P.
         """
-        source, curve = self._answering(kind)
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
-        asked = query.build(curve, queries, values, extra=self._extra(kind))
         base = self.loss_16bit
         if response not in (None, "qid", "loss_16bit", "loss"):
             raise InputError(f"response must be 'qid', 'loss_16bit' or 'loss', not {response!r}")
-        if response in (None, self.law.response):
-            return with_band(asked.frame, np.exp(source._log_draws(curve, asked, kind)), ci_prob)
-        if base is None:
+        own = response in (None, self.law.response)
+        if not own and base is None:
             raise InputError(f"law {self.law.name!r} says nothing of {response}; law 'joint' shows how to declare one")
-        if response == "loss_16bit":
+        if base and response == "loss_16bit":
             return base.predict(queries, kind=kind, ci_prob=ci_prob, **values)
+        source, curve = self._answering(kind)
+        asked = query.build(curve, queries, values, extra=self._extra(kind))
         draws = np.exp(source._log_draws(curve, asked, kind))
-        return with_band(asked.frame, draws + base.beside(asked.frame, kind, len(draws)), ci_prob)
+        if base and not own:
+            draws = draws + base.beside(asked.frame, kind, len(draws))
+        return with_band(asked.frame, draws, ci_prob)
 
     def tokens_to_threshold(
         self,

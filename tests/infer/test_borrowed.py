@@ -58,7 +58,7 @@ def test_the_prior_is_the_normal_to_the_power_of_the_weight(
     pythia: pl.DataFrame, law: Law, early: qb.Fit, weight: float
 ) -> None:
     rows = design(pythia.head(50), law)
-    rows = dataclasses.replace(rows, borrowed=borrow(law, rows.coords, [], early, weight))
+    rows = dataclasses.replace(rows, borrowed=borrow(law, rows.coords, rows.errors, early, weight))
     assert set(model_data(rows)) >= {"borrowed_mean", "borrowed_root"}
     model = build_model(rows)
     density = model.compile_logp(mode="FAST_COMPILE")
