@@ -49,8 +49,8 @@ def test_scores_are_those_of_the_points(found: qb.Backtest) -> None:
         log_qid = np.log(points["qid"].to_numpy())
         for level in LEVELS:
             inside = points["qid"].is_between(points[f"lower_{level}"], points[f"upper_{level}"]).mean()
-            # By PIT in the scores, by quantiles of draws here: a point on the edge may differ.
-            assert row[f"coverage_{level}"] == pytest.approx(inside, abs=0.02)
+            # By PIT in the scores, by quantiles of draws here: points on the edge may differ.
+            assert row[f"coverage_{level}"] == pytest.approx(inside, abs=0.04)
         assert row["bias"] == pytest.approx((log_qid - np.log(points["median"].to_numpy())).mean(), rel=1e-9)
         assert row["note"] is None
         assert row["left_out"] == 0
