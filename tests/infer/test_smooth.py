@@ -1,4 +1,4 @@
-"""The density under the discrepancy against a plain multivariate normal, on every shape of table that is treated apart."""
+"""The density under the discrepancy against a multivariate normal, on every shape of table treated apart."""
 
 import dataclasses
 
@@ -30,7 +30,8 @@ LAW = dataclasses.replace(qb.load_law("unified"), noise=Noise(discrepancy="smoot
 
 def small() -> pl.DataFrame:
     table = qb.load_table("pythia")
-    return table.filter(pl.col("n_params") < 3e9, pl.col("tokens").is_in(table["tokens"].unique().sort()[::4].implode()))
+    tokens = table["tokens"].unique().sort()[::4].implode()
+    return table.filter(pl.col("n_params") < 3e9, pl.col("tokens").is_in(tokens))
 
 
 def with_suite(count: int) -> pl.DataFrame:
