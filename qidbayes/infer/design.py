@@ -160,6 +160,11 @@ def design(table: pl.DataFrame, law: Law) -> Design:
         error = frame["qid_se"].fill_null(0.0).to_numpy()
         _refuse_hopeless(frame, response, error)
     noisy = latent.is_noisy(response, error)
+    if noisy.any() and law.noise.family == "student_t":
+        raise InputError(
+            f"{noisy.sum()} of {frame.height} rows have a qid_se above {latent.LIMIT:.0%} of their QiD, which goes "
+            f"with normal errors only; law {law.name!r} has noise family 'student_t'"
+        )
     positive = response.copy()
     positive[noisy] = latent.expected(response[noisy], error[noisy])
     log_covariates = {}

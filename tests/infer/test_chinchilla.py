@@ -1,5 +1,7 @@
 """The refit of Chinchilla's runs: Epoch's constants, by another error model with tails."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -81,3 +83,11 @@ def test_a_new_rows_band_has_students_tails(fit: qb.Fit) -> None:
     reach = (np.log(band["upper"].item()) - law) / fit.draws["sigma"].mean()
     # 8,000 draws: the 99% quantile of t(4), 3.75, is known to about 0.13; a normal's is 2.33.
     assert reach == pytest.approx(stats.t(4).ppf(0.99), abs=0.5)
+
+
+def test_noisy_rows_go_with_normal_errors_only() -> None:
+    law = dataclasses.replace(qb.load_law("unified"), noise=qb.Noise(groups=(), family="student_t"))
+    with pytest.raises(
+        qb.InputError, match="rows have a qid_se above 5% of their QiD, which goes with normal errors only"
+    ):
+        qb.fit(qb.load_table("tiny"), law, random_seed=0)

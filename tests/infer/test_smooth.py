@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytensor.tensor as pt
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 import qidbayes as qb
 from qidbayes.infer import smooth
-from qidbayes.infer.design import design
+from qidbayes.infer.design import Design, design
+from qidbayes.infer.model import build_model
 from qidbayes.law import Noise
 from qidbayes.posterior.discrepancy import covariance
 
@@ -72,6 +73,35 @@ def test_density_is_that_of_a_multivariate_normal(name: str) -> None:
     )
     expected = multivariate_normal.logpdf(residual, np.zeros(len(full)), full)
     assert found.eval(mode="FAST_COMPILE") == pytest.approx(expected, abs=1e-5)
+
+
+def test_noisy_rows_are_measured_around_their_true_qid() -> None:
+    table = small().sort("model", "tokens", "revision", "method", "bits").head(9)
+    error = np.where(np.arange(9) % 3 == 2, 0.5 * table["qid"].to_numpy(), 0.0)
+    rows = design(table.with_columns(pl.Series("qid_se", error)), LAW)
+    model = build_model(rows)
+    point = model.initial_point()
+    point["latent"] = np.array([0.3, -0.5, 0.2])
+    noisy = rows.latent["latent_row"]
+    assert list(noisy) == [2, 5, 8]
+    found = model.compile_logp(vars=model.potentials, mode="FAST_COMPILE")(point)
+    log_true = rows.log_response.copy()
+    log_true[noisy] += np.sqrt(np.minimum(rows.variance[noisy], 1.0)) * point["latent"]
+    one = _natural(rows, point)
+    law = np.log(one["k_ref"]) + one["beta"] * rows.log_covariates["D"] - one["alpha"] * rows.log_covariates["N"]
+    law = law - one["gamma"] * rows.log_covariates["P"]
+    full = covariance({n: one[n] for n in SCALE}, rows.cells, rows.cells, np) + one["sigma"] ** 2 * np.eye(9)
+    expected = multivariate_normal.logpdf(log_true, law, full)
+    # The constant of the normal's density, which no parameter changes, is left out.
+    expected += norm.logpdf(rows.response[noisy], np.exp(log_true[noisy]), error[noisy]).sum() + 1.5 * np.log(2 * np.pi)
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def _natural(rows: Design, point: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the values of a point on the real line, by the names of the model's variables."""
+    priors = {rows.law.sampled_name(name): prior for name, prior in rows.law.priors.items()} | rows.errors
+    values = {key.split("_log__")[0].split("_logodds__")[0]: value for key, value in point.items()}
+    return {name: float(prior.constrain(np.asarray(values[name]))) for name, prior in priors.items()}
 
 
 def test_every_row_is_in_the_grid_or_beside_it() -> None:
