@@ -12,11 +12,11 @@ from qidbayes.infer import latent, pooling
 from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.nested import Level
 from qidbayes.infer.problem import Problem
-from qidbayes.infer.smooth import Grid, grid
 from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.discrepancy import SIMILARITY, Fitted
+from qidbayes.posterior.kronecker import Grid, grid
 from qidbayes.table.groups import CHECKPOINT, dimension, labels
 from qidbayes.table.schema import NAMES, validate
 
@@ -91,11 +91,7 @@ class Design:
     @cached_property
     def grid(self) -> Grid:
         """Which rows form a full grid of runs and quantizations; rows too noisy for a logarithm do not."""
-        every = {
-            q: i for i, q in enumerate(dict.fromkeys(zip(self.cells["log_bits"], self.cells["kind"], strict=True)))
-        }
-        quantization = [every[q] for q in zip(self.cells["log_bits"], self.cells["kind"], strict=True)]
-        return grid(self.cells, np.array(quantization), ~latent.is_noisy(self.response, self.error))
+        return grid(self.cells, ~latent.is_noisy(self.response, self.error))
 
     @cached_property
     def errors(self) -> dict[str, Prior]:

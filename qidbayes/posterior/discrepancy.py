@@ -29,7 +29,6 @@ KIND = ("method", "group_size", "dataset")
 """What makes two quantizations of one bit width different kinds."""
 NEW = -1
 """The code of a group that no fitted row is of."""
-_AT_ONCE = 32_000_000  # numbers in one stack of matrices: 256 MB
 
 type Cells = Mapping[str, Any]
 """Where measurements stand, arrays of shape ``(rows,)``: ``log_params``, ``log_tokens``, ``log_bits`` and the codes of
@@ -128,47 +127,6 @@ class Fitted:
         return frame.with_columns(pl.lit(self.data[c][0], dtype=self.data.schema[c]).alias(c) for c in alone)
 
 
-def conditional(
-    scale: Mapping[str, np.ndarray],
-    residual: np.ndarray,
-    variance: np.ndarray,
-    fitted: Cells,
-    asked: Cells,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the variance of the discrepancy at new measurements given the fitted rows.
-
-    Parameters
-    ----------
-    scale
-        For each name, one number a draw; shape ``(draws,)``.
-    residual
-        What the law leaves over of the fitted rows' log response; shape ``(draws, rows)``.
-    variance
-        The variance of each fitted row's own error; shape ``(draws, rows)``.
-    fitted, asked
-        Where the fitted rows and the new measurements stand.
-
-    Returns
-    -------
-    mean, variance
-        Shape ``(draws, new measurements)``. The variance is without the new measurement's own error.
-    """
-    draws, rows = residual.shape
-    width = len(asked["log_params"])
-    mean, left = np.empty((draws, width)), np.empty((draws, width))
-    step = max(1, _AT_ONCE // (rows * (rows + width)))
-    for first in range(0, draws, step):
-        part = slice(first, first + step)
-        here = {name: values[part, None, None] for name, values in scale.items()}
-        own = covariance(here, fitted, fitted, np)
-        own[:, np.arange(rows), np.arange(rows)] += variance[part]
-        cross = covariance(here, fitted, asked, np)
-        solved = np.linalg.solve(own, cross)
-        mean[part] = np.einsum("drq,dr->dq", solved, residual[part])
-        left[part] = prior_variance(here) - np.einsum("drq,drq->dq", cross, solved)
-    return mean, np.maximum(left, 0.0)
-
-
-def prior_variance(scale: Mapping[str, np.ndarray]) -> np.ndarray:
+def prior_variance(scale: Mapping[str, Any]) -> Any:
     """Return the variance of the discrepancy at a measurement that nothing is known of."""
-    return np.asarray(sum(scale[name] ** 2 for name in SCALES if name in scale)).reshape(-1, 1)
+    return sum(scale[name] ** 2 for name in SCALES if name in scale)

@@ -8,8 +8,10 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.posterior import discrepancy, query
+from qidbayes.posterior.conditional import conditional
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.discrepancy import KIND, Fitted
+from qidbayes.posterior.kronecker import grid
 from qidbayes.posterior.record import Record
 from qidbayes.posterior.threshold import log_tokens
 
@@ -73,9 +75,11 @@ class Scatter:
         if self.smooth:
             fitted = Fitted(self.fit.data)
             residual, variance = self._residual(curve)
-            mean, left = discrepancy.conditional(
-                self.scale(), residual, own + variance, fitted.cells(self.fit.data), fitted.cells(frame)
-            )
+            cells, measured = fitted.cells(self.fit.data), np.ones(self.fit.data.height, dtype=bool)
+            if TRUE_LOG_QID in self.fit.draws:
+                measured[[int(row) for row in self.fit.coords["row"]]] = False
+            where = grid(cells, measured)
+            mean, left = conditional(self.scale(), residual, own + variance, cells, where, fitted.cells(frame))
             return mean, left + own
         variance = own + sum(self._variance(name) for name in self._names(("checkpoint_sd",)))
         mean = np.zeros((len(own), 1))

@@ -5,7 +5,9 @@ import polars as pl
 import pytest
 
 import qidbayes as qb
-from qidbayes.posterior.discrepancy import NEW, Fitted, conditional, covariance, matern, prior_variance
+from qidbayes.posterior.conditional import conditional
+from qidbayes.posterior.discrepancy import NEW, Fitted, covariance, matern, prior_variance
+from qidbayes.posterior.kronecker import grid
 
 SCALE = {
     "smooth_sd": 0.4,
@@ -23,16 +25,21 @@ def rows() -> pl.DataFrame:
     return qb.load_table("pythia").filter(pl.col("n_params") < 1e9, pl.col("tokens") > 1e11)
 
 
-def test_conditional_is_that_of_a_multivariate_normal() -> None:
-    table = rows()
-    fitted, asked = table[::2], table[1::2]
+@pytest.mark.parametrize("rest", [0, 7])
+def test_conditional_is_that_of_a_multivariate_normal(rest: int) -> None:
+    table = rows().sample(fraction=1.0, shuffle=True, seed=0)
+    of_grid = pl.col("tokens").rank("dense") % 2 == 0
+    fitted, asked = table.filter(of_grid), table.filter(~of_grid)
+    fitted, asked = pl.concat([fitted, asked.head(rest)]), asked[rest:]
     place = Fitted(fitted)
     here, there = place.cells(fitted), place.cells(asked)
     residual = np.random.default_rng(0).standard_normal((2, fitted.height))
     variance = np.full((2, fitted.height), 0.01)
     scale = {name: np.array([value, 1.3 * value]) for name, value in SCALE.items()}
     scale["similarity"] = np.array([0.6, 0.7])
-    mean, left = conditional(scale, residual, variance, here, there)
+    where = grid(here, np.ones(fitted.height, dtype=bool))
+    assert (where.models, len(where.rest)) == (fitted["model"].n_unique(), rest)
+    mean, left = conditional(scale, residual, variance, here, where, there)
     for draw in range(2):
         one = {name: values[draw] for name, values in scale.items()}
         both = {name: np.concatenate([here[name], there[name]]) for name in here}
@@ -52,10 +59,11 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     far = place.cells(pl.DataFrame({"n_params": [1e14], "tokens": [1e20], "bits": [4.0], "suite": ["another"]}))
     scale = {name: np.array([value]) for name, value in SCALE.items()}
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
-    mean, left = conditional(scale, residual, variance, place.cells(table), far)
+    fitted = place.cells(table)
+    mean, left = conditional(scale, residual, variance, fitted, grid(fitted, np.ones(table.height, dtype=bool)), far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
-    assert left[0, 0] == pytest.approx(prior_variance(scale)[0, 0])
+    assert left[0, 0] == pytest.approx(prior_variance(scale)[0])
 
 
 def test_what_a_question_leaves_out_is_as_fitted_where_the_rows_agree_and_new_otherwise() -> None:
