@@ -120,7 +120,7 @@ class Factored:
         ops
             The array library: NumPy or PyTensor.
         apart
-            Added to equal eigenvalues to tell them apart, where derivatives are asked: their vectors have none otherwise.
+            Tells equal eigenvalues apart where derivatives are asked: their vectors have none otherwise.
         """
         self.apart = apart
         count, width = where.rows.shape
