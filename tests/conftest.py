@@ -5,6 +5,7 @@ import os
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, settings
+from plain import plain
 
 import qidbayes as qb
 
@@ -40,16 +41,16 @@ def pythia() -> pl.DataFrame:
 @pytest.fixture(scope="session")
 def unified(pythia: pl.DataFrame) -> qb.Fit:
     """The unified law fitted to them with the default settings."""
-    return qb.fit(pythia, "unified", random_seed=0)
+    return qb.fit(pythia, plain("unified"), random_seed=0)
 
 
 @pytest.fixture(scope="session")
 def per_bit(pythia: pl.DataFrame) -> qb.Fit:
     """One law per bit width fitted to them."""
-    return qb.fit(pythia, "per-bit", random_seed=0)
+    return qb.fit(pythia, plain("per-bit"), random_seed=0)
 
 
 @pytest.fixture(scope="session")
 def one_width(pythia: pl.DataFrame) -> qb.Fit:
     """The unified law fitted to one bit width, away from its reference point, which cannot tell gamma."""
-    return qb.fit(pythia.filter(bits=3.0), "unified", random_seed=0)
+    return qb.fit(pythia.filter(bits=3.0), plain("unified"), random_seed=0)

@@ -104,7 +104,9 @@ class Design:
         found = {"sigma": spread}
         if not self.smooth:
             return found | {f"{level.name}_sd": between for level in self.levels}
-        found |= {"smooth_sd": spread, "suite_sd": spread}
+        # One suite says nothing of how much suites differ. Published families and methods lie about 0.7 apart in log
+        # QiD at equal N, D and P (docs/statistics.md): 1.4 times the default scale.
+        found |= {"smooth_sd": spread, "suite_sd": Prior("LogNormal", mu=np.log(1.4 * scale), sigma=0.5)}
         for group in ("model", CHECKPOINT):
             if group in self.law.noise.groups and np.unique(self.cells[group]).size < len(self.log_response):
                 found[f"{group}_sd"] = between

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -53,13 +53,13 @@ class Noise:
 
     `discrepancy` ``"smooth"`` adds what the equation itself misses, as a Gaussian process over log N, log D and log P
     (see `qidbayes.posterior.discrepancy`), so that bands grow away from the data; ``"none"`` takes the equation at its
-    word.
+    word, and is fitted in a second or two.
     """
 
     groups: tuple[str, ...] = ("model", "checkpoint")
     scale: float = 0.5
     family: str = "normal"
-    discrepancy: str = "none"
+    discrepancy: str = "smooth"
 
     def __post_init__(self) -> None:
         wrong = [g for g in self.groups if g not in ("model", "checkpoint")]
@@ -67,12 +67,12 @@ class Noise:
             raise InputError(f"noise groups {list(self.groups)!r}: choose from 'model' and 'checkpoint', each once")
         if self.family not in NOISE_FAMILIES:
             raise InputError(f"noise family {self.family!r} is not known; choose one of {', '.join(NOISE_FAMILIES)}")
-        if self.family == "student_t" and self.groups:
-            raise InputError("noise family 'student_t' goes with groups = []: shared effects are of normal errors")
+        if self.family == "student_t" and (self.groups or self.discrepancy != "none"):
+            raise InputError(
+                "noise family 'student_t' goes with groups = [] and discrepancy = \"none\": what rows share is normal"
+            )
         if not (is_finite(self.scale) and self.scale > 0):
             raise InputError(f"noise scale must be a positive number, not {self.scale!r}")
-        if self.family == "student_t" and self.discrepancy != "none":
-            raise InputError("noise family 'student_t' goes with discrepancy = 'none': a discrepancy is normal")
         if self.discrepancy not in ("smooth", "none"):
             raise InputError(f"noise discrepancy must be 'smooth' or 'none', not {self.discrepancy!r}")
 
@@ -135,6 +135,23 @@ class Law:
         for mapping in ("priors", "define", "reference", "published"):  # a frozen law must not change under a fit
             object.__setattr__(self, mapping, MappingProxyType(dict(getattr(self, mapping))))
         _check(self)
+
+    def with_noise(self, **fields: Any) -> "Law":
+        """Return the law with fields of its `Noise` replaced, and those of its law of the 16-bit loss.
+
+        Raises
+        ------
+        InputError
+            If the noise is not usable.
+
+        Examples
+        --------
+        >>> from qidbayes.law import load_law
+        >>> load_law("unified").with_noise(discrepancy="none").noise.discrepancy
+        'none'
+        """
+        loss_16bit = self.loss_16bit and self.loss_16bit.with_noise(**fields)
+        return replace(self, noise=replace(self.noise, **fields), loss_16bit=loss_16bit)
 
     @cached_property
     def expression(self) -> Expression:

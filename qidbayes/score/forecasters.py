@@ -42,8 +42,7 @@ def posterior(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
 
 def independent(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
     """Fit a law by NUTS as if no two rows shared any error."""
-    noise = dataclasses.replace(law.noise, groups=(), discrepancy="none")
-    return posterior(table, dataclasses.replace(law, noise=noise), random_seed)
+    return posterior(table, law.with_noise(groups=(), discrepancy="none"), random_seed)
 
 
 def least_squares(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from plain import plain_file
 
 import qidbayes as qb
 
@@ -42,7 +43,8 @@ def imported(importtime: str) -> set[str]:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fits")
-    done = run("fit", "pythia", "--law", "unified", "--seed", "3", "-o", "unified.nc", cwd=folder)
+    law = plain_file("unified", folder).name
+    done = run("fit", "pythia", "--law", law, "--seed", "3", "-o", "unified.nc", cwd=folder)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "saved in unified.nc" in done.stderr
     return folder / "unified.nc"
@@ -126,7 +128,8 @@ def test_published_constants_answer_without_a_fit() -> None:
 
 
 def test_summary_says_not_identified_in_the_place_of_a_number(tmp_path: Path) -> None:
-    done = run("fit", "pythia", "--bits", "4", "--seed", "1", "-o", "four.nc", cwd=tmp_path)
+    law = plain_file("unified", tmp_path).name
+    done = run("fit", "pythia", "--law", law, "--bits", "4", "--seed", "1", "-o", "four.nc", cwd=tmp_path)
     assert done.returncode == 0 and "gamma is not identified" in done.stderr
     shown = run("summary", "four.nc", cwd=tmp_path)
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith(" gamma")]

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from arviz_stats.base import array_stats
 from closed_form import posterior
+from plain import plain, plain_file
 from scipy import stats
 
 import qidbayes as qb
@@ -22,7 +23,7 @@ from qidbayes.law import Law, load_law
 
 @pytest.fixture(scope="module")
 def law() -> Law:
-    return dataclasses.replace(load_law("unified"), noise=qb.Noise(groups=()))
+    return load_law("unified").with_noise(groups=(), discrepancy="none")
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +81,8 @@ def test_the_prior_is_the_normal_to_the_power_of_the_weight(
 
 def test_few_rows_lean_on_many(pythia: pl.DataFrame, unified: qb.Fit) -> None:
     six = pythia.filter(pl.col("model").str.contains("1b"), bits=4.0).head(6)
-    alone = qb.fit(six, "unified", random_seed=0)
-    leaning = qb.fit(six, "unified", random_seed=0, prior_from=unified, prior_weight=0.5)
+    alone = qb.fit(six, plain("unified"), random_seed=0)
+    leaning = qb.fit(six, plain("unified"), random_seed=0, prior_from=unified, prior_weight=0.5)
     assert "alpha" in alone.diagnostics.unidentified
     assert leaning.diagnostics.unidentified == ()
     assert leaning.draws["alpha"].std() == pytest.approx(np.sqrt(2) * unified.draws["alpha"].std(), rel=0.25)
@@ -94,20 +95,22 @@ def test_what_cannot_be_borrowed_is_named(pythia: pl.DataFrame, unified: qb.Fit,
 
     for weight in (0, 1.5, True):
         with pytest.raises(qb.InputError, match="prior_weight must be above 0 and at most 1"):
-            fit("unified", unified, weight)
+            fit(plain("unified"), unified, weight)
     with pytest.raises(qb.InputError, match="its law 'per-bit' has another equation than law 'unified'"):
         fit("unified", per_bit)
     moved = dataclasses.replace(unified.law, reference={"N": 1e9, "D": 1e12, "P": 4})
     with pytest.raises(qb.InputError, match="has another reference"):
         fit(moved, unified)
     with pytest.raises(qb.InputError, match="prior_from knows c for bits 2, 3, 4; not 8"):
-        qb.fit(qb.load_table("pythia/gptq-8bit"), "per-bit", prior_from=per_bit)
+        qb.fit(qb.load_table("pythia/gptq-8bit"), plain("per-bit"), prior_from=per_bit)
 
 
 def test_the_command_records_where_the_prior_came_from(pythia: pl.DataFrame, unified: qb.Fit, tmp_path: Path) -> None:
     unified.save(tmp_path / "other.nc")
     qb.write_table(pythia.head(60), tmp_path / "mine.csv")
-    command = ["fit", "mine.csv", "--prior-from", "other.nc", "--prior-weight", "0.5", "-o", "mine.nc", "--seed", "0"]
+    law = plain_file("unified", tmp_path).name
+    command = ["fit", "mine.csv", "--law", law, "--seed", "0", "-o", "mine.nc"]
+    command += ["--prior-from", "other.nc", "--prior-weight", "0.5"]
     done = subprocess.run(
         [sys.executable, "-m", "qidbayes", *command], cwd=tmp_path, capture_output=True, text=True, check=False
     )

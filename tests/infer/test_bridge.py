@@ -8,13 +8,13 @@ import polars as pl
 import pymc as pm
 import pytest
 from arviz_stats.base import array_stats
+from plain import plain
 
 import qidbayes as qb
 from qidbayes.infer import sample
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model, model_data, sampled_names
-from qidbayes.law import load_law
 
 SETTINGS = {"draws": 200, "tune": 200, "chains": 2}
 
@@ -39,7 +39,7 @@ CASES = {
 def case(name: str) -> Design:
     table, law, drop = CASES[name]
     rows = qb.load_table(table)
-    return design(irregular(rows) if drop else rows, load_law(law))
+    return design(irregular(rows) if drop else rows, plain(law))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -69,12 +69,12 @@ def test_every_number_has_its_name(name: str) -> None:
 
 
 def test_pymcs_own_run_of_numpyro_has_the_same_posterior(pythia: pl.DataFrame, unified: qb.Fit) -> None:
-    with build_model(design(pythia, load_law("unified"))):
+    with build_model(design(pythia, plain("unified"))):
         tree = pm.sample(
             nuts_sampler="numpyro", draws=1000, tune=1000, chains=2, random_seed=9, progressbar=False,
             target_accept=0.9, compute_convergence_checks=False,
         )  # fmt: skip
-    names = sampled_names(design(pythia, load_law("unified")))
+    names = sampled_names(design(pythia, plain("unified")))
     for name in names:
         ours, theirs = unified.draws[name], tree["posterior"][name].to_numpy()
         for statistic, method in ((np.mean, "mean"), (np.std, "sd")):
@@ -101,23 +101,23 @@ def compilations() -> Iterator[list[str]]:
 def test_other_data_of_the_same_shape_compile_nothing(
     compilations: list[str], simulate: Callable[..., pl.DataFrame]
 ) -> None:
-    first = qb.fit(simulate(1), "unified", random_seed=1, **SETTINGS)
+    first = qb.fit(simulate(1), plain("unified"), random_seed=1, **SETTINGS)
     programs = dict(sample._PROGRAMS)
     compilations.clear()
-    second = qb.fit(simulate(2), "unified", random_seed=1, **SETTINGS)
+    second = qb.fit(simulate(2), plain("unified"), random_seed=1, **SETTINGS)
     assert compilations == []
     assert programs == sample._PROGRAMS
     assert abs(first.draws["beta"].mean() - second.draws["beta"].mean()) > 1e-4
     # Another shape does compile, so the listener would have heard.
-    qb.fit(simulate(2).head(300), "unified", random_seed=1, **SETTINGS)
+    qb.fit(simulate(2).head(300), plain("unified"), random_seed=1, **SETTINGS)
     assert compilations
 
 
 def test_the_seed_decides_the_draws(simulate: Callable[..., pl.DataFrame]) -> None:
     table = simulate(1)
-    first, again, other = (qb.fit(table, "unified", random_seed=s, **SETTINGS) for s in (1, 1, 2))
-    unseeded = qb.fit(table, "unified", **SETTINGS)
-    repeated = qb.fit(table, "unified", random_seed=unseeded.attributes["random_seed"], **SETTINGS)
+    first, again, other = (qb.fit(table, plain("unified"), random_seed=s, **SETTINGS) for s in (1, 1, 2))
+    unseeded = qb.fit(table, plain("unified"), **SETTINGS)
+    repeated = qb.fit(table, plain("unified"), random_seed=unseeded.attributes["random_seed"], **SETTINGS)
     for name in first.draws:
         np.testing.assert_array_equal(first.draws[name], again.draws[name])
         np.testing.assert_array_equal(unseeded.draws[name], repeated.draws[name])

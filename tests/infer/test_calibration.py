@@ -7,6 +7,7 @@ import polars as pl
 import pymc as pm
 import pytest
 from arviz_stats.ecdf_utils import ecdf_pit
+from plain import plain
 
 import qidbayes as qb
 from qidbayes.infer import bridge, sample, strata
@@ -14,7 +15,7 @@ from qidbayes.infer.calibration import calibrate, simulate
 from qidbayes.infer.design import design
 from qidbayes.infer.envelope import Envelope
 
-LAW = qb.load_law("unified")
+LAW = plain("unified")
 THRESHOLDS = pl.DataFrame({"n_params": [1e9, 7e9], "bits": [4, 3], "qid": [0.05, 0.5]})
 
 

@@ -1,7 +1,5 @@
 """The refit of Chinchilla's runs: Epoch's constants, by another error model with tails."""
 
-import dataclasses
-
 import numpy as np
 import polars as pl
 import pytest
@@ -86,7 +84,7 @@ def test_a_new_rows_band_has_students_tails(fit: qb.Fit) -> None:
 
 
 def test_noisy_rows_go_with_normal_errors_only() -> None:
-    law = dataclasses.replace(qb.load_law("unified"), noise=qb.Noise(groups=(), family="student_t"))
+    law = qb.load_law("unified").with_noise(groups=(), family="student_t", discrepancy="none")
     with pytest.raises(
         qb.InputError, match="rows have a qid_se above 5% of their QiD, which goes with normal errors only"
     ):

@@ -1,7 +1,5 @@
 """NUTS gives the posterior that Bayesian linear regression has in closed form."""
 
-import dataclasses
-
 import numpy as np
 import polars as pl
 import pytest
@@ -24,7 +22,7 @@ def assert_agrees(fit: qb.Fit, expected: dict[str, tuple[float, float]]) -> None
 
 
 def test_independent_errors(pythia: pl.DataFrame) -> None:
-    law = dataclasses.replace(load_law("unified"), noise=qb.Noise(groups=()))
+    law = load_law("unified").with_noise(groups=(), discrepancy="none")
     expected = posterior(pythia, {"sigma": np.linspace(np.log(0.1), np.log(1.0), 400)})
     # With priors this flat the means are those of ordinary least squares.
     x, y = regression(pythia)

@@ -1,13 +1,12 @@
 """90% intervals hold the truth 9 times in 10, if the model has the effects that the data have."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 
 import polars as pl
+from plain import plain
 
 import qidbayes as qb
-from qidbayes.law import load_law
 
 TABLES = 40
 TRUTH = {"beta": 0.47, "alpha": 0.3, "gamma": 5.8}
@@ -15,8 +14,8 @@ SETTINGS = {"draws": 400, "tune": 400, "chains": 2}
 
 
 def test_intervals_cover_with_shared_effects_and_not_without(simulate: Callable[..., pl.DataFrame]) -> None:
-    with_effects = load_law("unified")
-    without = dataclasses.replace(with_effects, noise=qb.Noise(groups=()))
+    with_effects = plain("unified")
+    without = with_effects.with_noise(groups=())
     covered = {"with": dict.fromkeys(TRUTH, 0), "without": dict.fromkeys(TRUTH, 0)}
     for seed in range(TABLES):
         table = simulate(1000 + seed, sigma=0.1, checkpoint_sd=0.1, model_sd=0.3)

@@ -3,14 +3,14 @@
 import numpy as np
 import polars as pl
 import pytest
+from plain import plain
 
 import qidbayes as qb
 from qidbayes.infer.design import design
-from qidbayes.law import load_law
 
 
 def test_covariates_are_relative_to_the_reference(pythia: pl.DataFrame) -> None:
-    rows = design(pythia, load_law("unified"))
+    rows = design(pythia, plain("unified"))
     for symbol, column, reference in (("N", "n_params", 1e9), ("D", "tokens", 1e11), ("P", "bits", 4)):
         by_hand = np.log(rows.frame[column].cast(pl.Float64).to_numpy()) - np.log(reference)
         np.testing.assert_allclose(rows.log_covariates[symbol], by_hand, atol=1e-12)
@@ -18,12 +18,12 @@ def test_covariates_are_relative_to_the_reference(pythia: pl.DataFrame) -> None:
 
 
 def test_the_levels_of_a_full_grid_are_regular_whatever_the_order(pythia: pl.DataFrame) -> None:
-    rows = design(pythia.sample(fraction=1, shuffle=True, seed=1), load_law("unified"))
+    rows = design(pythia.sample(fraction=1, shuffle=True, seed=1), plain("unified"))
     assert [(level.name, level.size, level.regular) for level in rows.levels] == [
         ("checkpoint", 120, True),
         ("model", 6, True),
     ]
-    rows = design(pythia.sample(fraction=0.6, seed=1), load_law("unified"))
+    rows = design(pythia.sample(fraction=0.6, seed=1), plain("unified"))
     checkpoint, model = rows.levels
     assert (checkpoint.regular, model.regular) == (False, False)
     names = np.array(rows.coords["model"])[model.parent[checkpoint.parent]]
@@ -31,13 +31,13 @@ def test_the_levels_of_a_full_grid_are_regular_whatever_the_order(pythia: pl.Dat
 
 
 def test_a_level_with_one_row_each_is_left_out(pythia: pl.DataFrame) -> None:
-    rows = design(pythia.filter(bits=4.0), load_law("unified"))
+    rows = design(pythia.filter(bits=4.0), plain("unified"))
     assert [level.name for level in rows.levels] == ["model"]
 
 
 def test_known_standard_errors_are_carried_to_the_logarithm(pythia: pl.DataFrame) -> None:
     table = pythia.with_columns(qid_se=pl.when(pl.col("bits") == 2).then(0.005))
-    rows = design(table, load_law("unified"))
+    rows = design(table, plain("unified"))
     two = rows.frame["bits"].to_numpy() == 2
     np.testing.assert_allclose(rows.variance[two], (0.005 / rows.frame["qid"].to_numpy()[two]) ** 2)
     assert (rows.variance[~two] == 0).all()
@@ -60,17 +60,17 @@ def test_rows_that_nothing_puts_above_0_are_refused(
         qid=pl.when(first).then(qid).otherwise("qid"), qid_se=pl.when(first).then(error), loss=None, loss_16bit=None
     )
     with pytest.raises(qb.InputError, match=message):
-        design(table, load_law("unified"))
+        design(table, plain("unified"))
     if error:
-        assert len(design(table.with_columns(qid_se=0.021), load_law("unified")).latent["latent_row"]) > 0
+        assert len(design(table.with_columns(qid_se=0.021), plain("unified")).latent["latent_row"]) > 0
 
 
 def test_rows_that_are_left_out_are_counted(pythia: pl.DataFrame) -> None:
-    rows = design(pythia, load_law("kaplan-16bit"))
+    rows = design(pythia, plain("kaplan-16bit"))
     assert len(rows.log_response) == 120
     assert rows.left_out == {"repeating a checkpoint's 16-bit loss": 240}
     failed = pythia.with_columns(status=pl.when(pl.int_range(pl.len()) < 7).then(pl.lit("failed")).otherwise("status"))
-    assert design(failed, load_law("unified")).left_out == {"failed cells": 7}
+    assert design(failed, plain("unified")).left_out == {"failed cells": 7}
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_rows_that_are_left_out_are_counted(pythia: pl.DataFrame) -> None:
 )
 def test_settings_out_of_range_are_refused(pythia: pl.DataFrame, options: dict, message: str) -> None:
     with pytest.raises(qb.InputError, match=message):
-        qb.fit(pythia, "unified", **options)
+        qb.fit(pythia, plain("unified"), **options)

@@ -7,10 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from plain import plain
 
 import qidbayes as qb
 from qidbayes.cli import cli
-from qidbayes.law import law_from_dict, load_law
+from qidbayes.law import law_from_dict
 
 SETTINGS = {"draws": 500, "tune": 500, "chains": 2}
 TRUE = {
@@ -37,7 +38,7 @@ def simulated(pythia: pl.DataFrame) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def joint(simulated: pl.DataFrame) -> qb.Fit:
-    return qb.fit(simulated, "joint", random_seed=4, **SETTINGS)
+    return qb.fit(simulated, plain("joint"), random_seed=4, **SETTINGS)
 
 
 def test_a_simulation_gives_every_constant_back(joint: qb.Fit) -> None:
@@ -54,7 +55,7 @@ def test_each_part_is_fitted_as_alone(joint: qb.Fit, simulated: pl.DataFrame) ->
     # QiD is the paired difference: the 16-bit loss is not in its error, no parameter is shared, and so the joint
     # posterior is the product of the two.
     for part, law, seed in ((joint, "unified", 4), (joint.loss_16bit, "kaplan-16bit", 5)):
-        alone = qb.fit(simulated, law, random_seed=seed, **SETTINGS)
+        alone = qb.fit(simulated, plain(law), random_seed=seed, **SETTINGS)
         assert set(alone.draws) == set(part.draws)
         for name, draws in alone.draws.items():
             np.testing.assert_array_equal(draws, part.draws[name])
@@ -114,14 +115,14 @@ def test_what_cannot_be_answered_is_said(joint: qb.Fit, unified: qb.Fit, pythia:
     with pytest.raises(qb.InputError, match="does not depend on 'bits'"):
         joint.predict(response="loss_16bit", **query)
     with pytest.raises(qb.InputError, match="no row of the table has a 16-bit loss"):
-        qb.fit(pythia.with_columns(loss_16bit=None, loss=None), "joint")
+        qb.fit(pythia.with_columns(loss_16bit=None, loss=None), plain("joint"))
 
 
 def test_a_16_bit_law_of_ones_own_may_stand_beside() -> None:
-    law = load_law("joint")
+    law = plain("joint")
     assert law_from_dict(law.to_dict()) == law
     own = {k: v for k, v in law.loss_16bit.to_dict().items() if k not in ("name", "response")}
     found = law_from_dict({**law.to_dict(), "loss_16bit": own})
     assert found.loss_16bit.equation == law.loss_16bit.equation
-    assert law.fingerprint() != load_law("unified").fingerprint()
+    assert law.fingerprint() != plain("unified").fingerprint()
     assert "loss = loss_16bit + qid" in str(law)

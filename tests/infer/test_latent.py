@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 from arviz_stats.base import array_stats
+from plain import plain
 from scipy import stats
 
 import qidbayes as qb
@@ -13,7 +14,6 @@ from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.fit import _model_effect
 from qidbayes.infer.model import build_model, model_data
-from qidbayes.law import load_law
 
 LEVEL = {"c": qb.Prior("LogNormal", mu=-3, sigma=1)}
 
@@ -136,7 +136,7 @@ def test_dropping_rows_below_0_biases_an_exponent_and_keeping_them_does_not() ->
 
 def test_the_effects_of_noisy_rows_are_those_that_were_sampled(pythia: pl.DataFrame) -> None:
     noisy = pl.col("model").str.contains("410m") & (pl.col("bits") == 4)
-    rows = design(pythia.with_columns(qid_se=pl.when(noisy).then(pl.col("qid"))), load_law("unified"))
+    rows = design(pythia.with_columns(qid_se=pl.when(noisy).then(pl.col("qid"))), plain("unified"))
     assert [len(rows.latent[f"latent_{name}"]) for name in ("row", "checkpoint", "model")] == [20, 20, 1]
     flat = {"k_ref": 0.035, "k": 0.37, "beta": 0.47, "alpha": 0.3, "gamma": 5.8}
     flat |= {"sigma": 0.12, "checkpoint_sd": 0.24, "model_sd": 0.2}

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from closed_form import posterior
+from plain import plain
 from scipy import stats
 from test_closed_form import assert_agrees
 
@@ -21,9 +22,11 @@ SPREAD = 0.4
 @pytest.fixture(scope="module")
 def by_model() -> Law:
     """The unified law with a level for each model in the place of the models' effects: the same law by other means."""
-    law = load_law("unified")
+    law = plain("unified")
     pooled = qb.Prior("LogNormal", mu=-3, sigma=2, by="model", spread=SPREAD)
-    return dataclasses.replace(law, priors={**law.priors, "k": pooled}, noise=qb.Noise(groups=("checkpoint",)))
+    return dataclasses.replace(
+        law, priors={**law.priors, "k": pooled}, noise=qb.Noise(groups=("checkpoint",), discrepancy="none")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ def test_the_centred_model_is_the_textbooks() -> None:
 
 
 def test_groups_are_centred_as_far_as_their_rows_know_them(pythia: pl.DataFrame) -> None:
-    law = load_law("unified")
+    law = plain("unified")
     pooled = {n: qb.Prior("Normal", mu=p.mu, sigma=p.sigma, by="method") for n, p in _normal(law).items()}
     law = dataclasses.replace(law, priors={**law.priors, **pooled})
     rows = design(qb.load_table("pythia", "pythia/awq-bnb"), law)
@@ -92,8 +95,8 @@ def test_groups_are_centred_as_far_as_their_rows_know_them(pythia: pl.DataFrame)
     np.testing.assert_allclose(rows.centring["gamma"][~gptq], 0.0, atol=1e-6)
     assert rows.centring["gamma"][gptq] > 0.9
     assert (rows.centring["beta"] > 0.9).all()
-    few = design(qb.load_table("spectra"), dataclasses.replace(load_law("unified"), priors={
-        **load_law("unified").priors, "beta": qb.Prior("Normal", mu=0.5, sigma=0.5, by="model", spread=0.001)
+    few = design(qb.load_table("spectra"), dataclasses.replace(plain("unified"), priors={
+        **plain("unified").priors, "beta": qb.Prior("Normal", mu=0.5, sigma=0.5, by="model", spread=0.001)
     }))  # fmt: skip
     assert (few.centring["beta"] < 0.1).all()  # so little is expected of the groups that their rows say less
 

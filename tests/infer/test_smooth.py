@@ -1,7 +1,5 @@
 """The density under the discrepancy against a multivariate normal, on every shape of table treated apart."""
 
-import dataclasses
-
 import numpy as np
 import polars as pl
 import pytensor.tensor as pt
@@ -12,7 +10,6 @@ import qidbayes as qb
 from qidbayes.infer import smooth
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model
-from qidbayes.law import Noise
 from qidbayes.posterior.discrepancy import covariance
 
 SCALE = {
@@ -26,7 +23,7 @@ SCALE = {
     "similarity": 0.6,
 }
 SIGMA = 0.1
-LAW = dataclasses.replace(qb.load_law("unified"), noise=Noise(discrepancy="smooth"))
+LAW = qb.load_law("unified")
 
 
 def small() -> pl.DataFrame:

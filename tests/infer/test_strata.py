@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from plain import plain
 from scipy import stats
 
 import qidbayes as qb
@@ -10,7 +11,6 @@ from qidbayes.infer import sample
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.strata import log_density, strata
-from qidbayes.law import load_law
 
 
 def dense_covariance(rows: Design, variance: float, effects: list[float]) -> np.ndarray:
@@ -20,7 +20,7 @@ def dense_covariance(rows: Design, variance: float, effects: list[float]) -> np.
 
 @pytest.mark.parametrize("law", ["unified", "per-bit", "tokens", "size", "bits"])
 def test_the_density_is_the_dense_normals(law: str, pythia: pl.DataFrame) -> None:
-    rows = design(pythia, load_law(law))
+    rows = design(pythia, plain(law))
     found = strata(rows)
     assert found is not None and found.freedom.sum() == 360
     rng = np.random.default_rng(4)
@@ -35,18 +35,18 @@ def test_the_density_is_the_dense_normals(law: str, pythia: pl.DataFrame) -> Non
 
 
 def test_there_are_none_for_a_curve_that_is_not_log_linear(pythia: pl.DataFrame) -> None:
-    assert strata(design(pythia, load_law("kaplan-16bit"))) is None
+    assert strata(design(pythia, plain("kaplan-16bit"))) is None
 
 
 def test_there_are_none_for_a_grid_with_holes_or_errors_that_differ(pythia: pl.DataFrame) -> None:
-    law = load_law("unified")
+    law = plain("unified")
     assert strata(design(pythia.head(359), law)) is None
     assert strata(design(pythia.with_columns(qid_se=0.1 * pl.col("qid")), law)) is None
 
 
 def test_both_ways_have_the_same_posterior(pythia: pl.DataFrame, unified: qb.Fit) -> None:
     # Standard errors of nothing to speak of send the same rows the other way.
-    rows = qb.fit(pythia.with_columns(qid_se=1e-9 * pl.col("qid")), "unified", random_seed=1)
+    rows = qb.fit(pythia.with_columns(qid_se=1e-9 * pl.col("qid")), plain("unified"), random_seed=1)
     for name in ("beta", "alpha", "gamma", "sigma", "checkpoint_sd"):
         a, b = unified.draws[name], rows.draws[name]
         # Four standard errors of the difference of means, each from at least 1,000 effective draws.
@@ -54,8 +54,8 @@ def test_both_ways_have_the_same_posterior(pythia: pl.DataFrame, unified: qb.Fit
 
 
 def test_one_program_serves_grids_of_every_size(pythia: pl.DataFrame) -> None:
-    qb.fit(pythia.filter(pl.col("tokens") > 50e9), "unified", random_seed=1)
+    qb.fit(pythia.filter(pl.col("tokens") > 50e9), plain("unified"), random_seed=1)
     programs = set(sample._PROGRAMS)
-    smaller = qb.fit(pythia.filter(pl.col("n_params") < 5e9), "unified", random_seed=1)
+    smaller = qb.fit(pythia.filter(pl.col("n_params") < 5e9), plain("unified"), random_seed=1)
     assert set(sample._PROGRAMS) == programs
     assert smaller.data.height == 240 and not smaller.diagnostics.problems()

@@ -1,10 +1,9 @@
 """The backtest against refits by hand, simulated truth, and itself in several processes."""
 
-import dataclasses
-
 import numpy as np
 import polars as pl
 import pytest
+from plain import plain
 from scipy import stats
 
 import qidbayes as qb
@@ -16,13 +15,13 @@ SPLITS = ["tokens > 100B", "n_params > 5B"]
 
 @pytest.fixture(scope="module")
 def found(pythia: pl.DataFrame) -> qb.Backtest:
-    return qb.backtest(pythia, "unified", SPLITS, baselines=["independent"])
+    return qb.backtest(pythia, plain("unified"), SPLITS, baselines=["independent"])
 
 
 def test_it_is_the_refit_asked_by_hand(pythia: pl.DataFrame, found: qb.Backtest) -> None:
     """Bands of `predict` and of the backtest come from other draws of the noise: some percent apart."""
     held_out = pl.col("tokens") > 100e9
-    fit = qb.fit(pythia.filter(~held_out), "unified", random_seed=0)
+    fit = qb.fit(pythia.filter(~held_out), plain("unified"), random_seed=0)
     asked = pythia.filter(held_out)
     band = fit.predict(asked.select("n_params", "tokens", "bits", "model", "qid"))
     ours = found.points.filter(split=SPLITS[0], how="posterior").join(
@@ -64,14 +63,14 @@ def test_scores_are_those_of_the_points(found: qb.Backtest) -> None:
 
 
 def test_processes_change_nothing(pythia: pl.DataFrame, found: qb.Backtest) -> None:
-    again = qb.backtest(pythia, "unified", SPLITS, baselines=["independent"], jobs=2)
+    again = qb.backtest(pythia, plain("unified"), SPLITS, baselines=["independent"], jobs=2)
     assert again.scores.equals(found.scores)
     assert again.points.equals(found.points)
 
 
 def test_pit_is_uniform_where_the_model_is_true(pythia: pl.DataFrame) -> None:
     """Independent errors, so that the 360 PITs of six left-out sizes are nearly independent: Kolmogorov–Smirnov."""
-    law = dataclasses.replace(qb.load_law("unified"), noise=qb.Noise(groups=()))
+    law = qb.load_law("unified").with_noise(groups=(), discrepancy="none")
     curve = qb.published("unified").predict(pythia.select("n_params", "tokens", "bits"))["median"].to_numpy()
     noise = 0.15 * np.random.default_rng(3).standard_normal(360)
     simulated = pythia.with_columns(pl.Series("qid", curve * np.exp(noise)), loss=None, loss_16bit=None)
@@ -85,17 +84,17 @@ def test_pit_is_uniform_where_the_model_is_true(pythia: pl.DataFrame) -> None:
 
 def test_a_law_that_cannot_answer_says_why(pythia: pl.DataFrame) -> None:
     small = pythia.filter(pl.col("n_params") < 1e9)
-    found = qb.backtest(small, ["unified", "per-bit"], "bits = 3")
+    found = qb.backtest(small, [plain("unified"), plain("per-bit")], "bits = 3")
     ours, per_bit = found.scores.rows(named=True)
     assert ours["points"] == 60
     assert per_bit["points"] is None
     assert "knows bits 2, 4; not 3" in per_bit["note"]
     with pytest.raises(qb.InputError, match=r"no fold could be scored; the first: .*not 3"):
-        qb.backtest(small, "per-bit", "bits = 3")
+        qb.backtest(small, plain("per-bit"), "bits = 3")
 
 
 def test_bootstrap_constants_surround_least_squares(pythia: pl.DataFrame) -> None:
-    found = bootstrap(pythia, qb.load_law("unified"), random_seed=0, resamples=60)
+    found = bootstrap(pythia, plain("unified"), random_seed=0, resamples=60)
     best = qb.least_squares(pythia, "unified").constants
     constants = found.curve.scope({}, {})
     for name in ("beta", "alpha", "gamma"):
@@ -114,7 +113,7 @@ def test_refusals(pythia: pl.DataFrame) -> None:
         ({"splits": "tokens > x"}, "is not a count"),
     ):
         with pytest.raises(qb.InputError, match=message):
-            qb.backtest(pythia, "unified", **options)  # type: ignore[arg-type]
+            qb.backtest(pythia, plain("unified"), **options)  # type: ignore[arg-type]
     with pytest.raises(qb.InputError, match="a name of its own"):
         qb.backtest(pythia, ["unified", "unified"])
     with pytest.raises(qb.InputError, match="laws of one response"):

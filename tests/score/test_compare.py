@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from plain import plain
 
 import qidbayes as qb
 from qidbayes.score.compare import _clustered_se
@@ -22,7 +23,7 @@ NO_SIZE = qb.Law(
 
 @pytest.fixture(scope="module")
 def found(pythia: pl.DataFrame) -> qb.Comparison:
-    return qb.compare(pythia, ["unified", NO_SIZE], ["n_params > 5B", "tokens > 100B"])
+    return qb.compare(pythia, [plain("unified"), NO_SIZE], ["n_params > 5B", "tokens > 100B"])
 
 
 def test_the_table_is_of_the_held_out_points(found: qb.Comparison) -> None:

@@ -36,7 +36,7 @@ def test_rows_flatter_more_than_checkpoints(unified: qb.Fit) -> None:
 
 def test_psis_is_the_refit_without_the_checkpoint() -> None:
     """Independent errors: the refit's predictive of a left-out checkpoint is the product of its rows' given a draw."""
-    law = dataclasses.replace(qb.load_law("unified"), noise=qb.Noise(groups=()))
+    law = qb.load_law("unified").with_noise(groups=(), discrepancy="none")
     pythia = qb.load_table("pythia")
     everything = qb.fit(pythia, law, random_seed=0)
     units = _log_likelihood(everything)["row"]
