@@ -8,17 +8,15 @@ sbc.csv.
 
 import argparse
 import dataclasses
-import multiprocessing
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 import qidbayes as qb
+from qidbayes.score.parallel import pool
 
 HERE = Path(__file__).parent
 FIGURE = HERE.parent / "docs" / "images" / "sbc.png"
@@ -44,16 +42,21 @@ class Design:
 
     law: str
     name: str
-    table: str
+    table: str = "pythia"
+    discrepancy: str = "none"
+    sizes: int = 1
+    """Every how manieth model, by size, is kept."""
     every: int = 1
-    """Which checkpoints of each run are kept."""
+    """And of its checkpoints."""
     noisy: bool = False
     """Whether half of the rows have standard errors near the QiD expected of them, and the law narrow priors."""
 
     def rows(self) -> pl.DataFrame:
         """Return the rows that are simulated."""
         table = qb.load_table(self.table)
-        table = table.filter((pl.col("tokens").rank("dense") - 1).over("model") % self.every == 0)
+        for column, groups, keep in (("n_params", None, self.sizes), ("tokens", "model", self.every)):
+            place = pl.col(column).rank("dense") - 1
+            table = table.filter((place.over(groups) if groups else place) % keep == 0)
         if not self.noisy:
             return table
         n, d, p = pl.col("n_params"), pl.col("tokens"), pl.col("bits")
@@ -63,8 +66,8 @@ class Design:
 
     def declared(self) -> qb.Law:
         """Return the law."""
-        law = qb.load_law(self.law)
-        return dataclasses.replace(law, priors=NARROW, noise=qb.Noise(scale=0.2)) if self.noisy else law
+        law = qb.load_law(self.law).with_noise(discrepancy=self.discrepancy)
+        return dataclasses.replace(law.with_noise(scale=0.2), priors=NARROW) if self.noisy else law
 
     def thresholds(self) -> pl.DataFrame | None:
         """Return the questions asked of a law that says how QiD grows with tokens: of its first group."""
@@ -78,17 +81,42 @@ class Design:
         return first.join(pl.DataFrame({"qid": THRESHOLDS}), how="cross")
 
 
-# Log-linear laws on full grids are sampled through sufficient statistics, the others row by row.
+FEW = "3 runs × 4 checkpoints × 3 widths"
+GRID = "6 runs × 20 checkpoints × 3 widths"
+
+
+def _default(law: str, name: str = FEW, table: str = "pythia", sizes: int = 2, every: int = 5) -> Design:
+    return Design(law, f"{name}, discrepancy", table, "smooth", sizes, every)
+
+
+# Laws as they are shipped, with a discrepancy, and without: log-linear laws on full grids are then sampled through
+# sufficient statistics, the others row by row.
 DESIGNS = [
-    Design("unified", "6 runs × 20 checkpoints × 3 widths", "pythia"),
+    _default("unified"),
+    _default("kaplan-16bit", "3 runs × 4 checkpoints"),
+    _default("per-bit"),
+    Design("unified", GRID),
     Design("unified", "irregular, 38 rows", "llama-qwen"),
-    Design("unified", "half of 36 rows noisy", "pythia", every=10, noisy=True),
+    Design("unified", "half of 36 rows noisy", every=10, noisy=True),
     Design("unified", "one run", "pythia/1.4b"),
-    Design("per-bit", "6 runs × 20 checkpoints × 3 widths", "pythia"),
-    Design("tokens", "6 runs × 20 checkpoints × 3 widths", "pythia"),
-    Design("size", "6 runs × 5 checkpoints × 3 widths", "pythia", every=4),
-    Design("bits", "6 runs × 4 checkpoints × 3 widths", "pythia", every=5),
-    Design("kaplan-16bit", "6 runs × 20 checkpoints", "pythia"),
+    Design("per-bit", GRID),
+    Design("tokens", GRID),
+    Design("size", "6 runs × 5 checkpoints × 3 widths", every=4),
+    Design("bits", "6 runs × 4 checkpoints × 3 widths", every=5),
+    Design("kaplan-16bit", "6 runs × 20 checkpoints"),
+    Design("chinchilla-16bit", "6 runs × 4 checkpoints", every=5),
+    Design("pooled-bit", FEW, sizes=2, every=5),
+    Design("vanishing", FEW, sizes=2, every=5),
+    Design("precision-ptq", FEW, sizes=2, every=5),
+    Design("ceiling", FEW, sizes=2, every=5),
+    _default("tokens"),
+    _default("size"),
+    _default("bits"),
+    _default("pooled-bit"),
+    _default("vanishing"),
+    _default("precision-ptq"),
+    _default("ceiling"),
+    _default("unified", "irregular, 38 rows", "llama-qwen", 1, 1),
 ]
 
 
@@ -165,15 +193,6 @@ def read(folder: Path, index: int) -> pl.DataFrame | None:
     return pl.concat([pl.read_parquet(part) for part in parts]) if parts else None
 
 
-def stay_on_one_core(started: Any) -> None:
-    """Give each process a core of its own where the system can: XLA's threads get in each other's way, three to one."""
-    if hasattr(os, "sched_setaffinity"):
-        with started.get_lock():
-            number, started.value = started.value, started.value + 1
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[number % len(cores)]})
-
-
 def main() -> None:
     """Simulate what is missing, judge, draw."""
     parser = argparse.ArgumentParser()
@@ -187,11 +206,8 @@ def main() -> None:
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
     print(f"{asked.simulations} simulations each, {asked.processes} processes")
-    spawn = multiprocessing.get_context("spawn")  # JAX cannot be forked
     started = time.perf_counter()
-    with ProcessPoolExecutor(
-        asked.processes, mp_context=spawn, initializer=stay_on_one_core, initargs=(spawn.Value("i", 0),)
-    ) as pool:
+    with pool(asked.processes) as processes:
         waiting = []
         for index in range(len(DESIGNS)):
             for first in range(0, asked.simulations, CHUNK):
@@ -199,10 +215,10 @@ def main() -> None:
                 # Designs have seeds of their own, or their verdicts would depend on each other.
                 seeds = range(index * 10**6 + first, index * 10**6 + min(first + CHUNK, asked.simulations))
                 if not path.exists():
-                    waiting.append((path, pool.submit(chunk, index, seeds)))
+                    waiting.append((path, processes.submit(chunk, index, seeds)))
         for path, future in waiting:
             if time.perf_counter() - started > asked.seconds:
-                pool.shutdown(wait=False, cancel_futures=True)
+                processes.shutdown(wait=False, cancel_futures=True)
                 break
             future.result().write_parquet(path)
             print(f"{time.perf_counter() - started:.0f} s: {path.stem}")

@@ -175,6 +175,7 @@ def calibrate(
         truth = dataclasses.replace(
             posterior,
             draws={name: np.asarray(values)[None, None] for name, values in drawn.truth.items()},
+            stats={name: values[:, :1] for name, values in posterior.stats.items()},
             attributes={"random_seed": seed + 2**32},  # which no fit can have
         )
         rows = design(drawn.table, law)
@@ -196,7 +197,12 @@ def _posterior(table: pl.DataFrame, law: Law, seed: int) -> Fit:
     while min(c.ess_bulk for c in found.diagnostics.convergence.values()) < _NEARLY_INDEPENDENT and draws < _LONGEST:
         draws *= 4
         found = fit(table, law, chains=1, draws=draws, random_seed=seed)
-    return dataclasses.replace(found, draws={n: v[:, :: draws // KEPT] for n, v in found.draws.items()})
+    kept = slice(None, None, draws // KEPT)
+    return dataclasses.replace(
+        found,
+        draws={name: values[:, kept] for name, values in found.draws.items()},
+        stats={name: values[:, kept] for name, values in found.stats.items()},
+    )
 
 
 def _numbers(fit: Fit) -> dict[str, np.ndarray]:
@@ -218,6 +224,7 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", IdentificationWarning)  # an answer from the prior is calibrated too
             tokens = fit.log_tokens_draws(thresholds, kind)
+        tokens = tokens[:: len(tokens) // fit.stats["lp"].size]  # one deviate a draw: those of one draw are alike
         found |= {f"tokens_to_threshold[{q:g} | {kind}]": tokens[:, i] for i, q in enumerate(thresholds["qid"])}
     return found
 

@@ -1,8 +1,10 @@
 """Work for several processes, its results in order."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 from qidbayes.errors import InputError
 
@@ -33,9 +35,26 @@ def each[T, R](
     if jobs == 1 or len(tasks) == 1:
         yield from _told(map(function, tasks), len(tasks), progress)
         return
+    with pool(min(jobs, len(tasks))) as processes:
+        yield from _told(processes.map(function, tasks), len(tasks), progress)
+
+
+def pool(jobs: int) -> ProcessPoolExecutor:
+    """Return processes for fits, each on a core of its own where the system can keep it there.
+
+    XLA's threads of several processes get in each other's way: on 16 cores, fits kept apart are three times as fast.
+    """
     # Started anew, since JAX and polars have threads, which do not survive a fork.
-    with ProcessPoolExecutor(min(jobs, len(tasks)), multiprocessing.get_context("spawn")) as pool:
-        yield from _told(pool.map(function, tasks), len(tasks), progress)
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, spawn, _stay_on_one_core, (spawn.Value("i", 0),))
+
+
+def _stay_on_one_core(started: Any) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        with started.get_lock():
+            number, started.value = started.value, started.value + 1
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
 def _told[R](results: Iterator[R], total: int, progress: Callable[[int, int], None] | None) -> Iterator[R]:

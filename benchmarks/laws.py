@@ -1,0 +1,53 @@
+"""Every shipped law on every shipped table with the default settings: `make laws`."""
+
+import os
+import time
+from pathlib import Path
+
+import polars as pl
+
+import qidbayes as qb
+from qidbayes.law import law_names
+from qidbayes.score.parallel import each
+
+RESULTS = Path(__file__).parent / "laws.csv"
+
+
+def fitted(pair: tuple[str, str]) -> dict[str, object]:
+    """Fit, and return what the diagnostics say, or why the table is refused."""
+    law, name = pair
+    table = qb.load_table(name)
+    if name == "bitnet" and qb.load_law(law).response == "qid":
+        table = table.filter(pl.col("qid") > 0)  # 32 rows have none, and no standard error that says why
+    started = time.perf_counter()
+    try:
+        found = qb.fit(table, law, random_seed=0)
+    except qb.InputError as error:
+        return {"law": law, "table": name, "refused": str(error)}
+    numbers = found.diagnostics.convergence.values()
+    return {
+        "law": law,
+        "table": name,
+        "rows": found.data.height,
+        "largest_r_hat": round(max(c.r_hat for c in numbers), 4),
+        "smallest_ess": round(min(min(c.ess_bulk, c.ess_tail) for c in numbers)),
+        "divergences": found.diagnostics.divergences,
+        "target_accept": found.attributes["target_accept"],
+        "unidentified": ", ".join(found.diagnostics.unidentified),
+        "seconds": round(time.perf_counter() - started, 1),
+        "failed": "; ".join(found.diagnostics.problems()),
+    }
+
+
+def main() -> None:
+    """Fit all, print and write the table."""
+    pairs = [(law, table) for law in law_names() if law != "joint" for table in qb.list_tables()["name"]]
+    rows = list(each(fitted, pairs, int(os.environ.get("JOBS", os.cpu_count() or 1))))
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
+        print(table.filter(pl.col("rows").is_not_null()))
+    table.write_csv(RESULTS)
+
+
+if __name__ == "__main__":
+    main()
