@@ -36,7 +36,7 @@ def laws() -> dict[str, qb.Law]:
         "rate": replace(
             unified,
             equation="k / (learning_rate**lam * N**alpha * P**gamma)",
-            priors=without | fall, reference=reference, published={},
+            priors=without | fall, reference={"N": 1e9, "P": 4, "learning_rate": 1e-4}, published={},
         ),
     }  # fmt: skip
     return {
