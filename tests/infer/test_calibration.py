@@ -1,5 +1,6 @@
 """The sampler returns the posterior of the model that tables are simulated from, and a wrong model is found out."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_a_wrong_model_is_found_out(
 def test_tables_scatter_as_their_truth_says(pythia: pl.DataFrame) -> None:
     # Constants known to a millionth, so that what is left over is noise.
     fixed = {name: qb.Prior("Normal", mu=mu, sigma=1e-6) for name, mu in (("beta", 0.5), ("alpha", 0.3), ("gamma", 5))}
-    law = qb.Law(LAW.equation, {"k": qb.Prior("LogNormal", mu=-3, sigma=1e-6), **fixed}, reference=LAW.reference)
+    law = dataclasses.replace(LAW, priors={"k": qb.Prior("LogNormal", mu=-3, sigma=1e-6), **fixed})
     ratios = []
     for seed in range(200):
         simulated = simulate(pythia, law, seed)
@@ -109,7 +110,7 @@ def test_tables_scatter_as_their_truth_says(pythia: pl.DataFrame) -> None:
 def test_rows_are_measured_with_their_errors(pythia: pl.DataFrame) -> None:
     error = np.where(np.arange(pythia.height) % 2, 1e3, np.nan)  # far above every QiD
     table = pythia.with_columns(pl.Series("qid_se", error).fill_nan(None))
-    law = qb.Law("k", {"k": qb.Prior("LogNormal", mu=-3, sigma=0.1)}, noise=qb.Noise(groups=()))
+    law = qb.Law("k", {"k": qb.Prior("LogNormal", mu=-3, sigma=0.1)}, noise=qb.Noise(groups=(), discrepancy="none"))
     qid = simulate(table, law, 0).table.filter(pl.col("qid_se").is_not_null())["qid"].to_numpy() / 1e3
     assert abs(qid.mean()) < 4 / np.sqrt(180)
     assert abs(qid.var() - 1) < 4 * np.sqrt(2 / 180)

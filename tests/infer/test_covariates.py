@@ -21,7 +21,7 @@ LAW = qb.Law(
         "gamma": qb.Prior("Normal", mu=5, sigma=3),
     },
     reference={"D": 1e11, "group_size": 64, "bits_per_weight": 4},
-    noise=qb.Noise(groups=()),
+    noise=qb.Noise(groups=(), discrepancy="none"),
 )
 TRUTH = {"beta": 0.4, "delta": 0.25, "rho": -0.2, "gamma": 5.5}
 

@@ -34,7 +34,7 @@ def test_integrated_over_what_is_sampled_the_density_is_the_exact_one(
     c: float, sigma: float, checkpoint_sd: float
 ) -> None:
     qid, error = np.array([0.05, 0.03, -0.02, 0.04, 0.06]), np.array([0.0, 0.01, 0.015, 0.0, 0.001])
-    rows = rows_of(list(qid), list(error), [0, 0, 0, 1, 1], qb.Noise(groups=("checkpoint",)))
+    rows = rows_of(list(qid), list(error), [0, 0, 0, 1, 1], qb.Noise(groups=("checkpoint",), discrepancy="none"))
     assert list(rows.latent["latent_row"]) == [1, 2]
     assert list(rows.latent["latent_checkpoint"]) == [0]
     model = build_model(rows)
@@ -64,7 +64,7 @@ def test_integrated_over_what_is_sampled_the_density_is_the_exact_one(
 
 def test_the_posterior_is_that_of_a_grid() -> None:
     qid, error = [0.05, 0.035, -0.02, 0.01, 0.002], [0.001, 0.01, 0.015, 0.02, 0.02]
-    rows = rows_of(qid, error, [0, 1, 2, 3, 4], qb.Noise(groups=()))
+    rows = rows_of(qid, error, [0, 1, 2, 3, 4], qb.Noise(groups=(), discrepancy="none"))
     fit = qb.fit(rows.frame, rows.law, random_seed=3)
     assert fit.diagnostics.problems() == []
     log_c, log_sigma = (v.ravel() for v in np.meshgrid(np.linspace(-8, 1, 181), np.linspace(-7, 1.2, 165)))
@@ -112,7 +112,7 @@ def test_taking_logarithms_pulls_the_law_less_than_is_said() -> None:
 
 def test_dropping_rows_below_0_biases_an_exponent_and_keeping_them_does_not() -> None:
     priors = {"k": qb.Prior("LogNormal", mu=0, sigma=1), "gamma": qb.Prior("Normal", mu=5, sigma=3)}
-    law = qb.Law("k / P**gamma", priors=priors, reference={"P": 2}, noise=qb.Noise(groups=()))
+    law = qb.Law("k / P**gamma", priors=priors, reference={"P": 2}, noise=qb.Noise(groups=(), discrepancy="none"))
     rng = np.random.default_rng(6)
     bits, error = np.repeat([2.0, 4.0], [20, 200]), np.repeat([0.01, 0.04], [20, 200])
     true = (bits / 2) ** -5.8 * np.exp(0.15 * rng.standard_normal(220))  # at 4 bits 0.018: a half of its error

@@ -18,6 +18,7 @@ NO_SIZE = qb.Law(
         "gamma": qb.Prior("Normal", mu=5.0, sigma=3.0),
     },
     reference={"D": 1e11, "P": 4},
+    noise=qb.Noise(discrepancy="none"),
 )
 
 
