@@ -14,7 +14,7 @@ import qidbayes as qb
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model, sampled_names
 from qidbayes.infer.pooling import group_values, groups_and_populations
-from qidbayes.law import Law, load_law
+from qidbayes.law import Law
 
 SPREAD = 0.4
 
@@ -58,7 +58,7 @@ def test_the_posterior_is_the_closed_form(pythia: pl.DataFrame, fitted: qb.Fit) 
 @pytest.mark.parametrize("value", [0.0, 0.35, 1.0])
 def test_every_centring_is_the_same_model(pythia: pl.DataFrame, value: float) -> None:
     # Independent of the code: the textbook's density of z, μ and τ, plus the data's, and the Jacobian of z in x.
-    law = load_law("pooled-bit")
+    law = plain("pooled-bit")
     rows = with_centring(design(pythia.sample(200, seed=1), law), value)
     model = build_model(rows)
     names = sampled_names(rows)
