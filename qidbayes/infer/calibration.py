@@ -74,7 +74,8 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     --------
     >>> from qidbayes.law import load_law
     >>> from qidbayes.table import load_table
-    >>> found = simulate(load_table("pythia"), load_law("unified"), random_seed=0)
+    >>> law = load_law("unified").with_noise(discrepancy="none")
+    >>> found = simulate(load_table("pythia"), law, random_seed=0)
     >>> found.table.height, sorted(found.truth)
     (360, ['alpha', 'beta', 'checkpoint_sd', 'gamma', 'k', 'k_ref', 'model_effect', 'model_sd', 'sigma'])
     """

@@ -32,7 +32,8 @@ def build_model(design: Design) -> pm.Model:
     >>> from qidbayes.infer.design import design
     >>> from qidbayes.law import load_law
     >>> from qidbayes.table import load_table
-    >>> model = build_model(design(load_table("pythia"), load_law("unified")))
+    >>> law = load_law("unified").with_noise(discrepancy="none")
+    >>> model = build_model(design(load_table("pythia"), law))
     >>> [v.name for v in model.free_RVs]
     ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'checkpoint_sd', 'model_sd']
     """

@@ -115,7 +115,9 @@ def backtest(
     Examples
     --------
     >>> from qidbayes.table import load_table
-    >>> found = backtest(load_table("pythia"), "unified", "tokens > 100B")
+    >>> from qidbayes.law import load_law
+    >>> law = load_law("unified").with_noise(discrepancy="none")  # as a rule, leave it as it is
+    >>> found = backtest(load_table("pythia"), law, "tokens > 100B")
     >>> found.scores.select("fold", "points", pl.col("coverage_90").round(2)).row(0)
     ('tokens > 100B', 108, 0.59)
     """

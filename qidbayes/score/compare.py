@@ -83,7 +83,9 @@ def compare(
     Examples
     --------
     >>> from qidbayes.table import load_table
-    >>> found = compare(load_table("pythia"), ["unified", "per-bit"], "tokens > 100B")
+    >>> from qidbayes.law import load_law
+    >>> laws = [load_law(name).with_noise(discrepancy="none") for name in ("unified", "per-bit")]
+    >>> found = compare(load_table("pythia"), laws, "tokens > 100B")
     >>> found.table["law"].to_list()
     ['unified', 'per-bit']
     """
