@@ -1,7 +1,7 @@
 """A fit: the posterior of a law, and the questions it answers."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,19 +10,18 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.law.law import Law
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
-from qidbayes.posterior.discrepancy import LENGTHS, SIMILARITY
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.guessing import VOCABULARY, against_guessing
 from qidbayes.posterior.held import held_share, kept_backtest
 from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.record import Record
-from qidbayes.posterior.scatter import TRUE_LOG_QID, Scatter
+from qidbayes.posterior.scatter import Scatter
+from qidbayes.posterior.summary import constants_of, reported
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ type Kind = Literal["response", "response_params"]
 type Response = Literal["qid", "loss_16bit", "loss"]
 type Numbers = float | Sequence[float]
 
-NOISE = ("sigma", *LENGTHS, SIMILARITY)
-HIDDEN = ("model_effect", TRUE_LOG_QID)
 SMOOTH_DRAWS = 200
 """How many draws answer for measurements where the discrepancy is modelled: each takes a matrix of the fitted rows."""
 
@@ -72,43 +69,14 @@ class Fit(Record):
             a 16-bit law beside it has a first column ``response``, and its constants below, beside the first point
             published of them.
         """
-        own = self._summary(ci_prob, published)
+        own = constants_of(self, ci_prob, published)
         if not self.loss_16bit:
             return own
         base = self.loss_16bit
-        beside = base._summary(ci_prob, next(iter(base.law.published), None) if published else None)
+        beside = constants_of(base, ci_prob, next(iter(base.law.published), None) if published else None)
         parts = [(self.law.response, own), (base.law.response, beside)]
         named = [part.select(pl.lit(response).alias("response"), pl.all()) for response, part in parts]
         return pl.concat(named, how="diagonal")
-
-    def _summary(self, ci_prob: float, published: str | None = None) -> pl.DataFrame:
-        lower, upper = tails(ci_prob)
-        paper = _published(self.law, published)
-        rows = []
-        for name in self._reported():
-            values = self._flat(name)
-            for i, group in enumerate(self.coords[self.dims[name]] if name in self.dims else (None,)):
-                column = values if group is None else values[:, i]
-                known = self.is_identified(name, group)
-                found = self.diagnostics.convergence.get(number(name, group))
-                quantiles = np.quantile(column, [0.5, lower, upper])
-                numbers = [column.mean(), column.std(ddof=1), *quantiles] if known else [None] * 5
-                rows.append(
-                    {
-                        "name": name,
-                        "group": group,
-                        **dict(zip(("mean", "sd", "median", "lower", "upper"), numbers, strict=True)),
-                        "ess_bulk": found.ess_bulk if found else None,
-                        "ess_tail": found.ess_tail if found else None,
-                        "r_hat": found.r_hat if found else None,
-                        "identified": known,
-                        "published": _of_group(paper.get(name), group),
-                    }
-                )
-        frame = pl.DataFrame(
-            rows, schema_overrides={"group": pl.String, "published": pl.Float64}, infer_schema_length=None
-        )
-        return frame if published else frame.drop("published")
 
     def interval(self, name: str, ci_prob: float = 0.9) -> pl.DataFrame:
         """Return the equal-tailed credible interval of a parameter or constant: ``name``, ``group``, ``median``, ….
@@ -118,9 +86,9 @@ class Fit(Record):
         InputError
             If there is no such name, or the data do not identify it.
         """
-        if name not in self._reported():
-            raise InputError(f"no parameter is called {name!r}; there are {', '.join(self._reported())}")
-        chosen = self._summary(ci_prob).filter(pl.col("name") == name)
+        if name not in reported(self):
+            raise InputError(f"no parameter is called {name!r}; there are {', '.join(reported(self))}")
+        chosen = constants_of(self, ci_prob).filter(pl.col("name") == name)
         if not chosen["identified"].any():
             raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
         return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
@@ -402,16 +370,6 @@ class Fit(Record):
         flat = {name: self._flat(name) for name in self.draws}
         return new_groups(self.law, flat, dim, labels, int(self.attributes["random_seed"]))
 
-    def _reported(self) -> list[str]:
-        law, sampled = self.law, []
-        for name, prior in law.priors.items():
-            sampled.append(law.sampled_name(name))
-            sampled += [law.population_name(name), law.spread_name(name)] if prior.pooled else []
-        made = [name for name in self.draws if name not in sampled and name not in HIDDEN]
-        constants = [name for name in made if not name.endswith(("_sd", "_ref")) and name not in NOISE]
-        noise = [name for name in made if name.endswith("_sd") or name in NOISE]
-        return [*sampled, *constants, *noise]
-
     def _flat(self, name: str) -> np.ndarray:
         values = self.draws[name]
         return values.reshape(-1, *values.shape[2:])
@@ -486,17 +444,3 @@ def load_fit(path: "str | os.PathLike[str]") -> Fit:
 
 def _fit(record: Record) -> Fit:
     return Fit(**{**vars(record), "loss_16bit": _fit(record.loss_16bit) if record.loss_16bit else None})
-
-
-def _published(law: Law, point: str | None) -> Mapping[str, float | Mapping[str, float]]:
-    if point is None:
-        return {}
-    from qidbayes.posterior.point import published
-
-    return published(law, point).constants
-
-
-def _of_group(constant: float | Mapping[str, float] | None, group: str | None) -> float | None:
-    if isinstance(constant, Mapping):
-        return constant.get(group or "")
-    return constant
