@@ -20,6 +20,7 @@ _COMMANDS = {
     "summary": "Show a saved fit: parameters, credible intervals, diagnostics.",
     "tables": "List the shipped measurement tables, or print some.",
     "tokens": "Training tokens at which QiD reaches a threshold, with intervals.",
+    "training-level": "How far a model is trained, from QiDs measured of it.",
 }
 
 
@@ -32,7 +33,8 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"qidbayes.cli.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"qidbayes.cli.{module}"), module)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

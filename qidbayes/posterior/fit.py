@@ -23,6 +23,7 @@ from qidbayes.posterior.record import Record
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.summary import constants_of, reported
 from qidbayes.posterior.threshold import log_tokens, threshold_query
+from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
 
 if TYPE_CHECKING:
     import os
@@ -184,6 +185,56 @@ class Fit(Record):
         values = {"n_params": n_params, "bits": bits, **further}
         asked, log_qid = threshold_query(curve, qid, values, self._extra(kind))
         return with_tokens(asked.frame, source._log_tokens(curve, asked, log_qid, kind), ci_prob)
+
+    def training_level(
+        self,
+        qid: Numbers,
+        *,
+        n_params: Numbers | None = None,
+        bits: Numbers | None = None,
+        qid_se: Numbers | None = None,
+        between: tuple[float, float] = BETWEEN,
+        ci_prob: float = 0.9,
+        **further: Any,
+    ) -> pl.DataFrame:
+        """Return on how many tokens a model was trained, from QiDs measured of one checkpoint of it.
+
+        Parameters
+        ----------
+        qid
+            One measured QiD (nats per token), or several of the same checkpoint: then the other values are lists of as
+            many, or one that holds for all. Their errors are not independent, and they are not taken to be.
+        n_params, bits
+            Non-embedding parameters (count) and bit widths.
+        qid_se
+            The standard error of each QiD over the evaluation's sequences, up to a fifth of it.
+        between
+            The ends of the prior, which is flat in log D between them (tokens).
+        ci_prob
+            The probability of the equal-tailed credible interval.
+        **further
+            What else the law needs or takes: `method`, …. Of a run that was fitted, `model` brings in its effect.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row: what the measurements have in common, ``measurements``, and ``median``, ``lower`` and ``upper`` of
+            the tokens.
+
+        Raises
+        ------
+        InputError
+            If the law has no QiD or no tokens, or the measurements are not of one model, not above 0, or too noisy.
+
+        Examples
+        --------
+        >>> load_fit("unified.nc").training_level([0.05, 0.22], n_params=7e9, bits=[4, 3])  # doctest: +SKIP
+        """
+        frame = measurements(qid, qid_se, {"n_params": n_params, "bits": bits, **further})
+        source, curve = self._answering("response")
+        found = training_level(source, curve, frame, between, ci_prob)
+        self._warn_if_unidentified(curve)
+        return found
 
     def project(
         self,

@@ -1,0 +1,58 @@
+"""`qidbayes training-level`: how far a model is trained, from what quantization costs it."""
+
+import warnings
+
+import click
+
+from qidbayes.cli.options import At, Counts, Numbers, ci_option, given
+from qidbayes.cli.output import echo_frame, format_option
+
+
+@click.command("training-level")
+@click.argument("fit", type=click.Path())
+@click.option("--qid", type=Numbers(), required=True, help="Measured QiD, nats per token; several of one checkpoint.")
+@click.option("--qid-se", type=Numbers(), help="Its standard error; one for each QiD, or one for all.")
+@click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B.")
+@click.option("--bits", type=Numbers(), help="Bit width; one for each QiD, or one for all.")
+@click.option("--method", help="Method; one for each QiD, or one for all.")
+@click.option("--model", help="A fitted model, whose own effect is then known.")
+@click.option("--between", type=Counts(), default="1M,1000T", show_default=True,
+              help="The ends of the prior, which is flat in log tokens.")  # fmt: skip
+@click.option("--at", type=At(), multiple=True, help="Values of a further column, such as dataset=refinedweb.")
+@ci_option
+@format_option
+def training_level(
+    fit: str,
+    qid: list[float],
+    qid_se: list[float] | None,
+    params: list[float] | None,
+    bits: list[float] | None,
+    method: str | None,
+    model: str | None,
+    between: list[float],
+    at: tuple[tuple[str, list[float] | list[str]], ...],
+    ci_prob: float,
+    fmt: str,
+) -> None:
+    """Tokens a model was trained on, from QiDs measured of one checkpoint, by a saved FIT.
+
+    Several measurements of the checkpoint (bit widths, methods) are taken together; what they share is not counted
+    twice. The prior is flat in log tokens between two ends.
+    """
+    from qidbayes.cli.summary import warn
+    from qidbayes.posterior import load_fit
+    from qidbayes.posterior.training_level import PriorEdgeWarning
+
+    if len(between) != 2:
+        raise click.UsageError("--between takes two counts, such as 1B,100T")
+    values = given(n_params=params, bits=bits, model=model, method=method.split(",") if method else None, **dict(at))
+    found = load_fit(fit)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", PriorEdgeWarning)
+        frame = found.training_level(qid, qid_se=qid_se, between=(between[0], between[1]), ci_prob=ci_prob, **values)
+    warn(found)
+    for warning in told:
+        if issubclass(warning.category, PriorEdgeWarning):
+            click.secho(f"warning: {warning.message}", err=True, fg="yellow")
+    title = f"Tokens the model was trained on ({found.law.title})"
+    echo_frame(frame, fmt, title, counts=("median", "lower", "upper"))
