@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from qidbayes.infer.least_squares import least_squares
     from qidbayes.law import Law, Noise, Prior, load_law
     from qidbayes.posterior import Fit, Point, Stack, load_fit, published
+    from qidbayes.posterior.advise import advise
+    from qidbayes.posterior.pareto import pareto
     from qidbayes.score.backtest import Backtest, backtest
     from qidbayes.score.compare import Comparison, compare
     from qidbayes.table import join_tables, list_tables, load_table, read_table, write_table
@@ -30,6 +32,7 @@ _HOMES = {
     "Point": "qidbayes.posterior",
     "Prior": "qidbayes.law",
     "Stack": "qidbayes.posterior",
+    "advise": "qidbayes.posterior.advise",
     "backtest": "qidbayes.score.backtest",
     "compare": "qidbayes.score.compare",
     "fit": "qidbayes.infer.fit",
@@ -39,6 +42,7 @@ _HOMES = {
     "load_fit": "qidbayes.posterior",
     "load_law": "qidbayes.law",
     "load_table": "qidbayes.table",
+    "pareto": "qidbayes.posterior.pareto",
     "published": "qidbayes.posterior",
     "read_table": "qidbayes.table",
     "write_table": "qidbayes.table",
@@ -46,9 +50,9 @@ _HOMES = {
 
 __version__ = "0.1.0"
 __all__ = [
-    "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "backtest", "compare",
-    "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table", "plot", "published",
-    "read_table", "write_table",
+    "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
+    "compare", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table", "pareto",
+    "plot", "published", "read_table", "write_table",
 ]  # fmt: skip
 
 

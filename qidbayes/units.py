@@ -1,4 +1,4 @@
-"""Counts the way people say them: `7B` parameters, `100T` tokens."""
+"""Counts the way people say them: `7B` parameters, `100T` tokens, `8GB` of memory."""
 
 import math
 import re
@@ -7,6 +7,7 @@ from qidbayes.errors import InputError
 
 _FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _COUNT = re.compile(r"\s*([0-9]+(?:[_,][0-9]{3})*(?:\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?\s*([kmbgt]?)\s*", re.I)
+_BYTES = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40}
 
 
 def parse_count(text: str) -> float:
@@ -52,3 +53,37 @@ def format_count(value: float, digits: int = 3) -> str:
                 break
             return f"{scaled:,.0f}{suffix}" if scaled >= 1000 else f"{scaled:.{digits}g}{suffix}"
     return f"{value:.{digits}g}"
+
+
+def parse_bytes(text: str) -> float:
+    """Read a size in bytes, which must name its unit: GB is 10⁹, GiB 2³⁰.
+
+    Raises
+    ------
+    InputError
+        If the text is not a positive, finite size.
+
+    Examples
+    --------
+    >>> parse_bytes("8GB"), parse_bytes("1.5 GiB")
+    (8000000000.0, 1610612736.0)
+    """
+    match = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kmgt]i?b)\s*", text, re.I)
+    value = float(match[1]) * _BYTES[match[2].lower()] if match else 0.0
+    if not 0 < value < math.inf:
+        raise InputError(f"{text!r} is not a size in bytes; write it like 8GB, 500MB or 24GiB")
+    return value
+
+
+def format_bytes(value: float) -> str:
+    """Write a size in bytes in powers of ten.
+
+    Examples
+    --------
+    >>> format_bytes(8e9), format_bytes(1.5 * 2**30)
+    ('8GB', '1.61GB')
+    """
+    for factor, suffix in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= factor:
+            return f"{value / factor:.3g}{suffix}"
+    return f"{value:.3g}B"

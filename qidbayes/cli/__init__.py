@@ -9,6 +9,7 @@ from qidbayes.errors import InputError
 
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
+    "advise": "How few bits keep QiD under a bound, or what to run in some memory.",
     "backtest": "Score a law by what it says of rows it was not fitted to.",
     "compare": "Compare laws by rows they were not fitted to, and weigh them by stacking.",
     "demo": "Fit the paper's own points and write answers, tables and figures.",

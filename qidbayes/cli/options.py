@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qidbayes.errors import InputError
-from qidbayes.units import parse_count
+from qidbayes.units import parse_bytes, parse_count
 
 if TYPE_CHECKING:
     from qidbayes.posterior import Fit, Point
@@ -22,6 +22,20 @@ class Counts(click.ParamType[list[float]]):
             return value
         try:
             return [parse_count(part) for part in str(value).split(",")]
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Sizes(click.ParamType[list[float]]):
+    """One or several sizes in bytes, separated by commas: ``8GB,24GB``."""
+
+    name = "SIZES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        if isinstance(value, list):
+            return value
+        try:
+            return [parse_bytes(part) for part in str(value).split(",")]
         except InputError as error:
             self.fail(str(error), param, ctx)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qidbayes.units import format_count
+from qidbayes.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -79,6 +79,8 @@ def _text(name: str, value: Any, count: bool) -> str:
         return "yes" if value else "no"
     if count and isinstance(value, int | float):
         return format_count(float(value))
+    if name == "memory":
+        return format_bytes(value)
     if isinstance(value, float):
         if math.isinf(value):
             return "∞"

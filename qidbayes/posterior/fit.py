@@ -17,6 +17,7 @@ from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.guessing import VOCABULARY, against_guessing
 from qidbayes.posterior.held import held_share, kept_backtest
+from qidbayes.posterior.joint import Joint, joint
 from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.record import Record
@@ -386,6 +387,20 @@ class Fit(Record):
             error = frame["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
             variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the QiD that is expected
         return Predictive(mean, np.sqrt(variance))
+
+    def joint(self, frame: pl.DataFrame) -> Joint:
+        """Return what measurements are expected to be together, with what they share, given each draw.
+
+        Parameters
+        ----------
+        frame
+            A row a measurement, with the columns the law needs. `model` and `revision` say which rows share a run and a
+            checkpoint, also of models that were not fitted; without a `model` all rows are of one new checkpoint.
+        """
+        source, curve = self._answering("response")
+        found = joint(source, curve, frame)
+        self._warn_if_unidentified(curve)
+        return found
 
     def curve(self) -> Curve:
         """Return the law with this posterior's constants, one set for each draw."""

@@ -1,6 +1,6 @@
 """What is asked about: every combination of the values given, or the rows of a frame."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +76,7 @@ def build(
     if queries is not None and given:
         raise InputError("give either a frame of queries or values, not both")
     if queries is None:
-        unused = [name for name in given if name not in needed and name not in extra]
-        if unused:
-            raise InputError(f"law {law.name!r} does not depend on {unused[0]!r}; it takes {', '.join(needed)}")
+        refuse_unused(law, given, (*needed, *extra))
     frame = queries if queries is not None else combinations(given)
     missing = [name for name in needed if name not in frame.columns]
     if missing:
@@ -92,6 +90,13 @@ def build(
     for dim in set(dimensions(law).values()):
         index[dim] = curve.group_index(dim, labels(frame, dim.split(":")).to_list())
     return Query(frame, log_covariates, index)
+
+
+def refuse_unused(law: Law, given: Iterable[str], taken: Sequence[str]) -> None:
+    """Refuse a value that the law does not take: it would be taken to matter."""
+    unused = [name for name in given if name not in taken]
+    if unused:
+        raise InputError(f"law {law.name!r} does not depend on {unused[0]!r}; it takes {', '.join(taken)}")
 
 
 def needs(law: Law, leave_out: str | None = None) -> list[str]:

@@ -105,11 +105,8 @@ def training_level(
     start, end = between
     if not 0 < start < end < np.inf:
         raise InputError(f"between must be two counts of tokens, the smaller one first; got {start:g} and {end:g}")
-    unused = [
-        n for n in frame.columns if n not in ("qid", "qid_se", *query.needs(fit.law, "tokens"), *Scatter(fit).asked)
-    ]
-    if unused:
-        raise InputError(f"law {fit.law.name!r} does not depend on {unused[0]!r}")
+    asked = frame.drop("qid", "qid_se", strict=False)
+    query.refuse_unused(fit.law, asked.columns, (*query.needs(fit.law, "tokens"), *Scatter(fit).asked))
     Scatter(fit).refuse_unknown_models(frame)
     coarse = np.linspace(np.log(start), np.log(end), _COARSE)
     some = fit.thinned(_LOOKING)
@@ -138,10 +135,9 @@ def training_level(
                 skip_file_prefixes=(str(Path(__file__).parent),),
             )
     quantiles = np.exp(np.interp([0.5, lower, upper], share, grid))
-    of = frame.drop("qid", "qid_se", strict=False)
-    same = [name for name in of.columns if of[name].n_unique() == 1]
+    same = [name for name in asked.columns if asked[name].n_unique() == 1]
     return (
-        of.select(same)
+        asked.select(same)
         .head(1)
         .with_columns(
             pl.lit(frame.height).alias("measurements"),

@@ -1,0 +1,82 @@
+"""`qidbayes advise`: how few bits keep QiD under a bound, or what to run in some memory."""
+
+from typing import Any
+
+import click
+
+from qidbayes.cli.options import Counts, Numbers, Sizes, at_option, ci_option, given, kind_option
+from qidbayes.cli.output import echo_frame, format_option
+
+
+@click.command()
+@click.argument("fit", type=click.Path())
+@click.option("--params", type=Counts(), help="Non-embedding parameters, such as 8B.")
+@click.option("--memory", type=Sizes(), help="In place of --params: bytes for the quantized weights, such as 8GB,24GB.")
+@click.option("--tokens", type=Counts(), required=True, help="Training tokens, such as 15T.")
+@click.option(
+    "--max-qid", type=click.FloatRange(min=0, min_open=True), help="With --params: the bound, nats per token."
+)
+@click.option("--prob", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95, show_default=True,
+              help="With --params: with what probability QiD has to stay under the bound.")  # fmt: skip
+@click.option(
+    "--bits", type=Numbers(), help="Bit widths to choose from.  [default: those fitted; with --memory also 16]"
+)
+@click.option("--method", help="A method.")
+@click.option("--group-size", type=click.IntRange(min=1), default=128, show_default=True,
+              help="With --memory: weights that share a 16-bit scale and a zero point.")  # fmt: skip
+@click.option("--loss-16bit", type=click.Path(),
+              help="With --memory: a fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit]")  # fmt: skip
+@at_option
+@kind_option
+@ci_option
+@format_option
+def advise(
+    fit: str,
+    params: list[float] | None,
+    memory: list[float] | None,
+    tokens: list[float],
+    max_qid: float | None,
+    prob: float,
+    bits: list[float] | None,
+    method: str | None,
+    group_size: int,
+    loss_16bit: str | None,
+    at: tuple[tuple[str, list[float] | list[str]], ...],
+    kind: str,
+    ci_prob: float,
+    fmt: str,
+) -> None:
+    """Advise on bit widths, from a saved FIT.
+
+    With --params and --max-qid: how likely QiD stays under the bound at each width, and the smallest width that is
+    likely enough; exits with 1 if a model has none. With --memory: the models whose quantized weights take so many
+    bytes, fewer bits with more parameters, their losses, and the chance that each is the best of them.
+    """
+    import qidbayes
+    from qidbayes.cli.summary import warn
+    from qidbayes.posterior import load_fit
+
+    if (params is None) == (memory is None):
+        raise click.UsageError("give either --params or --memory")
+    found = load_fit(fit)
+    further: dict[str, Any] = {**given(bits=bits, method=method), **dict(at), "kind": kind, "ci_prob": ci_prob}
+    if memory is not None:
+        if max_qid is not None or len(tokens) > 1:
+            raise click.UsageError("--memory goes with one count of --tokens and without --max-qid")
+        base = load_fit(loss_16bit) if loss_16bit else None
+        frame = qidbayes.pareto(
+            found, memory=memory, tokens=tokens[0], group_size=group_size, loss_16bit=base, **further
+        )
+        title = f"Loss in nats per token of models that take the same memory ({found.law.title})"
+    else:
+        assert params is not None
+        if max_qid is None:
+            raise click.UsageError("--params goes with --max-qid, the bound on QiD")
+        frame = qidbayes.advise(found, n_params=params, tokens=tokens, max_qid=max_qid, prob=prob, **further)
+        title = f"QiD in nats per token, and how likely it is at most {max_qid:g} ({found.law.title})"
+    warn(found)
+    echo_frame(frame, fmt, title)
+    if memory is None and frame["advised"].sum() < frame.height // frame["bits"].n_unique():
+        hint = "" if bits else "; --bits asks of others than those fitted"
+        click.echo(f"no width keeps QiD of every model under {max_qid:g} with probability {prob:g}{hint}", err=True)
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,83 @@
+"""Advice: how few bits keep QiD under a bound."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.posterior import query
+from qidbayes.posterior.band import with_band
+from qidbayes.posterior.scatter import Scatter
+
+if TYPE_CHECKING:
+    from qidbayes.posterior.fit import Fit, Kind, Numbers
+
+
+def advise(
+    fit: "Fit",
+    *,
+    n_params: "Numbers",
+    tokens: "Numbers",
+    max_qid: float,
+    prob: float = 0.95,
+    bits: Sequence[float] | None = None,
+    kind: "Kind" = "response",
+    ci_prob: float = 0.9,
+    **further: Any,
+) -> pl.DataFrame:
+    """Return for each bit width how likely QiD stays under a bound, and the smallest width that is likely enough.
+
+    Parameters
+    ----------
+    fit
+        A fit of a QiD law that knows of bits.
+    n_params, tokens
+        Non-embedding parameters and training tokens (counts).
+    max_qid
+        The bound, nats per token.
+    prob
+        With what probability QiD has to be at most that.
+    bits
+        The widths to choose from; those that were fitted, if not given.
+    kind, ci_prob, **further
+        As in `Fit.predict`.
+
+    Returns
+    -------
+    polars.DataFrame
+        The question's columns, ``median``, ``lower``, ``upper`` of QiD (nats per token), ``prob``: the share of draws
+        in which it is at most `max_qid`, and ``advised``: true for the smallest width of each model whose `prob` is
+        large enough, of none if no width is. Then how far the question lies outside the data: see `Fit.held`.
+
+    Raises
+    ------
+    InputError
+        If the law has no QiD or no bits, or the bound or the probability cannot be used.
+
+    Examples
+    --------
+    >>> from qidbayes.posterior import load_fit
+    >>> advise(load_fit("unified.nc"), n_params=8e9, tokens=15e12, max_qid=0.1)  # doctest: +SKIP
+    """
+    law = fit.law
+    if law.response != "qid" or "bits" not in query.needs(law):
+        raise InputError(f"law {law.name!r} does not say how QiD falls with bits")
+    if not 0 < prob < 1:
+        raise InputError(f"prob must be between 0 and 1, not {prob!r}")
+    if not 0 < max_qid < np.inf:
+        raise InputError(f"max_qid must be a positive number of nats per token, not {max_qid!r}")
+    widths = sorted(set(fit.data["bits"].to_list() if bits is None else bits))
+    values = {"n_params": n_params, "tokens": tokens, **further, "bits": widths}
+    frame = query.combinations({name: value for name, value in values.items() if value is not None})
+    query.refuse_unused(law, frame.columns, (*query.needs(law), *Scatter(fit).asked))
+    Scatter(fit).refuse_unknown_models(frame)
+    draws = fit.log_draws(frame, kind)
+    under = pl.Series("prob", (draws <= np.log(max_qid)).mean(axis=0))
+    answer = with_band(frame, np.exp(draws), ci_prob).drop("mean", "sd").with_columns(under)
+    # The rows of one model stand together, its widths from small to large.
+    enough = (under.to_numpy() >= prob).reshape(-1, len(widths))
+    advised = enough & (enough.cumsum(axis=1) == 1)
+    held = fit.held(frame, ci_prob).select(pl.selectors.ends_with("_beyond"))
+    return pl.concat([answer.with_columns(pl.Series("advised", advised.ravel())), held], how="horizontal")

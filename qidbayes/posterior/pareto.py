@@ -1,0 +1,134 @@
+"""Fewer bits or fewer parameters: which of the models that fit into the same memory has the least loss."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.posterior import query
+from qidbayes.posterior.band import with_band
+from qidbayes.posterior.point import Point, published
+
+if TYPE_CHECKING:
+    from qidbayes.posterior.fit import Fit, Kind, Numbers
+
+UNQUANTIZED = 16.0
+_DRAWS = 2000
+
+
+def bits_per_weight(bits: float, group_size: int) -> float:
+    """Return what a weight takes with its share of a 16-bit scale and a zero point of `bits`; 16 bits have neither.
+
+    Examples
+    --------
+    >>> bits_per_weight(4, group_size=128), bits_per_weight(16, group_size=128)
+    (4.15625, 16.0)
+    """
+    return float(bits) if bits >= UNQUANTIZED else bits + (16.0 + bits) / group_size
+
+
+def pareto(
+    fit: "Fit",
+    *,
+    memory: "Numbers",
+    tokens: float,
+    bits: Sequence[float] | None = None,
+    group_size: int = 128,
+    loss_16bit: "Fit | Point | None" = None,
+    kind: "Kind" = "response",
+    ci_prob: float = 0.9,
+    **further: Any,
+) -> pl.DataFrame:
+    """Return, for models whose quantized weights take the same memory, their losses and the chance that each is best.
+
+    Loss_q(N, D, P) = Loss₁₆(N, D) + QiD(N, D, P) at equal bytes: N = 8·memory / bits per weight. Fewer bits leave room
+    for more parameters.
+
+    Parameters
+    ----------
+    fit
+        A fit of a QiD law that knows of N and bits.
+    memory
+        For the weights that are quantized (bytes). Embeddings, activations and caches come on top.
+    tokens
+        Training tokens (count), the same for all.
+    bits
+        The widths to choose from; those that were fitted and 16, if not given. 16 bits are not quantized: QiD is 0.
+    group_size
+        How many weights share a scale and a zero point, which count as bytes; see `bits_per_weight`.
+    loss_16bit
+        As in `Fit.project`.
+    kind
+        ``"response"``: each candidate is a new model, with its own luck as well as what the law misses there;
+        ``"response_params"``: which is best by the laws alone.
+    ci_prob, **further
+        As in `Fit.predict`.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``memory``, ``bits``, ``bits_per_weight``, ``n_params``, ``tokens``, ``median``, ``lower``, ``upper`` of the
+        loss (nats per token), ``qid`` (its median) and ``prob_best``: the share of draws in which the candidate's loss
+        is the least at this memory. A draw is one of all candidates together. Then how far they lie outside the data.
+
+    Raises
+    ------
+    InputError
+        If the law has no QiD, no N or no bits, or `loss_16bit` is not of the 16-bit loss.
+
+    Examples
+    --------
+    >>> from qidbayes.posterior import load_fit
+    >>> pareto(load_fit("unified.nc"), memory=8e9, tokens=15e12)  # doctest: +SKIP
+    """
+    law = fit.law
+    if law.response != "qid" or not {"bits", "n_params"} <= set(query.needs(law)):
+        raise InputError(f"law {law.name!r} does not say how QiD falls with bits and parameters")
+    if group_size < 1:
+        raise InputError(f"group_size must be 1 or more, not {group_size}")
+    base = loss_16bit or fit.loss_16bit or published("kaplan-16bit")
+    if base.law.response != "loss_16bit":
+        raise InputError(f"loss_16bit must come from a law of the 16-bit loss, not {base.law.name!r}")
+    widths = sorted({*fit.data["bits"], UNQUANTIZED} if bits is None else set(bits))
+    frame = query.combinations({"memory": memory, "bits": [float(p) for p in widths]})
+    query.positive(frame, "memory")
+    query.positive(frame, "bits")
+    frame = frame.with_columns(
+        pl.col("bits").map_elements(lambda p: bits_per_weight(p, group_size), pl.Float64).alias("bits_per_weight")
+    )
+    frame = frame.with_columns((8 * pl.col("memory") / pl.col("bits_per_weight")).alias("n_params"))
+    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in {"tokens": tokens, **further}.items())
+    parts = [
+        _at_equal_bytes(fit, base, part, kind, ci_prob) for part in frame.partition_by("memory", maintain_order=True)
+    ]
+    answer = pl.concat(parts)
+    return pl.concat([answer, fit.held(answer).select(pl.selectors.ends_with("_beyond"))], how="horizontal")
+
+
+def _at_equal_bytes(fit: "Fit", base: "Fit | Point", frame: pl.DataFrame, kind: "Kind", ci_prob: float) -> pl.DataFrame:
+    # Each candidate is a model of its own.
+    named = frame.with_columns((pl.lit("candidate ") + pl.col("bits").cast(pl.String)).alias("model"))
+    quantized = (frame["bits"] < UNQUANTIZED).to_numpy()
+    qid = np.exp(_draws(fit, named.filter(quantized), kind))
+    total = np.zeros((len(qid), frame.height))
+    total[:, quantized] = qid
+    if isinstance(base, Point):
+        total += base.predict(frame.select(query.needs(base.law)))["median"].to_numpy()
+    else:
+        loss = np.exp(_draws(base, named, kind))
+        total += loss[np.linspace(0, len(loss) - 1, len(total)).round().astype(int)]
+    best = np.bincount(total.argmin(axis=1), minlength=frame.height) / len(total)
+    middle = np.zeros(frame.height)
+    middle[quantized] = np.median(qid, axis=0)
+    answer = with_band(frame, total, ci_prob).drop("mean", "sd")
+    return answer.with_columns(pl.Series("qid", middle), pl.Series("prob_best", best))
+
+
+def _draws(fit: "Fit", frame: pl.DataFrame, kind: "Kind") -> np.ndarray:
+    """Return log responses of the candidates, each draw of all of them together; shape ``(draws, candidates)``."""
+    if kind == "response_params":
+        return fit.log_draws(frame, kind)
+    expected = fit.joint(frame)
+    return expected.draws(int(fit.attributes["random_seed"]), each=max(1, _DRAWS // len(expected.mean)))
