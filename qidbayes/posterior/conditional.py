@@ -1,6 +1,7 @@
 """What the fitted rows say of the discrepancy at new measurements."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,17 +11,11 @@ from qidbayes.posterior.kronecker import Factored, Grid, inner
 _AT_ONCE = 4_000_000  # numbers in one matrix of the fitted rows and the new measurements: 32 MB
 
 
-def conditional(
-    scale: Mapping[str, np.ndarray],
-    residual: np.ndarray,
-    variance: np.ndarray,
-    fitted: Cells,
-    where: Grid,
-    asked: Cells,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the variance of the discrepancy at new measurements given the fitted rows.
+@dataclass(frozen=True)
+class Known:
+    """What is known of the discrepancy.
 
-    Parameters
+    Attributes
     ----------
     scale
         For each name, one number a draw; shape ``(draws,)``.
@@ -29,27 +24,78 @@ def conditional(
     variance
         The variance of each fitted row's own error; shape ``(draws, rows)``. As in the fit, the rows of one
         quantization in the grid get the mean of theirs.
-    fitted, asked
-        Where the fitted rows and the new measurements stand.
+    fitted
+        Where the fitted rows stand.
     where
-        Which of the fitted rows form a grid.
+        Which of them form a grid.
+    """
+
+    scale: Mapping[str, np.ndarray]
+    residual: np.ndarray
+    variance: np.ndarray
+    fitted: Cells
+    where: Grid
+
+    def draws(self) -> Iterator["_Given"]:
+        """Yield the fitted rows under one draw after the other."""
+        for draw in range(len(self.residual)):
+            here = {name: float(values[draw]) for name, values in self.scale.items()}
+            yield _Given(here, self.residual[draw], self.variance[draw], self.fitted, self.where)
+
+
+def conditional(known: Known, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the variance of the discrepancy at new measurements given the fitted rows.
+
+    Parameters
+    ----------
+    known
+        What is known of it.
+    asked
+        Where the new measurements stand.
 
     Returns
     -------
     mean, variance
         Shape ``(draws, new measurements)``. The variance is without the new measurement's own error.
     """
-    draws, rows = residual.shape
+    draws, rows = known.residual.shape
     width = len(asked["log_params"])
     mean, left = np.empty((draws, width)), np.empty((draws, width))
     step = max(1, _AT_ONCE // rows)
-    for draw in range(draws):
-        here = {name: float(values[draw]) for name, values in scale.items()}
-        given = _Given(here, residual[draw], variance[draw], fitted, where)
+    for draw, given in enumerate(known.draws()):
         for first in range(0, width, step):
             part = slice(first, first + step)
             mean[draw, part], left[draw, part] = given.at({name: values[part] for name, values in asked.items()})
     return mean, np.maximum(left, 0.0)
+
+
+def conditional_blocks(known: Known, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and covariance of the discrepancy at blocks of new measurements, each block for itself.
+
+    Parameters
+    ----------
+    known
+        What is known of it.
+    asked
+        Where the new measurements stand, a block's after each other.
+    blocks
+        How many blocks of equally many there are.
+
+    Returns
+    -------
+    mean, covariance
+        Shapes ``(draws, blocks, measurements)`` and ``(draws, blocks, measurements, measurements)``.
+    """
+    width = len(asked["log_params"]) // blocks
+    mean, told = (
+        np.stack(parts) for parts in zip(*(given.together(asked, blocks) for given in known.draws()), strict=True)
+    )
+    scale = {name: values[:, None, None] for name, values in known.scale.items()}
+    left = np.empty(told.shape)
+    for i in range(blocks):
+        part = {name: values[i * width : (i + 1) * width] for name, values in asked.items()}
+        left[:, i] = covariance(scale, part, part, np) - told[:, i]
+    return mean, left
 
 
 class _Given:
@@ -73,6 +119,19 @@ class _Given:
             over = over - inner(self.grid.cross(self.outside), self.solved, np)[:, 0]
         self.left, self.over = left, np.linalg.solve(left, over)
 
+    def together(self, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean at blocks of new measurements, and the covariance that the fitted rows take off in each."""
+        shape = (blocks, len(asked["log_params"]) // blocks)
+        shared = covariance(self.scale, self.outside, asked, np) * np.ones((len(self.over), shape[0] * shape[1]))
+        mean, known = np.zeros(shape), np.zeros((*shape, shape[1]))
+        if self.grid:
+            cross = self.grid.cross(asked)
+            mean = inner(cross, self.solved, np)[:, 0].reshape(shape)
+            known = _products(cross, self.grid.solve(cross), shape)
+            shared = shared - inner(self.weights, cross, np)
+        taken = _products(shared, np.linalg.solve(self.left, shared), shape)
+        return mean + (self.over @ shared).reshape(shape), known + taken
+
     def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance at new measurements; shape ``(new measurements,)``."""
         shared = covariance(self.scale, self.outside, asked, np) * np.ones((len(self.over), len(asked["log_params"])))
@@ -84,3 +143,8 @@ class _Given:
             shared = shared - inner(self.weights, cross, np)
         known = known + (shared * np.linalg.solve(self.left, shared)).sum(axis=0)
         return mean + self.over @ shared, prior_variance(self.scale) - known
+
+
+def _products(one: np.ndarray, other: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the inner products of columns with those of the same block; shape ``(blocks, columns, columns)``."""
+    return np.asarray(one.reshape(-1, *shape).transpose(1, 2, 0) @ other.reshape(-1, *shape).transpose(1, 0, 2))

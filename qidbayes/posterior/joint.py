@@ -4,7 +4,7 @@
 plans measurements needs what they share too: the effects of a run and a checkpoint, what the equation misses there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,14 @@ import polars as pl
 
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.posterior import query
+from qidbayes.posterior.conditional import conditional_blocks
 from qidbayes.posterior.constants import Curve
-from qidbayes.posterior.discrepancy import KIND, NEW, Cells, Fitted, quantizations, runs
+from qidbayes.posterior.discrepancy import KIND, NEW, Cells, Fitted
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.table.groups import CHECKPOINT, labels
 
 if TYPE_CHECKING:
     from qidbayes.posterior.fit import Fit
-
-_AT_ONCE = 16_000_000  # numbers in one stack of matrices: 128 MB
 
 
 @dataclass(frozen=True)
@@ -110,67 +109,10 @@ def _nested(fit: "Fit", frame: pl.DataFrame, law: np.ndarray) -> Joint:
 
 def _smooth(fit: "Fit", curve: Curve, frame: pl.DataFrame, law: np.ndarray) -> Joint:
     """Condition the discrepancy on the fitted rows, for each draw."""
-    scatter, place = Scatter(fit), Fitted(fit.data)
-    scale, own = scatter.scale(), _variance(fit, "sigma")
-    residual, error = scatter._residual(curve)
-    here, there = _Places.of(place.cells(fit.data)), _Places.of(_cells(place, frame))
-    draws, blocks, rows = law.shape
-    fitted, each = np.arange(fit.data.height), np.arange(rows)
-    mean, found = np.empty(law.shape), np.empty((draws, blocks, rows, rows))
-    step = max(1, _AT_ONCE // (len(fitted) * (len(fitted) + frame.height)))
-    for first in range(0, draws, step):
-        part = slice(first, first + step)
-        now = {name: values[part, None, None] for name, values in scale.items()}
-        known = here.covariance(now, here)
-        known[:, fitted, fitted] += own[part, None] + error
-        cross = here.covariance(now, there)
-        solved = np.linalg.solve(known, cross)
-        mean[part] = law[part] + np.einsum("dfr,df->dr", solved, residual[part]).reshape(-1, blocks, rows)
-        for i in range(blocks):
-            block = slice(i * rows, (i + 1) * rows)
-            told = np.matmul(cross[:, :, block].swapaxes(1, 2), solved[:, :, block])
-            left = there.part(block).covariance(now, there.part(block)) - told
-            left[:, each, each] += own[part, None]
-            found[part, i] = left
-    return Joint(mean, found)
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where measurements stand: what runs and quantizations there are, and of which each measurement is."""
-
-    runs: Cells
-    run: np.ndarray
-    quantizations: Cells
-    quantization: np.ndarray
-
-    @classmethod
-    def of(cls, cells: Cells) -> "_Places":
-        runs, run = _once(cells, ("log_params", "log_tokens", "suite", "model", CHECKPOINT))
-        quantizations, quantization = _once(cells, ("log_bits", "kind"))
-        return cls(runs, run, quantizations, quantization)
-
-    def part(self, rows: slice) -> "_Places":
-        return _Places(self.runs, self.run[rows], self.quantizations, self.quantization[rows])
-
-    def covariance(self, scale: Mapping[str, np.ndarray], other: "_Places") -> np.ndarray:
-        """Return R·Q; shape ``(draws, measurements, measurements of the other)``."""
-        ours, theirs = np.unique(self.run, return_inverse=True), np.unique(other.run, return_inverse=True)
-        near = runs(scale, _taken(self.runs, ours[0]), _taken(other.runs, theirs[0]), np)
-        near = near[:, ours[1][:, None], theirs[1][None, :]]
-        alike = quantizations(scale, self.quantizations, other.quantizations, np)
-        if np.ndim(alike):  # where only one quantization was fitted, all are taken to be alike
-            alike = alike[:, self.quantization[:, None], other.quantization[None, :]]
-        return np.asarray(near * alike)
-
-
-def _once(cells: Cells, names: Sequence[str]) -> tuple[Cells, np.ndarray]:
-    found, place = np.unique(np.stack([np.asarray(cells[n], dtype=float) for n in names]), axis=1, return_inverse=True)
-    return dict(zip(names, found, strict=True)), place
-
-
-def _taken(cells: Cells, which: np.ndarray) -> Cells:
-    return {name: values[which] for name, values in cells.items()}
+    _, blocks, rows = law.shape
+    mean, left = conditional_blocks(Scatter(fit).known(curve), _cells(Fitted(fit.data), frame), blocks)
+    left[..., np.arange(rows), np.arange(rows)] += _variance(fit, "sigma")[:, None, None]
+    return Joint(law + mean, left)
 
 
 def _cells(place: Fitted, frame: pl.DataFrame) -> Cells:

@@ -8,7 +8,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.posterior import discrepancy, query
-from qidbayes.posterior.conditional import conditional
+from qidbayes.posterior.conditional import Known, conditional
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.discrepancy import KIND, Fitted
 from qidbayes.posterior.kronecker import grid
@@ -73,13 +73,7 @@ class Scatter:
             rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 4])
             own = own * (STUDENT_T_FREEDOM / rng.chisquare(STUDENT_T_FREEDOM, own.shape))
         if self.smooth:
-            fitted = Fitted(self.fit.data)
-            residual, variance = self._residual(curve)
-            cells, measured = fitted.cells(self.fit.data), np.ones(self.fit.data.height, dtype=bool)
-            if TRUE_LOG_QID in self.fit.draws:
-                measured[[int(row) for row in self.fit.coords["row"]]] = False
-            where = grid(cells, measured)
-            mean, left = conditional(self.scale(), residual, own + variance, cells, where, fitted.cells(frame))
+            mean, left = conditional(self.known(curve), Fitted(self.fit.data).cells(frame))
             return mean, left + own
         variance = own + sum(self._variance(name) for name in self._names(("checkpoint_sd",)))
         mean = np.zeros((len(own), 1))
@@ -90,6 +84,14 @@ class Scatter:
             mean = np.where(index >= 0, self._flat("model_effect")[:, index], 0.0)
             variance = variance + np.where(index >= 0, 0.0, self._variance("model_sd"))
         return mean, variance
+
+    def known(self, curve: Curve) -> Known:
+        """Return what is known of a discrepancy: its scales, and what the law leaves over of the fitted rows."""
+        residual, variance = self._residual(curve)
+        cells, measured = Fitted(self.fit.data).cells(self.fit.data), np.ones(self.fit.data.height, dtype=bool)
+        if TRUE_LOG_QID in self.fit.draws:
+            measured[[int(row) for row in self.fit.coords["row"]]] = False
+        return Known(self.scale(), residual, self._variance("sigma") + variance, cells, grid(cells, measured))
 
     def scale(self) -> dict[str, np.ndarray]:
         """Return what sets the discrepancy's covariance, each of shape ``(draws,)``; empty without a discrepancy."""

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 import qidbayes as qb
-from qidbayes.posterior.conditional import conditional
+from qidbayes.posterior.conditional import Known, conditional, conditional_blocks
 from qidbayes.posterior.discrepancy import NEW, Fitted, covariance, matern, prior_variance
 from qidbayes.posterior.kronecker import grid
 
@@ -39,7 +39,9 @@ def test_conditional_is_that_of_a_multivariate_normal(rest: int) -> None:
     scale["similarity"] = np.array([0.6, 0.7])
     where = grid(here, np.ones(fitted.height, dtype=bool))
     assert (where.models, len(where.rest)) == (fitted["model"].n_unique(), rest)
-    mean, left = conditional(scale, residual, variance, here, where, there)
+    known = Known(scale, residual, variance, here, where)
+    mean, left = conditional(known, there)
+    one_block, alone = conditional_blocks(known, there, 1), conditional_blocks(known, there, asked.height)
     for draw in range(2):
         one = {name: values[draw] for name, values in scale.items()}
         both = {name: np.concatenate([here[name], there[name]]) for name in here}
@@ -51,6 +53,11 @@ def test_conditional_is_that_of_a_multivariate_normal(rest: int) -> None:
         np.testing.assert_allclose(
             left[draw], np.diag(full)[n:] - np.einsum("ij,ij->j", cross, np.linalg.inv(own) @ cross), rtol=1e-6
         )
+        np.testing.assert_allclose(
+            one_block[1][draw, 0], full[n:, n:] - cross.T @ np.linalg.inv(own) @ cross, rtol=1e-6, atol=1e-12
+        )
+        np.testing.assert_allclose(one_block[0][draw, 0], mean[draw], rtol=1e-8)
+        np.testing.assert_allclose(alone[1][draw, :, 0, 0], left[draw], rtol=1e-6)
 
 
 def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
@@ -60,7 +67,8 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     scale = {name: np.array([value]) for name, value in SCALE.items()}
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
     fitted = place.cells(table)
-    mean, left = conditional(scale, residual, variance, fitted, grid(fitted, np.ones(table.height, dtype=bool)), far)
+    where = grid(fitted, np.ones(table.height, dtype=bool))
+    mean, left = conditional(Known(scale, residual, variance, fitted, where), far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
     assert left[0, 0] == pytest.approx(prior_variance(scale)[0])
