@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit backtest compare sbc clean
+.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-report bench-fit backtest compare sbc clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -47,6 +47,11 @@ check-quantizers: $(VENV)/measure
 # Twenty kills at random moments of a run; the default tests have a few.
 check-kills: $(VENV)/dev
 	QIDBAYES_KILLS=20 $(BIN)/pytest tests/measure/test_kill.py -k killed
+
+# The report in headless Chromium, which has to be installed (Debian: apt install chromium).
+check-report: $(VENV)/dev
+	$(PIP) -e '.[browser]'
+	$(BIN)/pytest tests/page/test_browser.py -rs
 
 bench-fit: $(VENV)/dev
 	$(BIN)/python benchmarks/fit.py

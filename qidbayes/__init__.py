@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qidbayes.infer.fit import fit
     from qidbayes.infer.least_squares import least_squares
     from qidbayes.law import Law, Noise, Prior, load_law
+    from qidbayes.page.report import report
     from qidbayes.posterior import Fit, Point, Stack, load_fit, published
     from qidbayes.posterior.advise import advise
     from qidbayes.posterior.pareto import pareto
@@ -45,6 +46,7 @@ _HOMES = {
     "pareto": "qidbayes.posterior.pareto",
     "published": "qidbayes.posterior",
     "read_table": "qidbayes.table",
+    "report": "qidbayes.page.report",
     "write_table": "qidbayes.table",
 }
 
@@ -52,7 +54,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
     "compare", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table", "pareto",
-    "plot", "published", "read_table", "write_table",
+    "plot", "published", "read_table", "report", "write_table",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ _COMMANDS = {
     "measure": "Measure losses before and after quantization, from a plan.",
     "plot": "Draw a figure from a saved fit.",
     "project": "Project QiD to more tokens and larger models, with bands.",
+    "report": "Write saved fits as one HTML page, with sliders.",
     "summary": "Show a saved fit: parameters, credible intervals, diagnostics.",
     "tables": "List the shipped measurement tables, or print some.",
     "tokens": "Training tokens at which QiD reaches a threshold, with intervals.",

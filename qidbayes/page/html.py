@@ -1,0 +1,96 @@
+"""Pieces of a page: tables that can be copied, figures drawn in place. All text that comes from outside is escaped."""
+
+import io
+import math
+import re
+from html import escape
+from typing import Any
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from qidbayes.plots import style
+from qidbayes.units import format_bytes, format_count
+
+_COUNTS = ("n_params", "tokens")
+_NAMED = re.compile(r'(\bid="|\burl\(#|\bxlink:href="#)')
+
+
+def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:
+    """Return a frame as a table for people, with a button that copies it as CSV, every digit in it.
+
+    Parameters
+    ----------
+    counts
+        Columns that hold counts, beside `n_params` and `tokens`.
+    """
+    numeric = [dtype.is_numeric() for dtype in frame.schema.values()]
+    head = "".join(_cell("th", name, right) for name, right in zip(frame.columns, numeric, strict=True))
+    rows = []
+    for row in frame.iter_rows(named=True):
+        cells = (text(value, count=name in (*_COUNTS, *counts), size=name == "memory") for name, value in row.items())
+        rows.append("".join(_cell("td", cell, right) for cell, right in zip(cells, numeric, strict=True)))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        f'<div class="table" data-csv="{escape(frame.write_csv())}"><div class="scroll"><table><thead><tr>{head}</tr>'
+        f'</thead><tbody>{body}</tbody></table></div><button type="button" class="copy">Copy as CSV</button></div>'
+    )
+
+
+def text(value: Any, *, count: bool = False, size: bool = False) -> str:
+    """Return a value as people read it.
+
+    Examples
+    --------
+    >>> text(7e9, count=True), text(0.123456), text(None), text(True), text(float("inf"))
+    ('7B', '0.1235', '', 'yes', '∞')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if count and isinstance(value, int | float):
+        return format_count(float(value))
+    if size:
+        return format_bytes(value)
+    if isinstance(value, float):
+        return "∞" if math.isinf(value) else f"{value:.4g}"
+    return str(value)
+
+
+def drawing(figure: Figure, title: str, number: int) -> str:
+    """Return a figure as an SVG element, its ids told apart from other figures' by a number."""
+    file = io.StringIO()
+    with style.context():
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = _NAMED.sub(rf"\g<1>f{number}-", svg)
+    # The page sets the width; the height follows from the viewBox.
+    svg = re.sub(r'<svg\b[^>]*?(viewBox="[^"]*")[^>]*>', _opening(title), svg, count=1, flags=re.S)
+    return f'<figure class="scroll">{svg}</figure>'
+
+
+def equation(latex: str, plain: str, number: int) -> str:
+    """Return an equation, typeset where matplotlib can, as it is written otherwise."""
+    figure = Figure(figsize=(0.01, 0.01))
+    figure.text(0, 0, f"${latex}$", fontsize=15)
+    file = io.StringIO()
+    try:
+        with style.context():
+            figure.savefig(file, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
+    except ValueError:  # mathtext knows less than LaTeX
+        return f'<p class="equation"><code>{escape(plain)}</code></p>'
+    svg = file.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(plain)}" ', 1)
+    return f'<p class="equation">{_NAMED.sub(rf"\g<1>e{number}-", svg)}</p>'
+
+
+def _cell(tag: str, content: str, right: bool) -> str:
+    return f"<{tag}{' class=n' if right else ''}>{escape(content)}</{tag}>"
+
+
+def _opening(title: str) -> str:
+    return rf'<svg xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{escape(title)}" \g<1>>'

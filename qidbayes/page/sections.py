@@ -1,0 +1,128 @@
+"""What a page says of one fit, section by section."""
+
+from html import escape
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from qidbayes import plots
+from qidbayes.errors import InputError
+from qidbayes.law.expression import to_text
+from qidbayes.page.html import drawing, equation, table
+from qidbayes.posterior import query
+from qidbayes.posterior.band import tails
+from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.held import held_share
+from qidbayes.posterior.summary import constants_of
+
+_LEVELS = (0.5, 0.8, 0.9, 0.95)
+_FIGURES = {
+    "qid": {"projection": "Projection to 100T tokens", "qid": "QiD against training tokens",
+            "tokens_to_threshold": "Tokens to thresholds"},
+    "loss_16bit": {"loss_16bit": "16-bit loss against training tokens"},
+}  # fmt: skip
+
+
+def law_section(fit: Fit, number: int) -> str:
+    """Return the equation, its priors and how measurements scatter."""
+    law = fit.law
+    priors = pl.DataFrame([{"parameter": law.sampled_name(n), "prior": repr(p)} for n, p in law.priors.items()])
+    source = f"<p>Source: {escape(law.source)}.</p>" if law.source else ""
+    reference = ", ".join(f"{name} = {value:g}" for name, value in law.reference.items())
+    at = f"<p>Names that end in _ref are at the reference point {escape(reference)}.</p>" if reference else ""
+    noise = str(law).split("\n")
+    scatter = next(line.strip() for line in noise if line.strip().startswith(f"log {law.response}:"))
+    plain = f"{law.response} = {to_text(law.expression)}"
+    return (
+        f"<h3>The law</h3>{equation(law.latex(), plain, number)}{source}{at}<p>Scatter: {escape(scatter)}.</p>"
+        f"<details><summary>Priors</summary>{table(priors)}</details>"
+    )
+
+
+def data_section(fit: Fit) -> str:
+    """Return what was fitted."""
+    groups = [name for name in ("suite", "method", "dataset") if name in fit.data.columns]
+    spans = [
+        expression
+        for name in ("n_params", "tokens", "bits")
+        for expression in (pl.col(name).min().alias(f"{name} from"), pl.col(name).max().alias(f"{name} to"))
+    ]
+    models = pl.col("model").n_unique().alias("models")
+    found = fit.data.group_by(groups, maintain_order=True).agg(pl.len().alias("rows"), models, *spans)
+    counts = tuple(f"{name} {end}" for name in ("n_params", "tokens") for end in ("from", "to"))
+    sources = [s for s in fit.data["source"].unique(maintain_order=True) if s] if "source" in fit.data.columns else []
+    from_where = f"<p>Measurements from: {escape('; '.join(map(str, sources)))}.</p>" if sources else ""
+    about = fit.attributes
+    made = ", ".join(f"{name} {about[name]}" for name in ("random_seed", "draws", "chains") if name in about)
+    versions = ", ".join(f"{name} {v}" for name, v in about.get("versions", {}).items())
+    digest = f"; SHA-256 of the table {about['table_hash']}" if "table_hash" in about else ""
+    return (
+        f"<h3>Fitted to</h3>{table(found, counts)}{from_where}"
+        f"<details><summary>How</summary><p class=wrap>{escape(f'{made}; {versions}{digest}')}</p></details>"
+    )
+
+
+def posterior_section(fit: Fit, ci_prob: float) -> str:
+    """Return the constants with their intervals, and the checks."""
+    frame = constants_of(fit, ci_prob)
+    frame = frame.select(column.name for column in frame if column.null_count() < frame.height)
+    problems = fit.diagnostics.problems()
+    verdict = "".join(f"<li class=failed>FAILED: {escape(problem)}</li>" for problem in problems)
+    verdict += "".join(f"<li>{escape(remark)}</li>" for remark in fit.diagnostics.remarks())
+    passed = "" if problems else "<p>All checks passed: R-hat, effective sample sizes, divergences, E-BFMI.</p>"
+    return (
+        f"<h3>Posterior</h3><p>{ci_prob:.0%} credible intervals, equal tails.</p>{table(frame)}"
+        f"<h3>Diagnostics</h3>{passed}{f'<ul>{verdict}</ul>' if verdict else ''}"
+    )
+
+
+def backtest_section(fit: Fit) -> str:
+    """Return how bands of this law have held where they were not fitted, if the fit carries a backtest."""
+    if "backtest" not in fit.attributes:
+        return (
+            "<h3>Backtest</h3><p>None: how bands of this law hold outside the data has not been tried "
+            "(<code>qidbayes backtest --fit</code>).</p>"
+        )
+    saved = fit.attributes["backtest"]
+    furthest = int(np.ceil(np.log2(max(*map(float, saved["beyond"]), 1.0))))
+    factors = np.array([1.0, *(2.0**i for i in range(1, furthest + 1))])
+    rows: dict[str, Any] = {"outside the data by": ["inside", *(f"up to {f:g} times" for f in factors[1:])]}
+    for level in _LEVELS:
+        share, count = held_share(saved, factors, *tails(level))
+        rows |= {"measurements": count, f"{level:.0%} bands held": share}
+    found = pl.DataFrame(rows).filter(pl.col("measurements") > 0)
+    splits = ", ".join(map(str, saved["splits"]))
+    return (
+        f"<h3>Backtest</h3><p>Share of held-out measurements inside their bands; fewer than 20 tell nothing. "
+        f"Held out: {escape(splits)}.</p>{table(found)}"
+    )
+
+
+def answers_section(fit: Fit, ci_prob: float) -> str:
+    """Return the tables of tokens to thresholds and of projections."""
+    if fit.law.response != "qid":
+        return ""
+    found = ""
+    widths: dict[str, Any] = {"bits": sorted(fit.data["bits"].unique())} if "bits" in query.needs(fit.law) else {}
+    try:
+        reached = fit.tokens_to_threshold([0.1, 0.2, 0.5], n_params=[1e9, 7e9, 70e9, 405e9], ci_prob=ci_prob, **widths)
+        counts = ("lower", "upper")
+        found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
+        far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **widths)
+        found += f"<h3>Projections</h3>{table(far)}"
+    except InputError as error:
+        found += f"<p>Not in this page: {escape(str(error))}.</p>"
+    return found
+
+
+def figures_section(fit: Fit, ci_prob: float, first: int) -> str:
+    """Return the figures that suit the law, their ids counted from a number."""
+    found = ""
+    for i, (name, title) in enumerate(_FIGURES[fit.law.response].items()):
+        try:
+            figure = getattr(plots, name)(fit, ci_prob=ci_prob)
+        except InputError:
+            continue  # the law has nothing to draw there
+        found += drawing(figure, title, first + i)
+    return f"<h3>Figures</h3>{found}" if found else ""
