@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qidbayes.page.report import report
     from qidbayes.posterior import Fit, Point, Stack, load_fit, published
     from qidbayes.posterior.advise import advise
+    from qidbayes.posterior.design import design
     from qidbayes.posterior.pareto import pareto
     from qidbayes.score.backtest import Backtest, backtest
     from qidbayes.score.compare import Comparison, compare
@@ -36,6 +37,7 @@ _HOMES = {
     "advise": "qidbayes.posterior.advise",
     "backtest": "qidbayes.score.backtest",
     "compare": "qidbayes.score.compare",
+    "design": "qidbayes.posterior.design",
     "fit": "qidbayes.infer.fit",
     "join_tables": "qidbayes.table",
     "least_squares": "qidbayes.infer.least_squares",
@@ -53,7 +55,7 @@ _HOMES = {
 __version__ = "0.1.0"
 __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
-    "compare", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table", "pareto",
+    "compare", "design", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table", "pareto",
     "plot", "published", "read_table", "report", "write_table",
 ]  # fmt: skip
 

@@ -13,6 +13,7 @@ _COMMANDS = {
     "backtest": "Score a law by what it says of rows it was not fitted to.",
     "compare": "Compare laws by rows they were not fitted to, and weigh them by stacking.",
     "demo": "Fit the paper's own points and write answers, tables and figures.",
+    "design": "Which cells of a plan to measure next, for a narrower answer.",
     "fit": "Fit a law to measurement tables by NUTS and save the posterior.",
     "laws": "List the shipped laws, or show one.",
     "measure": "Measure losses before and after quantization, from a plan.",

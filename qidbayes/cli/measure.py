@@ -24,7 +24,7 @@ def measure(plan: Path, output: Path | None, dry_run: bool) -> None:
     """
     from qidbayes.measure import load_plan
 
-    asked = load_plan(_plan_file(plan))
+    asked = load_plan(plan_file(plan))
     if dry_run:
         _echo_estimate(asked)
         return
@@ -45,8 +45,8 @@ def measure(plan: Path, output: Path | None, dry_run: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _plan_file(plan: Path) -> Path:
-    """A file as it is; else the plan shipped under that name."""
+def plan_file(plan: Path) -> Path:
+    """Return a file as it is, else the plan shipped under that name."""
     from qidbayes.resources import shipped
 
     named = shipped("measurements") / plan / "plan.toml"

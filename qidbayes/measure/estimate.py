@@ -94,12 +94,23 @@ def _bytes(n_params: int) -> int:
     return round(2 * (n_params + 2 * _VOCABULARY * _ASPECT * _layers(n_params)))
 
 
+def seconds_of_checkpoint(plan: Plan, checkpoint: Checkpoint) -> float:
+    """Return what a checkpoint takes before anything is quantized: loaded, and evaluated in 16 bits."""
+    return _bytes(checkpoint.n_params) / LOADING_RATE + _seconds_evaluating(plan, checkpoint)
+
+
+def seconds_of_cell(plan: Plan, checkpoint: Checkpoint, quantization: Quantization) -> float:
+    """Return what one quantization of a loaded checkpoint takes, evaluated on every set."""
+    return _seconds_quantizing(plan, checkpoint, quantization) + _seconds_evaluating(plan, checkpoint)
+
+
 def _seconds(plan: Plan, checkpoint: Checkpoint) -> float:
-    quantizations = list(plan.quantizations_of(checkpoint))
-    sets = len(plan.evaluation.datasets) * (1 + len(quantizations))
-    evaluating = sets * 2 * checkpoint.n_params * plan.evaluation.tokens / FORWARD_RATE
-    quantizing = sum(_seconds_quantizing(plan, checkpoint, q) for q in quantizations)
-    return _bytes(checkpoint.n_params) / LOADING_RATE + evaluating + quantizing
+    cells = (seconds_of_cell(plan, checkpoint, q) for q in plan.quantizations_of(checkpoint))
+    return seconds_of_checkpoint(plan, checkpoint) + sum(cells)
+
+
+def _seconds_evaluating(plan: Plan, checkpoint: Checkpoint) -> float:
+    return len(plan.evaluation.datasets) * 2 * checkpoint.n_params * plan.evaluation.tokens / FORWARD_RATE
 
 
 def _seconds_quantizing(plan: Plan, checkpoint: Checkpoint, quantization: Quantization) -> float:

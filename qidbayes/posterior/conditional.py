@@ -132,6 +132,16 @@ class _Given:
         taken = _products(shared, np.linalg.solve(self.left, shared), shape)
         return mean + (self.over @ shared).reshape(shape), known + taken
 
+    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+        """Return the covariance of new measurements with one of them; shape ``(new measurements,)``."""
+        found = covariance(self.scale, asked, one, np) * np.ones((len(asked["log_params"]), 1))
+        reach, own = (covariance(self.scale, self.outside, c, np) * np.ones((len(self.over), 1)) for c in (asked, one))
+        if self.grid:
+            cross, of_one = self.grid.cross(asked), self.grid.cross(one)
+            found = found - inner(cross, self.grid.solve(of_one), np)
+            reach, own = reach - inner(self.weights, cross, np), own - inner(self.weights, of_one, np)
+        return np.asarray(found - reach.T @ np.linalg.solve(self.left, own))[:, 0]
+
     def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance at new measurements; shape ``(new measurements,)``."""
         shared = covariance(self.scale, self.outside, asked, np) * np.ones((len(self.over), len(asked["log_params"])))

@@ -13,7 +13,7 @@ import polars as pl
 
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.posterior import query
-from qidbayes.posterior.conditional import conditional_blocks
+from qidbayes.posterior.conditional import Known, conditional, conditional_blocks
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.discrepancy import KIND, NEW, Cells, Fitted
 from qidbayes.posterior.scatter import Scatter
@@ -21,6 +21,8 @@ from qidbayes.table.groups import CHECKPOINT, labels
 
 if TYPE_CHECKING:
     from qidbayes.posterior.fit import Fit
+
+_ELSEWHERE = -1_000_000  # the code of a new group that no other measurement is of
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def joint(fit: "Fit", curve: Curve, frame: pl.DataFrame, blocks: int = 1) -> Joi
     """
     asked = query.build(curve, frame, {})
     law = curve.log_response(asked.log_covariates, asked.index)
-    shape = (len(fit.draws["sigma"].reshape(-1)), blocks, frame.height // blocks)
+    shape = (_draws(fit), blocks, frame.height // blocks)
     law = np.broadcast_to(law, (shape[0], frame.height)).reshape(shape)
     if Scatter(fit).smooth:
         return _smooth(fit, curve, frame, law)
@@ -97,14 +99,10 @@ def _nested(fit: "Fit", frame: pl.DataFrame, law: np.ndarray) -> Joint:
     covariance[:, np.arange(rows), np.arange(rows)] = own
     if "checkpoint_sd" in fit.draws:
         covariance += _variance(fit, "checkpoint_sd")[:, None, None] * _equal(checkpoints)
-    mean = law
+    effect, new = _effects(fit, models)
     if "model_sd" in fit.draws:
-        known = {label: i for i, label in enumerate(fit.coords["model"])}
-        index = np.array([known.get(label, NEW) for label in models])
-        effect = fit.draws["model_effect"].reshape(draws, -1)
-        mean = law + np.where(index >= 0, effect[:, index], 0.0)[:, None, :]
-        covariance += _variance(fit, "model_sd")[:, None, None] * _equal(models) * (index < 0)
-    return Joint(mean, covariance[:, None])
+        covariance += _variance(fit, "model_sd")[:, None, None] * _equal(models) * new
+    return Joint(law + effect[:, None, :], covariance[:, None])
 
 
 def _smooth(fit: "Fit", curve: Curve, frame: pl.DataFrame, law: np.ndarray) -> Joint:
@@ -133,6 +131,90 @@ def _cells(place: Fitted, frame: pl.DataFrame) -> Cells:
         codes = {label: NEW - 1 - i for i, label in enumerate(dict.fromkeys(names))}
         found[group] = np.where(found[group] == NEW, [codes[label] for label in names], found[group])
     return found
+
+
+class Together:
+    """Moments of what many measurements would be, over the posterior's draws and given each of them.
+
+    Of `joint`, which holds a matrix for each draw, this is what remains affordable for thousands of measurements.
+
+    Parameters
+    ----------
+    fit, curve, frame
+        As in `joint`.
+
+    Attributes
+    ----------
+    apart
+        The expected log response given each draw, less its mean over them; shape ``(draws, rows)``.
+    variance
+        Of the log response, its own error in it; shape ``(rows,)``.
+    """
+
+    def __init__(self, fit: "Fit", curve: Curve, frame: pl.DataFrame) -> None:
+        self._fit = fit
+        asked = query.build(curve, frame, {})
+        mean = np.broadcast_to(curve.log_response(asked.log_covariates, asked.index), (_draws(fit), frame.height))
+        own = _variance(fit, "sigma")
+        if fit.law.noise.family == "student_t":
+            own = own * STUDENT_T_FREEDOM / (STUDENT_T_FREEDOM - 2.0)
+        self._known: Known | None = None
+        if Scatter(fit).smooth:
+            self._known, self._cells = Scatter(fit).known(curve), _cells(Fitted(fit.data), frame)
+            missed, left = conditional(self._known, self._cells)
+            mean, within = mean + missed, left + own[:, None]
+        else:
+            self._labels = {"checkpoint": np.array(_checkpoints(frame)), "model": np.array(_models(frame))}
+            effect, self._new = _effects(fit, _models(frame))
+            mean = mean + effect
+            within = own[:, None] + sum(_variance(fit, n)[:, None] for n in ("checkpoint_sd",) if n in fit.draws)
+            if "model_sd" in fit.draws:
+                within = within + _variance(fit, "model_sd")[:, None] * self._new
+        self.apart = mean - mean.mean(axis=0)
+        self.variance = np.square(self.apart).mean(axis=0) + within.mean(axis=0)
+
+    def with_row(self, row: int) -> np.ndarray:
+        """Return the covariance of all with one of them; shape ``(rows,)``."""
+        found = (self.apart * self.apart[:, row : row + 1]).mean(axis=0)
+        if self._known:
+            found = found + self._between({name: values[row : row + 1] for name, values in self._cells.items()})
+        for group, names in {} if self._known else self._labels.items():
+            if f"{group}_sd" in self._fit.draws:
+                shared = (names == names[row]) * (self._new if group == "model" else 1.0)
+                found = found + _variance(self._fit, f"{group}_sd").mean() * shared
+        found[row] = self.variance[row]
+        return np.asarray(found)
+
+    def with_one(self, other: "Together") -> np.ndarray:
+        """Return the covariance with the first measurement of another frame, of a run that is none of these."""
+        found = (self.apart * other.apart[:, :1]).mean(axis=0)
+        if self._known:
+            elsewhere = {name: np.where(v[:1] <= NEW, _ELSEWHERE, v[:1]) for name, v in other._groups().items()}
+            places = {name: v[:1] for name, v in other._cells.items() if name.startswith("log_")}
+            found = found + self._between({**places, **elsewhere})
+        return np.asarray(found)
+
+    def _groups(self) -> dict[str, np.ndarray]:
+        return {name: values for name, values in self._cells.items() if not name.startswith("log_")}
+
+    def _between(self, one: Cells) -> np.ndarray:
+        assert self._known
+        parts = [given.between(self._cells, one) for given in self._known.draws()]
+        return np.asarray(np.mean(parts, axis=0))
+
+
+def _draws(fit: "Fit") -> int:
+    return int(fit.draws["sigma"].size)
+
+
+def _effects(fit: "Fit", models: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the effects of fitted runs, 0 for others, as ``(draws, rows)``, and which rows are of others."""
+    if "model_sd" not in fit.draws:
+        return np.zeros((1, len(models))), np.ones(len(models), dtype=bool)
+    known = {label: i for i, label in enumerate(fit.coords["model"])}
+    index = np.array([known.get(label, NEW) for label in models])
+    effect = fit.draws["model_effect"].reshape(_draws(fit), -1)
+    return np.where(index >= 0, effect[:, index], 0.0), index < 0
 
 
 def _models(frame: pl.DataFrame) -> list[str]:

@@ -1,0 +1,60 @@
+"""`qidbayes design`: which cells of a plan to measure next."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qidbayes.cli.options import Counts, at_option, given, kind_option
+from qidbayes.cli.output import echo_frame, format_option
+
+
+@click.command()
+@click.argument("fit", type=click.Path())
+@click.argument("plans", metavar="PLAN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--params", type=Counts(), required=True, help="The answer: QiD of a model of this size, such as 70B …")
+@click.option("--bits", type=click.FloatRange(min=0, min_open=True), help="… quantized to so many bits …")
+@click.option("--tokens", type=Counts(), help="… trained on so many tokens, such as 15T;")
+@click.option("--qid", type=click.FloatRange(min=0, min_open=True), help="or the tokens that reach this QiD.")
+@click.option("--method", help="A method, for a law whose constants differ by method.")
+@click.option("--picks", type=click.IntRange(min=1), default=5, show_default=True, help="How many cells.")
+@at_option
+@kind_option
+@format_option
+def design(
+    fit: str,
+    plans: tuple[Path, ...],
+    params: list[float],
+    bits: float | None,
+    tokens: list[float] | None,
+    qid: float | None,
+    method: str | None,
+    picks: int,
+    at: tuple[tuple[str, list[float] | list[str]], ...],
+    kind: str,
+    fmt: str,
+) -> None:
+    """Pick the cells of each PLAN, not measured yet, that narrow an answer of FIT most per GPU-second.
+
+    A PLAN is a TOML file, or the name of a shipped one. `sd` is the standard deviation of the answer's logarithm that
+    is expected when the picks so far have been measured, `variance_left` the share of the variance it has now.
+    """
+    import polars as pl
+
+    import qidbayes
+    from qidbayes.cli.measure import plan_file
+    from qidbayes.cli.summary import warn
+    from qidbayes.measure import load_plan
+    from qidbayes.measure.cells import planned_cells
+    from qidbayes.posterior import load_fit
+
+    if len(params) > 1 or (tokens and len(tokens) > 1) or any(len(values) > 1 for _, values in at):
+        raise click.UsageError("design narrows one answer: give one of --params, --tokens and each --at")
+    found = load_fit(fit)
+    cells = pl.concat([planned_cells(load_plan(plan_file(plan))) for plan in plans])
+    asked: dict[str, Any] = {**given(bits=bits, qid=qid, method=method), **{name: values[0] for name, values in at}}
+    asked |= {"tokens": tokens[0]} if tokens else {}
+    frame = qidbayes.design(found, cells, n_params=params[0], picks=picks, **asked, kind=kind)  # type: ignore[arg-type]
+    warn(found)
+    what = "log QiD" if tokens else "log tokens"
+    echo_frame(frame, fmt, f"What to measure next for {what}; seconds on one H100 ({found.law.title})")
