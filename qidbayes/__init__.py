@@ -55,8 +55,8 @@ _HOMES = {
 __version__ = "0.1.0"
 __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
-    "compare", "design", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table", "pareto",
-    "plot", "published", "read_table", "report", "write_table",
+    "compare", "design", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table",
+    "pareto", "plot", "published", "read_table", "report", "write_table",
 ]  # fmt: skip
 
 

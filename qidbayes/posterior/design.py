@@ -1,10 +1,10 @@
 """What to measure next: which cells of a plan narrow an answer most for the time they take.
 
 With t the answer and y_c the log QiD that cell c would measure, taken as jointly normal, the variance of t that is
-expected to be left is Var t − Cov(t, y_c)²/Var y_c (the preposterior analysis of a linear model: Chaloner and Verdinelli
-1995, Bayesian Experimental Design: A Review, Statistical Science 10). The moments are the posterior's: over its draws,
-and given each of them over what measurements share and their own errors. Cells are picked greedily, each given those
-before it, by the variance taken off per second on the GPU.
+expected to be left is Var t − Cov(t, y_c)²/Var y_c (the preposterior analysis of a linear model: Chaloner and
+Verdinelli 1995, Bayesian Experimental Design: A Review, Statistical Science 10). The moments are the posterior's: over
+its draws, and given each of them over what measurements share and their own errors. Cells are picked greedily, each
+given those before it, by the variance taken off per second on the GPU.
 """
 
 from typing import TYPE_CHECKING, Any
