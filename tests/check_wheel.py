@@ -36,6 +36,8 @@ def main(wheel: Path) -> None:
             row for row in json.loads(qidbayes("summary", "unified.nc", "--format", "json")) if row["name"] == "beta"
         )
         assert 0.44 < beta["median"] < 0.50, beta
+        qidbayes("report", "unified.nc", "-o", "report.html")  # its style and script are files of the package
+        assert "class WhatIf" in Path(folder, "report.html").read_text(encoding="utf-8")
         table = list(csv.DictReader(qidbayes("tokens", "--published", "per-bit", "--format", "csv").splitlines()))
         # Table 1: 1B parameters, 4 bits, 0.2 nats: 1442.4B tokens.
         assert abs(float(table[2]["tokens"]) / 1442.4e9 - 1) < 2e-3, table[2]
