@@ -59,15 +59,13 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a user's mistake is told in one message, without a traceback."""
     try:
-        cli(standalone_mode=False)
+        sys.exit(cli(standalone_mode=False))  # what a command exited with, None for 0
     except InputError as error:
         click.echo(f"qidbayes: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("qidbayes: stopped", err=True)
         sys.exit(130)
