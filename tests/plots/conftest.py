@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from qidbayes.law import Law, Prior, load_law
+from qidbayes.law import Law, Noise, Prior, load_law
 from qidbayes.posterior import Fit
 from qidbayes.posterior.constants import dimensions, raw_constants
 from qidbayes.posterior.diagnostics import Diagnostics
@@ -119,6 +119,28 @@ def by_size() -> Fit:
     return make_fit(
         load_law("size"), middle, make_data("qid", (3.0, 4.0), qid_value), {"tokens:bits": labels}, run_effects=False
     )
+
+
+@pytest.fixture
+def by_checkpoint() -> Fit:
+    """A law without N and D, with a level for each checkpoint."""
+    labels = tuple(f"{model} @ at{tokens:g}" for model in SIZES for tokens in TOKENS)
+    middle = {"c_ref": [0.1] * len(labels), "gamma": 5.0}
+    return make_fit(
+        load_law("bits"), middle, make_data("qid", (3.0, 4.0), qid_value), {"checkpoint": labels}, run_effects=False
+    )
+
+
+@pytest.fixture
+def smooth() -> Fit:
+    """A unified law with a smooth discrepancy."""
+    law = replace(load_law("unified"), noise=Noise(groups=("model",), discrepancy="smooth"))
+    middle = {"k_ref": 0.04, "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
+    data = make_data("qid", (3.0, 4.0), lambda n, d, p: qid_value(n, d, p) * (1.5 if n < 2e9 else 0.7))
+    fit = make_fit(law, middle, data, run_effects=False)
+    scales = {"smooth_sd": 0.3, "suite_sd": 0.2, "model_sd": 0.2, "similarity": 0.5}
+    scales |= {"length_params": 1.5, "length_tokens": 1.5, "length_bits": 1.5}
+    return replace(fit, draws={**fit.draws, **{name: np.full((CHAINS, DRAWS), v) for name, v in scales.items()}})
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_points_that_were_not_fitted_are_hollow(unified: Fit) -> None:
     table = validate(pl.concat([made, more]).with_columns(source=pl.lit("made up")), "made.csv")
     figure = qid(unified, table)
     found = points(figure.axes[0])
-    assert {xy for xy, line in found.items() if line.get_markerfacecolor() == "white"} == {(2e11, 0.5)}
+    assert {xy for xy, line in found.items() if line.get_markerfacecolor() == "none"} == {(2e11, 0.5)}
     assert "Hollow points were not fitted." in small_print(figure)
     assert "Points: made up." in small_print(figure)
     assert "Hollow" not in small_print(qid(unified))
