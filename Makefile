@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit backtest compare sbc clean
+.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit backtest compare sbc figures clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -63,6 +63,10 @@ compare: $(VENV)/dev
 sbc: $(VENV)/dev
 	$(BIN)/python benchmarks/sbc.py
 	$(BIN)/pytest tests/infer/test_calibration.py -m "slow or not slow"
+
+# The pictures of docs/figures.md, by its commands.
+figures: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) demo dist
