@@ -8,7 +8,6 @@ from qidbayes.plots import along, caption, losses, style
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_PANELS = 6
-_WHOLE = 16.0  # bits
 
 
 def loss(
@@ -56,12 +55,11 @@ def loss(
     every = points.select(order).unique().sort(order)
     shown = along.spread(every.rows(named=True), _MAX_PANELS)
     points = points.join(pl.DataFrame(shown, every.schema), on=order, how="semi")
-    before = points.unique([*order, "revision", "tokens"], maintain_order=True)
-    before = before.with_columns(bits=pl.lit(_WHOLE), loss=pl.col("loss_16bit"))
+    before = losses.before(points)
     at = along.grid(points, "tokens")
     after_band = along.bands(both, points, [*order, "bits"], "tokens", at, kind, ci_prob, "loss")
     before_band = along.bands(base, before, [*order, "bits"], "tokens", at, kind, ci_prob)
-    looks = style.by_bits([*points["bits"].unique(), _WHOLE])
+    looks = style.by_bits([*points["bits"].unique(), losses.WHOLE])
     small_print = [*along.notes([both], points, kind, ci_prob), losses.note(base)]
     if len(shown) < every.height:
         small_print.append(f"{len(shown)} of {every.height} models are shown.")

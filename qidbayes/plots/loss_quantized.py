@@ -57,7 +57,7 @@ def loss_quantized(
     points = points.join(shown, on=order, how="semi")
     at = along.grid(points, "tokens")
     band = along.bands(both, points, [*order, "bits"], "tokens", at, kind, ci_prob, "loss")
-    before = along.bands(base, points, order, "tokens", at, kind, ci_prob)
+    before = along.bands(base, losses.before(points), order, "tokens", at, kind, ci_prob)
     looks = style.by_size(shown["n_params"])
     small_print = [*along.notes([both], points, kind, ci_prob), losses.note(base)]
     if shown.height < every.height:

@@ -9,6 +9,8 @@ from qidbayes.plots import along, caption
 from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit
 
+WHOLE = 16.0
+"""Bits of a weight that was not quantized."""
 _CHECKPOINT = ["model", "revision", "n_params", "tokens", "dataset"]
 
 
@@ -37,6 +39,12 @@ def points(both: Fit, base: Fit, table: pl.DataFrame | None, figure: str) -> pl.
     found = along.mark_fitted([both], found, ["bits", *KIND], "loss")
     along.one_kind(found, figure, ["model", "bits"])
     return found
+
+
+def before(points: pl.DataFrame) -> pl.DataFrame:
+    """Return the points' checkpoints before quantization: of 16 bits, with `loss` the 16-bit loss."""
+    once = points.unique(["n_params", "model", "revision", "tokens"], maintain_order=True)
+    return once.with_columns(bits=pl.lit(WHOLE), loss=pl.col("loss_16bit"))
 
 
 def note(base: Fit) -> str:

@@ -57,6 +57,19 @@ def test_quantized_loss_is_the_sum(unified: Fit, kaplan: Fit) -> None:
             assert (whole[1] > dashed[1]).all()
 
 
+def test_with_a_smooth_discrepancy(smooth: Fit, smooth_kaplan: Fit) -> None:
+    both = replace(smooth, loss_16bit=smooth_kaplan)
+    named = {"suite": "made", "model": "lab/small", "method": "gptq", "dataset": "text", "n_params": 1e9}
+    axes = loss_quantized(smooth, loss_16bit=smooth_kaplan).axes[1]
+    assert (len(curves(axes)), len(curves(axes, "--"))) == (2, 2)
+    tokens, median = curves(axes)[0]
+    answer = both.predict(pl.DataFrame({**named, "tokens": tokens, "bits": 4.0}), response="loss")
+    assert median == pytest.approx(answer["median"].to_numpy())
+    (tokens, median), *more = curves(loss(smooth, loss_16bit=smooth_kaplan).axes[0], "--")
+    answer = smooth_kaplan.predict(pl.DataFrame({**named, "tokens": tokens, "bits": 16.0}))
+    assert median == pytest.approx(answer["median"].to_numpy()) and not more
+
+
 def test_losses_of_a_table(unified: Fit, kaplan: Fit) -> None:
     columns = ["model", "revision", "n_params", "tokens", "method", "bits", "dataset", "qid", "loss_16bit"]
     later = (
