@@ -168,6 +168,24 @@ def draw_bands(axes: Axes, answer: pl.DataFrame, x: X, series: str, looks: Looks
         axes.plot(at, curve["median"].to_numpy(), color=look.color, linestyle=look.line)
 
 
+def law_alone(fit: Fit, answer: pl.DataFrame, kind: Kind) -> pl.DataFrame | None:
+    """Return the law's median where an answer's curves follow what it misses as well; None where they do not."""
+    if kind == "response_params" or not Scatter(fit).smooth:
+        return None
+    return ask(fit, answer.drop(_ANSWER), "response_params", 0.9)
+
+
+def draw_law_alone(axes: Axes, answer: pl.DataFrame, x: X, series: str, looks: Looks) -> None:
+    """Draw the law's medians of one panel."""
+    apart = [c for c in answer.columns if c not in (x, *_ANSWER)]
+    for _, curve in answer.group_by(apart, maintain_order=True):
+        color = looks[curve[series][0]].color
+        axes.plot(curve[x].to_numpy(), curve["median"].to_numpy(), color=color, linestyle=":", linewidth=1.0)
+
+
+LAW_ALONE = "Dotted: the law alone, which solid lines leave where they follow what it misses."
+
+
 def draw_points(axes: Axes, points: pl.DataFrame, x: X, response: str, series: str, looks: Looks) -> None:
     """Draw the points of one panel: hollow where they were not fitted."""
     for (value, fitted), some in points.group_by(series, "fitted", maintain_order=True):

@@ -69,9 +69,12 @@ def qid(
     points = drawable.join(pl.DataFrame(columns, every.schema, orient="row"), on=every.columns, how="semi")
     at = along.grid(points, "tokens")
     answer = along.bands(fit, points, ["n_params", "model", *split], "tokens", at, kind, ci_prob)
+    law = along.law_alone(fit, answer, kind)
     looks = style.by_size(n_params for n_params, _ in columns)
     rows = points.select(split).unique().sort(split, nulls_last=True).rows(named=True)
     small_print = along.notes([fit], points, kind, ci_prob)
+    if law is not None:
+        small_print.append(along.LAW_ALONE)
     if len(columns) > 1:
         small_print.append("Grey: the medians of the other models.")
     if len(columns) < every.height:
@@ -90,6 +93,8 @@ def qid(
                 own = pl.col("model") == model, pl.col("n_params") == n_params
                 _others(axes, answer.filter(*here, ~(own[0] & own[1])))
                 along.draw_bands(axes, answer.filter(*here, *own), "tokens", "n_params", looks)
+                if law is not None:
+                    along.draw_law_alone(axes, law.filter(*here, *own), "tokens", "n_params", looks)
                 along.draw_points(axes, points.filter(*here, *own), "tokens", "qid", "n_params", looks)
                 style.log_axes(axes)
                 axes.minorticks_off()  # no room for them, and they are most of the time to draw

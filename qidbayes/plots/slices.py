@@ -81,8 +81,12 @@ class Slices:
             for fit, own in zip(fits, self._of_fits(fits, points), strict=True)
             if own.height
         ]
+        # Series that are names have fits of their own, and dotted lines too.
+        law = along.law_alone(fits[0], answers[0], kind) if self.series not in KIND else None
         looks = self._looks(points[self.series].unique(maintain_order=True).to_list())
         small_print = [*along.notes(fits, points, kind, ci_prob, named=self.x != "n_params"), *notes]
+        if law is not None:
+            small_print.append(along.LAW_ALONE)
         if len(shown) < every.height:
             small_print.append(f"{len(shown)} of {every.height} panels are shown.")
         with style.context():
@@ -93,6 +97,8 @@ class Slices:
                 here = [pl.col(column) == value for column, value in cell.items()]
                 for answer in answers:
                     along.draw_bands(axes, answer.filter(here), self.x, self.series, looks)
+                if law is not None:
+                    along.draw_law_alone(axes, law.filter(here), self.x, self.series, looks)
                 along.draw_points(axes, points.filter(here), self.x, "qid", self.series, looks)
                 axes.set_title(_title(cell))
             for axes in panels:

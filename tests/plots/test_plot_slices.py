@@ -93,6 +93,19 @@ def test_smooth_discrepancy_is_asked_of_the_run_and_kind(smooth: Fit) -> None:
     assert "of the same training run" in small_print(qid_by_tokens(smooth))
 
 
+def test_the_law_alone_is_dotted_where_curves_leave_it(smooth: Fit, unified: Fit) -> None:
+    figure = qid_by_tokens(smooth)
+    for axes, size in zip(figure.axes, (1e9, 8e9), strict=True):
+        for i, bits in enumerate((3.0, 4.0)):
+            tokens, median = curves(axes, ":")[i]
+            law = smooth.predict(n_params=size, tokens=tokens, bits=bits, kind="response_params")["median"].to_numpy()
+            assert median == pytest.approx(law)
+            assert np.abs(np.log(curves(axes)[i][1] / median)).max() > 0.1
+    assert "Dotted: the law alone" in small_print(figure)
+    for plain in (qid_by_tokens(unified), qid_by_tokens(smooth, kind="response_params")):
+        assert not curves(plain.axes[0], ":") and "Dotted" not in small_print(plain)
+
+
 def test_methods_are_answered_each_by_its_fit(unified: Fit) -> None:
     data = unified.data.with_columns(pl.col("qid") * 2, method=pl.lit("awq"))
     awq = replace(unified, data=data, draws={**unified.draws, "k": unified.draws["k"] * 2})
