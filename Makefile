@@ -1,16 +1,17 @@
-# make demo: fit the paper's own points and answer with intervals.   make test: lint, types, tests, the wheel.
+# make demo: fit the paper's own points and answer with intervals.   make test: lint, types, tests, the wheel, the site.
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-report bench-fit backtest compare sbc clean
+.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-report bench-fit \
+	backtest compare sbc figures docs laws learning-rate clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
 
-test: lint types unit wheel
+test: lint types unit wheel docs
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -64,13 +65,30 @@ backtest: $(VENV)/dev
 compare: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare.py
 
+# Every law on every table with the default settings.
+laws: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/laws.py
+
+# Whether QiD follows training tokens or the falling learning rate, as far as Pythia tells.
+learning-rate: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning_rate.py
+
 # Simulation-based calibration: 1,000 simulations of every law, and two wrong models that it must find out.
 sbc: $(VENV)/dev
 	$(BIN)/python benchmarks/sbc.py
 	$(BIN)/pytest tests/infer/test_calibration.py -m "slow or not slow"
 
+# The site, in docs/site; a link that leads nowhere or a docstring that cannot be set is an error.
+docs: $(VENV)/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . docs/site
+	@echo "open docs/site/docs/index.html"
+
+# The pictures of docs/figures.md, by its commands.
+figures: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python docs/figures.py
+
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) demo dist docs/site
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "qidbayes needs Python 3.12 or newer: install python3.12 with its venv module, then run make again"; exit 1; }
@@ -82,6 +100,10 @@ $(VENV)/modelling: pyproject.toml $(BIN)/python
 
 $(VENV)/measure: pyproject.toml $(BIN)/python
 	$(PIP) -e '.[measure]'
+	@touch $@ $(VENV)/modelling
+
+$(VENV)/docs: pyproject.toml $(BIN)/python
+	$(PIP) -e '.[docs]'
 	@touch $@ $(VENV)/modelling
 
 $(VENV)/dev: pyproject.toml $(BIN)/python

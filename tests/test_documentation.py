@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import qidbayes as qb
 from qidbayes.law import parse_law
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +45,19 @@ def test_readme_commands_run_in_order(tmp_path: Path) -> None:
 def test_toml_blocks_are_laws() -> None:
     (text,) = blocks(ROOT / "README.md", "toml")
     assert tomllib.loads(text)["equation"] == parse_law(text).equation
+
+
+def test_the_reference_names_all_that_is_public() -> None:
+    text = (ROOT / "docs" / "api.rst").read_text()
+    missing = [name for name in qb.__all__ if f"qidbayes.{name}\n" not in text and name != "plot"]
+    assert not missing
+    assert "automodule:: qidbayes.plots" in text
+
+
+def test_every_page_is_on_the_site() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    pages = {path.stem for path in (ROOT / "docs").glob("*.*") if path.suffix in (".md", ".rst")} - {"index"}
+    assert pages <= set(index.split())
 
 
 def test_links_between_pages_lead_somewhere() -> None:

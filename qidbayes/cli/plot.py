@@ -1,36 +1,86 @@
-"""`qidbayes plot`: figures from a saved fit."""
+"""`qidbayes plot`: figures from saved fits."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from qidbayes.cli.options import ci_option, given
+from qidbayes.cli.options import ci_option, given, kind_option
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """What a figure shows, and which of the command's options it takes."""
+
+    what: str
+    takes: tuple[str, ...] = ()
+    several: bool = False
+    """Whether it takes more than one fit."""
+
 
 _FIGURES = {
-    "projection": "QiD projected to 100T training tokens (the paper's Figure 1).",
-    "qid": "QiD against training tokens, with the measured points (Figure 6).",
-    "loss-16bit": "16-bit loss against training tokens, with the measured points (Figure 7).",
-    "tokens-to-threshold": "Training tokens at which QiD reaches a threshold (Table 1).",
+    "projection": _Figure("QiD projected to 100T training tokens (Figure 1).", ("published", "loss-16bit")),
+    "loss": _Figure("Loss before and after quantization against tokens (Figure 2).", ("table", "loss-16bit")),
+    "qid-by-tokens": _Figure("QiD against training tokens, by model (Figure 3).", ("table",)),
+    "qid-by-size": _Figure("QiD against model size (Figures 4 and 10, left).", ("table",)),
+    "qid-by-bits": _Figure("QiD against bit width (Figure 5).", ("table",)),
+    "qid": _Figure("QiD against training tokens, by model and bits (Figure 6).", ("table",)),
+    "loss-quantized": _Figure("Loss after quantization = 16-bit + QiD (Figure 7).", ("table", "loss-16bit")),
+    "loss-16bit": _Figure("16-bit loss against training tokens (Figure 7)."),
+    "datasets": _Figure("QiD on several evaluation sets (Figure 8).", ("table",), several=True),
+    "methods": _Figure("QiD by several quantization methods (Figure 9).", ("table",), several=True),
+    "predicted-against-measured": _Figure("Predicted against measured QiD (Figure 10).", ("table",), several=True),
+    "qid-map": _Figure("QiD over model sizes and training tokens (Figure 11)."),
+    "tokens-to-threshold": _Figure("Training tokens at which QiD reaches a threshold (Table 1).", ("published",)),
 }
+_LISTED = "\n".join(f"  {name:<28}{figure.what}" for name, figure in _FIGURES.items())
 
 
-@click.command(epilog="\b\nFigures:\n" + "\n".join(f"  {name:<20} {what}" for name, what in _FIGURES.items()))
-@click.argument("name", type=click.Choice(list(_FIGURES)))
-@click.argument("fit", type=click.Path())
+@click.command(epilog=f"\b\nFigures, and which of arXiv:2411.17691 they are:\n{_LISTED}")
+@click.argument("name", type=click.Choice(list(_FIGURES)), metavar="NAME")
+@click.argument("fits", type=click.Path(), nargs=-1, required=True, metavar="FIT...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A .png, .svg or .pdf file.  [default: NAME.png]")
+@click.option("--table", "tables", multiple=True, metavar="TABLE",
+              help="Measurements to draw, if not those that were fitted; may be repeated.")  # fmt: skip
+@click.option("--loss-16bit", type=click.Path(), help="A fit of a 16-bit law.  [default: the fit's own]")
 @click.option("--published", metavar="LAW[:POINT]", help="Draw a law's published constants beside the fit.")
+@kind_option
 @ci_option
-def plot(name: str, fit: str, output: Path | None, published: str | None, ci_prob: float) -> None:
-    """Draw the figure called NAME from a saved FIT."""
+def plot(
+    name: str,
+    fits: tuple[str, ...],
+    output: Path | None,
+    tables: tuple[str, ...],
+    loss_16bit: str | None,
+    published: str | None,
+    kind: str,
+    ci_prob: float,
+) -> None:
+    """Draw the figure called NAME from a saved FIT: some take several."""
+    figure = _FIGURES[name]
+    for option, value in (("table", tables), ("loss-16bit", loss_16bit), ("published", published)):
+        if value and option not in figure.takes:
+            having = ", ".join(other for other, found in _FIGURES.items() if option in found.takes)
+            raise click.UsageError(f"--{option} has no place in {name}; it is for {having}")
+    if len(fits) > 1 and not figure.several:
+        having = ", ".join(other for other, found in _FIGURES.items() if found.several)
+        raise click.UsageError(f"{name} is drawn from one fit, not {len(fits)}; {having} take several")
     from qidbayes import plots
     from qidbayes.posterior import load_fit
     from qidbayes.posterior import published as published_point
+    from qidbayes.table import load_table
 
-    if published and name not in ("projection", "tokens-to-threshold"):
-        raise click.UsageError(f"--published has no place in {name}")
     law, _, point = (published or "").partition(":")
-    beside = published_point(law, point or None) if published else None
-    figure = getattr(plots, name.replace("-", "_"))(load_fit(fit), ci_prob=ci_prob, **given(published=beside))
+    drawn = getattr(plots, name.replace("-", "_"))(
+        *map(load_fit, fits),
+        kind=kind,
+        ci_prob=ci_prob,
+        **given(
+            table=load_table(*tables) if tables else None,
+            loss_16bit=load_fit(loss_16bit) if loss_16bit else None,
+            published=published_point(law, point or None) if published else None,
+        ),
+    )
     path = output or Path(f"{name}.png")
-    plots.save(figure, path)
+    plots.save(drawn, path)
     click.echo(f"drawn in {path}", err=True)

@@ -1,7 +1,7 @@
 """How bands held: coverage against nominal, and the histogram of the probability integral transform (PIT)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,12 +17,10 @@ from qidbayes.plots import style
 if TYPE_CHECKING:
     from qidbayes.score.backtest import Backtest
 
-type Line = Literal["-", "--", ":", "-."]
-type Looks = dict[tuple[str, str], tuple[str, Line]]
+type Looks = dict[tuple[str, str], tuple[str, style.Line]]
 
 _BINS = 10
 _MAX_SPLITS = 8
-_STYLES: tuple[Line, ...] = ("-", "--", ":", "-.")
 
 
 def backtest(found: "Backtest", *, splits: Sequence[str] | None = None) -> Figure:
@@ -89,7 +87,7 @@ def _looks(points: pl.DataFrame) -> Looks:
     # One law's ways differ by colour too.
     shades = [to_hex(c) for c in colormaps["viridis"](np.linspace(0.0, 0.78, max(len(laws), len(ways), 2)))]
     return {
-        (law, how): (shades[laws.index(law) if len(laws) > 1 else ways.index(how)], _STYLES[ways.index(how)])
+        (law, how): (shades[laws.index(law) if len(laws) > 1 else ways.index(how)], style.LINES[ways.index(how)])
         for law, how in keys
     }
 

@@ -1,37 +1,58 @@
 """The small print under a figure's title: what was fitted, and what its bands are."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from qidbayes.posterior.fit import Fit, Kind
+from qidbayes.posterior.scatter import Scatter
 from qidbayes.units import format_count
 
 
-def fitted(fit: Fit) -> str:
-    """Return what was fitted to what; a fit that failed its checks says so in its figures too."""
-    suites = ", ".join(fit.data["suite"].unique(maintain_order=True)) if "suite" in fit.data.columns else "a table"
-    failed = len(fit.diagnostics.problems())
-    warning = f" {failed} of its sampler's checks FAILED." if failed else ""
-    return f"Law {fit.law.name}, fitted to {fit.data.height} points of {suites}.{warning}"
+def subject(*fits: Fit) -> str:
+    """Return what was fitted to what."""
+    laws = list(dict.fromkeys(fit.law.name for fit in fits))
+    suites = dict.fromkeys(s for fit in fits if "suite" in fit.data.columns for s in fit.data["suite"].unique().sort())
+    rows = _listed([str(fit.data.height) for fit in fits])
+    what = f"Law{'s' if len(laws) > 1 else ''} {_listed(laws)}, fitted{' apart' if len(fits) > 1 else ''}"
+    return f"{what} to {rows} points of {', '.join(suites) or 'a table'}"
 
 
-def band(fit: Fit, kind: Kind, ci_prob: float, *, known_run: bool = False) -> str:
+def failed(*fits: Fit) -> str:
+    """Return that fits failed their checks, which their figures say too; nothing if they passed."""
+    count = sum(len(fit.diagnostics.problems()) for fit in fits)
+    return f" {count} of its sampler's checks FAILED." if count else ""
+
+
+def fitted(*fits: Fit) -> str:
+    """Return the sentence of what was fitted to what, and whether it failed."""
+    return f"{subject(*fits)}.{failed(*fits)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+
+
+def band(fit: Fit, kind: Kind, ci_prob: float, *, known_runs: float = 0.0) -> str:
     """Return what the lines and bands are."""
-    return f"Lines: medians; bands: {100 * ci_prob:g}% {scatter(fit, kind, known_run=known_run)}."
+    return f"Lines: medians; bands: {100 * ci_prob:g}% {scatter(fit, kind, known_runs=known_runs)}."
 
 
-def scatter(fit: Fit, kind: Kind, *, known_run: bool = False) -> str:
+def scatter(fit: Fit, kind: Kind, *, known_runs: float = 0.0) -> str:
     """Return what a `kind` of interval is the interval of.
 
     Parameters
     ----------
-    known_run
-        Whether the effect of the checkpoint's own training run is known from the fit.
+    known_runs
+        The share of checkpoints whose own training run was fitted.
     """
     if kind == "response_params":
         return "of the law alone, without the scatter of measurements"
-    if "model_sd" not in fit.draws:
+    if "model" not in Scatter(fit).asked:
         return "for a newly measured checkpoint"
-    return f"for a newly measured checkpoint of {'the same' if known_run else 'a new'} training run"
+    if 0.0 < known_runs < 1.0:
+        return "for a newly measured checkpoint of a new training run, or of the same one where it was fitted"
+    return f"for a newly measured checkpoint of {'the same' if known_runs else 'a new'} training run"
 
 
 def measured_to(fit: Fit) -> str:

@@ -6,19 +6,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from qidbayes.plots import caption, style
-from qidbayes.plots.against_tokens import (
-    bands,
-    check_law,
-    chosen,
-    draw_bands,
-    draw_points,
-    mark_fitted,
-    notes,
-    runs_differ,
-    spread,
-    token_grid,
-)
+from qidbayes.plots import along, caption, style
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_CURVES = 8
@@ -53,17 +41,18 @@ def loss_16bit(
     >>> from qidbayes.posterior import load_fit
     >>> loss_16bit(load_fit("kaplan-16bit.nc")).savefig("loss.svg")  # doctest: +SKIP
     """
-    check_law(fit, "loss_16bit", "loss_16bit", "the 16-bit loss")
-    measured = chosen(fit.data, "model", models)
+    along.check_law(fit, "loss_16bit", "tokens", "loss_16bit")
+    measured = along.chosen(fit.data, "model", models)
     split = ["dataset"] if measured["dataset"].n_unique() > 1 else []
-    points = mark_fitted(fit, measured, split)
+    points = along.mark_fitted([fit], measured, split, "loss_16bit")
     sizes = sorted(points["n_params"].unique())
-    curves = spread(sizes, _MAX_CURVES)
-    by_run = ["model"] if runs_differ(fit, kind) else []
+    curves = along.spread(sizes, _MAX_CURVES)
+    by_run = ["model"] if along.runs_differ(fit, kind) else []
     with_curve = points.filter(pl.col("n_params").is_in(curves))
-    answer = bands(fit, with_curve, ["n_params", *by_run, *split], token_grid(points), kind, ci_prob)
+    at = along.grid(points, "tokens")
+    answer = along.bands(fit, with_curve, ["n_params", *by_run, *split], "tokens", at, kind, ci_prob)
     looks = style.by_size(sizes)
-    small_print = notes(fit, points, kind, ci_prob)
+    small_print = along.notes([fit], points, kind, ci_prob)
     if len(curves) < len(sizes):
         small_print.append(f"Curves for {len(curves)} of {len(sizes)} sizes.")
     datasets = sorted(points["dataset"].unique())
@@ -73,8 +62,8 @@ def loss_16bit(
         grid = figure.subplots(1, len(datasets), sharex=True, sharey=True, squeeze=False)
         for axes, dataset in zip(grid.flat, datasets, strict=True):
             here = pl.col("dataset") == dataset
-            draw_bands(axes, answer.filter(here) if split else answer, looks)
-            draw_points(axes, points.filter(here), "loss_16bit", looks)
+            along.draw_bands(axes, answer.filter(here) if split else answer, "tokens", "n_params", looks)
+            along.draw_points(axes, points.filter(here), "tokens", "loss_16bit", "n_params", looks)
             style.log_axes(axes)
             axes.set_title(dataset)
             axes.set_xlabel(style.TOKENS)

@@ -21,7 +21,7 @@ from qidbayes.posterior.point import Point
 from qidbayes.units import format_count
 
 _COVER = {"facecolor": style.GUESSING, "edgecolor": "none", "pad": 1.0}  # the dotted line does not cross the label
-_GRID = 80
+_GRID = 40
 _DECADES_SHOWN = 1.5  # below the smallest median at the right edge
 
 
@@ -82,7 +82,7 @@ def projection(
     question: dict[str, Any] = {"n_params": list(n_params), "tokens": tokens, **by_bits, **further}
     answer = fit.project(loss_16bit=loss_16bit, kind=kind, ci_prob=ci_prob, **question)
     beside = published.predict(**asked_of(published, question, further)) if published else None
-    looks = style.by_bits(by_bits.get("bits", [0.0]))
+    looks = style.by_bits(by_bits.get("bits", [4.0]))
     sizes = list(dict.fromkeys(answer["n_params"]))
     with style.context():
         figure = style.figure(
@@ -118,10 +118,11 @@ def _panel(axes: Axes, answer: pl.DataFrame, looks: dict[float, style.Look], end
         lower, upper = curve["lower"].to_numpy(), curve["upper"].to_numpy()
         axes.fill_between(tokens, lower, upper, color=look.color, alpha=style.BAND_ALPHA, linewidth=0)
         axes.plot(tokens, median, color=look.color)
+        axes.plot(tokens[-1:], median[-1:], color=look.color, marker=look.marker, clip_on=False)
         axes.annotate(
             f"{median[-1]:.2g}",
             (tokens[-1], median[-1]),
-            xytext=(3, 0),
+            xytext=(5, 0),
             textcoords="offset points",
             va="center",
             fontsize=7,
@@ -160,7 +161,8 @@ def _title(size: float, measured: np.ndarray) -> str:
 
 def _handles(looks: dict[float, style.Look], by_bits: dict[str, list[float]], published: Point | None) -> list[Artist]:
     handles: list[Artist] = [
-        Line2D([], [], color=look.color, label=f"{bits:g} bits" if by_bits else "QiD") for bits, look in looks.items()
+        Line2D([], [], color=look.color, marker=look.marker, label=f"{bits:g} bits" if by_bits else "QiD")
+        for bits, look in looks.items()
     ]
     if published:
         handles.append(Line2D([], [], color=style.GUIDE, linestyle=(0, (4, 2)), label=f"published ({published.label})"))

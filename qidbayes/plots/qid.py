@@ -7,22 +7,12 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qidbayes.errors import InputError
-from qidbayes.plots import caption, style
-from qidbayes.plots.against_tokens import (
-    bands,
-    check_law,
-    chosen,
-    draw_bands,
-    draw_points,
-    mark_fitted,
-    notes,
-    spread,
-    token_grid,
-)
+from qidbayes.plots import along, caption, style
+from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_COLUMNS = 6
+_LABELS = {"bits": "{:g} bits", "group_size": "groups of {}"}
 
 
 def qid(
@@ -37,7 +27,8 @@ def qid(
     """Draw QiD against training tokens: a row of panels for each bit width, a column for each model.
 
     Models have a panel each because their bands overlap: in one panel none could be held against its points. Where
-    methods or data sets differ, each has its row. With more than six models, six of evenly spread sizes are drawn.
+    methods, group sizes or data sets differ, each has its row. With more than six models, six of evenly
+    spread sizes are drawn.
 
     Each model has the band of its own run: with ``kind="response"`` that is where a further checkpoint of the same
     run, newly measured, would fall. For a model that was not fitted it is the band of a new run.
@@ -68,20 +59,22 @@ def qid(
     >>> from qidbayes.posterior import load_fit
     >>> qid(load_fit("unified.nc"), bits=[3, 4]).savefig("qid.svg")  # doctest: +SKIP
     """
-    check_law(fit, "qid", "qid", "QiD")
-    measured = fit.data if table is None else table.filter((pl.col("status") == "ok") & pl.col("qid").is_not_null())
-    if measured.is_empty():
-        raise InputError("no row of the table has a QiD; there is nothing to draw")
-    measured = chosen(chosen(measured, "bits", bits), "model", models)
-    split = ["bits", *(column for column in ("method", "dataset") if measured[column].n_unique() > 1)]
-    drawable = mark_fitted(fit, measured, split)
+    along.check_law(fit, "qid", "tokens")
+    measured = fit.data if table is None else along.measured(table, "qid")
+    measured = along.chosen(along.chosen(measured, "bits", bits), "model", models)
+    split = ["bits", *(column for column in KIND if measured[column].n_unique() > 1)]
+    drawable = along.mark_fitted([fit], measured, split)
     every = drawable.select("n_params", "model").unique().sort("n_params", "model")
-    columns = spread(every.rows(), _MAX_COLUMNS)
+    columns = along.spread(every.rows(), _MAX_COLUMNS)
     points = drawable.join(pl.DataFrame(columns, every.schema, orient="row"), on=every.columns, how="semi")
-    answer = bands(fit, points, ["n_params", "model", *split], token_grid(points), kind, ci_prob)
+    at = along.grid(points, "tokens")
+    answer = along.bands(fit, points, ["n_params", "model", *split], "tokens", at, kind, ci_prob)
+    law = along.law_alone(fit, answer, kind)
     looks = style.by_size(n_params for n_params, _ in columns)
-    rows = points.select(split).unique().sort(split).rows(named=True)
-    small_print = notes(fit, points, kind, ci_prob)
+    rows = points.select(split).unique().sort(split, nulls_last=True).rows(named=True)
+    small_print = along.notes([fit], points, kind, ci_prob)
+    if law is not None:
+        small_print.append(along.LAW_ALONE)
     if len(columns) > 1:
         small_print.append("Grey: the medians of the other models.")
     if len(columns) < every.height:
@@ -95,12 +88,14 @@ def qid(
         figure = style.figure(title, small_print, height=0.75 + 1.5 * len(rows))
         grid = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
         for row, cells in zip(rows, grid, strict=True):
-            here = [pl.col(column) == value for column, value in row.items()]
+            here = [pl.col(column).eq_missing(value) for column, value in row.items()]
             for (n_params, model), axes in zip(columns, cells, strict=True):
                 own = pl.col("model") == model, pl.col("n_params") == n_params
                 _others(axes, answer.filter(*here, ~(own[0] & own[1])))
-                draw_bands(axes, answer.filter(*here, *own), looks)
-                draw_points(axes, points.filter(*here, *own), "qid", looks)
+                along.draw_bands(axes, answer.filter(*here, *own), "tokens", "n_params", looks)
+                if law is not None:
+                    along.draw_law_alone(axes, law.filter(*here, *own), "tokens", "n_params", looks)
+                along.draw_points(axes, points.filter(*here, *own), "tokens", "qid", "n_params", looks)
                 style.log_axes(axes)
                 axes.minorticks_off()  # no room for them, and they are most of the time to draw
                 axes.tick_params(axis="y", left=axes is cells[0])
@@ -122,4 +117,4 @@ def _others(axes: Axes, answer: pl.DataFrame) -> None:
 
 
 def _row_title(row: dict[str, object]) -> str:
-    return ", ".join(f"{value:g} bits" if name == "bits" else str(value) for name, value in row.items())
+    return ", ".join(_LABELS.get(name, "{}").format(value) for name, value in row.items() if value is not None)

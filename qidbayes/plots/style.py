@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import matplotlib.style
@@ -15,9 +15,11 @@ from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from qidbayes.units import format_count
+
+type Line = Literal["-", "--", ":", "-."]
 
 WIDTH = 7.2
 """Inches: the text width of a two-column page."""
@@ -25,15 +27,24 @@ ACROSS = 3
 """Panels in a row."""
 QID = "QiD (nats/token)"
 LOSS_16BIT = "16-bit loss (nats/token)"
+LOSS = "Loss (nats/token)"
 TOKENS = "Training tokens $D$"
+SIZE = "Non-embedding parameters $N$"
+BITS = "Bit width $P$ (bits)"
 INK = "#222222"
 GUIDE = "#777777"
 GUESSING = "#D9D9D9"
+LINES: tuple[Line, ...] = ("-", "--", ":", "-.")
 BAND_ALPHA = 0.22
 HALO = [withStroke(linewidth=2.0, foreground="white")]
 """Keeps text readable where it crosses a line."""
 
 _MARKERS = ("o", "s", "^", "D", "v", "<", "p", ">")
+# Where bit widths lie on the colour map, and their markers.
+_WIDTHS: dict[float, tuple[float, str]] = {2: (0.0, "o"), 3: (0.36, "s"), 4: (0.64, "^"), 8: (0.8, "D")}
+_WHOLE = 16.0  # the width that others are held against
+# Of each decade, by how many times the least the most in view is.
+_TICKS = {100: (1.0,), 10: (1.0, 2.0, 5.0), 5: (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)}
 _FINE = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0)
 _TITLE, _TEXT, _SMALL = 9.0, 8.0, 7.0
 _RC = {
@@ -49,6 +60,7 @@ _RC = {
     "axes.spines.right": False,
     "axes.edgecolor": INK,
     "axes.linewidth": 0.7,
+    "hatch.linewidth": 0.4,
     "lines.linewidth": 1.3,
     "lines.markersize": 3.2,
     "savefig.dpi": 200,
@@ -62,6 +74,7 @@ class Look:
 
     color: str
     marker: str
+    line: Line = "-"
 
 
 def context() -> AbstractContextManager[None]:
@@ -81,12 +94,46 @@ def by_size(n_params: Iterable[float]) -> dict[float, Look]:
 
 
 def by_bits(bits: Iterable[float]) -> dict[float, Look]:
-    """Return a look for each bit width, from dark for few bits to light for many."""
-    return _looks(bits, "plasma", light=0.0, dark=0.76)
+    """Return a look for each bit width, from dark for few bits to light for many; the same in every figure.
+
+    16 bits, what others are held against, are dashed.
+
+    Examples
+    --------
+    >>> by_bits([3, 4])[4] == by_bits([2, 3, 4, 8])[4]
+    True
+    """
+    ordered = sorted(set(bits) - {_WHOLE})
+    shades = np.interp(np.log2(ordered), np.log2(list(_WIDTHS)), [shade for shade, _ in _WIDTHS.values()])
+    further = iter(_MARKERS[5:])
+    found = {
+        width: Look(to_hex(colormaps["plasma"](shade)), _WIDTHS[width][1] if width in _WIDTHS else next(further, "X"))
+        for width, shade in zip(ordered, shades, strict=True)
+    }
+    return found | ({_WHOLE: Look(INK, "v", "--")} if _WHOLE in set(bits) else {})
 
 
-def _looks(values: Iterable[float], colormap: str, light: float, dark: float) -> dict[float, Look]:
-    ordered = sorted(set(values))
+def by_tokens(tokens: Iterable[float]) -> dict[float, Look]:
+    """Return a look for each count of training tokens, from light for few to dark for many."""
+    return _looks(tokens, "cividis", light=0.8, dark=0.0)
+
+
+def by_name(names: Iterable[str]) -> dict[str, Look]:
+    """Return a look for each of some names that have no order: line styles differ too.
+
+    Examples
+    --------
+    >>> [look.line for look in by_name(["gptq", "awq"]).values()]
+    ['-', '--']
+    """
+    found = _looks(dict.fromkeys(names), "cividis", light=0.0, dark=0.74, rank=False)
+    return {name: replace(look, line=LINES[i % len(LINES)]) for i, (name, look) in enumerate(found.items())}
+
+
+def _looks[T: (float, str)](
+    values: Iterable[T], colormap: str, light: float, dark: float, *, rank: bool = True
+) -> dict[T, Look]:
+    ordered = sorted(set(values)) if rank else list(values)
     # By rank and not by value: neighbours such as 6.4B and 11.3B must not look alike.
     shades = colormaps[colormap](np.linspace(light, dark, len(ordered)) if len(ordered) > 1 else [0.3])
     return {
@@ -134,10 +181,10 @@ def panels(made: Figure, count: int) -> list[Axes]:
 
 
 def log_axes(axes: Axes) -> None:
-    """Give a panel logarithmic axes of tokens and nats, labelled for the limits it has now, and a faint grid."""
+    """Give a panel logarithmic axes of counts and nats, labelled for the limits it has now, and a faint grid."""
     axes.set_xscale("log")
     axes.set_yscale("log")
-    tokens_axis(axes.xaxis)
+    counts_axis(axes.xaxis)
     nats_axis(axes.yaxis)
     grid(axes)
 
@@ -148,7 +195,7 @@ def grid(axes: Axes, axis: Literal["both", "x"] = "both") -> None:
     axes.grid(True, which="major", axis=axis, color="#E6E6E6", linewidth=0.6)
 
 
-def tokens_axis(axis: Axis) -> None:
+def counts_axis(axis: Axis) -> None:
     """Label a logarithmic axis of counts 1B, 100B, 10T, or at each power of ten where there is room."""
     low, high = axis.get_view_interval()
     # Labels at every power of ten run into each other over more than four.
@@ -160,12 +207,19 @@ def tokens_axis(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def widths_axis(axis: Axis, widths: Sequence[float]) -> None:
+    """Label a logarithmic axis of bit widths at these."""
+    axis.set_major_locator(FixedLocator(sorted(widths)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
 def nats_axis(axis: Axis) -> None:
     """Label a logarithmic axis of nats per token in plain decimals, between the powers of ten too where few fit."""
     low, high = axis.get_view_interval()
-    subs = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0) if high / low > 6 else _FINE
+    subs = next((subs for least, subs in _TICKS.items() if high / low > least), _FINE)
     axis.set_major_locator(LogLocator(subs=subs, numticks=99))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: np.format_float_positional(value, 6, trim="-")))
     axis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=99))
     axis.set_minor_formatter(NullFormatter())
 

@@ -94,7 +94,7 @@ def tokens_to_threshold(
             axes.axvline(float(np.max(fit.data["tokens"].to_numpy())), color=style.GUIDE, linestyle=":", linewidth=1.0)
             axes.set_xscale("log")
             axes.set_xlim(limits)
-            style.tokens_axis(axes.xaxis)
+            style.counts_axis(axes.xaxis)
             axes.set_xlabel(style.TOKENS)
             axes.set_title("" if width is None else f"{width:g} bits")
             axes.tick_params(axis="y", length=0)

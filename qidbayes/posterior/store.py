@@ -142,9 +142,9 @@ def _read(file: Any, where: str) -> Record:
     for group in ("constant_data", "observed_data"):
         for name, variable in file.groups[group].variables.items():
             values = variable[:]
-            columns[name] = pl.Series(
-                name, list(map(str, values)) if variable.dtype is str else np.asarray(values, float)
-            )
+            text = variable.dtype is str
+            column = pl.Series(name, list(map(str, values)) if text else np.asarray(values, float))
+            columns[name] = column if text else column.fill_nan(None)  # as it was before it was saved
     saved = json.loads(file.diagnostics)
     diagnostics = Diagnostics(
         convergence={str(n): Convergence(*map(float, c)) for n, c in saved["convergence"].items()},

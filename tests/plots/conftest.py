@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from qidbayes.law import Law, Prior, load_law
+from qidbayes.law import Law, Noise, Prior, load_law
 from qidbayes.posterior import Fit
 from qidbayes.posterior.constants import dimensions, raw_constants
 from qidbayes.posterior.diagnostics import Diagnostics
@@ -122,11 +122,46 @@ def by_size() -> Fit:
 
 
 @pytest.fixture
+def by_checkpoint() -> Fit:
+    """A law without N and D, with a level for each checkpoint."""
+    labels = tuple(f"{model} @ at{tokens:g}" for model in SIZES for tokens in TOKENS)
+    middle = {"c_ref": [0.1] * len(labels), "gamma": 5.0}
+    return make_fit(
+        load_law("bits"), middle, make_data("qid", (3.0, 4.0), qid_value), {"checkpoint": labels}, run_effects=False
+    )
+
+
+@pytest.fixture
+def smooth() -> Fit:
+    """A unified law with a smooth discrepancy."""
+    law = replace(load_law("unified"), noise=Noise(groups=("model",), discrepancy="smooth"))
+    middle = {"k_ref": 0.04, "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
+    data = make_data("qid", (3.0, 4.0), lambda n, d, p: qid_value(n, d, p) * (1.5 if n < 2e9 else 0.7))
+    return with_discrepancy(make_fit(law, middle, data, run_effects=False))
+
+
+def with_discrepancy(fit: Fit) -> Fit:
+    """Return a fit without effects of runs with the draws of a smooth discrepancy."""
+    scales = {"smooth_sd": 0.3, "suite_sd": 0.2, "model_sd": 0.2, "length_params": 1.5, "length_tokens": 1.5}
+    if fit.law.response == "qid":
+        scales |= {"length_bits": 1.5, "similarity": 0.5}
+    return replace(fit, draws={**fit.draws, **{name: np.full((CHAINS, DRAWS), v) for name, v in scales.items()}})
+
+
+@pytest.fixture
 def kaplan() -> Fit:
     """A law of the 16-bit loss."""
     middle = {"loss0": 3.0, "share": 0.5, "slopeN": 0.05, "slopeD": 0.06}
     data = make_data("loss_16bit", (16.0,), lambda n, d, _: 3.0 * (n / 1e9) ** -0.05 * (d / 3e10) ** -0.06)
     return make_fit(load_law("kaplan-16bit"), middle, data)
+
+
+@pytest.fixture
+def smooth_kaplan(kaplan: Fit) -> Fit:
+    """A law of the 16-bit loss with a smooth discrepancy."""
+    draws = {name: values for name, values in kaplan.draws.items() if name not in ("model_sd", "model_effect")}
+    law = replace(kaplan.law, noise=Noise(groups=("model",), discrepancy="smooth"))
+    return with_discrepancy(replace(kaplan, law=law, draws=draws, dims={}, coords={}))
 
 
 @pytest.fixture

@@ -2,20 +2,30 @@
 
 import doctest
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from qidbayes.plots import loss_16bit, projection, qid, tokens_to_threshold
+from qidbayes import plots
 from qidbayes.posterior import Fit
 
+# Not of a fit alone, or of the shipped tables' own models.
+FIGURES = [name for name in plots.__all__ if name not in ("backtest", "datasets", "save")]
 
-@pytest.mark.parametrize("figure", [loss_16bit, projection, qid, tokens_to_threshold], ids=lambda f: f.__name__)
+
+@pytest.mark.parametrize("name", FIGURES)
 def test_example_runs(
-    figure: object, unified: Fit, kaplan: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unified.save(tmp_path / "unified.nc")
-    kaplan.save(tmp_path / "kaplan-16bit.nc")
+    figure = getattr(plots, name)
+    saved = {"unified": "unified", "gptq": "unified", "kaplan-16bit": "kaplan"}
+    saved |= {"tokens": "by_model", "size": "by_size", "bits": "by_checkpoint"}
+    for file, fixture in saved.items():
+        request.getfixturevalue(fixture).save(tmp_path / f"{file}.nc")
+    fit: Fit = request.getfixturevalue("unified")
+    replace(fit, data=fit.data.with_columns(method=pl.lit("awq"))).save(tmp_path / "awq.nc")
     monkeypatch.chdir(tmp_path)
     module = sys.modules[figure.__module__]
     (example,) = doctest.DocTestFinder(recurse=False).find(figure, globs=vars(module).copy())

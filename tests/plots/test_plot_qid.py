@@ -35,6 +35,15 @@ def test_band_is_that_of_the_run(unified: Fit) -> None:
     assert "50% for a newly measured checkpoint of the same training run" in small_print(figure)
 
 
+def test_the_law_alone_is_dotted_where_curves_leave_it(smooth: Fit) -> None:
+    figure = qid(smooth, bits=[3])
+    for axes, size in zip(figure.axes, (1e9, 8e9), strict=True):
+        ((tokens, median),) = curves(axes, ":")
+        law = smooth.predict(n_params=size, tokens=tokens, bits=3, kind="response_params")["median"].to_numpy()
+        assert median == pytest.approx(law)
+    assert "Dotted: the law alone" in small_print(figure)
+
+
 def test_law_alone(unified: Fit) -> None:
     figure = qid(unified, bits=[4], models=[LARGE], kind="response_params")
     (tokens, median), band = curves(figure.axes[0])[0], areas(figure.axes[0])[0]
@@ -50,7 +59,7 @@ def test_points_that_were_not_fitted_are_hollow(unified: Fit) -> None:
     table = validate(pl.concat([made, more]).with_columns(source=pl.lit("made up")), "made.csv")
     figure = qid(unified, table)
     found = points(figure.axes[0])
-    assert {xy for xy, line in found.items() if line.get_markerfacecolor() == "white"} == {(2e11, 0.5)}
+    assert {xy for xy, line in found.items() if line.get_markerfacecolor() == "none"} == {(2e11, 0.5)}
     assert "Hollow points were not fitted." in small_print(figure)
     assert "Points: made up." in small_print(figure)
     assert "Hollow" not in small_print(qid(unified))

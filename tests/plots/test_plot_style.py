@@ -20,13 +20,47 @@ def grey(color: str) -> float:
     return float(np.dot(to_rgb(color), (0.299, 0.587, 0.114)))
 
 
-@pytest.mark.parametrize(("looks", "sign"), [(style.by_size, -1), (style.by_bits, 1)])
-@pytest.mark.parametrize("count", [2, 3, 6])
-def test_colours_can_be_told_apart_in_grey(looks: object, sign: int, count: int) -> None:
-    found = looks([10.0**i for i in range(count)])  # type: ignore[operator]
+@pytest.mark.parametrize(
+    ("looks", "sign", "values"),
+    [
+        (style.by_size, -1, [1e8, 1e9, 1e10, 1e11, 1e12, 1e13]),
+        (style.by_tokens, -1, [1e9, 1e10, 1e11, 1e12]),
+        (style.by_bits, 1, [2.0, 3.0, 4.0, 8.0]),
+        (style.by_name, 1, ["gptq", "awq", "rtn", "bnb"]),
+    ],
+)
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_series_can_be_told_apart_in_grey(looks: object, sign: int, values: list[object], count: int) -> None:
+    count = min(count, len(values))
+    found = looks(values[:count])  # type: ignore[operator]
     steps = sign * np.diff([grey(look.color) for look in found.values()])
     assert steps.min() > 0.06
     assert len({look.marker for look in found.values()}) == count
+
+
+def test_a_bit_width_looks_the_same_in_every_figure() -> None:
+    few, many = style.by_bits([3, 4]), style.by_bits([1.58, 2, 3, 4, 6, 8, 16])
+    assert all(few[bits] == many[bits] for bits in (3, 4))
+    assert len({look.marker for look in many.values()}) == 7
+    assert [bits for bits, look in many.items() if look.line == "--"] == [16]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (1e-6, 1e-2, ["0.000001", "0.00001", "0.0001", "0.001", "0.01"]),
+        (0.05, 1.0, ["0.05", "0.1", "0.2", "0.5", "1"]),
+        (2.5, 13.0, ["3", "4", "5", "7", "10"]),
+        (2.5, 4.0, ["2.5", "3", "3.5", "4"]),
+    ],
+)
+def test_nats_are_labelled_in_plain_decimals(low: float, high: float, labels: list[str]) -> None:
+    axes = Figure().subplots()
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    style.nats_axis(axes.yaxis)
+    inside = [tick for tick in axes.get_yticks() if low * 0.999 <= tick <= high * 1.001]
+    assert [axes.yaxis.get_major_formatter()(tick) for tick in inside] == labels
 
 
 def test_global_settings_are_neither_used_nor_changed(unified: Fit, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qidbayes as qb
+from qidbayes.posterior.discrepancy import Fitted
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,13 @@ def saved(per_bit: qb.Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fits") / "per-bit.nc"
     per_bit.save(path)
     return path
+
+
+def test_its_rows_are_still_those_of_the_table(saved: Path, per_bit: qb.Fit) -> None:
+    again = qb.load_fit(saved).data
+    assert again.null_count().equals(per_bit.data.null_count())
+    assert again["group_size"].is_null().all()  # not a number would be another kind of quantization
+    assert (Fitted(again).cells(qb.load_table("pythia"))["kind"] == 0).all()
 
 
 def test_it_answers_as_before(saved: Path, per_bit: qb.Fit) -> None:
