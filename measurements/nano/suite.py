@@ -2,6 +2,7 @@
 
     python suite.py plan > plan.toml            what is measured, from suite.toml beside this file
     python suite.py run FOLDER SECONDS          train and measure for so long; call it again to go on
+    python suite.py ship FOLDER                 put the table, an evaluation set a file, beside this file
     python suite.py measure FOLDER UNTIL        one measuring process (`run` starts them)
 
 FOLDER holds suite.toml, plan.toml, and corpus/ and tokenizer/ as corpus.py makes them. `run` takes all GPUs it finds:
@@ -16,6 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,6 +28,8 @@ from qidbayes.measure.plan import Checkpoint
 from qidbayes.measure.plan_file import load_plan
 from qidbayes.measure.run import measure
 from qidbayes.measure.store import Store
+from qidbayes.table import read_table, write_table
+from qidbayes.table.read import VERSION_KEY
 
 TRAINING, MEASURING = 3, 6  # processes a GPU
 HEAD = """\
@@ -178,9 +182,20 @@ def run_suite(folder: Path, seconds: float) -> None:
     sys.stdout.write(f"{measured} of {wanted} checkpoints, {rows} rows, {time.time() - began:.0f} seconds\n")
 
 
+def ship(table: Path) -> None:
+    """Write nano.parquet (the held-out set) and a file for each other set, with the metadata of `table`."""
+    rows, metadata = read_table(table), pl.read_parquet_metadata(table)
+    kept = {key: value for key, value in metadata.items() if key not in ("ARROW:schema", VERSION_KEY)}
+    for (name,), some in rows.group_by("dataset", maintain_order=True):
+        file = "nano" if name == "held-out" else str(name)
+        write_table(some, Path(__file__).with_name(f"{file}.parquet"), kept)
+
+
 def main(command: str, *arguments: str) -> None:
     if command == "plan":
         sys.stdout.write(plan_text(read_suite(Path(__file__).with_name("suite.toml"))))
+    elif command == "ship":
+        ship(Path(arguments[0]) / "measured" / "table.parquet")
     elif command == "measure":
         measure_as_they_appear(Path(arguments[0]), float(arguments[1]))
     else:

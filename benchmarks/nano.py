@@ -1,0 +1,209 @@
+"""What the suite nano says: `make nano`. Each question is a function and a CSV file beside this one.
+
+QiD here is that of GPTQ at 2, 3 and 4 bits in groups of 64 on held-out text of the training mix, unless a column says
+otherwise. `docs/nano.md` reads the results.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+import qidbayes as qb
+from qidbayes.law import law_names
+from qidbayes.score.loo import leave_one_out
+
+HERE = Path(__file__).parent
+PEAK = 2e-3  # nano's highest rate; Pythia's rates enter as the same shares of it
+LAW = qb.Law(
+    "k * D**beta / (N**alpha * P**gamma * learning_rate**rho)",
+    priors={
+        "k": qb.Prior("LogNormal", mu=-3, sigma=2),
+        "beta": qb.Prior("Normal", mu=0.5, sigma=0.5),
+        "alpha": qb.Prior("Normal", mu=0.3, sigma=0.5),
+        "gamma": qb.Prior("Normal", mu=5, sigma=3),
+        "rho": qb.Prior("Normal", mu=0, sigma=0.5),
+    },
+    name="unified-rate",
+    reference={"N": 1e9, "D": 1e11, "P": 4, "learning_rate": PEAK},
+    noise=qb.Noise(discrepancy="none"),
+)
+
+
+def points(*schedules: str) -> pl.DataFrame:
+    """The rows that laws are fitted to, of some schedules or of all."""
+    table = qb.load_table("nano").filter(method="gptq", group_size=64).filter(pl.col("bits") <= 4)
+    chosen = [pl.col("model").str.contains(f"-{schedule}-") for schedule in schedules]
+    return table.filter(pl.any_horizontal(chosen)) if chosen else table
+
+
+def named(table: pl.DataFrame) -> pl.DataFrame:
+    """`nano-128x3-stable-0` in its parts: size, schedule, seed."""
+    parts = pl.col("model").str.split("-").list
+    return table.with_columns(size=parts.get(1), schedule=parts.get(2), seed=parts.get(3))
+
+
+def over_runs(table: pl.DataFrame, value: str, *by: str) -> pl.DataFrame:
+    """Mean over runs with the 90% interval of Student's t, a run being one number."""
+    found = table.group_by(*by, maintain_order=True).agg(
+        runs=pl.len(), mean=pl.col(value).mean(), sd=pl.col(value).std(), least=pl.col(value).min(),
+        greatest=pl.col(value).max(),
+    )  # fmt: skip
+    half = [
+        stats.t.ppf(0.95, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan
+        for n, sd in found.select("runs", "sd").rows()
+    ]
+    half = pl.Series("half", half)
+    return found.with_columns(lower=pl.col("mean") - half, upper=pl.col("mean") + half)
+
+
+def contrasts() -> pl.DataFrame:
+    """Decay at equal tokens: log(QiD after decay / QiD without), paired; a run's mean over its tokens counts once."""
+    table = pl.concat([qb.load_table(name) for name in ("nano", "nano/wikitext2", "nano/code")])
+    table = named(table).filter(pl.col("method") != "none").with_columns(clear=pl.col("qid") > 5 * pl.col("qid_se"))
+    cell = ["size", "seed", "tokens", "method", "bits", "group_size", "dataset"]
+    stable, decayed = (table.filter(schedule=name) for name in ("stable", "decayed"))
+    pairs = decayed.join(stable, on=cell, suffix="_stable", nulls_equal=True)
+    pairs = pairs.with_columns(
+        ratio=(pl.col("qid") / pl.col("qid_stable")).log(), gain=pl.col("loss_16bit") - pl.col("loss_16bit_stable"),
+        per_parameter=pl.col("tokens") / pl.col("n_params"),
+    )  # fmt: skip
+    clear = pairs.filter(pl.col("clear") & pl.col("clear_stable"))
+    by = ["dataset", "method", "group_size", "bits"]
+    runs = clear.group_by(*by, "size", "seed", maintain_order=True).agg(pl.col("ratio").mean(), pairs=pl.len())
+    whole = over_runs(runs, "ratio", *by).with_columns(tokens=pl.lit("all"))
+    late = clear.filter(pl.col("tokens") >= pl.col("tokens").max().over("size", "seed") / 4)
+    runs = late.group_by(*by, "size", "seed", maintain_order=True).agg(pl.col("ratio").mean())
+    ends = over_runs(runs, "ratio", *by).with_columns(tokens=pl.lit("last three branches"))
+    planned, kept = pairs.group_by(*by).len("pairs"), clear.group_by(*by).len("clear_pairs")
+    found = pl.concat([whole, ends]).join(planned, on=by, nulls_equal=True).join(kept, on=by, nulls_equal=True)
+    return found.sort(*by, "tokens")
+
+
+def slopes() -> pl.DataFrame:
+    """Tokens at equal rate: each run's slope of log QiD over log D; the cosine run's beside it."""
+    found = []
+    table = named(points()).filter(pl.col("qid") > 5 * pl.col("qid_se"))
+    for (size, seed, schedule, bits), rows in table.group_by("size", "seed", "schedule", "bits", maintain_order=True):
+        for which, some in (("all", rows), ("last factor of 16", rows.filter(pl.col("tokens") >= rows["tokens"].max() / 16))):
+            if some.height >= 4:
+                line = np.polyfit(np.log(some["tokens"]), np.log(some["qid"]), 1)
+                found.append({"size": size, "seed": seed, "schedule": schedule, "bits": bits, "tokens": which,
+                              "slope": float(line[0])})  # fmt: skip
+    return over_runs(pl.DataFrame(found), "slope", "tokens", "schedule", "bits").sort("tokens", "schedule", "bits")
+
+
+def summary(posterior: qb.Fit, /, **about: object) -> pl.DataFrame:
+    """A fit's constants with 90% intervals, and what the sampler's checks said."""
+    rows = posterior.summary().select("name", "group", "median", "lower", "upper")
+    note = "; ".join(posterior.diagnostics.problems())
+    return rows.with_columns(**{key: pl.lit(value) for key, value in about.items()}, note=pl.lit(note))
+
+
+def laws() -> pl.DataFrame:
+    """Every law of QiD, fitted to nano's cosine runs and to Pythia, scored by leaving out checkpoints."""
+    found = []
+    for suite, table in (("nano", points("cosine")), ("pythia", qb.load_table("pythia"))):
+        for name in law_names():
+            law = qb.load_law(name)
+            if law.response != "qid":
+                continue
+            for discrepancy in ("none", "smooth"):
+                if discrepancy == "smooth" and name != "unified":
+                    continue  # the default, for the law that the others are held against
+                fit = qb.fit(table, law.with_noise(discrepancy=discrepancy), random_seed=0)
+                loo = {}
+                if (table["qid"] > 0).all():
+                    one = leave_one_out(fit)["checkpoint"]
+                    loo = {"loo_checkpoint": one.log_density, "loo_bad": one.bad}
+                found.append(summary(fit, law=name, suite=suite, discrepancy=discrepancy, **loo))
+                say(f"laws: {name} {discrepancy} on {suite}")
+    for name in ("kaplan-16bit", "chinchilla-16bit"):
+        fit = qb.fit(points("cosine"), name, random_seed=0)
+        found.append(summary(fit, law=name, suite="nano", discrepancy=fit.law.noise.discrepancy))
+    return pl.concat(found, how="diagonal")
+
+
+def pooled() -> pl.DataFrame:
+    """Both suites at once, every constant of a suite around that of a population of suites."""
+    law = qb.load_law("unified").with_noise(discrepancy="none")
+    spread = {"k": 1.0, "beta": 0.1, "alpha": 0.1, "gamma": 0.75}
+    priors = {
+        name: qb.Prior(prior.family, by="suite", spread=spread[name], **dict(prior.arguments))
+        for name, prior in law.priors.items()
+    }
+    both = qb.join_tables(points("cosine"), qb.load_table("pythia"))
+    return summary(qb.fit(both, replace(law, priors=priors, name="unified by suite"), random_seed=0))
+
+
+def shares(table: pl.DataFrame) -> pl.DataFrame:
+    """Learning rates as the same share of nano's peak: each Pythia size has a peak of its own."""
+    return table.with_columns(learning_rate=pl.col("learning_rate") / pl.col("learning_rate").max().over("model") * PEAK)
+
+
+def rates() -> pl.DataFrame:
+    """Tokens and rate in one law: on nano, where both vary; on Pythia, with what nano says of the rate."""
+    pythia, found = shares(qb.load_table("pythia")), []
+
+    def project(posterior: qb.Fit, label: str, **at: float) -> None:
+        far = posterior.predict(n_params=7e9, tokens=100e12, bits=[2, 3, 4], kind="response_params", **at)
+        found.append(far.select("bits", "median", "lower", "upper").with_columns(fit=pl.lit(label), name=pl.lit("QiD, 7B, 100T")))
+        found.append(summary(posterior, fit=label))
+        say(f"rates: {label}")
+
+    final = PEAK / 10
+    plain = replace(LAW, equation=LAW.equation.replace(" * learning_rate**rho", ""), name="unified",
+                    priors={name: prior for name, prior in LAW.priors.items() if name != "rho"},
+                    reference={name: value for name, value in LAW.reference.items() if name != "learning_rate"})  # fmt: skip
+    nano = qb.fit(points(), LAW, random_seed=0)
+    found.append(summary(nano, fit="nano, all schedules"))
+    for schedule in ("stable", "decayed", "cosine"):
+        found.append(summary(qb.fit(points(schedule), plain, random_seed=0), fit=f"nano, {schedule}, no rate"))
+        say(f"rates: nano {schedule}")
+    found.append(summary(qb.fit(points("cosine"), LAW, random_seed=0), fit="nano, cosine"))
+    rho = nano.draws["rho"]
+    told = replace(LAW, priors={**LAW.priors, "rho": qb.Prior("Normal", mu=float(rho.mean()), sigma=float(rho.std()))})
+    project(qb.fit(pythia, plain, random_seed=0), "pythia, no rate")
+    project(qb.fit(pythia, LAW, random_seed=0), "pythia", learning_rate=final)
+    project(qb.fit(pythia, told, random_seed=0), "pythia, rho from nano", learning_rate=final)
+    return pl.concat(found, how="diagonal")
+
+
+def held_out() -> pl.DataFrame:
+    """The default law fitted to small models and early checkpoints of the cosine runs, its bands against the rest."""
+    table = points("cosine")
+    splits = ["n_params > 10M", "n_params > 3M", "tokens > 200M", "tokens > 50M", "n_params > 3M and tokens > 50M"]
+    found = []
+    for discrepancy in ("smooth", "none"):
+        law = qb.load_law("unified").with_noise(discrepancy=discrepancy)
+        scores = qb.backtest(table, law, splits)
+        found.append(scores.scores.with_columns(discrepancy=pl.lit(discrepancy)))
+        say(f"held out: {discrepancy}")
+    return pl.concat(found, how="diagonal")
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+QUESTIONS: dict[str, Callable[[], pl.DataFrame]] = {
+    "contrasts": contrasts, "slopes": slopes, "pooled": pooled, "rates": rates, "laws": laws, "held-out": held_out,
+}  # fmt: skip
+
+
+def main(*wanted: str) -> None:
+    """Answer the questions named, or all, and write the tables."""
+    for name in wanted or QUESTIONS:
+        table = QUESTIONS[name]().with_columns(pl.selectors.float().round_sig_figs(5))
+        table.write_csv(HERE / f"nano-{name}.csv")
+        with pl.Config(tbl_rows=60, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=40):
+            print(table)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
