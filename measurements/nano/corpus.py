@@ -1,8 +1,8 @@
 """Lay out the text that training and measuring read: `python corpus.py BUILT WIKITEXT2 FOLDER`.
 
 BUILT holds the token files of the corpus (tok_train.u16, tok_valid.u16, tok_test.u16, tok_ood_code_python.u16: token 0
-before every document) and its tokenizer, bpe_8192.json; WIKITEXT2 the test set's text. What comes out: FOLDER/tokenizer,
-and in FOLDER/corpus the training tokens and a text file a set, documents parted by blank lines.
+before every document) and its tokenizer, bpe_8192.json; WIKITEXT2 the test set's text. What comes out:
+FOLDER/tokenizer, and in FOLDER/corpus the training tokens and a text file a set, documents parted by blank lines.
 """
 
 import re

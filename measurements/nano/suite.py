@@ -149,7 +149,9 @@ def run_suite(folder: Path, seconds: float) -> None:
     train_until, measure_until = began + 0.92 * seconds, began + 0.97 * seconds
     (folder / "logs").mkdir(exist_ok=True)
     queues = shared_out(read_suite(folder / "suite.toml"), max(1, torch.cuda.device_count()))
-    environment = [{**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu), "OMP_NUM_THREADS": "1"} for gpu in range(len(queues))]
+    environment = [
+        {**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu), "OMP_NUM_THREADS": "1"} for gpu in range(len(queues))
+    ]
 
     def start(gpu: int, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (folder / "logs" / f"{name}.log").open("ab") as log:

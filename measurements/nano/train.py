@@ -1,7 +1,8 @@
-"""Train one GPT-NeoX run of this suite: `python train.py FOLDER RUN [UNTIL]`, RUN being a name such as 128x3-stable-0.
+"""Train one GPT-NeoX run of this suite: `python train.py FOLDER RUN [UNTIL]`, RUN being a name like 128x3-stable-0.
 
-FOLDER holds suite.toml and corpus/train.u16; checkpoints appear under FOLDER/checkpoints. UNTIL is a time (seconds since
-1970) to stop at; a run that was stopped or killed goes on from where its state was last saved. Two schedules, over the same text in the same order (a seed fixes both it and the weights):
+FOLDER holds suite.toml and corpus/train.u16; checkpoints appear under FOLDER/checkpoints. UNTIL is a time (seconds
+since 1970) to stop at; a run that was stopped or killed goes on from where its state was last saved. Two schedules, over
+the same text in the same order (a seed fixes both it and the weights):
 
 - cosine: one run to a tenth of the peak rate, as Pythia's.
 - stable: a constant rate after warm-up. At 80% of every second kept step a branch leaves it and decays to a tenth of
@@ -10,7 +11,6 @@ FOLDER holds suite.toml and corpus/train.u16; checkpoints appear under FOLDER/ch
 """
 
 import math
-import os
 import sys
 import time
 import tomllib
@@ -130,7 +130,7 @@ def read_tokens(path: Path) -> Tensor:
 
 
 def reading_order(run: Run, n_tokens: int) -> Tensor:
-    """`[steps, batch]`: where each window of each step starts. Every pass over the text is a new shuffle of all windows."""
+    """`[steps, batch]`: where each window of each step starts. Every pass over the text shuffles all windows anew."""
     suite, windows = run.suite, (n_tokens - 1) // run.suite.window
     wanted = run.steps * suite.batch
     passes = [
@@ -236,7 +236,7 @@ class Trainer:
         model = GPTNeoXForCausalLM(config)
         model.load_state_dict(self.model.state_dict())
         model.half().save_pretrained(beside)
-        os.replace(beside, folder)
+        beside.replace(folder)
 
     @torch.no_grad()
     def restore(self, state: list[Tensor], step: int) -> None:

@@ -97,7 +97,8 @@ def test_stopped_runs_end_where_others_do_and_branches_leave_no_trace(
     (folder / "suite.toml").write_text(said.replace("steps = 200", "steps = 50"))
     stable = train.read_suite(folder / "suite.toml")[1]
     train.train(stable, folder, "cpu")
-    kept = {name: weights(folder, f"64x1-{name}") for name in ("stable-0/step50", "decayed-0/step25", "decayed-0/step50")}
+    names = ("stable-0/step50", "decayed-0/step25", "decayed-0/step50")
+    kept = {name: weights(folder, f"64x1-{name}") for name in names}
     assert not equal(kept["stable-0/step50"], kept["decayed-0/step50"])
 
     ticks = iter(range(10_000))
