@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit backtest compare sbc clean
+.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills bench-fit backtest compare nano sbc clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -58,6 +58,10 @@ backtest: $(VENV)/dev
 # Every QiD law on the paper's 360 points, by grouped scores and leave-one-out.
 compare: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare.py
+
+# Tokens or learning rate? What the suite nano says, beside Pythia.
+nano: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nano.py
 
 # Simulation-based calibration: 1,000 simulations of every law, and two wrong models that it must find out.
 sbc: $(VENV)/dev

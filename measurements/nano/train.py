@@ -1,8 +1,8 @@
 """Train one GPT-NeoX run of this suite: `python train.py FOLDER RUN [UNTIL]`, RUN being a name like 128x3-stable-0.
 
 FOLDER holds suite.toml and corpus/train.u16; checkpoints appear under FOLDER/checkpoints. UNTIL is a time (seconds
-since 1970) to stop at; a run that was stopped or killed goes on from where its state was last saved. Two schedules, over
-the same text in the same order (a seed fixes both it and the weights):
+since 1970) to stop at; a run that was stopped or killed goes on from where its state was last saved. Two schedules,
+over the same text in the same order (a seed fixes both it and the weights):
 
 - cosine: one run to a tenth of the peak rate, as Pythia's.
 - stable: a constant rate after warm-up. At 80% of every second kept step a branch leaves it and decays to a tenth of
