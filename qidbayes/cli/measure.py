@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def measure(plan: Path, output: Path | None, dry_run: bool) -> None:
     """Measure the losses that PLAN asks for, before and after quantization.
 
-    PLAN is a TOML file, or the name of a shipped one (pythia, pythia-full, spectra, llama-qwen, tiny). The table grows
-    in the output folder by whole checkpoints; a run that was stopped goes on where it was. Several runs may share a
-    folder, one per GPU: each takes the checkpoints that no other holds.
+    PLAN is a TOML file, or the name of a shipped one (pythia, pythia-full, spectra, llama-qwen, nano, tiny). The table
+    grows in the output folder by whole checkpoints; a run that was stopped goes on where it was. Several runs may share
+    a folder, one per GPU: each takes the checkpoints that no other holds.
 
     Exit status: 0 done, 1 some cells failed (they are rows with their error, and are tried again next time).
     """

@@ -29,7 +29,7 @@ def test_the_papers_grid_is_shipped() -> None:
     assert rates["step2000"] == pytest.approx(0.00011999568018680851, rel=1e-9)
 
 
-@pytest.mark.parametrize("suite", ["pythia", "pythia-full", "spectra", "llama-qwen", "tiny"])
+@pytest.mark.parametrize("suite", ["pythia", "pythia-full", "spectra", "llama-qwen", "nano", "tiny"])
 def test_shipped_plans_are_plans(suite: str) -> None:
     plan = load_plan(shipped("measurements") / suite / "plan.toml")
     assert plan.suite == suite

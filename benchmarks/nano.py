@@ -1,0 +1,268 @@
+"""What the suite nano says: `make nano`. Each question is a function and a CSV file beside this one.
+
+QiD here is that of GPTQ at 2, 3 and 4 bits in groups of 64 on held-out text of the training mix, unless a column says
+otherwise. `docs/nano.md` reads the results.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+import qidbayes as qb
+from qidbayes.law import law_names
+from qidbayes.score.loo import leave_one_out
+
+HERE = Path(__file__).parent
+FROM = 30e6  # tokens; before, a model has hardly begun to learn and a 4-bit QiD is a fifth noise
+PEAK = 2e-3  # nano's highest rate; Pythia's rates enter as the same shares of it
+LAW = qb.Law(
+    "k * D**beta / (N**alpha * P**gamma * learning_rate**rho)",
+    priors={
+        "k": qb.Prior("LogNormal", mu=-3, sigma=2),
+        "beta": qb.Prior("Normal", mu=0.5, sigma=0.5),
+        "alpha": qb.Prior("Normal", mu=0.3, sigma=0.5),
+        "gamma": qb.Prior("Normal", mu=5, sigma=3),
+        "rho": qb.Prior("Normal", mu=0, sigma=0.5),
+    },
+    name="unified-rate",
+    reference={"N": 1e9, "D": 1e11, "P": 4, "learning_rate": PEAK},
+    noise=qb.Noise(discrepancy="none"),
+)
+
+
+def points(*schedules: str, noise: float = 0.05) -> pl.DataFrame:
+    """The rows whose standard error is at most a share `noise` of QiD, of some schedules or of all.
+
+    A law's fit can use noisier rows, but each is one more number to sample, and minutes a fit; at 5% a tenth is left
+    out, 4 bits early on.
+    """
+    table = qb.load_table("nano").filter(method="gptq", group_size=64)
+    table = table.filter(pl.col("bits") <= 4, pl.col("tokens") > FROM)
+    table = table.filter(pl.col("qid_se") <= noise * pl.col("qid"))
+    chosen = [pl.col("model").str.contains(f"-{schedule}-") for schedule in schedules]
+    return table.filter(pl.any_horizontal(chosen)) if chosen else table
+
+
+def named(table: pl.DataFrame) -> pl.DataFrame:
+    """`nano-128x3-stable-0` in its parts: size, schedule, seed."""
+    parts = pl.col("model").str.split("-").list
+    return table.with_columns(size=parts.get(1), schedule=parts.get(2), seed=parts.get(3))
+
+
+def over_runs(table: pl.DataFrame, value: str, *by: str) -> pl.DataFrame:
+    """Mean over runs with the 90% interval of Student's t, a run being one number."""
+    found = table.group_by(*by, maintain_order=True).agg(
+        runs=pl.len(), mean=pl.col(value).mean(), sd=pl.col(value).std(), least=pl.col(value).min(),
+        greatest=pl.col(value).max(),
+    )  # fmt: skip
+    half = [
+        stats.t.ppf(0.95, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan
+        for n, sd in found.select("runs", "sd").rows()
+    ]
+    half = pl.Series("half", half)
+    return found.with_columns(lower=pl.col("mean") - half, upper=pl.col("mean") + half)
+
+
+def contrasts() -> pl.DataFrame:
+    """Decay at equal tokens: log(QiD after decay / QiD without), paired; a run's mean over its tokens counts once."""
+    table = pl.concat([qb.load_table(name) for name in ("nano", "nano/wikitext2", "nano/code")])
+    table = table.filter(pl.col("method") != "none", pl.col("tokens") > FROM)
+    table = named(table).with_columns(clear=pl.col("qid") > 5 * pl.col("qid_se"))
+    cell = ["size", "seed", "tokens", "method", "bits", "group_size", "dataset"]
+    stable, decayed = (table.filter(schedule=name) for name in ("stable", "decayed"))
+    pairs = decayed.join(stable, on=cell, suffix="_stable", nulls_equal=True)
+    pairs = pairs.with_columns(
+        ratio=(pl.col("qid") / pl.col("qid_stable")).log(), gain=pl.col("loss_16bit") - pl.col("loss_16bit_stable"),
+        per_parameter=pl.col("tokens") / pl.col("n_params"),
+    )  # fmt: skip
+    clear = pairs.filter(pl.col("clear") & pl.col("clear_stable"))
+    by = ["dataset", "method", "group_size", "bits"]
+    runs = clear.group_by(*by, "size", "seed", maintain_order=True).agg(pl.col("ratio").mean(), pairs=pl.len())
+    whole = over_runs(runs, "ratio", *by).with_columns(tokens=pl.lit("all"))
+    late = clear.filter(pl.col("tokens") >= pl.col("tokens").max().over("size", "seed") / 4)
+    runs = late.group_by(*by, "size", "seed", maintain_order=True).agg(pl.col("ratio").mean())
+    ends = over_runs(runs, "ratio", *by).with_columns(tokens=pl.lit("last three branches"))
+    planned, kept = pairs.group_by(*by).len("pairs"), clear.group_by(*by).len("clear_pairs")
+    found = pl.concat([whole, ends]).join(planned, on=by, nulls_equal=True).join(kept, on=by, nulls_equal=True)
+    return found.sort(*by, "tokens")
+
+
+def ends() -> pl.DataFrame:
+    """The ends of cosine runs, stable runs and last branches: equal tokens, seed and order of the text."""
+    table = named(points()).filter(pl.col("tokens") == pl.col("tokens").max().over("size"))
+    wide = table.pivot(on="schedule", index=["size", "seed", "n_params", "tokens", "bits"], values="qid")
+    wide = wide.drop_nulls().with_columns(
+        (pl.col(name) / pl.col("stable")).log().alias(f"{name}/stable") for name in ("decayed", "cosine")
+    )
+    wide = wide.with_columns((pl.col("cosine") / pl.col("decayed")).log().alias("cosine/decayed"))
+    long = wide.unpivot(
+        ["decayed/stable", "cosine/stable", "cosine/decayed"], index=["size", "bits"], variable_name="ratio"
+    )
+    return over_runs(long, "value", "ratio", "bits").sort("ratio", "bits")
+
+
+def slopes() -> pl.DataFrame:
+    """Tokens at equal rate: each run's slope of log QiD over log D; the cosine run's beside it."""
+    found = []
+    table = named(points(noise=0.2))
+    for (size, seed, schedule, bits), rows in table.group_by("size", "seed", "schedule", "bits", maintain_order=True):
+        for least in (FROM, 120e6):
+            some = rows.filter(pl.col("tokens") > least)
+            if some.height >= 3:
+                line = np.polyfit(np.log(some["tokens"]), np.log(some["qid"]), 1)
+                found.append({"size": size, "seed": seed, "schedule": schedule, "bits": bits,
+                              "tokens_above": least, "slope": float(line[0])})  # fmt: skip
+    by = ["tokens_above", "schedule", "bits"]
+    return over_runs(pl.DataFrame(found), "slope", *by).sort(*by)
+
+
+def summary(posterior: qb.Fit, /, **about: object) -> pl.DataFrame:
+    """A fit's constants with 90% intervals, and what the sampler's checks said."""
+    rows = posterior.summary().select("name", "group", "median", "lower", "upper", "identified")
+    note = "; ".join(posterior.diagnostics.problems())
+    return rows.with_columns(**{key: pl.lit(value) for key, value in about.items()}, note=pl.lit(note))
+
+
+def laws() -> pl.DataFrame:
+    """Every law of QiD on nano's cosine runs, and two on Pythia's beside them, scored by leaving out checkpoints."""
+    found = []
+    for suite, table in (("nano", points("cosine")), ("pythia", qb.load_table("pythia"))):
+        for law in map(qb.load_law, law_names() if suite == "nano" else ("unified", "per-bit")):
+            posterior = qb.fit(table, law.with_noise(discrepancy="none"), random_seed=0)
+            scores: dict[str, object] = {}
+            if law.response == "qid":
+                left_out = leave_one_out(posterior)["checkpoint"]
+                scores = {"loo_checkpoint": left_out.log_density, "loo_bad": left_out.bad}
+            found.append(summary(posterior, law=law.name, suite=suite, **scores))
+            say(f"laws: {law.name} on {suite}")
+    return pl.concat(found, how="diagonal")
+
+
+def default() -> pl.DataFrame:
+    """The unified law with what it misses modelled, as `qidbayes fit` does it."""
+    return summary(qb.fit(points("cosine"), "unified", random_seed=0), law="unified", suite="nano")
+
+
+def pooled() -> pl.DataFrame:
+    """Both suites at once, every constant of a suite around that of a population of suites."""
+    law = qb.load_law("unified").with_noise(discrepancy="none")
+    spread = {"k": 1.0, "beta": 0.1, "alpha": 0.1, "gamma": 0.75}
+    priors = {
+        name: qb.Prior(prior.family, by="suite", spread=spread[name], **dict(prior.arguments))
+        for name, prior in law.priors.items()
+    }
+    both = qb.join_tables(points("cosine"), qb.load_table("pythia"))
+    return summary(qb.fit(both, replace(law, priors=priors, name="unified by suite"), random_seed=0))
+
+
+def shares(table: pl.DataFrame) -> pl.DataFrame:
+    """Learning rates as the same share of nano's peak: each Pythia size has a peak of its own."""
+    return table.with_columns(
+        learning_rate=pl.col("learning_rate") / pl.col("learning_rate").max().over("model") * PEAK
+    )
+
+
+def rates() -> pl.DataFrame:
+    """Tokens and rate in one law: on nano, where both vary; on Pythia, with what nano says of the rate."""
+    pythia, found = shares(qb.load_table("pythia")), []
+
+    def project(posterior: qb.Fit, label: str, **at: float) -> None:
+        far = posterior.predict(n_params=7e9, tokens=100e12, bits=[2, 3, 4], kind="response_params", **at)
+        found.append(
+            far.select("bits", "median", "lower", "upper").with_columns(fit=pl.lit(label), name=pl.lit("QiD, 7B, 100T"))
+        )
+        found.append(summary(posterior, fit=label))
+        say(f"rates: {label}")
+
+    final = PEAK / 10
+    plain = qb.load_law("unified").with_noise(discrepancy="none")
+    nano = qb.fit(points(), LAW, random_seed=0)
+    found.append(summary(nano, fit="nano, all schedules"))
+    for schedule in ("stable", "decayed", "cosine"):
+        found.append(summary(qb.fit(points(schedule), plain, random_seed=0), fit=f"nano, {schedule}, no rate"))
+        say(f"rates: nano {schedule}")
+    found.append(summary(qb.fit(points("cosine"), LAW, random_seed=0), fit="nano, cosine"))
+    rho = nano.draws["rho"]
+    told = replace(LAW, priors={**LAW.priors, "rho": qb.Prior("Normal", mu=float(rho.mean()), sigma=float(rho.std()))})
+    project(qb.fit(pythia, plain, random_seed=0), "pythia, no rate")
+    project(qb.fit(pythia, LAW, random_seed=0), "pythia", learning_rate=final)
+    project(qb.fit(pythia, told, random_seed=0), "pythia, rho from nano", learning_rate=final)
+    return pl.concat(found, how="diagonal")
+
+
+def held_out() -> pl.DataFrame:
+    """The default law fitted to small models and early checkpoints of the cosine runs, its bands against the rest."""
+    table, small, early = points("cosine"), pl.col("n_params") < 3e6, pl.col("tokens") < 200e6
+    rest = table.filter(~(small & early)).with_columns(
+        part=pl.when(small)
+        .then(pl.lit("small, late"))
+        .when(early)
+        .then(pl.lit("large, early"))
+        .otherwise(pl.lit("large, late"))
+    )
+    found = []
+    for discrepancy in ("none", "smooth"):
+        law = qb.load_law("unified").with_noise(discrepancy=discrepancy)
+        posterior = qb.fit(table.filter(small & early), law, random_seed=0)
+        forecast = posterior.predictive(rest)
+        log_qid = np.log(rest["qid"].to_numpy())
+        pit, density = forecast.pit(log_qid), forecast.log_density(log_qid)
+        median = np.median(forecast.draws(0), axis=0)
+        scored = rest.select("part", "bits").with_columns(
+            held=pl.Series(np.abs(pit - 0.5) < 0.45), miss=pl.Series(log_qid - median), density=pl.Series(density),
+        )  # fmt: skip
+        parts = [
+            scored.with_columns(part=pl.lit("all")),
+            scored,
+            scored.with_columns(part=pl.format("{} bits", pl.col("bits").cast(int))),
+        ]
+        by = pl.concat(parts).group_by("part", maintain_order=True)
+        found.append(
+            by.agg(
+                points=pl.len(),
+                coverage_90=pl.col("held").mean(),
+                bias=pl.col("miss").mean(),
+                log_density=pl.col("density").mean(),
+            ).with_columns(
+                discrepancy=pl.lit(discrepancy),
+                fitted=pl.lit(table.filter(small & early).height),
+                note=pl.lit("; ".join(posterior.diagnostics.problems())),
+            )
+        )
+        say(f"held out: {discrepancy}")
+    return pl.concat(found)
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+QUESTIONS: dict[str, Callable[[], pl.DataFrame]] = {
+    "contrasts": contrasts,
+    "ends": ends,
+    "slopes": slopes,
+    "pooled": pooled,
+    "rates": rates,
+    "laws": laws,
+    "default": default,
+    "held-out": held_out,
+}
+
+
+def main(*wanted: str) -> None:
+    """Answer the questions named, or all, and write the tables."""
+    for name in wanted or QUESTIONS:
+        table = QUESTIONS[name]().with_columns(pl.selectors.float().round_sig_figs(5))
+        table.write_csv(HERE / f"nano-{name}.csv")
+        with pl.Config(tbl_rows=60, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=40):
+            print(table)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
