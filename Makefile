@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-report bench-fit \
-	backtest compare nano sbc figures docs laws learning-rate clean
+	backtest compare nano sbc figures docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -68,10 +68,6 @@ compare: $(VENV)/dev
 # Every law on every table with the default settings.
 laws: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/laws.py
-
-# Whether QiD follows training tokens or the falling learning rate, as far as Pythia tells.
-learning-rate: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning_rate.py
 
 # Tokens or learning rate? What the suite nano says, beside Pythia.
 nano: $(VENV)/dev
