@@ -168,31 +168,37 @@ def shares(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def projected(posterior: qb.Fit, label: str, **at: float) -> pl.DataFrame:
+    """A fit's constants, and its QiD of a 7B model after 100T tokens."""
+    far = posterior.predict(n_params=7e9, tokens=100e12, bits=[2, 3, 4], kind="response_params", **at)
+    about = far.select("bits", "median", "lower", "upper").with_columns(fit=pl.lit(label), name=pl.lit("QiD, 7B, 100T"))
+    say(label)
+    return pl.concat([about, summary(posterior, fit=label)], how="diagonal")
+
+
 def rates() -> pl.DataFrame:
-    """Tokens and rate in one law: on nano, where both vary; on Pythia, with what nano says of the rate."""
+    """Tokens and rate in one law: on nano, where both vary, and on Pythia, where they fall together."""
     pythia, found = shares(qb.load_table("pythia")), []
-
-    def project(posterior: qb.Fit, label: str, **at: float) -> None:
-        far = posterior.predict(n_params=7e9, tokens=100e12, bits=[2, 3, 4], kind="response_params", **at)
-        found.append(
-            far.select("bits", "median", "lower", "upper").with_columns(fit=pl.lit(label), name=pl.lit("QiD, 7B, 100T"))
-        )
-        found.append(summary(posterior, fit=label))
-        say(f"rates: {label}")
-
-    final = PEAK / 10
     plain = qb.load_law("unified").with_noise(discrepancy="none")
-    nano = qb.fit(points(), LAW, random_seed=0)
-    found.append(summary(nano, fit="nano, all schedules"))
-    for schedule in ("stable", "decayed", "cosine"):
-        found.append(summary(qb.fit(points(schedule), plain, random_seed=0), fit=f"nano, {schedule}, no rate"))
-        say(f"rates: nano {schedule}")
-    found.append(summary(qb.fit(points("cosine"), LAW, random_seed=0), fit="nano, cosine"))
-    rho = nano.draws["rho"]
-    told = replace(LAW, priors={**LAW.priors, "rho": qb.Prior("Normal", mu=float(rho.mean()), sigma=float(rho.std()))})
-    project(qb.fit(pythia, plain, random_seed=0), "pythia, no rate")
-    project(qb.fit(pythia, LAW, random_seed=0), "pythia", learning_rate=final)
-    project(qb.fit(pythia, told, random_seed=0), "pythia, rho from nano", learning_rate=final)
+    for label, law, schedules in (
+        ("nano, all schedules", LAW, ()),
+        ("nano, stable and decayed", LAW, ("stable", "decayed")),
+        ("nano, cosine", LAW, ("cosine",)),
+        ("nano, stable, no rate", plain, ("stable",)),
+        ("nano, decayed, no rate", plain, ("decayed",)),
+        ("nano, cosine, no rate", plain, ("cosine",)),
+    ):
+        found.append(summary(qb.fit(points(*schedules), law, random_seed=0), fit=label))
+        say(label)
+    found.append(projected(qb.fit(pythia, plain, random_seed=0), "pythia, no rate"))
+    found.append(projected(qb.fit(pythia, LAW, random_seed=0), "pythia", learning_rate=PEAK / 10))
+    # What a fall of the rate to a tenth did at equal tokens by the end of nano's runs, as a prior.
+    for ratio, pairs in ends().group_by("ratio", maintain_order=True):
+        if ratio != ("cosine/decayed",):
+            rho = qb.Prior("Normal", mu=pairs["mean"].mean() / math.log(10), sigma=pairs["sd"].mean() / math.log(10))
+            told = replace(LAW, priors={**LAW.priors, "rho": rho})
+            label = f"pythia, rho from nano's {ratio[0]}: {rho.arguments[0][1]:.3f} ± {rho.arguments[1][1]:.3f}"
+            found.append(projected(qb.fit(pythia, told, random_seed=0), label, learning_rate=PEAK / 10))
     return pl.concat(found, how="diagonal")
 
 
