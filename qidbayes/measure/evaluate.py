@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from qidbayes.measure.errors import MeasureError
 
-_BATCH_TOKENS = 16_384  # tokens a forward pass: enough to fill a GPU, few enough that half-precision logits fit
+# Tokens a forward pass: enough to fill a GPU, few enough that half-precision logits fit; on a CPU, what a cache holds.
+_BATCH_TOKENS = {"cuda": 16_384, "cpu": 4_096}
 _CHUNK = 1_024  # tokens whose logits are in float32 at once
 
 
@@ -38,7 +39,7 @@ def window_losses(model: PreTrainedModel, windows: Tensor, report: Callable[[flo
         If a loss is not a finite number.
     """
     device = next(model.parameters()).device
-    batch = max(1, _BATCH_TOKENS // (windows.shape[1] - 1))
+    batch = max(1, _BATCH_TOKENS[device.type] // (windows.shape[1] - 1))
     done: list[Tensor] = []
     for rows in torch.split(windows, batch):
         rows = rows.to(device)

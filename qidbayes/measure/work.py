@@ -115,11 +115,12 @@ class _Work:
         with self._failing(todo):
             report.step("loading")
             folder = fetch(checkpoint.source, self._commit, self._shared.store.downloads(checkpoint))
-            self._refuse_a_copy(folder)
+            self._refuse_a_copy(folder, todo)
             apart = checkpoint.tokenizer
             tokenizer = self._shared.tokenizer(apart) if apart else load_tokenizer(folder)
             model = load_model(folder, checkpoint, self._plan.dtype, self._shared.device)
             self._measure(model, tokenizer, todo)
+            self._refuse_a_copy(folder, todo)  # again: it may have been measured beside this one
 
     def _cells_to_measure(self) -> list[Cell]:
         """The cells that the store does not hold as they would be measured now."""
@@ -151,11 +152,13 @@ class _Work:
         row = self._stored.get(cell_of(self._row(cell)))
         return row is not None and row["status"] == "ok" and row["fingerprint"] == self._fingerprints[cell]
 
-    def _refuse_a_copy(self, folder: Path) -> None:
+    def _refuse_a_copy(self, folder: Path, todo: Sequence[Cell]) -> None:
         """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
         weights = weights_digest(folder)
         other = self._shared.store.with_weights(self._plan, weights, self._checkpoint.tokens)
         if other is not None:
+            refused = {cell_of(self._row(cell)) for cell in todo}
+            self.made = [row for row in self.made if cell_of(row) not in refused]
             raise MeasureError(f"{self._checkpoint} holds the same weights as {other}: they cannot both be right")
         self._weights = weights
 
