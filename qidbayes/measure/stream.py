@@ -14,17 +14,19 @@ class Stream:
     Parameters
     ----------
     batches
-        On the device that computes.
+        On the device that computes, or in main memory.
+    device
+        The device that computes.
     kept_outside
         Whether they wait in main memory.
     """
 
-    def __init__(self, batches: Sequence[Tensor], kept_outside: bool = False) -> None:
+    def __init__(self, batches: Sequence[Tensor], device: torch.device, kept_outside: bool) -> None:
         self._outside = kept_outside
-        self._device = batches[0].device
+        self._device = device
         self._batches = [_pinned(batch) if kept_outside else batch for batch in batches]
         if kept_outside:
-            self._incoming, self._outgoing = torch.cuda.Stream(self._device), torch.cuda.Stream(self._device)
+            self._incoming, self._outgoing = torch.cuda.Stream(device), torch.cuda.Stream(device)
 
     def copy(self) -> "Stream":
         """Return a stream that goes its own way from here."""
