@@ -26,7 +26,7 @@ class Stream:
         self._device = device
         self._batches = [_pinned(batch) if kept_outside else batch for batch in batches]
         if kept_outside:
-            self._incoming, self._outgoing = torch.cuda.Stream(device), torch.cuda.Stream(device)
+            self._incoming, self._outgoing = _new_stream(device), _new_stream(device)
 
     def copy(self) -> "Stream":
         """Return a stream that goes its own way from here."""
@@ -67,6 +67,10 @@ class Stream:
     def _fetch(self, number: int) -> Tensor:
         with torch.cuda.stream(self._incoming):
             return self._batches[number].to(self._device, non_blocking=True)
+
+
+def _new_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _pinned(batch: Tensor) -> Tensor:

@@ -7,23 +7,25 @@ layer need be on the device. The mathematics is the plain path's: GPTQ's later l
 quantized ones put out. What differs is the order of sums.
 """
 
-import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, groupby
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.evaluate import token_losses
 from qidbayes.measure.quantize.gptq import GPTQ
 from qidbayes.measure.quantize.gptq_together import factorize_fast, solve_together
 from qidbayes.measure.quantize.grid import check_groups_fit
-from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport
+from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
 from qidbayes.measure.stream import Stream
 from qidbayes.measure.walk import (
     Call,
@@ -38,12 +40,14 @@ from qidbayes.measure.walk import (
     stack_linears,
 )
 
-type Sweepable = GPTQ | MatrixQuantizer
+SWEPT = frozenset({"gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8"})
+"""The methods that the sweep knows."""
 
 _BATCH = {"cuda": 2**26, "cpu": 2**19}  # numbers in a batch of hidden states: what keeps a GPU busy, what a cache holds
 _MOST_TOKENS = 65_536  # of a batch
 _MOST_LOGITS = 2**30  # at once
-_MOMENT_ROWS = 16_384  # inputs whose outer products a GPU's matrix units sum before a float32 takes the sum over
+_MOMENT_ROWS = 8_192  # inputs whose outer products a GPU's matrix units sum before a float32 takes the sum over
+_STRIP = 2**26  # products at once
 _RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
 
 
@@ -90,7 +94,7 @@ class Sweep:
 @torch.no_grad()
 def sweep(
     model: PreTrainedModel,
-    quantizers: Sequence[Sweepable],
+    quantizers: Sequence[Quantizer],
     calibration: Tensor,
     windows: Sequence[Tensor],
     device: torch.device,
@@ -116,7 +120,7 @@ def sweep(
     Raises
     ------
     InputError
-        If a quantizer's settings do not fit the model.
+        If a quantizer's settings do not fit the model, or its method is not in `SWEPT`.
 
     Examples
     --------
@@ -130,6 +134,8 @@ def sweep(
     [torch.Size([2]), torch.Size([2])]
     """
     for quantizer in quantizers:
+        if quantizer.method not in SWEPT:
+            raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(sorted(SWEPT))}")
         if quantizer.method in ("gptq", "rtn"):
             check_groups_fit(stack_linears(model), quantizer.group_size)
     return _Pass(model, quantizers, calibration, windows, device, report).carry_out()
@@ -139,7 +145,7 @@ def sweep(
 class _Variant:
     """One quantizer's state as the pass goes on."""
 
-    quantizer: Sweepable
+    quantizer: Quantizer
     calibration: Stream | None
     evaluation: list[Stream]
     weights: dict[str, Tensor] = field(default_factory=dict)  # of the layer under way
@@ -161,12 +167,14 @@ class _Pass:
     def __init__(
         self,
         model: PreTrainedModel,
-        quantizers: Sequence[Sweepable],
+        quantizers: Sequence[Quantizer],
         calibration: Tensor,
         windows: Sequence[Tensor],
         device: torch.device,
         report: Callable[[str], None],
     ) -> None:
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
         self._model, self._device, self._report = model, device, report
         self._linears = stack_linears(model)
         self._stack, self._layers = decoder_layers(model)
@@ -207,25 +215,22 @@ class _Pass:
         ]
         return Sweep(baseline, variants, self._seconds["quantize"], self._seconds["evaluate"])
 
-    def _outer_parts(self) -> "contextmanager[None]":  # type: ignore[type-arg]
+    def _outer_parts(self) -> AbstractContextManager[None]:
         """The embedding, the head and one layer on the device; the first layer, to see how layers answer."""
         inner = {id(t) for t in chain(self._layers[1:].parameters(), self._layers[1:].buffers())}
         outer = [t for t in chain(self._model.parameters(), self._model.buffers()) if id(t) not in inner]
-        return _borrowed(outer, device=self._device)  # type: ignore[return-value]
+        return _borrowed(outer, device=self._device)
 
     def _stay_outside(self, calibration: Tensor, windows: Sequence[Tensor], calibrated: int) -> bool:
         """Whether all hidden states together are too much for the device."""
         if self._device.type != "cuda":
             return False
-        total = torch.cuda.get_device_properties(self._device).total_memory
-        total = int(total * torch.cuda.get_per_process_memory_fraction(self._device))
-        free = total - torch.cuda.memory_allocated(self._device)
         tokens = calibration.numel() * calibrated + (1 + calibrated) * sum(w.numel() for w in windows)
-        return tokens * self._width * self._model.dtype.itemsize > (1 - _RESERVE) * free
+        return tokens * self._width * self._model.dtype.itemsize > (1 - _RESERVE) * room(self._device)
 
     @property
     def _width(self) -> int:
-        embedding: nn.Module = self._model.get_input_embeddings()  # type: ignore[no-untyped-call]
+        embedding: nn.Module = self._model.get_input_embeddings()
         return next(embedding.parameters()).shape[1]
 
     def _enter(self, tokens: Tensor, outside: bool) -> tuple[_Texts, Stream]:
@@ -250,7 +255,7 @@ class _Pass:
         with self._timed("quantize"):
             for variant in variants:
                 variant.weights = dict(own)
-                if not isinstance(variant.quantizer, GPTQ):
+                if isinstance(variant.quantizer, MatrixQuantizer):
                     for name, linear in linears.items():
                         rounded, stored = variant.quantizer.round_linear(linear)
                         variant.weights[name] = rounded.to(linear.weight.dtype)
@@ -263,8 +268,7 @@ class _Pass:
             self._advance(index, layer, variant.evaluation)
             if variant.calibration and self._calibration:
                 with self._timed("quantize"):
-                    calls = self._calibration.calls[index]
-                    variant.calibration.advance(lambda n, x, calls=calls: run_layer(layer, x, calls[n]))
+                    variant.calibration.advance(partial(_past, layer, self._calibration.calls[index]))
             variant.weights = {}
         _use(linears, own)
         self._advance(index, layer, self._baseline)
@@ -272,8 +276,7 @@ class _Pass:
     def _advance(self, index: int, layer: nn.Module, streams: Sequence[Stream]) -> None:
         with self._timed("evaluate"):
             for texts, stream in zip(self._texts, streams, strict=True):
-                calls = texts.calls[index]
-                stream.advance(lambda n, x, calls=calls: run_layer(layer, x, calls[n]))
+                stream.advance(partial(_past, layer, texts.calls[index]))
 
     def _solve_layer(
         self, index: int, layer: nn.Module, linears: dict[str, nn.Linear], variants: Sequence[_Variant]
@@ -307,8 +310,8 @@ class _Pass:
             for group in stage:
                 weight = torch.cat([linears[name].weight.float() for name in group])
                 try:
-                    moment = moments.pop(group).value()
-                    ready[group].append((variant, variant.quantizer.prepare(weight, moment, factorize_fast)))
+                    solver = variant.quantizer
+                    ready[group].append((variant, solver.prepare(weight, moments.pop(group).value(), factorize_fast)))
                 except MeasureError as error:
                     variant.error = MeasureError(f"{prefix}{group[0]}: {error}")
                     break
@@ -359,6 +362,20 @@ class _Pass:
         self._seconds[part] += time.perf_counter() - began
 
 
+def room(device: torch.device) -> int:
+    """Return the bytes that this process may still take on a device; without limit on a CPU."""
+    if device.type != "cuda":
+        return sys.maxsize
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = torch.cuda.get_per_process_memory_fraction(device.index)
+    return int(total * share) - torch.cuda.memory_allocated(device)
+
+
+def model_bytes(model: nn.Module) -> int:
+    """Return the bytes that a model's parameters take."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
 class _Moment(SecondMoment):
     """A second moment whose products of half-precision inputs run on a GPU's matrix units.
 
@@ -371,9 +388,18 @@ class _Moment(SecondMoment):
             super().add(x)
             return
         for rows in torch.split(x.reshape(-1, x.shape[-1]), _MOMENT_ROWS):
-            products = torch.mm(rows.T, rows, out_dtype=torch.float32)
-            self._sum = products if self._sum is None else self._sum.add_(products)
+            size = rows.shape[1]
+            if self._sum is None:
+                self._sum = torch.zeros(size, size, device=rows.device)
+            # In strips, so that a wide layer's products take little memory beside their sum.
+            for strip in range(0, size, max(1, _STRIP // size)):
+                part = slice(strip, strip + max(1, _STRIP // size))
+                self._sum[part] += torch.mm(rows[:, part].T, rows, out_dtype=torch.float32)
             self._count += len(rows)
+
+
+def _past(layer: nn.Module, calls: Sequence[Call], number: int, hidden: Tensor) -> Tensor:
+    return run_layer(layer, hidden, calls[number])
 
 
 def _solved_alike(variant: _Variant) -> tuple[bool, int]:

@@ -10,8 +10,10 @@ from torch import Tensor
 _LEAST = tl.constexpr(-1e30)  # stands for no logit yet: its exponential is 0, and no difference with it is NaN
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def _kernel(logits, targets, losses, vocabulary, row_stride, BLOCK: tl.constexpr, LEAST: tl.constexpr) -> None:
+@triton.jit  # type: ignore[untyped-decorator]
+def _kernel(  # type: ignore[no-untyped-def]
+    logits, targets, losses, vocabulary, row_stride, BLOCK: tl.constexpr, LEAST: tl.constexpr
+) -> None:  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     logits += row * row_stride
     lane = tl.arange(0, BLOCK)

@@ -305,7 +305,7 @@ def restoring_weights(model: nn.Module) -> Iterator[None]:
 
 
 def _device(model: PreTrainedModel) -> torch.device:
-    embedding: nn.Module = model.get_input_embeddings()  # type: ignore[no-untyped-call]
+    embedding: nn.Module = model.get_input_embeddings()
     return next(embedding.parameters()).device
 
 

@@ -178,7 +178,7 @@ class GPTQ:
         >>> GPTQ(bits=2, group_size=None).solve(weight, inputs.T @ inputs).weight
         tensor([[ 0.0000, -0.6667,  0.6667,  0.0000]])
         """
-        prepared = self.prepare(weight, hessian)
+        prepared = self.prepare(weight, hessian.clone())
         weight, spread = prepared.weight, prepared.spread
         columns = weight.shape[1]
         group_size = self.group_size or columns
@@ -208,7 +208,7 @@ class GPTQ:
         Parameters
         ----------
         weight, hessian
-            As `solve` takes them; neither is changed.
+            As `solve` takes them; the Hessian is used up.
         factorize
             What to factorize with in place of `factorize`.
 
@@ -221,7 +221,7 @@ class GPTQ:
             raise MeasureError("calibration activations are not finite")
         columns = hessian.shape[0]
         group_size = self.group_size or columns
-        weight, hessian = weight.to(hessian.dtype, copy=True), hessian.clone()
+        weight = weight.to(hessian.dtype, copy=True)
         dead = hessian.diagonal() == 0
         hessian.diagonal()[dead] = 1
         weight[:, dead] = 0

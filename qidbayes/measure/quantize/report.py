@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,7 @@ class Quantizer(Protocol):
         """
 
 
+@runtime_checkable
 class MatrixQuantizer(Quantizer, Protocol):
     """A method that rounds each matrix by itself, with no data."""
 

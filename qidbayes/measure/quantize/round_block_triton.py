@@ -14,8 +14,8 @@ _ROWS = 16  # of a program: 16 × 128 weights, 16 in each thread of four warps
 _ROUNDING = tl.constexpr(1.5 * 2.0**23)  # added and taken away, it rounds a float32 to a whole number, ties to even
 
 
-@triton.jit  # type: ignore[untyped-decorator,unused-ignore]
-def _kernel(
+@triton.jit  # type: ignore[untyped-decorator]
+def _kernel(  # type: ignore[no-untyped-def]
     weight, spread, scale, zero, index, top, quantized, errors,
     rows, columns, grids, weight_setting, weight_row,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ROUNDING: tl.constexpr,
@@ -59,11 +59,13 @@ def round_block(block: "Block") -> tuple[Tensor, Tensor]:
     assert block.weight.stride(2) == 1
     quantized = torch.empty(settings, rows, columns, dtype=torch.float32, device=block.weight.device)
     errors = torch.empty_like(quantized)
+    # Products are rounded before they are taken away, as torch does.
     launch: Any = _kernel[(triton.cdiv(rows, _ROWS), settings)]
     launch(
         block.weight, block.spread.contiguous(), block.scale.contiguous(), block.zero.contiguous(),
         block.index.contiguous(), block.top, quantized, errors,
         rows, columns, block.scale.shape[2], block.weight.stride(0), block.weight.stride(1),
-        ROWS=_ROWS, COLUMNS=max(16, triton.next_power_of_2(columns)), ROUNDING=_ROUNDING, num_warps=4,
+        ROWS=_ROWS, COLUMNS=max(16, triton.next_power_of_2(columns)),
+        ROUNDING=_ROUNDING, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
     return quantized, errors
