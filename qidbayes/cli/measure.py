@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: measured/SUITE]")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Checkpoints at a time.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and measure nothing.")
-def measure(plan: Path, output: Path | None, dry_run: bool) -> None:
+def measure(plan: Path, output: Path | None, jobs: int, dry_run: bool) -> None:
     """Measure the losses that PLAN asks for, before and after quantization.
 
     PLAN is a TOML file, or the name of a shipped one (pythia, pythia-full, spectra, llama-qwen, nano, tiny). The table
-    grows in the output folder by whole checkpoints; a run that was stopped goes on where it was. Several runs may share
-    a folder, one per GPU: each takes the checkpoints that no other holds.
+    grows in the output folder by whole checkpoints; a run that was stopped goes on where it was. With --jobs, so many
+    processes share the machine's cores. Several runs may share a folder, one per GPU: each takes the checkpoints that
+    no other holds.
 
     Exit status: 0 done, 1 some cells failed (they are rows with their error, and are tried again next time).
     """
@@ -29,11 +31,17 @@ def measure(plan: Path, output: Path | None, dry_run: bool) -> None:
         _echo_estimate(asked)
         return
     from qidbayes.measure.progress import console_reporter
-    from qidbayes.measure.run import measure as run
 
     folder = output or Path("measured") / asked.suite
     with console_reporter(sum(asked.rows_of(checkpoint) for checkpoint in asked.checkpoints)) as reporter:
-        outcome = run(asked, folder, reporter)
+        if jobs == 1:
+            from qidbayes.measure.run import measure as run
+
+            outcome = run(asked, folder, reporter)
+        else:
+            from qidbayes.measure.jobs import measure_in_processes
+
+            outcome = measure_in_processes(asked, folder, jobs, reporter)
     for checkpoint in outcome.elsewhere:
         click.echo(f"{checkpoint}: left to another run in {folder}", err=True)
     if outcome.table is not None:

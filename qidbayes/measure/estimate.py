@@ -1,32 +1,39 @@
 """What a plan will take, before anything is downloaded: cells, bytes and GPU-hours.
 
-The cost model has one GPU, an H100, and takes a decoder of N non-embedding parameters for one of L layers, 85·L wide,
-so that N = 12·85²·L³; its linears then have 7·85·L² input columns, and their squared widths add up to 19/12·N. Per
-checkpoint:
+The cost model has one GPU, an H100, and takes a decoder of N non-embedding parameters for one of Pythia's, whose width
+it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
 
-- a forward pass over T tokens costs 2·N·T operations;
-- 16 bits and each quantization evaluate every set once: T is the token budget;
-- GPTQ and AWQ run the calibration set through the layers three times and gather second moments, 2·19/12·N operations a
-  token in float32; GPTQ then rounds column after column, which is so little work at a time that it has a fixed price;
-- the other methods only touch each weight: reading and restoring them is counted for every quantization;
+- the sweep carries T = (1 + V)·(evaluation tokens) + 2.5·G·(calibration tokens) tokens past the layers, for V
+  quantizations of which G are GPTQ, whose layers are run two and a half times; a token costs 24·width² + 2·length·width
+  operations a layer, and moves numbers in proportion to width; GPTQ's second moments take 38·width² operations more;
+- the head costs 2·width·vocabulary operations a token that is evaluated;
+- GPTQ factorizes, and rounds column after column, which is so little work at a time that it has a price a layer;
+- AWQ and quantized files run the whole model: 2·N·T operations to evaluate, and for AWQ three times that to calibrate;
 - a checkpoint is loaded once.
 
-The constants were read off an H100 on a model of Pythia-410M's shape (docs/measure.md). On small models, where fixed
-costs rule, the estimate is too low; expect a factor of two either way.
+The sweep's constants are a least-squares fit to the thirteen passes of benchmarks/sweep.csv on one H100, which it meets
+within 14%. Much smaller models are ruled by fixed costs and take longer.
 """
 
+import math
 from dataclasses import dataclass
 
 from qidbayes.measure.plan import Checkpoint, Plan, Quantization
 
-FORWARD_RATE = 250e12  # operations a second in half precision, the losses' log-softmax included
-MOMENT_RATE = 50e12  # operations a second in float32
-SECONDS_PER_COLUMN = 0.2e-3  # of GPTQ's loop
+SWEEP_RATE = 510e12  # operations a second in half precision
+SECONDS_PER_NUMBER = 3.1e-11  # of hidden states that pass a layer: what is not matrix products
+SECONDS_PER_SOLVE = 0.069  # of a layer, for each GPTQ setting
+FORWARD_RATE = 250e12  # operations a second of the plain path, the losses' log-softmax included
 WEIGHT_RATE = 4e9  # bytes a second when every weight is rounded, or put back from main memory
 LOADING_RATE = 1e9  # bytes a second
-_ASPECT = 85  # width over depth
+_PASSES = 2.5  # of GPTQ's calibration set past a layer
 _VOCABULARY = 50_304  # Pythia's; there is an embedding of it and a head
-_CALIBRATED = ("gptq", "awq")
+_SWEPT = ("gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8")
+# Pythia's shapes: non-embedding parameters and width.
+_WIDTHS = (
+    (1_189_888, 128), (18_915_328, 512), (85_056_000, 768), (302_311_424, 1024), (1_208_602_624, 2048),
+    (2_517_652_480, 2560), (6_444_163_072, 4096), (11_327_027_200, 5120),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,40 +92,69 @@ def _estimate(plan: Plan, model: str, checkpoints: list[Checkpoint]) -> Estimate
     )
 
 
-def _layers(n_params: int) -> float:
-    return float((n_params / (12 * _ASPECT**2)) ** (1 / 3))
+def _width(n_params: int) -> float:
+    """Between Pythia's sizes, and beyond them, on a line in logarithms.
+
+    >>> round(_width(302_311_424)), round(_width(70_000_000_000))
+    (1024, 10525)
+    """
+    upper = min(next((i for i, (size, _) in enumerate(_WIDTHS) if size >= n_params), len(_WIDTHS)), len(_WIDTHS) - 1)
+    (small, narrow), (large, wide) = _WIDTHS[max(upper - 1, 0)], _WIDTHS[max(upper, 1)]
+    slope = math.log(wide / narrow) / math.log(large / small)
+    return narrow * float((n_params / small) ** slope)
 
 
 def _bytes(n_params: int) -> int:
     """In 16 bits, with embedding and head."""
-    return round(2 * (n_params + 2 * _VOCABULARY * _ASPECT * _layers(n_params)))
+    return round(2 * (n_params + 2 * _VOCABULARY * _width(n_params)))
 
 
 def seconds_of_checkpoint(plan: Plan, checkpoint: Checkpoint) -> float:
     """Return what a checkpoint takes before anything is quantized: loaded, and evaluated in 16 bits."""
-    return _bytes(checkpoint.n_params) / LOADING_RATE + _seconds_evaluating(plan, checkpoint)
+    return _bytes(checkpoint.n_params) / LOADING_RATE + _seconds_sweeping(plan, checkpoint, [], _evaluated(plan))
 
 
 def seconds_of_cell(plan: Plan, checkpoint: Checkpoint, quantization: Quantization) -> float:
-    """Return what one quantization of a loaded checkpoint takes, evaluated on every set."""
-    return _seconds_quantizing(plan, checkpoint, quantization) + _seconds_evaluating(plan, checkpoint)
+    """Return what one quantization more of a checkpoint takes, evaluated on every set."""
+    evaluated = _evaluated(plan)
+    if quantization.method not in _SWEPT:
+        return _seconds_alone(plan, checkpoint, quantization, evaluated)
+    with_it, without = (_seconds_sweeping(plan, checkpoint, swept, evaluated) for swept in ([quantization], []))
+    return with_it - without
+
+
+def _evaluated(plan: Plan) -> int:
+    return len(plan.evaluation.datasets) * plan.evaluation.tokens
 
 
 def _seconds(plan: Plan, checkpoint: Checkpoint) -> float:
-    cells = (seconds_of_cell(plan, checkpoint, q) for q in plan.quantizations_of(checkpoint))
-    return seconds_of_checkpoint(plan, checkpoint) + sum(cells)
+    quantizations = list(plan.quantizations_of(checkpoint))
+    swept = [q for q in quantizations if q.method in _SWEPT]
+    evaluated = _evaluated(plan)
+    alone = [q for q in quantizations if q.method not in _SWEPT]
+    one_by_one = sum(_seconds_alone(plan, checkpoint, q, evaluated) for q in alone)
+    if alone or not swept:
+        one_by_one += 2 * checkpoint.n_params * evaluated / FORWARD_RATE  # the 16-bit losses they are held against
+    loading = _bytes(checkpoint.n_params) / LOADING_RATE
+    return loading + one_by_one + (_seconds_sweeping(plan, checkpoint, swept, evaluated) if swept else 0)
 
 
-def _seconds_evaluating(plan: Plan, checkpoint: Checkpoint) -> float:
-    return len(plan.evaluation.datasets) * 2 * checkpoint.n_params * plan.evaluation.tokens / FORWARD_RATE
+def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantization], evaluated: int) -> float:
+    width = _width(checkpoint.n_params)
+    layers = checkpoint.n_params / (12 * width**2)
+    gptq = sum(1 for q in swept if q.method == "gptq")
+    calibrated = gptq * _calibration_tokens(plan)
+    passed = (1 + len(swept)) * evaluated + _PASSES * calibrated
+    operations = passed * layers * (24 * width**2 + 2 * plan.evaluation.seq_len * width)
+    operations += (1 + len(swept)) * evaluated * 2 * width * _VOCABULARY + calibrated * layers * 38 * width**2
+    return operations / SWEEP_RATE + passed * layers * width * SECONDS_PER_NUMBER + gptq * layers * SECONDS_PER_SOLVE
 
 
-def _seconds_quantizing(plan: Plan, checkpoint: Checkpoint, quantization: Quantization) -> float:
-    n_params = checkpoint.n_params
-    touching = 2 * _bytes(n_params) / WEIGHT_RATE
-    if quantization.method not in _CALIBRATED or plan.calibration is None:
-        return touching
-    tokens = plan.calibration.windows * plan.calibration.seq_len
-    calibrating = tokens * n_params * (3 * 2 / FORWARD_RATE + 2 * 19 / 12 / MOMENT_RATE)
-    columns = 7 * _ASPECT * _layers(n_params) ** 2 if quantization.method == "gptq" else 0
-    return touching + calibrating + columns * SECONDS_PER_COLUMN
+def _seconds_alone(plan: Plan, checkpoint: Checkpoint, quantization: Quantization, evaluated: int) -> float:
+    touching = 2 * _bytes(checkpoint.n_params) / WEIGHT_RATE
+    calibrated = 3 * _calibration_tokens(plan) if quantization.method == "awq" else 0
+    return touching + 2 * checkpoint.n_params * (evaluated + calibrated) / FORWARD_RATE
+
+
+def _calibration_tokens(plan: Plan) -> int:
+    return plan.calibration.windows * plan.calibration.seq_len if plan.calibration else 0

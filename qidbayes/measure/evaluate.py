@@ -10,7 +10,13 @@ from transformers import PreTrainedModel
 
 from qidbayes.measure.errors import MeasureError
 
-_BATCH_TOKENS = 16_384  # tokens a forward pass: enough to fill a GPU, few enough that half-precision logits fit
+try:
+    from qidbayes.measure import token_losses_triton
+except ImportError:  # Triton comes with torch's CUDA builds only
+    token_losses_triton = None  # type: ignore[assignment]
+
+# Tokens a forward pass: enough to fill a GPU, few enough that half-precision logits fit; on a CPU, what a cache holds.
+_BATCH_TOKENS = {"cuda": 16_384, "cpu": 4_096}
 _CHUNK = 1_024  # tokens whose logits are in float32 at once
 
 
@@ -38,27 +44,62 @@ def window_losses(model: PreTrainedModel, windows: Tensor, report: Callable[[flo
         If a loss is not a finite number.
     """
     device = next(model.parameters()).device
-    batch = max(1, _BATCH_TOKENS // (windows.shape[1] - 1))
+    batch = max(1, _BATCH_TOKENS[device.type] // (windows.shape[1] - 1))
     done: list[Tensor] = []
     for rows in torch.split(windows, batch):
         rows = rows.to(device)
         logits = model(input_ids=rows[:, :-1], use_cache=False).logits
-        losses = torch.cat(
-            [
-                torch.nn.functional.cross_entropy(some.float(), targets, reduction="none")
-                for some, targets in zip(
-                    torch.split(logits.flatten(0, 1), _CHUNK), torch.split(rows[:, 1:].flatten(), _CHUNK), strict=True
-                )
-            ]
-        )
+        losses = _losses_in_chunks(logits.flatten(0, 1), rows[:, 1:].flatten())
         done.append(losses.view(len(rows), -1).double().mean(dim=1).cpu())
         if report is not None:
             report(float(torch.cat(done).mean()))
-    found = torch.cat(done)
-    bad = int((~found.isfinite()).sum())
+    return check_finite(torch.cat(done))
+
+
+def check_finite(losses: Tensor) -> Tensor:
+    """Return the windows' losses.
+
+    Raises
+    ------
+    MeasureError
+        If one of them is not a finite number.
+    """
+    bad = int((~losses.isfinite()).sum())
     if bad:
-        raise MeasureError(f"the loss is not a finite number in {bad} of {len(found)} windows")
-    return found
+        raise MeasureError(f"the loss is not a finite number in {bad} of {len(losses)} windows")
+    return losses
+
+
+@torch.no_grad()
+def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return each token's loss, `[n]`, float32, nats.
+
+    Parameters
+    ----------
+    logits
+        `[n, vocabulary]`, of any floating type; the log-softmax is taken in float32. On a GPU one kernel reads them
+        once.
+    targets
+        `[n]` token ids.
+
+    Examples
+    --------
+    >>> token_losses(torch.zeros(2, 4), torch.tensor([0, 3]))
+    tensor([1.3863, 1.3863])
+    """
+    if token_losses_triton is not None and logits.is_cuda:
+        found: Tensor = token_losses_triton.token_losses(logits, targets)
+        return found
+    return _losses_in_chunks(logits, targets)
+
+
+def _losses_in_chunks(logits: Tensor, targets: Tensor) -> Tensor:
+    return torch.cat(
+        [
+            torch.nn.functional.cross_entropy(some.float(), wanted, reduction="none")
+            for some, wanted in zip(torch.split(logits, _CHUNK), torch.split(targets, _CHUNK), strict=True)
+        ]
+    )
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,14 @@
 """A plan, carried out: every checkpoint in turn, then the table."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from qidbayes.measure.fingerprint import versions
-from qidbayes.measure.plan import PREQUANTIZED, Plan
+from qidbayes.measure.outcome import Outcome, conclude
+from qidbayes.measure.plan import PREQUANTIZED, Checkpoint, Plan
 from qidbayes.measure.progress import Reporter
 from qidbayes.measure.quantize import quantizer_from_settings
-from qidbayes.measure.store import Row, Store
+from qidbayes.measure.store import Store
 from qidbayes.measure.work import Shared, measure_checkpoint
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    table
-        Where the table is; None if nothing has been measured.
-    rows
-        Its rows.
-    failed
-        The failed ones among them, as `model@revision, method, dataset: error`.
-    elsewhere
-        Checkpoints that another run in the same folder holds.
-    """
-
-    table: Path | None
-    rows: int
-    failed: tuple[str, ...]
-    elsewhere: tuple[str, ...]
 
 
 def measure(plan: Plan, folder: Path, reporter: Reporter | None = None) -> Outcome:
@@ -50,24 +28,37 @@ def measure(plan: Plan, folder: Path, reporter: Reporter | None = None) -> Outco
     InputError
         If a quantizer's settings or a local text cannot be used. What goes wrong later becomes a row.
     """
-    for quantization in plan.quantizations:
-        if quantization.method != PREQUANTIZED:
-            quantizer_from_settings(quantization.for_quantizer())  # so that a mistake shows before the first download
-    shared = Shared(plan, Store(folder), reporter or Reporter())
-    elsewhere = []
-    for checkpoint in plan.checkpoints:
-        with shared.store.claim(checkpoint) as mine:
+    run = Run(plan, folder, reporter or Reporter())
+    elsewhere = [str(checkpoint) for checkpoint in plan.checkpoints if not run.carry_out(checkpoint)]
+    return conclude(run.shared.store, plan, run.metadata, elsewhere)
+
+
+class Run:
+    """What it takes to measure a plan's checkpoints one by one in this process.
+
+    Parameters
+    ----------
+    plan, folder, reporter
+        As `measure` takes them.
+
+    Raises
+    ------
+    InputError
+        If a quantizer's settings or a local text cannot be used: before the first download.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, reporter: Reporter) -> None:
+        for quantization in plan.quantizations:
+            if quantization.method != PREQUANTIZED:
+                quantizer_from_settings(quantization.for_quantizer())
+        self.shared = Shared(plan, Store(folder), reporter)
+        self.metadata = {"device": self.shared.device_name, **versions()}
+
+    def carry_out(self, checkpoint: Checkpoint) -> bool:
+        """Measure a checkpoint; returns False if another run holds it."""
+        with self.shared.store.claim(checkpoint) as mine:
             if mine:
-                measure_checkpoint(shared, checkpoint)
+                measure_checkpoint(self.shared, checkpoint)
             else:
-                elsewhere.append(str(checkpoint))
-                shared.reporter.done(plan.rows_of(checkpoint))
-    metadata = {"plan": plan.suite, "plan_hash": plan.hash, "device": shared.device_name, **versions()}
-    rows = shared.store.assemble(plan, metadata)
-    failed = tuple(_describe(row) for row in rows if row["status"] != "ok")
-    return Outcome(folder / "table.parquet" if rows else None, len(rows), failed, tuple(elsewhere))
-
-
-def _describe(row: Row) -> str:
-    where = f"{row['model']}@{row['revision']}, {row['method']} {row['bits']:g} bits, {row['dataset']}"
-    return f"{where}: {row['error']}"
+                self.shared.reporter.done(self.shared.plan.rows_of(checkpoint))
+        return mine

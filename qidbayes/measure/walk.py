@@ -4,7 +4,7 @@ Everything here is a function of a layer and its inputs, so that several quantiz
 by side: they share the `Call`s (masks, rotary angles) and differ only in their hidden states and weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,10 +38,13 @@ class StackInputs:
         One `[batch, length, width]` tensor per batch: the first layer's input.
     calls
         `calls[layer][batch]`. They differ between layers where attention alternates (full and sliding in Gemma).
+    tupled
+        Whether the layers answer with a tuple that begins with their output, or with the output.
     """
 
     hidden: list[Tensor]
     calls: list[list[Call]]
+    tupled: bool
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -112,32 +115,66 @@ def enter_stack(model: PreTrainedModel, tokens: Tensor, batch_size: int = 8) -> 
         Sequences in a batch.
     """
     _, layers = decoder_layers(model)
-    tokens = tokens.to(next(layers.parameters()).device)
+    tokens = tokens.to(_device(model))
     hidden: list[Tensor] = []
     calls: list[list[Call]] = [[] for _ in layers]
-    # Some decoders' layers answer with a tuple, some with a tensor; one token through the real ones tells which.
+    # Some decoders' layers answer with a tuple, some with a tensor; one token through the first tells which.
     answers: list[object] = []
-    with ExitStack() as stack, _evaluating(model):
-        for layer in layers:
-            stack.enter_context(_hook(layer.register_forward_hook(lambda _m, _i, output: answers.append(output))))
-        model.base_model(input_ids=tokens[:1, :1], use_cache=False)
+
+    def pass_on(hidden_states: Tensor, *_: object, **__: object) -> object:
+        return (hidden_states,) if isinstance(answers[0], tuple) else hidden_states
 
     def stand_in(index: int) -> Callable[..., object]:
         def forward(hidden_states: Tensor, *args: object, **kwargs: object) -> object:
             if index == 0:
                 hidden.append(hidden_states)
             calls[index].append(Call(args, kwargs))
-            return (hidden_states,) if isinstance(answers[index], tuple) else hidden_states
+            return pass_on(hidden_states)
 
         return forward
 
-    with ExitStack() as stack, _evaluating(model):
+    with ExitStack() as stack, evaluating(model):
+        stack.enter_context(_hook(layers[0].register_forward_hook(lambda _m, _i, output: answers.append(output))))
+        for layer in layers[1:]:
+            stack.enter_context(_replaced_forward(layer, pass_on))
+        model.base_model(input_ids=tokens[:1, :1], use_cache=False)
+    with ExitStack() as stack, evaluating(model):
         for index, layer in enumerate(layers):
             stack.enter_context(_replaced_forward(layer, stand_in(index)))
         for batch in torch.split(tokens, batch_size):
             # The base model: the head's logits are not wanted, and for large vocabularies they are the largest tensor.
             model.base_model(input_ids=batch, use_cache=False)
-    return StackInputs(hidden, calls)
+    return StackInputs(hidden, calls, isinstance(answers[0], tuple))
+
+
+@torch.no_grad()
+def leave_stack(model: PreTrainedModel, tokens: Tensor, hidden: Tensor, tupled: bool) -> Tensor:
+    """Return the logits that the model gives after its last layer has put out `hidden`.
+
+    Parameters
+    ----------
+    model
+        Any decoder of transformers; its layers are not run.
+    tokens, hidden
+        One batch: `[n, length]` ids and `[n, length, width]` states.
+    tupled
+        From `enter_stack`.
+
+    Returns
+    -------
+    torch.Tensor
+        `[n, length, vocabulary]`, in the model's type.
+    """
+    _, layers = decoder_layers(model)
+
+    def put_out(*_: object, **__: object) -> object:
+        return (hidden,) if tupled else hidden
+
+    with ExitStack() as stack, evaluating(model):
+        for layer in layers:
+            stack.enter_context(_replaced_forward(layer, put_out))
+        logits: Tensor = model(input_ids=tokens.to(_device(model)), use_cache=False).logits
+    return logits
 
 
 @torch.no_grad()
@@ -156,14 +193,14 @@ def replay(
         By the name of a linear within the layer: what to do with its inputs.
     """
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(layer))
+        stack.enter_context(evaluating(layer))
         for name, tap in (taps or {}).items():
             stack.enter_context(_tapped(layer.get_submodule(name), tap))
-        return [_run(layer, x, call) for x, call in zip(hidden, calls, strict=True)]
+        return [run_layer(layer, x, call) for x, call in zip(hidden, calls, strict=True)]
 
 
 @torch.no_grad()
-def replay_until(layer: nn.Module, hidden: Sequence[Tensor], calls: Sequence[Call], taps: Mapping[str, Tap]) -> None:
+def replay_until(layer: nn.Module, hidden: Iterable[Tensor], calls: Sequence[Call], taps: Mapping[str, Tap]) -> None:
     """Run one layer over all batches for its `taps` alone: each pass ends when the last of them has its input.
 
     `taps` are in the order in which their linears run, as `input_groups` gives them.
@@ -175,12 +212,12 @@ def replay_until(layer: nn.Module, hidden: Sequence[Tensor], calls: Sequence[Cal
         raise _ReachedError
 
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(layer))
+        stack.enter_context(evaluating(layer))
         for name, tap in taps.items():
             stack.enter_context(_tapped(layer.get_submodule(name), tap_and_stop if name == last else tap))
         for x, call in zip(hidden, calls, strict=True):
             try:
-                _run(layer, x, call)
+                run_layer(layer, x, call)
             except _ReachedError:
                 continue
             raise MeasureError(f"{last} was not reached when its layer was replayed")
@@ -267,11 +304,17 @@ def restoring_weights(model: nn.Module) -> Iterator[None]:
                 linear.weight.copy_(kept[name])
 
 
+def _device(model: PreTrainedModel) -> torch.device:
+    embedding: nn.Module = model.get_input_embeddings()
+    return next(embedding.parameters()).device
+
+
 class _ReachedError(Exception):
     """Ends a replay at the linear that was wanted."""
 
 
-def _run(layer: nn.Module, hidden: Tensor, call: Call) -> Tensor:
+def run_layer(layer: nn.Module, hidden: Tensor, call: Call) -> Tensor:
+    """Return a layer's output for one batch."""
     output = layer(hidden, *call.args, **call.kwargs)
     answer: Tensor = output[0] if isinstance(output, tuple) else output
     return answer
@@ -290,7 +333,7 @@ def _tapped(module: nn.Module, tap: Tap) -> Any:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Dropout off, and every submodule's own mode back afterwards."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()

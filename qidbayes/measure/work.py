@@ -1,4 +1,4 @@
-"""One checkpoint's work: load once, 16 bits once, then each quantization on the same windows; a failure is a row."""
+"""One checkpoint's work: load once, sweep what can be, the rest one by one on the same windows; a failure is a row."""
 
 import platform
 import shutil
@@ -18,13 +18,14 @@ from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
 from qidbayes.measure.data import WindowCache, Windows
 from qidbayes.measure.errors import MeasureError
-from qidbayes.measure.evaluate import paired_difference, window_losses
+from qidbayes.measure.evaluate import check_finite, paired_difference, window_losses
 from qidbayes.measure.fingerprint import Fingerprints, versions
 from qidbayes.measure.plan import PREQUANTIZED, Checkpoint, Plan, Quantization, Source, TextSet
 from qidbayes.measure.prequantized import load_prequantized
 from qidbayes.measure.progress import Reporter
 from qidbayes.measure.quantize import quantizer_from_settings
 from qidbayes.measure.store import Row, Store, cell_of
+from qidbayes.measure.sweep import SWEPT, model_bytes, room, sweep
 from qidbayes.measure.walk import restoring_weights
 
 _ERROR_LENGTH = 500  # characters of an error that a row keeps
@@ -115,11 +116,12 @@ class _Work:
         with self._failing(todo):
             report.step("loading")
             folder = fetch(checkpoint.source, self._commit, self._shared.store.downloads(checkpoint))
-            self._refuse_a_copy(folder)
+            self._refuse_a_copy(folder, todo)
             apart = checkpoint.tokenizer
             tokenizer = self._shared.tokenizer(apart) if apart else load_tokenizer(folder)
-            model = load_model(folder, checkpoint, self._plan.dtype, self._shared.device)
+            model = load_model(folder, checkpoint, self._plan.dtype, torch.device("cpu"))
             self._measure(model, tokenizer, todo)
+            self._refuse_a_copy(folder, todo)  # again: it may have been measured beside this one
 
     def _cells_to_measure(self) -> list[Cell]:
         """The cells that the store does not hold as they would be measured now."""
@@ -151,40 +153,112 @@ class _Work:
         row = self._stored.get(cell_of(self._row(cell)))
         return row is not None and row["status"] == "ok" and row["fingerprint"] == self._fingerprints[cell]
 
-    def _refuse_a_copy(self, folder: Path) -> None:
+    def _refuse_a_copy(self, folder: Path, todo: Sequence[Cell]) -> None:
         """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
         weights = weights_digest(folder)
         other = self._shared.store.with_weights(self._plan, weights, self._checkpoint.tokens)
         if other is not None:
+            refused = {cell_of(self._row(cell)) for cell in todo}
+            self.made = [row for row in self.made if cell_of(row) not in refused]
             raise MeasureError(f"{self._checkpoint} holds the same weights as {other}: they cannot both be right")
         self._weights = weights
 
     def _measure(self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]) -> None:
+        fits = model_bytes(model) <= room(self._shared.device) // 2
+        if fits:
+            nn.Module.to(model, self._shared.device)
+        windows: dict[TextSet, Windows] = {}
+        for texts in dict.fromkeys(cell.texts for cell in todo):
+            with self._failing([cell for cell in todo if cell.texts == texts]):
+                windows[texts] = self._windows(model, tokenizer, texts)
+        self._sweep(model, tokenizer, [cell for cell in todo if cell.texts in windows], windows)
+        settled = {cell_of(row) for row in self.made}
+        left = [cell for cell in todo if cell_of(self._row(cell)) not in settled]
+        with self._failing(left):
+            if left and not fits:
+                raise MeasureError("this needs the whole model on the GPU, which has no room for it")
+            self._one_by_one(model, tokenizer, left, windows)
+
+    def _sweep(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell], windows: dict[TextSet, Windows]
+    ) -> None:
+        """Measure all quantizations that the sweep knows in one pass; where that fails, none."""
+        asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q is not None and q.method in SWEPT]
+        if not asked:
+            return
+        cuda = self._shared.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            found = sweep(
+                model,
+                [quantizer_from_settings(q.for_quantizer()) for q in asked],
+                self._calibration(tokenizer),
+                [one.tokens for one in windows.values()],
+                self._shared.device,
+                self._shared.reporter.step,
+            )
+        except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
+            self._shared.reporter.step(f"one by one, since all together failed: {error}")
+            if cuda:
+                torch.cuda.empty_cache()
+            return
+        evaluating = found.seconds_evaluate / (1 + len(asked)) / len(windows)
+        for texts, baseline, number in zip(windows, found.baseline, range(len(windows)), strict=True):
+            with self._failing(
+                [c for c in todo if c.texts == texts and (not c.quantization or c.quantization in asked)]
+            ):
+                check_finite(baseline)
+                if Cell(None, texts) in todo:
+                    mean = float(baseline.mean())
+                    self._keep(Cell(None, texts), windows[texts], loss_16bit=mean, seconds_evaluate=evaluating)
+                for quantization, variant in zip(asked, found.variants, strict=True):
+                    cell = Cell(quantization, texts)
+                    if cell not in todo:
+                        continue
+                    with self._failing([cell]):
+                        if variant.error or variant.report is None:
+                            raise variant.error or MeasureError("nothing was measured")
+                        self._keep_quantized(
+                            cell,
+                            Baseline(windows[texts], baseline),
+                            variant.losses[number],
+                            bits_per_weight=variant.report.bits_per_weight,
+                            seconds_quantize=found.seconds_quantize / len(asked),
+                            seconds_evaluate=evaluating,
+                        )
+
+    def _one_by_one(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell], windows: dict[TextSet, Windows]
+    ) -> None:
+        """The plain path: the whole model, once for each quantization."""
         baselines: dict[TextSet, Baseline] = {}
         for texts in dict.fromkeys(cell.texts for cell in todo):
             with self._failing([cell for cell in todo if cell.texts == texts]):
-                baselines[texts] = self._baseline(model, tokenizer, texts, Cell(None, texts) in todo)
+                baselines[texts] = self._baseline(model, windows[texts], texts, Cell(None, texts) in todo)
         for quantization in dict.fromkeys(cell.quantization for cell in todo):
             cells = [cell for cell in todo if cell.quantization == quantization and cell.texts in baselines]
             if quantization is not None and cells:
                 with self._failing(cells):
                     self._quantized(model, tokenizer, quantization, {cell: baselines[cell.texts] for cell in cells})
 
-    def _baseline(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet, is_row: bool) -> Baseline:
-        evaluation, report = self._plan.evaluation, self._shared.reporter
-        report.step(f"reading {texts.name}")
+    def _windows(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet) -> Windows:
+        evaluation = self._plan.evaluation
+        self._shared.reporter.step(f"reading {texts.name}")
         reference = evaluation.reference_tokenizer
         windows = self._shared.windows.windows(
             texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
             self._shared.tokenizer(reference) if reference else None,
         )  # fmt: skip
         _check_fit(model, windows.tokens)
+        return windows
+
+    def _baseline(self, model: PreTrainedModel, windows: Windows, texts: TextSet, is_row: bool) -> Baseline:
         began = time.perf_counter()
-        losses = window_losses(model, windows.tokens, partial(report.step, f"16 bits on {texts.name}"))
+        losses = window_losses(model, windows.tokens, partial(self._shared.reporter.step, f"16 bits on {texts.name}"))
         if is_row:
             seconds = time.perf_counter() - began
-            cell = Cell(None, texts)
-            self._keep(cell, windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
+            self._keep(Cell(None, texts), windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
         return Baseline(windows, losses)
 
     def _quantized(
@@ -210,18 +284,13 @@ class _Work:
                     began = time.perf_counter()
                     say = partial(report.step, f"{quantization} on {cell.texts.name}")
                     losses = window_losses(quantized, baseline.windows.tokens, say)
-                    difference = paired_difference(losses, baseline.losses)
-                    self._keep(
+                    self._keep_quantized(
                         cell,
-                        baseline.windows,
+                        baseline,
+                        losses,
                         bits_per_weight=bits_per_weight,
-                        loss_16bit=float(baseline.losses.mean()),
-                        loss=float(losses.mean()),
-                        qid=difference.mean,
-                        qid_se=difference.standard_error,
                         seconds_quantize=seconds_quantize,
                         seconds_evaluate=time.perf_counter() - began,
-                        peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if cuda else None,
                     )
 
     def _calibration(self, tokenizer: Tokenizer) -> Tensor:
@@ -278,6 +347,19 @@ class _Work:
             "weights": self._weights,
             "fingerprint": self._fingerprints.get(cell),
         }
+
+    def _keep_quantized(self, cell: Cell, baseline: Baseline, losses: Tensor, **cost: float) -> None:
+        difference = paired_difference(check_finite(losses), baseline.losses)
+        self._keep(
+            cell,
+            baseline.windows,
+            loss_16bit=float(baseline.losses.mean()),
+            loss=float(losses.mean()),
+            qid=difference.mean,
+            qid_se=difference.standard_error,
+            peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if self._shared.device.type == "cuda" else None,
+            **cost,
+        )
 
     def _keep(self, cell: Cell, windows: Windows, **values: float | None) -> None:
         measured: Row = {

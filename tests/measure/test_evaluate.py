@@ -11,7 +11,7 @@ from qidbayes.measure.evaluate import paired_difference, window_losses
 
 
 def test_losses_agree_with_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "_BATCH_TOKENS", 64)  # several batches, and chunks that cut through windows
+    monkeypatch.setattr(evaluate, "_BATCH_TOKENS", {"cpu": 64})  # several batches, and chunks that cut through windows
     monkeypatch.setattr(evaluate, "_CHUNK", 10)
     model = small_model()
     windows = torch.randint(512, (7, 33), generator=torch.Generator().manual_seed(1))

@@ -1,6 +1,7 @@
 """A run end to end, in this process: its numbers, its failures, and what it does again."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +16,7 @@ from measure.prequantized.packers import by_hand, gptq_tensors, random_linear, w
 from qidbayes.cli.measure import measure as command
 from qidbayes.measure import Plan, load_plan, work
 from qidbayes.measure.data import cut_windows
+from qidbayes.measure.plan import Checkpoint
 from qidbayes.measure.quantize import quantizer_from_settings
 from qidbayes.measure.run import measure
 from qidbayes.measure.walk import stack_linears
@@ -169,6 +171,24 @@ def test_checkpoints_that_are_one_file_are_told_apart(plan: Plan, tmp_path: Path
     outcome = measure(plan, tmp_path / "run")
     assert len(outcome.failed) == 4
     assert all("the same weights as small@step100" in line for line in outcome.failed)
+
+
+def test_a_copy_that_was_measured_meanwhile_is_told_too(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_model(0).save_pretrained(tmp_path / "models" / "step400")  # what step100 holds
+    first, _, last = plan.checkpoints
+    load = work.load_model
+
+    def load_late(folder: Path, checkpoint: Checkpoint, *rest: object) -> object:
+        if checkpoint == first:
+            measure(dataclasses.replace(plan, checkpoints=(last,)), tmp_path / "run")
+        return load(folder, checkpoint, *rest)
+
+    monkeypatch.setattr(work, "load_model", load_late)
+    outcome = measure(dataclasses.replace(plan, checkpoints=(first, last)), tmp_path / "run")
+    assert len(outcome.failed) == 4
+    assert all("small@step100 holds the same weights as small@step400" in line for line in outcome.failed)
 
 
 def test_a_setting_that_does_not_fit_stops_the_run_at_once(tmp_path: Path, plan_file: Path) -> None:

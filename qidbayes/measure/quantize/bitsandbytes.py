@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.quantize.report import QuantizationReport
+from qidbayes.measure.quantize.report import QuantizationReport, round_all
 from qidbayes.measure.walk import stack_linears
 
 if TYPE_CHECKING:
@@ -60,28 +60,25 @@ class BitsAndBytes:
     @torch.no_grad()
     def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
         """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
+        return round_all(self, stack_linears(model))
+
+    def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
+        """Round one linear; see `MatrixQuantizer.round_linear`."""
         try:
             import bitsandbytes.functional as bnb
         except ImportError as error:
             raise InputError(f"{self.method} needs bitsandbytes; install qidbayes[measure]") from error
-        stored = n_weights = 0
-        for linear in stack_linears(model).values():
-            weight = linear.weight.detach()
-            n_weights += weight.numel()
-            if self.kind == "int8":
-                # The library rounds float16 only, which is also what it does to a bfloat16 model on loading.
-                codes, row_scale, _ = bnb.int8_vectorwise_quant(weight.half())
-                linear.weight.copy_(bnb.int8_vectorwise_dequant(codes, row_scale))
-                stored += 8 * codes.numel() + _bits(row_scale)
-            else:
-                # As one row: blocks run on across rows, but the library's CPU kernel (0.50.2) dequantizes rows whose
-                # length is no multiple of the block wrongly (relative error .25 where .09 is right).
-                packed, state = bnb.quantize_4bit(
-                    weight.reshape(1, -1), blocksize=_BLOCK, quant_type=self.kind, compress_statistics=self.nested
-                )
-                linear.weight.copy_(bnb.dequantize_4bit(packed, state).view_as(weight))
-                stored += 4 * weight.numel() + _scale_bits(state)
-        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights)
+        weight = linear.weight.detach()
+        if self.kind == "int8":
+            # The library rounds float16 only, which is also what it does to a bfloat16 model on loading.
+            codes, row_scale, _ = bnb.int8_vectorwise_quant(weight.half())
+            return bnb.int8_vectorwise_dequant(codes, row_scale), 8 * codes.numel() + _bits(row_scale)
+        # As one row: blocks run on across rows, but the library's CPU kernel (0.50.2) dequantizes rows whose length is
+        # no multiple of the block wrongly (relative error .25 where .09 is right).
+        packed, state = bnb.quantize_4bit(
+            weight.reshape(1, -1), blocksize=_BLOCK, quant_type=self.kind, compress_statistics=self.nested
+        )
+        return bnb.dequantize_4bit(packed, state).view_as(weight), 4 * weight.numel() + _scale_bits(state)
 
 
 def _bits(tensor: Tensor) -> int:

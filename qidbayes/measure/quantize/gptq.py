@@ -1,5 +1,6 @@
 """GPTQ (Frantar et al., arXiv:2210.17323): round column by column, each error spread over the columns still to come."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
-from qidbayes.measure.quantize.grid import check_grid, check_groups_fit, fit_grid, stored_bits
+from qidbayes.measure.quantize.grid import Grid, check_grid, check_groups_fit, fit_grid, stored_bits
 from qidbayes.measure.quantize.report import QuantizationReport
 from qidbayes.measure.walk import (
     SecondMoment,
@@ -20,6 +21,9 @@ from qidbayes.measure.walk import (
     replay_until,
     stack_linears,
 )
+
+type Factorizer = Callable[[Tensor, float], tuple[Tensor, float]]
+"""Takes a Hessian and a damping; returns what `factorize` does."""
 
 _GROUP_INDEX_BITS = 32  # an int32 per input column, as GPTQ's files store it
 
@@ -41,6 +45,39 @@ class Solution:
     weight: Tensor
     damping: float
     dead_columns: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A matrix whose columns are about to be rounded.
+
+    Attributes
+    ----------
+    weight
+        `[out, in]`, its columns in the order in which they are rounded; the caller's own.
+    spread
+        `[in, in]`, from `factorize`, in that order.
+    order
+        `[in]`: which column stands where.
+    group_of
+        By the place in that order, the group of neighbouring columns that a column belongs to.
+    grids
+        Each group's grid, where they are static.
+    damping, dead_columns
+        As in `Solution`.
+    """
+
+    weight: Tensor
+    spread: Tensor
+    order: Tensor
+    group_of: list[int]
+    grids: list[Grid] | None
+    damping: float
+    dead_columns: int
+
+    def solution(self, quantized: Tensor) -> Solution:
+        """Return the solution, given the columns as they were rounded, in that order."""
+        return Solution(quantized[:, torch.argsort(self.order)], self.damping, self.dead_columns)
 
 
 @dataclass(frozen=True)
@@ -117,11 +154,7 @@ class GPTQ:
                     raised |= {name: solution.damping for name in names if solution.damping > self.damping}
                     dead |= {name: solution.dead_columns for name in names if solution.dead_columns}
             hidden = replay(layer, hidden, calls)
-        n_weights = sum(linear.weight.numel() for linear in linears.values())
-        stored = stored_bits(linears.values(), self.bits, self.group_size, self.symmetric)
-        if self._needs_group_index:
-            stored += sum(_GROUP_INDEX_BITS * linear.in_features for linear in linears.values())
-        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights, raised, dead)
+        return self.report(linears, raised, dead)
 
     def solve(self, weight: Tensor, hessian: Tensor) -> Solution:
         """Quantize one matrix.
@@ -145,25 +178,10 @@ class GPTQ:
         >>> GPTQ(bits=2, group_size=None).solve(weight, inputs.T @ inputs).weight
         tensor([[ 0.0000, -0.6667,  0.6667,  0.0000]])
         """
-        if not torch.isfinite(hessian).all():
-            raise MeasureError("calibration activations are not finite")
-        columns = hessian.shape[0]
+        prepared = self.prepare(weight, hessian.clone())
+        weight, spread = prepared.weight, prepared.spread
+        columns = weight.shape[1]
         group_size = self.group_size or columns
-        weight, hessian = weight.to(hessian.dtype, copy=True), hessian.clone()
-        dead = hessian.diagonal() == 0
-        hessian.diagonal()[dead] = 1
-        weight[:, dead] = 0
-
-        grids = None
-        if self.static_groups:
-            grids = [fit_grid(part, self.bits, self.symmetric) for part in torch.split(weight, group_size, dim=1)]
-        order = torch.arange(columns, device=hessian.device)
-        if self.act_order:
-            order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-            weight, hessian = weight[:, order], hessian[order][:, order]
-        spread, damping = factorize(hessian, self.damping)
-
-        group_of = (order // group_size).tolist()  # where groups are static, a column keeps the group it was born in
         quantized = torch.empty_like(weight)
         for start in range(0, columns, self.block_size):
             stop = min(start + self.block_size, columns)
@@ -172,8 +190,8 @@ class GPTQ:
             block_spread = spread[start:stop, start:stop]
             for i in range(stop - start):
                 column = start + i
-                if grids is not None:
-                    grid = grids[group_of[column]]
+                if prepared.grids is not None:
+                    grid = prepared.grids[prepared.group_of[column]]
                 elif column % group_size == 0:
                     grid = fit_grid(weight[:, column : column + group_size], self.bits, self.symmetric)
                 rounded = grid.nearest(block[:, i : i + 1])
@@ -182,7 +200,52 @@ class GPTQ:
                 quantized[:, column : column + 1] = rounded
                 errors[:, i : i + 1] = error
             weight[:, stop:] -= errors @ spread[start:stop, stop:]
-        return Solution(quantized[:, torch.argsort(order)], damping, int(dead.sum()))
+        return prepared.solution(quantized)
+
+    def prepare(self, weight: Tensor, hessian: Tensor, factorize: Factorizer | None = None) -> "Prepared":
+        """Do everything that comes before the first column is rounded.
+
+        Parameters
+        ----------
+        weight, hessian
+            As `solve` takes them; the Hessian is used up.
+        factorize
+            What to factorize with in place of `factorize`.
+
+        Raises
+        ------
+        MeasureError
+            As `solve` does.
+        """
+        if not torch.isfinite(hessian).all():
+            raise MeasureError("calibration activations are not finite")
+        columns = hessian.shape[0]
+        group_size = self.group_size or columns
+        weight = weight.to(hessian.dtype, copy=True)
+        dead = hessian.diagonal() == 0
+        hessian.diagonal()[dead] = 1
+        weight[:, dead] = 0
+        grids = None
+        if self.static_groups:
+            grids = [fit_grid(part, self.bits, self.symmetric) for part in torch.split(weight, group_size, dim=1)]
+        order = torch.arange(columns, device=hessian.device)
+        if self.act_order:
+            order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+            weight, hessian = weight[:, order], hessian[order][:, order]
+        spread, damping = (factorize or _factorize)(hessian, self.damping)
+        # Where groups are static, a column keeps the group it was born in.
+        group_of = (order // group_size).tolist()
+        return Prepared(weight, spread, order, group_of, grids, damping, int(dead.sum()))
+
+    def report(
+        self, linears: Mapping[str, nn.Linear], raised: Mapping[str, float], dead: Mapping[str, int]
+    ) -> QuantizationReport:
+        """Say how quantizing these linears went; see `QuantizationReport` for the last two."""
+        n_weights = sum(linear.weight.numel() for linear in linears.values())
+        stored = stored_bits(linears.values(), self.bits, self.group_size, self.symmetric)
+        if self._needs_group_index:
+            stored += sum(_GROUP_INDEX_BITS * linear.in_features for linear in linears.values())
+        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights, raised, dead)
 
     def _solve_named(self, name: str, weight: Tensor, hessian: Tensor) -> Solution:
         try:
@@ -217,6 +280,9 @@ def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         if damping >= 1:
             raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
         damping = min(10 * damping, 1.0)
+
+
+_factorize = factorize  # under a name that no parameter hides
 
 
 def _assign(linears: list[nn.Linear], weight: Tensor) -> None:

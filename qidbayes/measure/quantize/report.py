@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 
@@ -68,3 +69,23 @@ class Quantizer(Protocol):
             If the numbers do not allow it (activations that are not finite, say). The model is then half quantized:
             put its weights back (`qidbayes.measure.walk.restoring_weights`) before using it again.
         """
+
+
+@runtime_checkable
+class MatrixQuantizer(Quantizer, Protocol):
+    """A method that rounds each matrix by itself, with no data."""
+
+    def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
+        """Return a linear's weight, rounded, and the bits that it is stored in. The linear is left as it is."""
+
+
+@torch.no_grad()
+def round_all(quantizer: MatrixQuantizer, linears: Mapping[str, nn.Linear]) -> QuantizationReport:
+    """Round every linear in place."""
+    stored = 0
+    for linear in linears.values():
+        rounded, bits = quantizer.round_linear(linear)
+        linear.weight.copy_(rounded)
+        stored += bits
+    n_weights = sum(linear.weight.numel() for linear in linears.values())
+    return QuantizationReport(quantizer.method, quantizer.bits, quantizer.group_size, stored / n_weights, n_weights)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.measure.quantize.grid import check_grid, check_groups_fit, round_to_grid, stored_bits
-from qidbayes.measure.quantize.report import QuantizationReport
+from qidbayes.measure.quantize.report import QuantizationReport, round_all
 from qidbayes.measure.walk import stack_linears
 
 
@@ -41,8 +41,9 @@ class RTN:
         """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
         linears = stack_linears(model)
         check_groups_fit(linears, self.group_size)
-        for linear in linears.values():
-            linear.weight.copy_(round_to_grid(linear.weight.float(), self.bits, self.group_size, self.symmetric))
-        n_weights = sum(linear.weight.numel() for linear in linears.values())
-        stored = stored_bits(linears.values(), self.bits, self.group_size, self.symmetric)
-        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights)
+        return round_all(self, linears)
+
+    def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
+        """Round one linear; see `MatrixQuantizer.round_linear`."""
+        rounded = round_to_grid(linear.weight.detach().float(), self.bits, self.group_size, self.symmetric)
+        return rounded, stored_bits([linear], self.bits, self.group_size, self.symmetric)

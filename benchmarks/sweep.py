@@ -1,0 +1,466 @@
+"""The sweep, the plain path and GPTQModel on one H100, on Pythia's shapes: seconds, losses, memory, and the floor.
+
+    python benchmarks/sweep.py --budget 480
+
+Models are randomly initialised (the arithmetic is that of trained ones) in float16; GPTQ at 2, 3 and 4 bits in groups
+of 128, 128 x 2,048 calibration and 256 x 2,048 evaluation tokens. Rows go to sweep.csv and sweep_losses.csv beside this
+file as they are measured, the most wanted first: what the budget (seconds) cuts off is not there.
+"""
+
+import argparse
+import csv
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
+
+from qidbayes.measure import evaluate
+from qidbayes.measure import sweep as swept
+from qidbayes.measure.evaluate import paired_difference, window_losses
+from qidbayes.measure.quantize import GPTQ
+from qidbayes.measure.quantize.gptq import factorize
+from qidbayes.measure.sweep import Sweep, sweep
+from qidbayes.measure.walk import SecondMoment, decoder_layers, restoring_weights
+
+HERE = Path(__file__).parent
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CALIBRATION, EVALUATION, LENGTH = 128, 256, 2_048
+VOCABULARY = 50_304
+BITS = (2, 3, 4)
+COST = [
+    "path", "shape", "layers", "width", "variants", "calibration_tokens", "evaluation_tokens", "seconds",
+    "seconds_quantize", "seconds_evaluate", "peak_memory_gib", "floor_seconds", "floor_share", "note",
+]  # fmt: skip
+LOSS = ["model", "bits", "loss_16bit", "qid", "qid_se", "qid_plain", "qid_plain_se", "qid_plain_reordered", "within"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A GPT-NeoX shape."""
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+
+    def cut(self, layers: int) -> "Shape":
+        return Shape(self.name, layers, self.width, self.heads)
+
+    def config(self) -> GPTNeoXConfig:
+        return GPTNeoXConfig(
+            vocab_size=VOCABULARY, hidden_size=self.width, num_hidden_layers=self.layers,
+            num_attention_heads=self.heads, intermediate_size=4 * self.width, max_position_embeddings=LENGTH,
+        )  # fmt: skip
+
+
+SHAPES = {
+    "160M": Shape("160M", 12, 768, 12),
+    "410M": Shape("410M", 24, 1024, 16),
+    "1.4B": Shape("1.4B", 24, 2048, 16),
+    "6.9B": Shape("6.9B", 32, 4096, 32),
+    "12B": Shape("12B", 36, 5120, 40),
+}
+
+
+def random_model(shape: Shape) -> PreTrainedModel:
+    torch.manual_seed(0)
+    with torch.device(DEVICE):
+        torch.set_default_dtype(torch.float16)
+        try:
+            return AutoModelForCausalLM.from_config(shape.config()).eval()
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
+def outside_model(shape: Shape) -> PreTrainedModel:
+    """A model in main memory whose layers share one set of numbers: it is as large to the GPU, not to that memory."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(shape.config()).to(torch.float16).eval()
+    one = random_model(shape.cut(1)).cpu()
+    parts = dict(one.named_parameters()) | dict(one.named_buffers())
+    stack, _ = decoder_layers(model)
+
+    def first(name: str) -> Tensor:
+        inside = name.startswith(f"{stack}.")
+        return parts[".".join([stack, "0", *name[len(stack) + 1 :].split(".")[1:]]) if inside else name]
+
+    for name, parameter in list(model.named_parameters()):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        setattr(owner, name.rpartition(".")[2], nn.Parameter(first(name).data, requires_grad=False))
+        del parameter
+    for name, _ in list(model.named_buffers()):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        owner.register_buffer(name.rpartition(".")[2], first(name), persistent=False)
+    return model
+
+
+def windows(count: int, length: int, seed: int) -> Tensor:
+    return torch.randint(VOCABULARY, (count, length), generator=torch.Generator().manual_seed(seed))
+
+
+def quantizers(count: int = 3) -> list[GPTQ]:
+    """At 2, 3, 4 bits; more of them repeat those."""
+    return [GPTQ(bits=BITS[i % 3]) for i in range(count)]
+
+
+def timed[T](work: Callable[[], T]) -> tuple[float, T]:
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    done = work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - began, done
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this GPU does: operations a second in half precision and in float32, bytes a second."""
+
+    half: float
+    single: float
+    bandwidth: float
+
+
+def measure_rates() -> Rates:
+    def rate(work: Callable[[], object], amount: float) -> float:
+        for _ in range(3):
+            work()
+        return amount * 10 / timed(lambda: [work() for _ in range(10)])[0]
+
+    a = torch.randn(8192, 8192, device=DEVICE)
+    half = a.half()
+    other = torch.empty(2**30, dtype=torch.uint8, device=DEVICE)
+    source = torch.empty_like(other)
+    return Rates(
+        rate(lambda: half @ half, 2 * 8192**3),
+        rate(lambda: a @ a, 2 * 8192**3),
+        rate(lambda: other.copy_(source), 2 * 2**30),
+    )
+
+
+def floor(shape: Shape, variants: int, calibration: int, evaluation: int, rates: Rates) -> float:
+    """Seconds below which no pass can go: its operations and bytes at the measured rates, nothing overlapped.
+
+    Calibration is counted as one forward pass, though sequential GPTQ replays parts of a layer before each of its
+    linears is solved; a triangular factor and its inverse as 2/3 n^3.
+    """
+    layers, d = shape.layers, shape.width
+    layer_token = 24 * d**2 + 2 * LENGTH * d
+    passed = (variants + 1) * evaluation + variants * calibration
+    half = passed * layers * layer_token + (variants + 1) * evaluation * 2 * d * VOCABULARY
+    half += variants * calibration * layers * 38 * d**2
+    single = variants * layers * (24 + 67 * 2 / 3) * d**3
+    moved = passed * layers * d * 4 + layers * 24 * d**2 * (1 + 2 * variants)
+    moved += (variants + 1) * evaluation * VOCABULARY * 4
+    return half / rates.half + single / rates.single + moved / rates.bandwidth
+
+
+class Rows:
+    """Two CSV files that grow row by row."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {"sweep.csv": COST, "sweep_losses.csv": LOSS}
+        self._folder = folder
+        for name, columns in self._files.items():
+            with (folder / name).open("w") as file:
+                csv.writer(file).writerow(columns)
+
+    def add(self, name: str, **values: object) -> None:
+        print(json.dumps(values, default=str), flush=True)
+        with (self._folder / name).open("a") as file:
+            row = [values.get(column, "") for column in self._files[name]]
+            csv.writer(file).writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row)
+
+
+class Benchmark:
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.rates = measure_rates()
+        told = ", ".join(f"{name} {value:.4g}" for name, value in vars(self.rates).items())
+        rows.add("sweep.csv", path="rates", note=f"{torch.cuda.get_device_name()}, torch {torch.__version__}: {told}")
+
+    def sweep(
+        self, shape: Shape, path: str = "sweep", variants: int = 3, share: float = 1.0,
+        model: PreTrainedModel | None = None, note: str = "",
+    ) -> tuple[Sweep, PreTrainedModel]:  # fmt: skip
+        model = model or random_model(shape)
+        calibration = windows(max(2, int(CALIBRATION * share)), LENGTH, 1)
+        evaluation = windows(max(2, int(EVALUATION * share)), LENGTH + 1, 2)
+        seconds, found = timed(lambda: sweep(model, quantizers(variants), calibration, [evaluation], DEVICE))
+        self.cost(
+            shape,
+            path,
+            variants,
+            calibration,
+            evaluation,
+            seconds,
+            found.seconds_quantize,
+            found.seconds_evaluate,
+            note,
+        )
+        for variant in found.variants:
+            if variant.error:
+                print("FAILED", variant.error, flush=True)
+        return found, model
+
+    def cost(
+        self, shape: Shape, path: str, variants: int, calibration: Tensor, evaluation: Tensor, seconds: float,
+        quantize: float, evaluate: float, note: str = "",
+    ) -> None:  # fmt: skip
+        tokens = calibration.numel(), evaluation.shape[0] * LENGTH
+        lowest = floor(shape, variants, *tokens, self.rates)
+        self.rows.add(
+            "sweep.csv", path=path, shape=shape.name, layers=shape.layers, width=shape.width, variants=variants,
+            calibration_tokens=tokens[0], evaluation_tokens=tokens[1], seconds=seconds, seconds_quantize=quantize,
+            seconds_evaluate=evaluate, peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30,
+            floor_seconds=lowest, floor_share=lowest / seconds, note=note,
+        )  # fmt: skip
+
+    def plain(self, shape: Shape, whole: Shape, model: PreTrainedModel, bits: tuple[int, ...] = BITS) -> list[Tensor]:
+        """The plain path; where the model is cut short, seconds of its layers are scaled to the whole."""
+        calibration, evaluation = windows(CALIBRATION, LENGTH, 1), windows(EVALUATION, LENGTH + 1, 2)
+        evaluating, losses = timed(lambda: [window_losses(model, evaluation)])
+        quantize = 0.0
+        for width in bits:
+            with restoring_weights(model):
+                began, _ = timed(lambda width=width: GPTQ(bits=width).quantize(model, calibration))
+                quantize += began
+                took, after = timed(lambda: window_losses(model, evaluation))
+                evaluating += took
+                losses.append(after)
+        note = ""
+        if shape.layers != whole.layers:
+            # The head's share of evaluation does not grow with layers; the layers' does, and quantizing is all layers.
+            head, _ = timed(lambda: window_losses(random_model(shape.cut(1)), evaluation))
+            one = (evaluating / (1 + len(bits)) - head) / max(1, shape.layers - 1)
+            scale = whole.layers / shape.layers
+            measured = quantize + evaluating
+            quantize *= scale
+            evaluating = (1 + len(bits)) * (head + one * (whole.layers - 1))
+            note = f"measured {measured:.2f} s on {shape.layers} of {whole.layers} layers, scaled"
+        self.cost(whole, "plain", len(bits), calibration, evaluation, quantize + evaluating, quantize, evaluating, note)
+        return losses
+
+    def compare(
+        self, name: str, found: Sweep, plain: list[Tensor], reordered: list[Tensor | None] | None = None
+    ) -> None:
+        base = found.baseline[0]
+        for i, (width, variant) in enumerate(zip(BITS, found.variants, strict=True)):
+            ours, theirs = paired_difference(variant.losses[0], base), paired_difference(plain[i + 1], plain[0])
+            again = reordered[i] if reordered else None
+            self.rows.add(
+                "sweep_losses.csv", model=name, bits=width, loss_16bit=float(base.mean()), qid=ours.mean,
+                qid_se=ours.standard_error, qid_plain=theirs.mean, qid_plain_se=theirs.standard_error,
+                qid_plain_reordered="" if again is None else paired_difference(again, plain[0]).mean,
+                within=abs(ours.mean - theirs.mean) <= max(1e-3 * abs(theirs.mean), 0.1 * theirs.standard_error),
+            )  # fmt: skip
+
+    # The cases, the most wanted first.
+
+    def warm_up(self) -> None:
+        """Kernels are compiled, libraries loaded; and the kernels are held against the plain loop."""
+        from qidbayes.measure.quantize.round_block import Block, round_block, round_block_plain
+
+        torch.manual_seed(0)
+        x = torch.randn(40_000, 512, device=DEVICE).half()
+        ours, plain = swept._Moment(), SecondMoment()
+        ours.add(x)
+        plain.add(x)
+        exact = (x.double().T @ x.double()) / len(x)
+        for name, value in (("tensor cores", ours.value()), ("float32", plain.value())):
+            print(name, "second moment off by", float((value - exact).norm() / exact.norm()), flush=True)
+        spread = torch.triu(torch.randn(3, 128, 128, device=DEVICE)) / 40 + torch.eye(128, device=DEVICE)
+        weight = torch.randn(3, 300, 256, device=DEVICE)[:, :, 64:192]
+        scale = torch.rand(3, 300, 2, device=DEVICE) + 0.1
+        index = (torch.arange(128, device=DEVICE) // 64).int().expand(3, 128)
+        block = Block(
+            weight, spread, scale, torch.full_like(scale, 4), index, torch.tensor([3.0, 7, 15], device=DEVICE)
+        )
+        one, other = round_block(block), round_block_plain(block)
+        off = float(((one.quantized - other.quantized).abs() > 1e-5).float().mean())
+        print("kernel: share of weights that round otherwise", off, flush=True)
+        sweep(
+            random_model(SHAPES["160M"].cut(1)),
+            quantizers(),
+            windows(32, LENGTH, 1),
+            [windows(32, LENGTH + 1, 2)],
+            DEVICE,
+        )
+
+    def tiny(self) -> None:
+        """Trained models: the shipped tiny ones, where QiD is no noise."""
+        folder = HERE.parent / "measurements" / "tiny"
+        for step in ("step1024", "step65536"):
+            path = folder / "checkpoints" / "128x3" / step
+            if not path.exists():
+                return
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float16).to(DEVICE).eval()
+            text = self._tiny_tokens(folder)
+            calibration, evaluation = text[:64, :-1], text[64:]
+            settings = [GPTQ(bits=b, group_size=32) for b in BITS]
+            found = sweep(model, settings, calibration, [evaluation], DEVICE)
+            plain, reordered = [window_losses(model, evaluation)], []
+            for q in settings:
+                for kept, batch in ((plain, 8), (reordered, 5)):
+                    with restoring_weights(model):
+                        GPTQ(bits=q.bits, group_size=32, batch_size=batch).quantize(model, calibration)
+                        kept.append(window_losses(model, evaluation))
+            self.compare(f"tiny-128x3@{step}", found, plain, reordered)
+
+    def _tiny_tokens(self, folder: Path) -> Tensor:
+        from transformers import AutoTokenizer
+
+        ids = AutoTokenizer.from_pretrained(folder / "tokenizer")((folder / "evaluation.txt").read_text())["input_ids"]
+        return torch.tensor(ids).unfold(0, 257, 256)[:192].clone()
+
+    def exact(self) -> None:
+        """The sweep with the plain path's batches, sums and factors: then no loss may differ at all."""
+        folder = HERE.parent / "measurements" / "tiny"
+        model = AutoModelForCausalLM.from_pretrained(
+            folder / "checkpoints" / "128x3" / "step65536", dtype=torch.float16
+        )
+        model = model.to(DEVICE).eval()
+        text = self._tiny_tokens(folder)
+        calibration, evaluation = text[:64, :-1], text[64:]
+        settings = [GPTQ(bits=b, group_size=32) for b in BITS]
+        with (
+            patch.object(swept, "_Moment", SecondMoment),
+            patch.object(swept, "factorize_fast", factorize),
+            patch.object(swept, "_MOST_TOKENS", 8 * 256),
+            patch.object(swept, "token_losses", evaluate._losses_in_chunks),
+            patch.object(evaluate, "_BATCH_TOKENS", {DEVICE.type: 8 * 256}),
+        ):
+            found = sweep(model, settings, calibration, [evaluation], DEVICE)
+            plain = [window_losses(model, evaluation)]
+            for q in settings:
+                with restoring_weights(model):
+                    q.quantize(model, calibration)
+                    plain.append(window_losses(model, evaluation))
+        self.compare("tiny-128x3@step65536, in the plain path's order", found, plain)
+
+    def side_by_side(self, name: str, layers: int) -> None:
+        """The sweep of the whole shape; the plain path on `layers` of it, and losses of both there."""
+        shape = SHAPES[name]
+        found, model = self.sweep(shape)
+        if layers != shape.layers:
+            del found, model
+            found, model = self.sweep(shape.cut(layers), "sweep-cut")
+        self.compare(f"{name} shape, {layers} layers", found, self.plain(shape.cut(layers), shape, model))
+
+    def cut(self, name: str, layers: int) -> None:
+        """The sweep on some layers of a shape and on one of them: the difference is what layers cost."""
+        for some in (1, layers):
+            self.sweep(SHAPES[name].cut(some), "sweep-cut", note=f"{some} of {SHAPES[name].layers} layers")
+
+    def growth(self, few: bool = False) -> None:
+        base = Shape("growth", 6, 1024, 16)
+        for layers in (3, 6) if few else (3, 6, 12):
+            self.sweep(base.cut(layers), "growth-layers")
+        for width in (512, 2048) if few else (512, 1024, 2048, 4096):
+            self.sweep(Shape("growth", 3, width, width // 64), "growth-width")
+        for share in (0.5,) if few else (0.25, 0.5, 1.0):
+            self.sweep(base, "growth-tokens", share=share)
+        for variants in (1, 6) if few else (1, 2, 3, 6):
+            self.sweep(base, "growth-variants", variants=variants)
+
+    def capped(self, layers: int, share: float) -> None:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(16 * 2**30 / total)
+        try:
+            shape = SHAPES["12B"].cut(layers)
+            note = f"GPU memory capped at 16 GiB, {layers} of 36 layers, which share one set of numbers in main memory"
+            self.sweep(shape, "sweep-capped", share=share, model=outside_model(shape), note=note)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+
+    def gptqmodel(self) -> None:
+        """GPTQModel at 4 bits on the 160M shape, in a process of its own: quantize, save, load, evaluate."""
+        folder = Path("/tmp/qidbayes-sweep")
+        shape = SHAPES["160M"]
+        random_model(shape).save_pretrained(folder / "model")
+        for path in (HERE.parent / "measurements" / "tiny" / "tokenizer").iterdir():
+            (folder / "model" / path.name).write_bytes(path.read_bytes())
+        began = time.perf_counter()
+        paths = [os.environ.get(name, "") for name in ("GPTQMODEL_PATH", "PYTHONPATH")]
+        done = subprocess.run(
+            [sys.executable, str(HERE / "sweep_gptqmodel.py"), str(folder)],
+            env={**os.environ, "PYTHONPATH": ":".join(paths)},
+            capture_output=True, text=True, timeout=150,
+        )  # fmt: skip
+        print(done.stdout[-1500:], done.stderr[-1500:], flush=True)
+        took = json.loads(done.stdout.strip().splitlines()[-1])
+        calibration, evaluation = windows(CALIBRATION, LENGTH, 1), windows(EVALUATION, LENGTH + 1, 2)
+        quantize = 3 * (took["load"] + took["quantize"] + took["save"])
+        evaluating = took["evaluate_16bit"] + 3 * (took["load_again"] + took["evaluate"])
+        told = ", ".join(f"{name} {value:.1f}" for name, value in took.items())
+        note = (
+            f"three times what 4 bits took: {told} s; its imports left out; {time.perf_counter() - began:.0f} s in all"
+        )
+        self.cost(shape, "gptqmodel", 3, calibration, evaluation, quantize + evaluating, quantize, evaluating, note)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no further case begins")
+    parser.add_argument("--output", type=Path, default=HERE)
+    parser.add_argument("--cases", default="exact,tiny,160M,410M,1.4B,growth,capped,gptqmodel,6.9B")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    benchmark = Benchmark(Rows(arguments.output))
+    benchmark.warm_up()
+    # By case: what it does, and the seconds that must be left for it.
+    cases: dict[str, tuple[Callable[[], object], float]] = {
+        "exact": (benchmark.exact, 5),
+        "tiny": (benchmark.tiny, 12),
+        "160M": (lambda: benchmark.side_by_side("160M", 12), 55),
+        "410M": (lambda: benchmark.side_by_side("410M", 2), 25),
+        "1.4B-sweep": (lambda: benchmark.sweep(SHAPES["1.4B"]), 20),
+        "1.4B-plain": (
+            lambda: benchmark.plain(SHAPES["1.4B"].cut(1), SHAPES["1.4B"], random_model(SHAPES["1.4B"].cut(1))),
+            15,
+        ),
+        "1.4B": (lambda: benchmark.side_by_side("1.4B", 1), 60),
+        "6.9B-cut": (lambda: benchmark.cut("6.9B", 4), 20),
+        "6.9B": (lambda: benchmark.side_by_side("6.9B", 1), 180),
+        "capped-cut": (lambda: benchmark.capped(6, 1 / 8), 15),
+        "capped": (lambda: benchmark.capped(36, 1 / 8), 80),
+        "growth-few": (lambda: benchmark.growth(few=True), 10),
+        "growth": (benchmark.growth, 40),
+        "gptqmodel": (benchmark.gptqmodel, 90),
+    }
+    for name in arguments.cases.split(","):
+        if name not in cases:
+            continue
+        work, needs = cases[name]
+        spent = time.perf_counter() - began
+        print(f"--- {name}, {spent:.0f} s spent", flush=True)
+        if spent + needs > arguments.budget:
+            print(f"left out: {name} needs some {needs} s", flush=True)
+            continue
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 (one case's failure must not cost the others)
+            import traceback
+
+            traceback.print_exc()
+            print(f"FAILED {name}: {type(error).__name__}: {error}", flush=True)
+        gc.collect()
+        torch.cuda.empty_cache()
+    print(f"--- done, {time.perf_counter() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
