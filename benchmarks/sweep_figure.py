@@ -27,9 +27,7 @@ def main() -> None:
     ends = [0.4, 20]
     for share in (1.0, 0.4):
         axes.plot(ends, [end / share for end in ends], ":", color="grey", linewidth=1)
-        axes.annotate(
-            f"floor / measured = {share:g}", (ends[1], ends[1] / share), color="grey", ha="right", va="bottom"
-        )
+        axes.annotate(f"floor / measured = {share:g}", (ends[0], ends[0] / share), color="grey", va="top")
     for shape in ("160M", "410M", "1.4B"):
         (row,) = table.filter(path="sweep", shape=shape).to_dicts()
         axes.annotate(shape, (row["floor_seconds"], row["seconds"]), textcoords="offset points", xytext=(6, -12))
