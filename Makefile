@@ -23,7 +23,7 @@ types: $(VENV)/dev
 	$(BIN)/mypy
 
 unit: $(VENV)/dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 # Every law on every table it can be fitted to: 40 fits, a row of diagnostics each.
 test-laws: $(VENV)/dev
