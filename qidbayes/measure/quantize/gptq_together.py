@@ -25,13 +25,13 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
 
     Examples
     --------
-    >>> weight = torch.tensor([[0.3, -1.0, 0.9, 0.2]])
+    >>> weight = torch.tensor([[0.3, 1.0, -0.8, 0.25]])
     >>> inputs = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])
     >>> both = [GPTQ(bits=2, group_size=None), GPTQ(bits=4, group_size=None)]
     >>> for solution in solve_together(both, [q.prepare(weight, inputs.T @ inputs) for q in both]):
     ...     print(solution.weight)
-    tensor([[ 0.0000, -0.6667,  0.6667,  0.0000]])
-    tensor([[ 0.2667, -1.0667,  0.9333,  0.1333]])
+    tensor([[ 0.0000,  0.6667, -0.6667,  0.6667]])
+    tensor([[ 0.2667,  0.9333, -0.8000,  0.2667]])
     """
     (block_size,) = {quantizer.block_size for quantizer in quantizers}
     weight = torch.stack([p.weight for p in prepared])
