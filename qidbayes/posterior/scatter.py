@@ -19,7 +19,7 @@ TRUE_LOG_QID = "true_log_qid"
 """The draws of log(true QiD) of fitted rows too noisy for a logarithm."""
 _EACH = 10  # normal deviates for each draw, where the draws are few
 _STEP = 0.25  # of log tokens, where the discrepancy moves
-_FAR = 5.0  # beyond so many of its lengths the discrepancy no longer moves
+_FAR = 8.0  # of log tokens: so far from the fitted ones the discrepancy knows nothing of them, and no longer moves
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,7 @@ class Scatter:
 
     def _grid(self) -> np.ndarray:
         tokens = np.log(self.fit.data["tokens"].cast(pl.Float64).to_numpy())
-        margin = _FAR * float(np.median(self._flat("length_tokens")))
-        low, high = tokens.min() - margin, tokens.max() + margin
+        low, high = tokens.min() - _FAR, tokens.max() + _FAR  # whatever the draws: each has the same question
         return np.linspace(low, high, 2 + int((high - low) / _STEP))
 
     def _residual(self, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
