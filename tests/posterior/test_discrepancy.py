@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from made import SMOOTH, unified_fit
 
 import qidbayes as qb
 from qidbayes.posterior.conditional import Known, conditional, conditional_blocks
@@ -95,3 +96,15 @@ def test_kernel_falls_from_one_to_nothing() -> None:
     assert found[0] == 1.0
     assert (np.diff(found) < 0).all()
     assert found[-1] < 1e-12
+
+
+@pytest.mark.parametrize("beta", [0.5, -0.3])
+def test_the_tokens_of_a_draw_do_not_depend_on_the_others(beta: float) -> None:
+    noise = {**SMOOTH, "length_tokens": np.array([1.2, 3.0, 6.0])}
+    constants = {"k_ref": 0.04, "beta": beta, "alpha": 0.3, "gamma": 5.6}
+    together = unified_fit(constants, noise, rows())
+    alone = unified_fit(constants, {**SMOOTH, "length_tokens": np.array([1.2])}, rows())
+    asked = pl.DataFrame({"n_params": [1e9] * 3, "bits": [2.0, 3.0, 4.0], "qid": [0.05, 0.2, 0.5]})
+    both = [fit.log_tokens_draws(asked, "response") for fit in (alone, together)]
+    # The normal deviates of the first draw are the same ten.
+    np.testing.assert_allclose(both[0], both[1][: len(both[0])], rtol=1e-9)
