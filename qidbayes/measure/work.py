@@ -3,6 +3,7 @@
 import platform
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -199,7 +200,8 @@ class _Work:
                 self._shared.reporter.step,
             )
         except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
-            self._shared.reporter.step(f"one by one, since all together failed: {error}")
+            text = f"{self._checkpoint}: the sweep failed, so quantizations are measured one by one: {error}"
+            warnings.warn(text, stacklevel=2)
             if cuda:
                 torch.cuda.empty_cache()
             return

@@ -114,9 +114,10 @@ class _Given:
             at = {name: values[where.rows] for name, values in fitted.items()}
             self.grid = Factored(where, at, variance[where.rows].mean(axis=0), scale, np)
             self.solved = self.grid.solve(self.grid.rotate(residual[where.rows]))
-            self.weights = self.grid.solve(self.grid.cross(self.outside))
-            left = left - inner(self.grid.cross(self.outside), self.weights, np)
-            over = over - inner(self.grid.cross(self.outside), self.solved, np)[:, 0]
+            cross = self.grid.cross(self.outside)
+            self.weights = self.grid.solve(cross)
+            left = left - inner(cross, self.weights, np)
+            over = over - inner(cross, self.solved, np)[:, 0]
         self.left, self.over = left, np.linalg.solve(left, over)
 
     def together(self, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:

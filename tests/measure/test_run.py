@@ -150,6 +150,25 @@ def test_what_fails_becomes_rows_and_heals(plan_file: Path, tmp_path: Path) -> N
     assert healed.drop(COST).equals(read_table(tmp_path / "fresh" / "table.parquet").drop(COST))
 
 
+def test_a_sweep_that_fails_is_told_and_costs_no_row(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(plan, tmp_path / "swept")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(work, "sweep", fails)
+    with pytest.warns(UserWarning, match="the sweep failed, so .* one by one: no kernel image"):
+        outcome = measure(plan, tmp_path / "plain")
+    assert (outcome.rows, outcome.failed) == (12, ())
+    swept, plain = (read_table(tmp_path / run / "table.parquet") for run in ("swept", "plain"))
+    # Sums in another order tip a rounding here and there, which moves QiD by less than its own error.
+    moved = (swept["qid"] - plain["qid"]).abs() / swept["qid_se"]
+    assert moved.drop_nulls().max() < 1  # type: ignore[operator]
+    assert swept["loss_16bit"].to_list() == pytest.approx(plain["loss_16bit"].to_list(), abs=1e-5)
+
+
 def test_running_out_of_memory_fails_one_cell(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = work.quantizer_from_settings
 
@@ -159,7 +178,8 @@ def test_running_out_of_memory_fails_one_cell(plan: Plan, tmp_path: Path, monkey
         return make(settings)
 
     monkeypatch.setattr(work, "quantizer_from_settings", greedy)
-    outcome = measure(plan, tmp_path / "run")
+    with pytest.warns(UserWarning, match="the sweep failed"):
+        outcome = measure(plan, tmp_path / "run")
     assert len(outcome.failed) == 3
     table = read_table(tmp_path / "run" / "table.parquet")
     assert table.filter(pl.col("status") == "out-of-memory")["method"].to_list() == ["gptq"] * 3
