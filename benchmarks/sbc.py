@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import os
 import time
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,40 +90,46 @@ def _default(law: str, name: str = FEW, table: str = "pythia", sizes: int = 2, e
     return Design(law, f"{name}, discrepancy", table, "smooth", sizes, every)
 
 
-# Laws as they are shipped, with a discrepancy, and without: log-linear laws on full grids are then sampled through
-# sufficient statistics, the others row by row.
+# Every law as it is shipped (`joint` is `unified` and `kaplan-16bit`, which share no constant). Then laws without their
+# discrepancy: log-linear ones on full grids are then sampled through sufficient statistics, the others row by row.
 DESIGNS = [
     _default("unified"),
-    _default("kaplan-16bit", "3 runs × 4 checkpoints"),
     _default("per-bit"),
+    _default("pooled-bit"),
+    _default("vanishing"),
+    _default("precision-ptq"),
+    _default("ceiling"),
+    _default("kaplan-16bit", "3 runs × 4 checkpoints"),
+    Design("chinchilla-16bit", "6 runs × 4 checkpoints", every=5),
+    Design("tokens", GRID),
+    Design("size", "6 runs × 5 checkpoints × 3 widths", every=4),
+    Design("bits", "6 runs × 4 checkpoints × 3 widths", every=5),
+    _default("unified", "irregular, 38 rows", "llama-qwen", 1, 1),
     Design("unified", GRID),
     Design("unified", "irregular, 38 rows", "llama-qwen"),
     Design("unified", "half of 36 rows noisy", every=10, noisy=True),
     Design("unified", "one run", "pythia/1.4b"),
     Design("per-bit", GRID),
-    Design("tokens", GRID),
-    Design("size", "6 runs × 5 checkpoints × 3 widths", every=4),
-    Design("bits", "6 runs × 4 checkpoints × 3 widths", every=5),
     Design("kaplan-16bit", "6 runs × 20 checkpoints"),
-    Design("chinchilla-16bit", "6 runs × 4 checkpoints", every=5),
     Design("pooled-bit", FEW, sizes=2, every=5),
     Design("vanishing", FEW, sizes=2, every=5),
     Design("precision-ptq", FEW, sizes=2, every=5),
     Design("ceiling", FEW, sizes=2, every=5),
-    _default("pooled-bit"),
-    _default("vanishing"),
-    _default("precision-ptq"),
-    _default("ceiling"),
-    _default("unified", "irregular, 38 rows", "llama-qwen", 1, 1),
 ]
 
 
-def chunk(index: int, seeds: range) -> pl.DataFrame:
-    """Simulate and refit in this process."""
+def chunk(path: Path, index: int, seeds: range) -> str:
+    """Simulate and refit in this process, keep the ranks, and return what was done."""
     from qidbayes.infer.calibration import calibrate
 
+    if path.exists():  # by a run that was stopped, or by one beside this
+        return path.stem
     design = DESIGNS[index]
-    return calibrate(design.rows(), design.declared(), seeds, thresholds=design.thresholds())
+    found = calibrate(design.rows(), design.declared(), seeds, thresholds=design.thresholds())
+    beside = path.with_suffix(".part")
+    found.write_parquet(beside)
+    beside.rename(path)
+    return path.stem
 
 
 def judge(folder: Path) -> pl.DataFrame:
@@ -186,7 +193,7 @@ def draw(folder: Path) -> None:
 
 def read(folder: Path, index: int) -> pl.DataFrame | None:
     """Return the ranks of a design, if there are any."""
-    parts = sorted(folder.glob(f"{index}-*.parquet"))
+    parts = sorted(folder.glob(f"{index:02}-*.parquet"))
     return pl.concat([pl.read_parquet(part) for part in parts]) if parts else None
 
 
@@ -208,17 +215,15 @@ def main() -> None:
         waiting = []
         for index in range(len(DESIGNS)):
             for first in range(0, asked.simulations, CHUNK):
-                path = asked.ranks / f"{index}-{first:05}.parquet"
+                path = asked.ranks / f"{index:02}-{first:05}.parquet"
                 # Designs have seeds of their own, or their verdicts would depend on each other.
                 seeds = range(index * 10**6 + first, index * 10**6 + min(first + CHUNK, asked.simulations))
-                if not path.exists():
-                    waiting.append((path, processes.submit(chunk, index, seeds)))
-        for path, future in waiting:
+                waiting.append(processes.submit(chunk, path, index, seeds))
+        for future in as_completed(waiting):
+            print(f"{time.perf_counter() - started:.0f} s: {future.result()}", flush=True)
             if time.perf_counter() - started > asked.seconds:
                 processes.shutdown(wait=False, cancel_futures=True)
                 break
-            future.result().write_parquet(path)
-            print(f"{time.perf_counter() - started:.0f} s: {path.stem}")
     verdicts = judge(asked.ranks)
     verdicts.write_csv(HERE / "sbc.csv")
     draw(asked.ranks)
