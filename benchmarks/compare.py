@@ -16,7 +16,8 @@ SPLITS = ["leave n_params", "rolling tokens", "tokens > 50B", "n_params > 5B"]
 def main() -> None:
     """Compare, print and write the table."""
     pythia = qb.load_table("pythia")
-    laws = [law for law in map(qb.load_law, law_names()) if law.response == "qid"]
+    # `joint` says of QiD what `unified` does.
+    laws = [law for law in map(qb.load_law, law_names()) if law.response == "qid" and law.loss_16bit is None]
     # A law with constants of each run or checkpoint says nothing of others: it has no grouped scores.
     general = [law for law in laws if not {"model", "checkpoint"} & set(law.by)]
     found = qb.compare(pythia, general, SPLITS, jobs=int(os.environ.get("JOBS", os.cpu_count() or 1)))
