@@ -110,11 +110,6 @@ DESIGNS = [
     Design("unified", "half of 36 rows noisy", every=10, noisy=True),
     Design("unified", "one run", "pythia/1.4b"),
     Design("per-bit", GRID),
-    Design("kaplan-16bit", "6 runs × 20 checkpoints"),
-    Design("pooled-bit", FEW, sizes=2, every=5),
-    Design("vanishing", FEW, sizes=2, every=5),
-    Design("precision-ptq", FEW, sizes=2, every=5),
-    Design("ceiling", FEW, sizes=2, every=5),
 ]
 
 
