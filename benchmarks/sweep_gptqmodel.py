@@ -1,59 +1,92 @@
-"""GPTQModel's way, timed: quantize, save, load, evaluate. Runs in a process of its own; prints its seconds as JSON."""
+"""GPTQModel's way, timed: for each bit width load, quantize, save, load again, evaluate.
+
+    python benchmarks/sweep_gptqmodel.py FOLDER [2,3,4]
+
+FOLDER/model holds a checkpoint with a tokenizer. A process of its own, since GPTQModel ends the process on any error;
+prints one JSON object after every bit width, with the seconds so far.
+"""
 
 import json
+import os
+import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-VOCABULARY, LENGTH = 50_304, 2_048
+DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
+WINDOWS = int(os.environ.get("CALIBRATION", "128"))
+EVALUATION = int(os.environ.get("EVALUATION", "256"))
+LENGTH = int(os.environ.get("LENGTH", "2048"))
 folder = Path(sys.argv[1])
-took: dict[str, float] = {}
+config = json.loads((folder / "model" / "config.json").read_text())
+took: dict[str, float | str] = {}
 
 
 def windows(count: int, length: int, seed: int) -> torch.Tensor:
-    return torch.randint(VOCABULARY, (count, length), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(config["vocab_size"], (count, length), generator=torch.Generator().manual_seed(seed))
 
 
-def time_of(name, work):
-    torch.cuda.synchronize()
+def time_of[T](name: str, work: Callable[[], T]) -> T:
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
     began = time.perf_counter()
     done = work()
-    torch.cuda.synchronize()
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
     took[name] = time.perf_counter() - began
     print(name, took[name], file=sys.stderr, flush=True)
     return done
 
 
 @torch.no_grad()
-def loss_of(model) -> float:
+def loss_of(model: PreTrainedModel) -> float:
     """As lm-eval does: a batch of windows, log-softmax over all logits, gathered at the targets."""
     total = 0.0
-    for batch in windows(256, LENGTH + 1, 2).split(8):
-        batch = batch.cuda()
+    for batch in windows(EVALUATION, LENGTH + 1, 2).split(8):
+        batch = batch.to(DEVICE)
         logits = torch.log_softmax(model(input_ids=batch[:, :-1]).logits.float(), dim=-1)
         total -= float(logits.gather(2, batch[:, 1:, None]).sum())
-    return total / (256 * LENGTH)
+    return total / (EVALUATION * LENGTH)
 
 
-plain = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float16).cuda().eval()
+def load_again() -> GPTQModel:
+    """With a kernel whose source it carries: for its own choice on this GPU it downloads one."""
+    for backend in (BACKEND.TORCH, BACKEND.GPTQ_TRITON):
+        try:
+            model = GPTQModel.load(str(folder / "quantized"), device=DEVICE, backend=backend, dtype=torch.float16)
+        except Exception as error:  # noqa: BLE001 (then the next)
+            print(f"{backend}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            continue
+        took["backend"] = str(backend.value)
+        return model
+    raise SystemExit("no kernel can be had")
+
+
+plain = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float16).to(DEVICE).eval()
 loss_of(plain)  # so that loading libraries is not counted
 loss_16bit = time_of("evaluate_16bit", lambda: loss_of(plain))
 plain = None
-examples = [{"input_ids": row[None], "attention_mask": torch.ones_like(row[None])} for row in windows(128, LENGTH, 1)]
-config = QuantizeConfig(bits=4, group_size=128, sym=True, desc_act=False, offload_to_disk=False)
-model = time_of("load", lambda: GPTQModel.load(str(folder / "model"), config, dtype=torch.float16, device="cuda:0"))
-time_of("quantize", lambda: model.quantize(examples, batch_size=8))
-time_of("save", lambda: model.save(str(folder / "quantized")))
-model = None
-torch.cuda.empty_cache()
-# Its other kernels compile sources that they download.
-again = time_of(
-    "load_again",
-    lambda: GPTQModel.load(str(folder / "quantized"), device="cuda:0", backend=BACKEND.TORCH, dtype=torch.float16),
-)
-loss = time_of("evaluate", lambda: loss_of(again.model))
-print(json.dumps(took | {"qid": loss - loss_16bit}))
+examples = [{"input_ids": row[None], "attention_mask": torch.ones_like(row[None])} for row in windows(WINDOWS, LENGTH, 1)]
+for bits in map(int, sys.argv[2].split(",") if len(sys.argv) > 2 else "234"):
+    shutil.rmtree(folder / "quantized", ignore_errors=True)
+    settings = QuantizeConfig(bits=bits, group_size=128, sym=True, desc_act=False, offload_to_disk=False)
+    model = time_of(
+        f"load_{bits}",
+        lambda settings=settings: GPTQModel.load(str(folder / "model"), settings, dtype=torch.float16, device=DEVICE),
+    )
+    time_of(f"quantize_{bits}", lambda model=model: model.quantize(examples, batch_size=8))
+    time_of(f"save_{bits}", lambda model=model: model.save(str(folder / "quantized")))
+    print(json.dumps(took), flush=True)
+    model = None
+    if DEVICE != "cpu":
+        torch.cuda.empty_cache()
+    again = time_of(f"load_again_{bits}", load_again)
+    loss = time_of(f"evaluate_{bits}", lambda again=again: loss_of(again.model))
+    took[f"qid_{bits}"] = loss - loss_16bit
+    again = None
+    print(json.dumps(took), flush=True)

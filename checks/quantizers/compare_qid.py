@@ -40,12 +40,12 @@ ORACLES = {
 def reordered_loss(
     model: PreTrainedModel, tokens: tuple[Tensor, Tensor], quantizer: Mapping[str, Any], i: int
 ) -> float:
-    """Our loss after GPTQ, the calibration windows in their i-th order and batch size: only sums' order differs."""
+    """Our loss after GPTQ, the calibration windows in their i-th order: only sums' order differs."""
     calibration, evaluation = tokens
     generator = torch.Generator().manual_seed(0)
     orders = [torch.randperm(len(calibration), generator=generator) for _ in range(REORDERINGS)]
     with restoring_weights(model):
-        GPTQ(**quantizer, batch_size=8 - i).quantize(model, calibration[orders[i]])
+        GPTQ(**quantizer).quantize(model, calibration[orders[i]])
         return loss_of(model, evaluation)
 
 

@@ -11,7 +11,7 @@ PREQUANTIZED = "prequantized"  # the method of files that somebody else has quan
 # The settings each method takes besides `bits` and `group_size`, here so that a plan is checked without torch.
 SETTINGS: Mapping[str, frozenset[str]] = {
     "gptq": frozenset(
-        {"symmetric", "act_order", "static_groups", "true_sequential", "damping", "block_size", "batch_size"}
+        {"symmetric", "act_order", "static_groups", "true_sequential", "damping", "block_size"}
     ),
     "awq": frozenset({"symmetric", "clip", "batch_size"}),
     "rtn": frozenset({"symmetric"}),

@@ -22,14 +22,15 @@ from transformers import PreTrainedModel
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.evaluate import token_losses
+from qidbayes.measure.quantize.factorize import factorize_fast
 from qidbayes.measure.quantize.gptq import GPTQ
-from qidbayes.measure.quantize.gptq_together import factorize_fast, solve_together
+from qidbayes.measure.quantize.gptq_together import solve_together
 from qidbayes.measure.quantize.grid import check_groups_fit
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
+from qidbayes.measure.second_moment import SecondMoment
 from qidbayes.measure.stream import Stream
 from qidbayes.measure.walk import (
     Call,
-    SecondMoment,
     decoder_layers,
     enter_stack,
     evaluating,
@@ -37,17 +38,14 @@ from qidbayes.measure.walk import (
     leave_stack,
     replay_until,
     run_layer,
+    sequences_at_once,
     stack_linears,
 )
 
 SWEPT = frozenset({"gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8"})
 """The methods that the sweep knows."""
 
-_BATCH = {"cuda": 2**26, "cpu": 2**19}  # numbers in a batch of hidden states: what keeps a GPU busy, what a cache holds
-_MOST_TOKENS = 65_536  # of a batch
 _MOST_LOGITS = 2**30  # at once
-_MOMENT_ROWS = 8_192  # inputs whose outer products a GPU's matrix units sum before a float32 takes the sum over
-_STRIP = 2**26  # products at once
 _RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
 
 
@@ -234,9 +232,8 @@ class _Pass:
         return next(embedding.parameters()).shape[1]
 
     def _enter(self, tokens: Tensor, outside: bool) -> tuple[_Texts, Stream]:
-        length = tokens.shape[1]
-        most = min(_MOST_TOKENS, _BATCH[self._device.type] // self._width)
-        batches = torch.split(tokens.to(self._device), max(1, most // length))
+        size = sequences_at_once(self._model, tokens.shape[1], self._device)
+        batches = torch.split(tokens.to(self._device), size)
         calls: list[list[Call]] = [[] for _ in self._layers]
         hidden: list[Tensor] = []
         for batch in batches:
@@ -305,7 +302,7 @@ class _Pass:
                 continue
             assert isinstance(variant.quantizer, GPTQ)
             _use(linears, variant.weights)
-            moments = {group: _Moment() for group in stage}
+            moments = {group: SecondMoment() for group in stage}
             replay_until(layer, variant.calibration, calls, {group[0]: moments[group].add for group in stage})
             for group in stage:
                 weight = torch.cat([linears[name].weight.float() for name in group])
@@ -374,28 +371,6 @@ def room(device: torch.device) -> int:
 def model_bytes(model: nn.Module) -> int:
     """Return the bytes that a model's parameters take."""
     return sum(p.numel() * p.element_size() for p in model.parameters())
-
-
-class _Moment(SecondMoment):
-    """A second moment whose products of half-precision inputs run on a GPU's matrix units.
-
-    Two such numbers' product is exact in float32, and sums are kept in float32: what differs is their order.
-    """
-
-    def add(self, x: Tensor) -> None:
-        """Add inputs `[..., in_features]`."""
-        if not x.is_cuda or x.dtype == torch.float32:
-            super().add(x)
-            return
-        for rows in torch.split(x.reshape(-1, x.shape[-1]), _MOMENT_ROWS):
-            size = rows.shape[1]
-            if self._sum is None:
-                self._sum = torch.zeros(size, size, device=rows.device)
-            # In strips, so that a wide layer's products take little memory beside their sum.
-            for strip in range(0, size, max(1, _STRIP // size)):
-                part = slice(strip, strip + max(1, _STRIP // size))
-                self._sum[part] += torch.mm(rows[:, part].T, rows, out_dtype=torch.float32)
-            self._count += len(rows)
 
 
 def _past(layer: nn.Module, calls: Sequence[Call], number: int, hidden: Tensor) -> Tensor:

@@ -19,6 +19,11 @@ from qidbayes.measure.errors import MeasureError
 Tap = Callable[[Tensor], None]
 """Receives the input of a linear, `[..., in_features]`, at each batch."""
 
+# Numbers in a batch of hidden states: what keeps a GPU busy and leaves room for the layer's own, what a cache holds.
+_NUMBERS_CUDA, _MEMORY_PER_NUMBER = 2**26, 2**10
+_NUMBERS_CPU = 2**19
+_MOST_TOKENS = 65_536  # in a batch
+
 
 @dataclass(frozen=True)
 class Call:
@@ -99,6 +104,29 @@ def stack_linears(model: nn.Module) -> dict[str, nn.Linear]:
             "only stacks whose matrices are all Linear can be quantized"
         )
     return linears
+
+
+def sequences_at_once(model: PreTrainedModel, length: int, device: torch.device | None = None) -> int:
+    """How many sequences go through a layer at a time; everything that must sum in one order asks here.
+
+    Parameters
+    ----------
+    model
+        Any decoder of transformers.
+    length
+        Tokens in a sequence.
+    device
+        Where the layers run; where the model is, if not given.
+    """
+    embedding: nn.Module = model.get_input_embeddings()
+    weight = next(embedding.parameters())
+    device = device or weight.device
+    numbers = _NUMBERS_CPU
+    if device.type == "cuda":
+        share = torch.cuda.get_per_process_memory_fraction(torch.device("cuda", device.index or 0))
+        memory = torch.cuda.get_device_properties(device).total_memory * share
+        numbers = min(_NUMBERS_CUDA, int(memory) // _MEMORY_PER_NUMBER)
+    return max(1, min(_MOST_TOKENS, numbers // weight.shape[1]) // length)
 
 
 @torch.no_grad()
@@ -256,37 +284,6 @@ def input_groups(layer: nn.Module, hidden: Tensor, call: Call) -> list[tuple[str
     if idle:
         raise MeasureError(f"{min(idle)} saw no input during calibration, so it cannot be quantized from data")
     return [tuple(group) for group in seen.values()]
-
-
-class SecondMoment:
-    """The mean of x xᵀ over a linear's inputs, `[in_features, in_features]` in float32: GPTQ's Hessian, halved.
-
-    Examples
-    --------
-    >>> moment = SecondMoment()
-    >>> moment.add(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
-    >>> moment.value()
-    tensor([[0.5000, 0.0000],
-            [0.0000, 4.5000]])
-    """
-
-    def __init__(self) -> None:
-        self._sum: Tensor | None = None
-        self._count = 0
-
-    def add(self, x: Tensor) -> None:
-        """Add inputs `[..., in_features]`."""
-        rows = x.reshape(-1, x.shape[-1]).float()
-        if self._sum is None:
-            self._sum = rows.new_zeros(rows.shape[1], rows.shape[1])
-        self._sum.addmm_(rows.T, rows)
-        self._count += rows.shape[0]
-
-    def value(self) -> Tensor:
-        """Return the mean so far."""
-        if self._sum is None:
-            raise MeasureError("no calibration token reached this linear")
-        return self._sum / self._count
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from qidbayes.measure.quantize.grid import (
     stored_bits,
 )
 from qidbayes.measure.quantize.report import QuantizationReport
-from qidbayes.measure.walk import SecondMoment, Tap, decoder_layers, enter_stack, input_groups, replay, stack_linears
+from qidbayes.measure.second_moment import SecondMoment
+from qidbayes.measure.walk import Tap, decoder_layers, enter_stack, input_groups, replay, stack_linears
 
 _EXPONENTS = 20  # the paper's grid for alpha in [0, 1), and its reference code's
 _CLIPS = tuple(1 - 0.05 * step for step in range(10))  # down to just above half, as in that code

@@ -10,15 +10,17 @@ from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.quantize.factorize import factorize, factorize_fast
 from qidbayes.measure.quantize.grid import Grid, check_grid, check_groups_fit, fit_grid, stored_bits
 from qidbayes.measure.quantize.report import QuantizationReport
+from qidbayes.measure.second_moment import SecondMoment
 from qidbayes.measure.walk import (
-    SecondMoment,
     decoder_layers,
     enter_stack,
     input_groups,
     replay,
     replay_until,
+    sequences_at_once,
     stack_linears,
 )
 
@@ -105,8 +107,6 @@ class GPTQ:
     block_size
         Columns whose errors are spread over the rest at once. It changes the result only where groups are smaller: a
         group that starts within a block is fitted before that block's errors reach it, as in every GPTQ.
-    batch_size
-        Calibration sequences in a forward pass; changes the order of sums and nothing else.
     """
 
     method: ClassVar[str] = "gptq"
@@ -119,15 +119,14 @@ class GPTQ:
     damping: float = 0.01
     true_sequential: bool = True
     block_size: int = 128
-    batch_size: int = 8
 
     def __post_init__(self) -> None:
         """Check the settings."""
         check_grid(self.method, self.bits, self.group_size)
         if not 0 < self.damping <= 1:
             raise InputError(f"gptq: damping = {self.damping!r} is not accepted; give a share above 0 and at most 1")
-        if self.block_size < 1 or self.batch_size < 1:
-            raise InputError("gptq: block_size and batch_size must be positive whole numbers")
+        if self.block_size < 1:
+            raise InputError("gptq: block_size must be a positive whole number")
 
     @torch.no_grad()
     def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:
@@ -135,7 +134,7 @@ class GPTQ:
         linears = stack_linears(model)
         check_groups_fit(linears, self.group_size)
         stack, layers = decoder_layers(model)
-        inputs = enter_stack(model, calibration, self.batch_size)
+        inputs = enter_stack(model, calibration, sequences_at_once(model, calibration.shape[1]))
         hidden = inputs.hidden
         raised: dict[str, float] = {}
         dead: dict[str, int] = {}
@@ -156,7 +155,7 @@ class GPTQ:
             hidden = replay(layer, hidden, calls)
         return self.report(linears, raised, dead)
 
-    def solve(self, weight: Tensor, hessian: Tensor) -> Solution:
+    def solve(self, weight: Tensor, hessian: Tensor, factorize: Factorizer = factorize) -> Solution:
         """Quantize one matrix.
 
         Parameters
@@ -165,6 +164,9 @@ class GPTQ:
             `[out, in]`.
         hessian
             `[in, in]`, the inputs' second moment up to a factor. Its dtype is the one the solve runs in.
+        factorize
+            `factorize`, with which gptqmodel's answer comes out to the bit, or `factorize_fast`, with which models are
+            quantized.
 
         Raises
         ------
@@ -178,7 +180,7 @@ class GPTQ:
         >>> GPTQ(bits=2, group_size=None).solve(weight, inputs.T @ inputs).weight
         tensor([[ 0.0000, -0.6667,  0.6667,  0.0000]])
         """
-        prepared = self.prepare(weight, hessian.clone())
+        prepared = self.prepare(weight, hessian.clone(), factorize)
         weight, spread = prepared.weight, prepared.spread
         columns = weight.shape[1]
         group_size = self.group_size or columns
@@ -202,7 +204,7 @@ class GPTQ:
             weight[:, stop:] -= errors @ spread[start:stop, stop:]
         return prepared.solution(quantized)
 
-    def prepare(self, weight: Tensor, hessian: Tensor, factorize: Factorizer | None = None) -> "Prepared":
+    def prepare(self, weight: Tensor, hessian: Tensor, factorize: Factorizer = factorize) -> Prepared:
         """Do everything that comes before the first column is rounded.
 
         Parameters
@@ -210,7 +212,7 @@ class GPTQ:
         weight, hessian
             As `solve` takes them; the Hessian is used up.
         factorize
-            What to factorize with in place of `factorize`.
+            As `solve` takes it; it may use the Hessian up.
 
         Raises
         ------
@@ -232,7 +234,7 @@ class GPTQ:
         if self.act_order:
             order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
             weight, hessian = weight[:, order], hessian[order][:, order]
-        spread, damping = (factorize or _factorize)(hessian, self.damping)
+        spread, damping = factorize(hessian, self.damping)
         # Where groups are static, a column keeps the group it was born in.
         group_of = (order // group_size).tolist()
         return Prepared(weight, spread, order, group_of, grids, damping, int(dead.sum()))
@@ -249,40 +251,13 @@ class GPTQ:
 
     def _solve_named(self, name: str, weight: Tensor, hessian: Tensor) -> Solution:
         try:
-            return self.solve(weight, hessian)
+            return self.solve(weight, hessian, factorize_fast)
         except MeasureError as error:
             raise MeasureError(f"{name}: {error}") from error
 
     @property
     def _needs_group_index(self) -> bool:
         return self.act_order and not self.static_groups and self.group_size is not None
-
-
-def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """The upper Cholesky factor of the damped Hessian's inverse, and the damping it took.
-
-    Row i, over its diagonal, says how column i's rounding error spreads over the columns after it. Where the matrix is
-    not positive definite to working precision, damping grows tenfold until it is, up to 1.
-
-    Raises
-    ------
-    MeasureError
-        If a damping of 1 does not help either.
-    """
-    mean = torch.diag(hessian).mean()  # of a copy: a strided view sums in another order, and the libraries sum a copy
-    while True:
-        damped = hessian + torch.diag_embed((damping * mean).expand(hessian.shape[0]))
-        lower, failed = torch.linalg.cholesky_ex(damped)
-        if not failed:
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-            if not failed and torch.isfinite(upper).all():
-                return upper, damping
-        if damping >= 1:
-            raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
-        damping = min(10 * damping, 1.0)
-
-
-_factorize = factorize  # under a name that no parameter hides
 
 
 def _assign(linears: list[nn.Linear], weight: Tensor) -> None:

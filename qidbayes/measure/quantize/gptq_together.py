@@ -5,13 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.quantize.gptq import GPTQ, Prepared, Solution
 from qidbayes.measure.quantize.grid import Grid, fit_grid
 from qidbayes.measure.quantize.round_block import Block, round_block
-
-_SMALL = 1_024  # columns from which on a triangle is inverted by halves
-
 
 def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> list[Solution]:
     """Round the columns of one matrix once for each quantizer.
@@ -60,7 +56,7 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
         )
         quantized[:, :, start:stop] = done.quantized
         for v, ready in enumerate(prepared):
-            weight[v, :, stop:].addmm_(done.errors[v], ready.spread[start:stop, stop:], alpha=-1)
+            weight[v, :, stop:] -= done.errors[v] @ ready.spread[start:stop, stop:]
     return [ready.solution(quantized[v]) for v, ready in enumerate(prepared)]
 
 
@@ -87,52 +83,3 @@ def _stacked(columns: list[list[Tensor]]) -> Tensor:
     """`[quantizers, out, most grids]` from `[out, 1]` each; who has fewer grids repeats the last, which none uses."""
     most = max(map(len, columns))
     return torch.stack([torch.cat(of + of[-1:] * (most - len(of)), dim=1) for of in columns])
-
-
-def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """What `qidbayes.measure.quantize.gptq.factorize` returns, at a quarter of its operations.
-
-    With the columns in reverse, H = L Lᵀ; put back in order, L is an upper triangle R with H = R Rᵀ, and the factor of
-    the inverse is R⁻¹. So one factorization and one triangle's inverse do for two factorizations and a full inverse.
-
-    Raises
-    ------
-    MeasureError
-        If a damping of 1 does not help either.
-
-    Examples
-    --------
-    >>> spread, _ = factorize_fast(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), damping=1e-6)
-    >>> spread.T @ spread
-    tensor([[ 0.6667, -0.3333],
-            [-0.3333,  0.6667]])
-    """
-    mean = float(hessian.diagonal().mean())
-    added = 0.0
-    while True:
-        hessian.diagonal().add_((damping - added) * mean)
-        added = damping
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
-        if not failed:
-            upper = lower.flip(0, 1)
-            del lower
-            _invert_upper(upper)
-            if torch.isfinite(upper).all():
-                return upper, damping
-        if damping >= 1:
-            raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
-        damping = min(10 * damping, 1.0)
-
-
-def _invert_upper(upper: Tensor) -> None:
-    """Invert an upper triangle in place, by halves, so that nearly all of the work is in matrix products."""
-    size = len(upper)
-    if size <= _SMALL:
-        upper.copy_(torch.linalg.solve_triangular(upper, torch.eye(size).to(upper), upper=True))
-        return
-    half = size // 2
-    first, corner, last = upper[:half, :half], upper[:half, half:], upper[half:, half:]
-    _invert_upper(first)
-    _invert_upper(last)
-    corner.copy_(first @ corner @ last)
-    corner.neg_()

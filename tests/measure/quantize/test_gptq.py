@@ -7,7 +7,7 @@ from torch import Tensor
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.quantize import GPTQ
-from qidbayes.measure.quantize.gptq import factorize
+from qidbayes.measure.quantize.factorize import factorize
 from qidbayes.measure.quantize.grid import fit_grid, round_to_grid
 
 

@@ -9,9 +9,10 @@ import torch
 
 from measure.quantize.test_gptq import problem
 from qidbayes.measure.errors import MeasureError
-from qidbayes.measure.quantize import GPTQ, gptq_together
-from qidbayes.measure.quantize.gptq import factorize
-from qidbayes.measure.quantize.gptq_together import factorize_fast, solve_together
+from qidbayes.measure.quantize import GPTQ
+from qidbayes.measure.quantize import factorize as factorization
+from qidbayes.measure.quantize.factorize import factorize, factorize_fast
+from qidbayes.measure.quantize.gptq_together import solve_together
 
 SETTINGS = [
     {"group_size": 8},
@@ -33,7 +34,7 @@ def test_together_is_each_alone(block_size: int) -> None:
 
 @pytest.mark.parametrize("columns", [8, 9, 50])  # below, above and twice above where halving begins
 def test_the_fast_factor_is_the_factor(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gptq_together, "_SMALL", 8)
+    monkeypatch.setattr(factorization, "_SMALL", 8)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(2 * columns, columns, dtype=torch.float64, generator=generator)
     hessian = inputs.T @ inputs / len(inputs)

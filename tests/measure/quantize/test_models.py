@@ -76,7 +76,7 @@ def test_gptq_sees_what_was_quantized_before(llama: PreTrainedModel, tokens: Ten
     """
     name = "model.layers.1.mlp.down_proj"
     original = {n: linear.weight.detach().clone() for n, linear in stack_linears(llama).items()}
-    GPTQ(2, 16, batch_size=2, true_sequential=true_sequential).quantize(llama, tokens)
+    GPTQ(2, 16, true_sequential=true_sequential).quantize(llama, tokens)
     found = llama.get_submodule(name).weight.detach().clone()
     if not true_sequential:
         for other, linear in stack_linears(llama).items():

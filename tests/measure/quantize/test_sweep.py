@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from measure.quantize.conftest import sentences
 from qidbayes.errors import InputError
 from qidbayes.measure import sweep as module
+from qidbayes.measure import walk
 from qidbayes.measure.evaluate import paired_difference, window_losses
 from qidbayes.measure.quantize import AWQ, GPTQ, RTN, BitsAndBytes, QuantizationReport, Quantizer
-from qidbayes.measure.quantize.gptq import factorize
 from qidbayes.measure.sweep import sweep
 from qidbayes.measure.walk import restoring_weights
 
@@ -43,10 +43,8 @@ def texts() -> tuple[Tensor, list[Tensor]]:
 
 
 def test_every_architecture_gives_the_losses_of_the_plain_path(
-    decoder: tuple[PreTrainedModel, int], monkeypatch: pytest.MonkeyPatch
+    decoder: tuple[PreTrainedModel, int],
 ) -> None:
-    # With the plain path's factor and one batch there is no other order of sums, in which a rounding would tip over.
-    monkeypatch.setattr(module, "factorize_fast", factorize)
     model, _ = decoder
     calibration, windows = texts()
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -64,7 +62,7 @@ def test_every_architecture_gives_the_losses_of_the_plain_path(
 def test_qid_of_a_trained_model_in_many_batches(
     trained: PreTrainedModel, calibration: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BATCH", {"cpu": 64 * 64 * 5})  # 5 windows, which neither 32 nor 48 divide into
+    monkeypatch.setattr(walk, "_NUMBERS_CPU", 64 * 64 * 5)  # 5 windows, which neither 32 nor 48 divide into
     windows = [sentences(48, 65, seed=10_003)]
     quantizers = [GPTQ(bits, 32) for bits in (2, 3, 4)]
     found = sweep(trained, quantizers, calibration, windows, CPU)

@@ -7,8 +7,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrain
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.second_moment import SecondMoment
 from qidbayes.measure.walk import (
-    SecondMoment,
     decoder_layers,
     enter_stack,
     input_groups,

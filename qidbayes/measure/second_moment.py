@@ -1,0 +1,53 @@
+"""The second moment of a linear's inputs, batch by batch."""
+
+import torch
+from torch import Tensor
+
+from qidbayes.measure.errors import MeasureError
+
+_ROWS = 8_192  # inputs whose outer products a GPU's matrix units sum before a float32 takes the sum over
+_STRIP = 2_048  # rows of the moment that are worked out at once, from the diagonal on: the rest mirrors them
+
+
+class SecondMoment:
+    """The mean of x xᵀ over a linear's inputs, `[in_features, in_features]` in float32: GPTQ's Hessian, halved.
+
+    Half-precision inputs on a GPU go through its matrix units: two such numbers' product is exact in float32, and sums
+    are kept in float32. It is symmetric to the bit.
+
+    Examples
+    --------
+    >>> moment = SecondMoment()
+    >>> moment.add(torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+    >>> moment.value()
+    tensor([[0.5000, 0.0000],
+            [0.0000, 4.5000]])
+    """
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, x: Tensor) -> None:
+        """Add inputs `[..., in_features]`."""
+        rows = x.reshape(-1, x.shape[-1])
+        if self._sum is None:
+            self._sum = torch.zeros(rows.shape[1], rows.shape[1], device=rows.device)
+        self._count += rows.shape[0]
+        if not rows.is_cuda or rows.dtype == torch.float32:
+            rows = rows.float()
+            self._sum.addmm_(rows.T, rows)
+            return
+        for some in torch.split(rows, _ROWS):
+            for start in range(0, rows.shape[1], _STRIP):
+                strip = slice(start, start + _STRIP)
+                self._sum[strip, start:] += torch.mm(some[:, strip].T, some[:, start:], out_dtype=torch.float32)
+
+    def value(self) -> Tensor:
+        """Return the mean so far."""
+        if self._sum is None:
+            raise MeasureError("no calibration token reached this linear")
+        mean = self._sum / self._count
+        for start in range(_STRIP, len(mean), _STRIP):
+            mean[start:, start - _STRIP : start] = mean[start - _STRIP : start, start:].T
+        return mean
