@@ -11,26 +11,22 @@ import argparse
 import csv
 import gc
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
 
-from qidbayes.measure import evaluate
-from qidbayes.measure import sweep as swept
 from qidbayes.measure.evaluate import paired_difference, window_losses
 from qidbayes.measure.quantize import GPTQ
-from qidbayes.measure.quantize.gptq import factorize
+from qidbayes.measure.second_moment import SecondMoment
 from qidbayes.measure.sweep import Sweep, sweep
-from qidbayes.measure.walk import SecondMoment, decoder_layers, restoring_weights
+from qidbayes.measure.walk import decoder_layers, restoring_weights
 
 HERE = Path(__file__).parent
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -275,9 +271,9 @@ class Benchmark:
 
         torch.manual_seed(0)
         x = torch.randn(40_000, 512, device=DEVICE).half()
-        ours, plain = swept._Moment(), SecondMoment()
+        ours, plain = SecondMoment(), SecondMoment()
         ours.add(x)
-        plain.add(x)
+        plain.add(x.float())
         exact = (x.double().T @ x.double()) / len(x)
         for name, value in (("tensor cores", ours.value()), ("float32", plain.value())):
             print(name, "second moment off by", float((value - exact).norm() / exact.norm()), flush=True)
@@ -313,9 +309,9 @@ class Benchmark:
             found = sweep(model, settings, calibration, [evaluation], DEVICE)
             plain, reordered = [window_losses(model, evaluation)], []
             for q in settings:
-                for kept, batch in ((plain, 8), (reordered, 5)):
+                for kept, text in ((plain, calibration), (reordered, calibration.flip(0))):
                     with restoring_weights(model):
-                        GPTQ(bits=q.bits, group_size=32, batch_size=batch).quantize(model, calibration)
+                        q.quantize(model, text)
                         kept.append(window_losses(model, evaluation))
             self.compare(f"tiny-128x3@{step}", found, plain, reordered)
 
@@ -325,31 +321,6 @@ class Benchmark:
         ids = AutoTokenizer.from_pretrained(folder / "tokenizer")((folder / "evaluation.txt").read_text())["input_ids"]
         return torch.tensor(ids).unfold(0, 257, 256)[:192].clone()
 
-    def exact(self) -> None:
-        """The sweep with the plain path's batches, sums and factors: then no loss may differ at all."""
-        folder = HERE.parent / "measurements" / "tiny"
-        model = AutoModelForCausalLM.from_pretrained(
-            folder / "checkpoints" / "128x3" / "step65536", dtype=torch.float16
-        )
-        model = model.to(DEVICE).eval()
-        text = self._tiny_tokens(folder)
-        calibration, evaluation = text[:64, :-1], text[64:]
-        settings = [GPTQ(bits=b, group_size=32) for b in BITS]
-        with (
-            patch.object(swept, "_Moment", SecondMoment),
-            patch.object(swept, "factorize_fast", factorize),
-            patch.object(swept, "_MOST_TOKENS", 8 * 256),
-            patch.object(swept, "token_losses", evaluate._losses_in_chunks),
-            patch.object(evaluate, "_BATCH_TOKENS", {DEVICE.type: 8 * 256}),
-        ):
-            found = sweep(model, settings, calibration, [evaluation], DEVICE)
-            plain = [window_losses(model, evaluation)]
-            for q in settings:
-                with restoring_weights(model):
-                    q.quantize(model, calibration)
-                    plain.append(window_losses(model, evaluation))
-        self.compare("tiny-128x3@step65536, in the plain path's order", found, plain)
-
     def side_by_side(self, name: str, layers: int) -> None:
         """The sweep of the whole shape; the plain path on `layers` of it, and losses of both there."""
         shape = SHAPES[name]
@@ -358,6 +329,12 @@ class Benchmark:
             del found, model
             found, model = self.sweep(shape.cut(layers), "sweep-cut")
         self.compare(f"{name} shape, {layers} layers", found, self.plain(shape.cut(layers), shape, model))
+
+    def equal(self, name: str, layers: int) -> None:
+        """Losses of the sweep and of the plain path on some layers of a shape."""
+        shape = SHAPES[name].cut(layers)
+        found, model = self.sweep(shape, "sweep-cut")
+        self.compare(f"{name} shape, {layers} layers", found, self.plain(shape, shape, model))
 
     def cut(self, name: str, layers: int) -> None:
         """The sweep on some layers of a shape and on one of them: the difference is what layers cost."""
@@ -375,6 +352,31 @@ class Benchmark:
         for variants in (1, 6) if few else (1, 2, 3, 6):
             self.sweep(base, "growth-variants", variants=variants)
 
+    def profile(self, name: str) -> None:
+        """Where a sweep's time goes: kernels, and what Python does between them."""
+        import cProfile
+        import pstats
+
+        from torch.profiler import ProfilerActivity, profile
+
+        model = random_model(SHAPES[name].cut(6))
+        calibration, evaluation = windows(CALIBRATION, LENGTH, 1), windows(EVALUATION, LENGTH + 1, 2)
+
+        def work() -> Sweep:
+            return sweep(model, quantizers(), calibration, [evaluation], DEVICE)
+
+        print("unprofiled", timed(work)[0], flush=True)
+        with profile(activities=[ProfilerActivity.CUDA]) as found:
+            print("with kernels recorded", timed(work)[0], flush=True)
+        table = found.key_averages()
+        print("kernels busy", sum(event.self_device_time_total for event in table) / 1e6, "s", flush=True)
+        print(table.table(sort_by="self_cuda_time_total", row_limit=45, max_name_column_width=90), flush=True)
+        python = cProfile.Profile()
+        python.enable()
+        work()
+        python.disable()
+        pstats.Stats(python).sort_stats("tottime").print_stats(35)
+
     def capped(self, layers: int, share: float) -> None:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.empty_cache()
@@ -386,30 +388,32 @@ class Benchmark:
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
 
-    def gptqmodel(self) -> None:
-        """GPTQModel at 4 bits on the 160M shape, in a process of its own: quantize, save, load, evaluate."""
-        folder = Path("/tmp/qidbayes-sweep")
-        shape = SHAPES["160M"]
+    def gptqmodel(self, name: str, bits: tuple[int, ...] = BITS, layers: int | None = None, limit: float = 150) -> None:
+        """GPTQModel in a process of its own, which is stopped after `limit` seconds: what it got done is kept."""
+        whole = SHAPES[name]
+        shape = whole.cut(layers or whole.layers)
+        folder = Path(f"/tmp/qidbayes-sweep/{name}")
         random_model(shape).save_pretrained(folder / "model")
         for path in (HERE.parent / "measurements" / "tiny" / "tokenizer").iterdir():
             (folder / "model" / path.name).write_bytes(path.read_bytes())
-        began = time.perf_counter()
-        paths = [os.environ.get(name, "") for name in ("GPTQMODEL_PATH", "PYTHONPATH")]
-        done = subprocess.run(
-            [sys.executable, str(HERE / "sweep_gptqmodel.py"), str(folder)],
-            env={**os.environ, "PYTHONPATH": ":".join(paths)},
-            capture_output=True, text=True, timeout=150,
-        )  # fmt: skip
-        print(done.stdout[-1500:], done.stderr[-1500:], flush=True)
-        took = json.loads(done.stdout.strip().splitlines()[-1])
+        gc.collect()
+        torch.cuda.empty_cache()
+        with (folder / "out").open("w") as out, (folder / "errors").open("w") as errors:
+            command = [sys.executable, str(HERE / "sweep_gptqmodel.py"), str(folder), ",".join(map(str, bits))]
+            try:
+                subprocess.run(command, stdout=out, stderr=errors, timeout=limit, check=False)
+            except subprocess.TimeoutExpired:
+                print("stopped", flush=True)
+        print((folder / "errors").read_text()[-1500:], flush=True)
+        said = [line for line in (folder / "out").read_text().splitlines() if line.startswith("{")]
+        took = json.loads(said[-1])
+        quantize = sum(took.get(f"{part}_{b}", 0.0) for part in ("load", "quantize", "save") for b in bits)
+        evaluating = sum(took.get(f"{part}_{b}", 0.0) for part in ("load_again", "evaluate") for b in bits)
+        told = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else value for key, value in took.items())
+        note = f"{len(bits)} settings on {shape.layers} of {whole.layers} layers, imports left out; seconds: {told}"
         calibration, evaluation = windows(CALIBRATION, LENGTH, 1), windows(EVALUATION, LENGTH + 1, 2)
-        quantize = 3 * (took["load"] + took["quantize"] + took["save"])
-        evaluating = took["evaluate_16bit"] + 3 * (took["load_again"] + took["evaluate"])
-        told = ", ".join(f"{name} {value:.1f}" for name, value in took.items())
-        note = (
-            f"three times what 4 bits took: {told} s; its imports left out; {time.perf_counter() - began:.0f} s in all"
-        )
-        self.cost(shape, "gptqmodel", 3, calibration, evaluation, quantize + evaluating, quantize, evaluating, note)
+        seconds = quantize + evaluating + took["evaluate_16bit"]
+        self.cost(shape, "gptqmodel", len(bits), calibration, evaluation, seconds, quantize, evaluating, note)
 
 
 def main() -> None:
@@ -423,7 +427,6 @@ def main() -> None:
     benchmark.warm_up()
     # By case: what it does, and the seconds that must be left for it.
     cases: dict[str, tuple[Callable[[], object], float]] = {
-        "exact": (benchmark.exact, 5),
         "tiny": (benchmark.tiny, 12),
         "160M": (lambda: benchmark.side_by_side("160M", 12), 55),
         "410M": (lambda: benchmark.side_by_side("410M", 2), 25),
@@ -435,11 +438,14 @@ def main() -> None:
         "1.4B": (lambda: benchmark.side_by_side("1.4B", 1), 60),
         "6.9B-cut": (lambda: benchmark.cut("6.9B", 4), 20),
         "6.9B": (lambda: benchmark.side_by_side("6.9B", 1), 180),
-        "capped-cut": (lambda: benchmark.capped(6, 1 / 8), 15),
+        "capped-cut": (lambda: benchmark.capped(2, 1 / 8), 15),
         "capped": (lambda: benchmark.capped(36, 1 / 8), 80),
+        "410M-cut": (lambda: benchmark.equal("410M", 2), 20),
         "growth-few": (lambda: benchmark.growth(few=True), 10),
         "growth": (benchmark.growth, 40),
-        "gptqmodel": (benchmark.gptqmodel, 90),
+        "gptqmodel-160M": (lambda: benchmark.gptqmodel("160M"), 60),
+        "gptqmodel-410M": (lambda: benchmark.gptqmodel("410M"), 100),
+        "profile": (lambda: benchmark.profile("160M"), 15),
     }
     for name in arguments.cases.split(","):
         if name not in cases:

@@ -71,7 +71,9 @@ plain = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float
 loss_of(plain)  # so that loading libraries is not counted
 loss_16bit = time_of("evaluate_16bit", lambda: loss_of(plain))
 plain = None
-examples = [{"input_ids": row[None], "attention_mask": torch.ones_like(row[None])} for row in windows(WINDOWS, LENGTH, 1)]
+examples = [
+    {"input_ids": row[None], "attention_mask": torch.ones_like(row[None])} for row in windows(WINDOWS, LENGTH, 1)
+]
 for bits in map(int, sys.argv[2].split(",") if len(sys.argv) > 2 else "234"):
     shutil.rmtree(folder / "quantized", ignore_errors=True)
     settings = QuantizeConfig(bits=bits, group_size=128, sym=True, desc_act=False, offload_to_disk=False)

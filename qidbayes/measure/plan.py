@@ -10,9 +10,7 @@ PREQUANTIZED = "prequantized"  # the method of files that somebody else has quan
 
 # The settings each method takes besides `bits` and `group_size`, here so that a plan is checked without torch.
 SETTINGS: Mapping[str, frozenset[str]] = {
-    "gptq": frozenset(
-        {"symmetric", "act_order", "static_groups", "true_sequential", "damping", "block_size"}
-    ),
+    "gptq": frozenset({"symmetric", "act_order", "static_groups", "true_sequential", "damping", "block_size"}),
     "awq": frozenset({"symmetric", "clip", "batch_size"}),
     "rtn": frozenset({"symmetric"}),
     "bnb-nf4": frozenset({"nested"}),

@@ -9,6 +9,7 @@ from qidbayes.measure.quantize.gptq import GPTQ, Prepared, Solution
 from qidbayes.measure.quantize.grid import Grid, fit_grid
 from qidbayes.measure.quantize.round_block import Block, round_block
 
+
 def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> list[Solution]:
     """Round the columns of one matrix once for each quantizer.
 
