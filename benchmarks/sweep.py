@@ -443,6 +443,7 @@ def main() -> None:
         "410M-cut": (lambda: benchmark.equal("410M", 2), 20),
         "growth-few": (lambda: benchmark.growth(few=True), 10),
         "growth": (benchmark.growth, 40),
+        "gptqmodel-160M-few": (lambda: benchmark.gptqmodel("160M", (4, 2), 2, 110), 60),
         "gptqmodel-160M": (lambda: benchmark.gptqmodel("160M"), 60),
         "gptqmodel-410M": (lambda: benchmark.gptqmodel("410M"), 100),
         "profile": (lambda: benchmark.profile("160M"), 15),

@@ -1,6 +1,6 @@
 """GPTQModel's way, timed: for each bit width load, quantize, save, load again, evaluate.
 
-    python benchmarks/sweep_gptqmodel.py FOLDER [2,3,4]
+    python benchmarks/sweep_gptqmodel.py FOLDER 2,3,4
 
 FOLDER/model holds a checkpoint with a tokenizer. A process of its own, since GPTQModel ends the process on any error;
 prints one JSON object after every bit width, with the seconds so far.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 WINDOWS = int(os.environ.get("CALIBRATION", "128"))
@@ -74,17 +74,33 @@ plain = None
 examples = [
     {"input_ids": row[None], "attention_mask": torch.ones_like(row[None])} for row in windows(WINDOWS, LENGTH, 1)
 ]
-for bits in map(int, sys.argv[2].split(",") if len(sys.argv) > 2 else "234"):
+
+
+def quantize(source: Path, bits: int, texts: list[dict[str, torch.Tensor]], label: str) -> None:
     shutil.rmtree(folder / "quantized", ignore_errors=True)
     settings = QuantizeConfig(bits=bits, group_size=128, sym=True, desc_act=False, offload_to_disk=False)
-    model = time_of(
-        f"load_{bits}",
-        lambda settings=settings: GPTQModel.load(str(folder / "model"), settings, dtype=torch.float16, device=DEVICE),
-    )
-    time_of(f"quantize_{bits}", lambda model=model: model.quantize(examples, batch_size=8))
-    time_of(f"save_{bits}", lambda model=model: model.save(str(folder / "quantized")))
+    model = time_of(f"load{label}", lambda: GPTQModel.load(str(source), settings, dtype=torch.float16, device=DEVICE))
+    time_of(f"quantize{label}", lambda: model.quantize(texts, batch_size=8))
+    time_of(f"save{label}", lambda: model.save(str(folder / "quantized")))
+
+
+def warm_up() -> None:
+    """A model of one small layer: what GPTQModel compiles at its first use is not counted."""
+    small = GPTNeoXConfig(
+        vocab_size=config["vocab_size"], hidden_size=256, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=1024, max_position_embeddings=LENGTH,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(small).half().save_pretrained(folder / "small")
+    for path in (folder / "model").glob("*token*"):
+        shutil.copy(path, folder / "small")
+    quantize(folder / "small", 4, examples[:8], "_warm_up")
+    time_of("load_again_warm_up", load_again)
+
+
+warm_up()
+for bits in map(int, sys.argv[2].split(",")):
+    quantize(folder / "model", bits, examples, f"_{bits}")
     print(json.dumps(took), flush=True)
-    model = None
     if DEVICE != "cpu":
         torch.cuda.empty_cache()
     again = time_of(f"load_again_{bits}", load_again)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, groupby
+from itertools import batched, chain, groupby
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.evaluate import token_losses
+from qidbayes.measure.passes import Passes, Replays, Waits, run_past
 from qidbayes.measure.quantize.factorize import factorize_fast
 from qidbayes.measure.quantize.gptq import GPTQ
 from qidbayes.measure.quantize.gptq_together import solve_together
@@ -36,8 +37,6 @@ from qidbayes.measure.walk import (
     evaluating,
     input_groups,
     leave_stack,
-    replay_until,
-    run_layer,
     sequences_at_once,
     stack_linears,
 )
@@ -47,6 +46,8 @@ SWEPT = frozenset({"gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8"})
 
 _MOST_LOGITS = 2**30  # at once
 _RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
+_WAITING = 0.5  # of what is free when a layer begins: for calibration passes that wait within it
+_WAITING_CPU = 2**30  # bytes, likewise
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,10 @@ class _Texts:
     batches: tuple[Tensor, ...]
     calls: list[list[Call]]
 
+    @property
+    def tokens(self) -> int:
+        return sum(batch.numel() for batch in self.batches)
+
 
 class _Pass:
     def __init__(
@@ -179,14 +184,14 @@ class _Pass:
         self._windows = windows
         self._seconds = {"quantize": 0.0, "evaluate": 0.0}
         calibrated = [q for q in quantizers if isinstance(q, GPTQ)]
-        outside = self._stay_outside(calibration if calibrated else calibration[:0], windows, len(calibrated))
+        self._outside = self._stay_outside(calibration if calibrated else calibration[:0], windows, len(calibrated))
         self._calibration, calibration_stream = None, None
         with self._outer_parts():
             if calibrated:
                 with self._timed("quantize"):
-                    self._calibration, calibration_stream = self._enter(calibration, outside)
+                    self._calibration, calibration_stream = self._enter(calibration)
             with self._timed("evaluate"):
-                entered = [self._enter(texts[:, :-1], outside) for texts in windows]
+                entered = [self._enter(texts[:, :-1]) for texts in windows]
         self._texts = [texts for texts, _ in entered]
         self._baseline = [stream for _, stream in entered]
         self._variants = [
@@ -231,7 +236,7 @@ class _Pass:
         embedding: nn.Module = self._model.get_input_embeddings()
         return next(embedding.parameters()).shape[1]
 
-    def _enter(self, tokens: Tensor, outside: bool) -> tuple[_Texts, Stream]:
+    def _enter(self, tokens: Tensor) -> tuple[_Texts, Stream]:
         size = sequences_at_once(self._model, tokens.shape[1], self._device)
         batches = torch.split(tokens.to(self._device), size)
         calls: list[list[Call]] = [[] for _ in self._layers]
@@ -239,10 +244,10 @@ class _Pass:
         for batch in batches:
             inputs = enter_stack(self._model, batch, len(batch))
             self._tupled = inputs.tupled
-            hidden.append(inputs.hidden[0].cpu() if outside else inputs.hidden[0])
+            hidden.append(inputs.hidden[0].cpu() if self._outside else inputs.hidden[0])
             for known, (call,) in zip(calls, inputs.calls, strict=True):
                 known.append(next((other for other in known[-1:] if _same(call, other)), call))
-        return _Texts(batches, calls), Stream(hidden, self._device, outside)
+        return _Texts(batches, calls), Stream(hidden, self._device, self._outside)
 
     def _pass_layer(self, index: int, layer: nn.Module) -> None:
         prefix = f"{self._stack}.{index}."
@@ -259,13 +264,9 @@ class _Pass:
                         variant.stored += stored
             self._solve_layer(index, layer, linears, [v for v in variants if isinstance(v.quantizer, GPTQ)])
         for variant in variants:
-            if variant.error:
-                continue
-            _use(linears, variant.weights)
-            self._advance(index, layer, variant.evaluation)
-            if variant.calibration and self._calibration:
-                with self._timed("quantize"):
-                    variant.calibration.advance(partial(_past, layer, self._calibration.calls[index]))
+            if not variant.error:
+                _use(linears, variant.weights)
+                self._advance(index, layer, variant.evaluation)
             variant.weights = {}
         _use(linears, own)
         self._advance(index, layer, self._baseline)
@@ -273,37 +274,57 @@ class _Pass:
     def _advance(self, index: int, layer: nn.Module, streams: Sequence[Stream]) -> None:
         with self._timed("evaluate"):
             for texts, stream in zip(self._texts, streams, strict=True):
-                stream.advance(partial(_past, layer, texts.calls[index]))
+                stream.advance(partial(run_past, layer, texts.calls[index]))
 
     def _solve_layer(
         self, index: int, layer: nn.Module, linears: dict[str, nn.Linear], variants: Sequence[_Variant]
     ) -> None:
+        """Round a layer for all GPTQ variants, and move their calibration states past it."""
         if not variants or self._calibration is None or variants[0].calibration is None:
             return
         calls = self._calibration.calls[index]
-        groups = input_groups(layer, next(iter(variants[0].calibration)), calls[0])
+        first = next(iter(variants[0].calibration))
+        groups = input_groups(layer, first, calls[0])
+        numbers = sum(linears[group[0]].in_features for group in groups) + 2 * first.shape[-1]
+        waiting = self._waiting_at_once(numbers * first.element_size() * self._calibration.tokens)
         for (sequential, _), alike in groupby(sorted(variants, key=_solved_alike), key=_solved_alike):
-            together = list(alike)
-            for stage in [[group] for group in groups] if sequential else [groups]:
-                self._solve_stage(f"{self._stack}.{index}.", layer, linears, together, stage, calls)
+            # Where all of a layer is calibrated at once, its states must go through all of it again.
+            kind = Waits if waiting and sequential else Replays
+            for together in batched(alike, waiting if kind is Waits else len(variants)):
+                passes = [(v, kind(layer, v.calibration, calls)) for v in together if v.calibration]
+                try:
+                    for stage in [[group] for group in groups] if sequential else [groups]:
+                        self._solve_stage(f"{self._stack}.{index}.", linears, passes, stage)
+                    for variant, one in passes:
+                        if not variant.error and index + 1 < len(self._layers):
+                            _use(linears, variant.weights)
+                            one.finish()
+                finally:
+                    for _, one in passes:
+                        one.close()
+
+    def _waiting_at_once(self, held: int) -> int:
+        """How many variants' calibration passes may wait within a layer, each holding so many bytes; 0 if none."""
+        if self._outside:
+            return 0
+        mine = int(room(self._device) * _WAITING) if self._device.type == "cuda" else _WAITING_CPU
+        return mine // held
 
     def _solve_stage(
         self,
         prefix: str,
-        layer: nn.Module,
         linears: dict[str, nn.Linear],
-        variants: Sequence[_Variant],
+        passes: Sequence[tuple[_Variant, Passes]],
         stage: Sequence[tuple[str, ...]],
-        calls: Sequence[Call],
     ) -> None:
         ready = {group: [] for group in stage}  # type: ignore[var-annotated]
-        for variant in variants:
-            if variant.error or variant.calibration is None:
+        for variant, one in passes:
+            if variant.error:
                 continue
             assert isinstance(variant.quantizer, GPTQ)
             _use(linears, variant.weights)
             moments = {group: SecondMoment() for group in stage}
-            replay_until(layer, variant.calibration, calls, {group[0]: moments[group].add for group in stage})
+            one.run_to({group[0]: moments[group].add for group in stage})
             for group in stage:
                 weight = torch.cat([linears[name].weight.float() for name in group])
                 try:
@@ -371,10 +392,6 @@ def room(device: torch.device) -> int:
 def model_bytes(model: nn.Module) -> int:
     """Return the bytes that a model's parameters take."""
     return sum(p.numel() * p.element_size() for p in model.parameters())
-
-
-def _past(layer: nn.Module, calls: Sequence[Call], number: int, hidden: Tensor) -> Tensor:
-    return run_layer(layer, hidden, calls[number])
 
 
 def _solved_alike(variant: _Variant) -> tuple[bool, int]:

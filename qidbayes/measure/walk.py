@@ -223,7 +223,7 @@ def replay(
     with ExitStack() as stack:
         stack.enter_context(evaluating(layer))
         for name, tap in (taps or {}).items():
-            stack.enter_context(_tapped(layer.get_submodule(name), tap))
+            stack.enter_context(tapped(layer.get_submodule(name), tap))
         return [run_layer(layer, x, call) for x, call in zip(hidden, calls, strict=True)]
 
 
@@ -242,7 +242,7 @@ def replay_until(layer: nn.Module, hidden: Iterable[Tensor], calls: Sequence[Cal
     with ExitStack() as stack:
         stack.enter_context(evaluating(layer))
         for name, tap in taps.items():
-            stack.enter_context(_tapped(layer.get_submodule(name), tap_and_stop if name == last else tap))
+            stack.enter_context(tapped(layer.get_submodule(name), tap_and_stop if name == last else tap))
         for x, call in zip(hidden, calls, strict=True):
             try:
                 run_layer(layer, x, call)
@@ -325,7 +325,8 @@ def _hook(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
         handle.remove()
 
 
-def _tapped(module: nn.Module, tap: Tap) -> Any:
+def tapped(module: nn.Module, tap: Tap) -> Any:
+    """Within this context a tap is given the module's input before it runs."""
     return _hook(module.register_forward_pre_hook(lambda _module, args: tap(args[0])))
 
 

@@ -1,6 +1,7 @@
 """GPTQ on one matrix for several settings at once: the sweep's solver. `GPTQ.solve` is what it is held against."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
                 torch.stack([p.spread[start:stop, start:stop] for p in prepared]),
                 _stacked([[grid.scale for grid in of] for of in grids]),
                 _stacked([[grid.zero for grid in of] for of in grids]),
-                torch.tensor(index, dtype=torch.int32, device=weight.device),
+                _on_device(tuple(map(tuple, index)), weight.device),
                 tops,
             )
         )
@@ -84,3 +85,9 @@ def _stacked(columns: list[list[Tensor]]) -> Tensor:
     """`[quantizers, out, most grids]` from `[out, 1]` each; who has fewer grids repeats the last, which none uses."""
     most = max(map(len, columns))
     return torch.stack([torch.cat(of + of[-1:] * (most - len(of)), dim=1) for of in columns])
+
+
+@lru_cache(maxsize=1_024)
+def _on_device(index: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    """Kept, since a list on its way to a GPU waits for all that the GPU has to do."""
+    return torch.tensor(index, dtype=torch.int32, device=device)

@@ -1,0 +1,150 @@
+"""A layer run over calibration states that stop at one linear after another, each time until it has been rounded.
+
+Sequential GPTQ rounds a linear once it has seen its inputs on every batch, and what comes after runs on the rounded
+one. Started anew from the layer's input for every linear (`Replays`), that takes two and a half times the operations of
+one pass. Where memory allows, each batch waits where it is instead (`Waits`).
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.stream import Stream
+from qidbayes.measure.walk import Call, Tap, evaluating, replay_until, run_layer, tapped
+
+
+class Passes(Protocol):
+    """All of a stream's batches on their way through one layer, whose weights may change wherever they stop."""
+
+    def run_to(self, taps: Mapping[str, Tap]) -> None:
+        """Give every batch's inputs to `taps`, by the linears' names in the order in which they run; stop at the last.
+
+        Raises
+        ------
+        MeasureError
+            If that is not reached.
+        """
+
+    def finish(self) -> None:
+        """Move the stream past the layer."""
+
+    def close(self) -> None:
+        """Let go of what is held; `run_to` and `finish` are over."""
+
+
+class Replays:
+    """From the layer's input each time: nothing is held."""
+
+    def __init__(self, layer: nn.Module, stream: Stream, calls: Sequence[Call]) -> None:
+        self._layer, self._stream, self._calls = layer, stream, calls
+
+    def run_to(self, taps: Mapping[str, Tap]) -> None:
+        """See `Passes.run_to`."""
+        replay_until(self._layer, self._stream, self._calls, taps)
+
+    def finish(self) -> None:
+        """See `Passes.finish`."""
+        self._stream.advance(partial(run_past, self._layer, self._calls))
+
+    def close(self) -> None:
+        """See `Passes.close`."""
+
+
+class Waits:
+    """Each batch's pass stands still where it is: a thread that waits in a hook. One runs at a time."""
+
+    def __init__(self, layer: nn.Module, stream: Stream, calls: Sequence[Call]) -> None:
+        self._layer, self._stream = layer, stream
+        self._passes = [_Waiting(layer, hidden, call) for hidden, call in zip(stream, calls, strict=True)]
+        self._running = self._passes[0]
+
+    def run_to(self, taps: Mapping[str, Tap]) -> None:
+        """See `Passes.run_to`."""
+        *_, last = taps
+
+        def tap_and_wait(x: Tensor) -> None:
+            taps[last](x)
+            self._running.wait()
+
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self._layer))
+            for name, tap in taps.items():
+                stack.enter_context(tapped(self._layer.get_submodule(name), tap_and_wait if name == last else tap))
+            for one in self._passes:
+                self._running = one
+                if one.go_on() is not None:
+                    raise MeasureError(f"{last} was not reached when its layer was run")
+
+    def finish(self) -> None:
+        """See `Passes.finish`."""
+        outputs = []
+        with evaluating(self._layer):
+            for one in self._passes:
+                output = one.go_on()
+                assert output is not None
+                outputs.append(output)
+        self._stream.advance(lambda number, _: outputs[number])
+
+    def close(self) -> None:
+        """See `Passes.close`."""
+        for one in self._passes:
+            one.give_up()
+
+
+class _Waiting:
+    def __init__(self, layer: nn.Module, hidden: Tensor, call: Call) -> None:
+        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
+        self._given_up = False
+        self._output: Tensor | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(layer, hidden, call), daemon=True)
+
+    def go_on(self) -> Tensor | None:
+        """Run until the pass waits (None) or ends (the layer's output)."""
+        if not self._thread.ident:
+            self._thread.start()
+        self._go.release()
+        self._back.acquire()
+        if self._error:
+            raise self._error
+        return self._output
+
+    def wait(self) -> None:
+        self._back.release()
+        self._go.acquire()
+        if self._given_up:
+            raise _GivenUpError
+
+    def give_up(self) -> None:
+        if self._thread.is_alive():
+            self._given_up = True
+            self._go.release()
+            self._thread.join()
+
+    @torch.no_grad()
+    def _run(self, layer: nn.Module, hidden: Tensor, call: Call) -> None:
+        self._go.acquire()
+        try:
+            if hidden.is_cuda:
+                torch.cuda.set_device(hidden.device)
+            self._output = run_layer(layer, hidden, call)
+        except _GivenUpError:
+            pass
+        except BaseException as error:  # noqa: BLE001 (it belongs to the thread that asked)
+            self._error = error
+        self._back.release()
+
+
+class _GivenUpError(Exception):
+    """Ends a pass that nobody waits for."""
+
+
+def run_past(layer: nn.Module, calls: Sequence[Call], number: int, hidden: Tensor) -> Tensor:
+    """Return a batch's states after the layer, for `Stream.advance`."""
+    return run_layer(layer, hidden, calls[number])
