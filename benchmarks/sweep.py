@@ -430,6 +430,7 @@ def main() -> None:
         "tiny": (benchmark.tiny, 12),
         "160M": (lambda: benchmark.side_by_side("160M", 12), 55),
         "410M": (lambda: benchmark.side_by_side("410M", 2), 25),
+        "160M-sweep": (lambda: benchmark.sweep(SHAPES["160M"]), 10),
         "1.4B-sweep": (lambda: benchmark.sweep(SHAPES["1.4B"]), 20),
         "1.4B-plain": (
             lambda: benchmark.plain(SHAPES["1.4B"].cut(1), SHAPES["1.4B"], random_model(SHAPES["1.4B"].cut(1))),

@@ -6,9 +6,10 @@ one pass. Where memory allows, each batch waits where it is instead (`Waits`).
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from queue import SimpleQueue
 from typing import Protocol
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.stream import Stream
-from qidbayes.measure.walk import Call, Tap, evaluating, replay_until, run_layer, tapped
+from qidbayes.measure.walk import Call, Tap, replay_until, run_layer, tapped
 
 
 class Passes(Protocol):
@@ -57,7 +58,10 @@ class Replays:
 
 
 class Waits:
-    """Each batch's pass stands still where it is: a thread that waits in a hook. One runs at a time."""
+    """Each batch's pass stands still where it is: a thread that waits in a hook. One runs at a time.
+
+    The layer must be in evaluation mode.
+    """
 
     def __init__(self, layer: nn.Module, stream: Stream, calls: Sequence[Call]) -> None:
         self._layer, self._stream = layer, stream
@@ -73,7 +77,6 @@ class Waits:
             self._running.wait()
 
         with ExitStack() as stack:
-            stack.enter_context(evaluating(self._layer))
             for name, tap in taps.items():
                 stack.enter_context(tapped(self._layer.get_submodule(name), tap_and_wait if name == last else tap))
             for one in self._passes:
@@ -84,11 +87,10 @@ class Waits:
     def finish(self) -> None:
         """See `Passes.finish`."""
         outputs = []
-        with evaluating(self._layer):
-            for one in self._passes:
-                output = one.go_on()
-                assert output is not None
-                outputs.append(output)
+        for one in self._passes:
+            output = one.go_on()
+            assert output is not None
+            outputs.append(output)
         self._stream.advance(lambda number, _: outputs[number])
 
     def close(self) -> None:
@@ -99,18 +101,23 @@ class Waits:
 
 class _Waiting:
     def __init__(self, layer: nn.Module, hidden: Tensor, call: Call) -> None:
+        self._job = (layer, hidden, call)
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        self._given_up = False
+        self._worker: _Worker | None = None
+        self._given_up = self._over = False
         self._output: Tensor | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(layer, hidden, call), daemon=True)
 
     def go_on(self) -> Tensor | None:
         """Run until the pass waits (None) or ends (the layer's output)."""
-        if not self._thread.ident:
-            self._thread.start()
-        self._go.release()
+        if self._worker is None:
+            self._worker = _IDLE.pop() if _IDLE else _Worker()
+            self._worker.jobs.put(self._run)
+        else:
+            self._go.release()
         self._back.acquire()
+        if self._over:
+            _IDLE.append(self._worker)
         if self._error:
             raise self._error
         return self._output
@@ -122,14 +129,13 @@ class _Waiting:
             raise _GivenUpError
 
     def give_up(self) -> None:
-        if self._thread.is_alive():
+        if self._worker is not None and not self._over:
             self._given_up = True
-            self._go.release()
-            self._thread.join()
+            self.go_on()
 
     @torch.no_grad()
-    def _run(self, layer: nn.Module, hidden: Tensor, call: Call) -> None:
-        self._go.acquire()
+    def _run(self) -> None:
+        layer, hidden, call = self._job
         try:
             if hidden.is_cuda:
                 torch.cuda.set_device(hidden.device)
@@ -138,7 +144,24 @@ class _Waiting:
             pass
         except BaseException as error:  # noqa: BLE001 (it belongs to the thread that asked)
             self._error = error
+        del layer, hidden, call
+        self._over = True
         self._back.release()
+
+
+class _Worker:
+    """A thread that outlives its pass: what libraries prepare for each thread (cuDNN's plans: 60 ms) they do once."""
+
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            self.jobs.get()()
+
+
+_IDLE: list[_Worker] = []
 
 
 class _GivenUpError(Exception):

@@ -48,6 +48,7 @@ _MOST_LOGITS = 2**30  # at once
 _RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
 _WAITING = 0.5  # of what is free when a layer begins: for calibration passes that wait within it
 _WAITING_CPU = 2**30  # bytes, likewise
+_FACTORS = 0.2  # likewise, for the factors of what is solved together
 
 
 @dataclass(frozen=True)
@@ -285,12 +286,13 @@ class _Pass:
         calls = self._calibration.calls[index]
         first = next(iter(variants[0].calibration))
         groups = input_groups(layer, first, calls[0])
-        numbers = sum(linears[group[0]].in_features for group in groups) + 2 * first.shape[-1]
-        waiting = self._waiting_at_once(numbers * first.element_size() * self._calibration.tokens)
+        inputs = [linears[group[0]].in_features for group in groups]
+        held = (sum(inputs) + 2 * first.shape[-1]) * first.element_size() * self._calibration.tokens
+        waiting, solved = self._at_once(held, 4 * max(inputs) ** 2)
         for (sequential, _), alike in groupby(sorted(variants, key=_solved_alike), key=_solved_alike):
             # Where all of a layer is calibrated at once, its states must go through all of it again.
             kind = Waits if waiting and sequential else Replays
-            for together in batched(alike, waiting if kind is Waits else len(variants)):
+            for together in batched(alike, min(waiting, solved) if kind is Waits else solved):
                 passes = [(v, kind(layer, v.calibration, calls)) for v in together if v.calibration]
                 try:
                     for stage in [[group] for group in groups] if sequential else [groups]:
@@ -303,12 +305,20 @@ class _Pass:
                     for _, one in passes:
                         one.close()
 
-    def _waiting_at_once(self, held: int) -> int:
-        """How many variants' calibration passes may wait within a layer, each holding so many bytes; 0 if none."""
-        if self._outside:
-            return 0
-        mine = int(room(self._device) * _WAITING) if self._device.type == "cuda" else _WAITING_CPU
-        return mine // held
+    def _at_once(self, held: int, factor: int) -> tuple[int, int]:
+        """How many variants' calibration passes may wait within a layer (maybe 0), and how many may be solved together.
+
+        Parameters
+        ----------
+        held
+            Bytes that a variant's waiting passes hold.
+        factor
+            Bytes of its largest factor.
+        """
+        if self._device.type != "cuda":
+            return _WAITING_CPU // held, len(self._variants)
+        free = room(self._device)
+        return 0 if self._outside else int(free * _WAITING) // held, max(1, int(free * _FACTORS) // factor)
 
     def _solve_stage(
         self,

@@ -71,7 +71,9 @@ def _invert_upper(upper: Tensor) -> None:
     """Invert an upper triangle in place, by halves, so that nearly all of the work is in matrix products."""
     size = len(upper)
     if size <= _SMALL:
-        upper.copy_(torch.linalg.solve_triangular(upper, torch.eye(size).to(upper), upper=True))
+        upper.copy_(
+            torch.linalg.solve_triangular(upper, torch.eye(size, dtype=upper.dtype, device=upper.device), upper=True)
+        )
         return
     half = size // 2
     first, corner, last = upper[:half, :half], upper[:half, half:], upper[half:, half:]
