@@ -8,20 +8,24 @@ file as they are measured, the most wanted first: what the budget (seconds) cuts
 """
 
 import argparse
+import atexit
 import csv
 import gc
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
 
+from qidbayes.measure import sweep as swept
 from qidbayes.measure.evaluate import paired_difference, window_losses
 from qidbayes.measure.quantize import GPTQ
 from qidbayes.measure.second_moment import SecondMoment
@@ -29,6 +33,7 @@ from qidbayes.measure.sweep import Sweep, sweep
 from qidbayes.measure.walk import decoder_layers, restoring_weights
 
 HERE = Path(__file__).parent
+OTHERS = Path("/tmp/qidbayes-gptqmodel")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CALIBRATION, EVALUATION, LENGTH = 128, 256, 2_048
 VOCABULARY = 50_304
@@ -249,11 +254,16 @@ class Benchmark:
         self.cost(whole, "plain", len(bits), calibration, evaluation, quantize + evaluating, quantize, evaluating, note)
         return losses
 
+    def plain_alone(self, name: str, bits: tuple[int, ...]) -> None:
+        """The plain path on one layer of a shape, scaled."""
+        one = SHAPES[name].cut(1)
+        self.plain(one, SHAPES[name], random_model(one), bits)
+
     def compare(
         self, name: str, found: Sweep, plain: list[Tensor], reordered: list[Tensor | None] | None = None
     ) -> None:
         base = found.baseline[0]
-        for i, (width, variant) in enumerate(zip(BITS, found.variants, strict=True)):
+        for i, (width, variant) in enumerate(zip(BITS[: len(plain) - 1], found.variants, strict=False)):
             ours, theirs = paired_difference(variant.losses[0], base), paired_difference(plain[i + 1], plain[0])
             again = reordered[i] if reordered else None
             self.rows.add(
@@ -321,14 +331,14 @@ class Benchmark:
         ids = AutoTokenizer.from_pretrained(folder / "tokenizer")((folder / "evaluation.txt").read_text())["input_ids"]
         return torch.tensor(ids).unfold(0, 257, 256)[:192].clone()
 
-    def side_by_side(self, name: str, layers: int) -> None:
+    def side_by_side(self, name: str, layers: int, bits: tuple[int, ...] = BITS) -> None:
         """The sweep of the whole shape; the plain path on `layers` of it, and losses of both there."""
         shape = SHAPES[name]
         found, model = self.sweep(shape)
         if layers != shape.layers:
             del found, model
             found, model = self.sweep(shape.cut(layers), "sweep-cut")
-        self.compare(f"{name} shape, {layers} layers", found, self.plain(shape.cut(layers), shape, model))
+        self.compare(f"{name} shape, {layers} layers", found, self.plain(shape.cut(layers), shape, model, bits))
 
     def equal(self, name: str, layers: int) -> None:
         """Losses of the sweep and of the plain path on some layers of a shape."""
@@ -343,11 +353,13 @@ class Benchmark:
 
     def growth(self, few: bool = False) -> None:
         base = Shape("growth", 6, 1024, 16)
+        if few:
+            self.sweep(Shape("growth", 1, 4096, 32), "growth-width")
         for layers in (3, 6) if few else (3, 6, 12):
             self.sweep(base.cut(layers), "growth-layers")
         for width in (512, 2048) if few else (512, 1024, 2048, 4096):
             self.sweep(Shape("growth", 3, width, width // 64), "growth-width")
-        for share in (0.5,) if few else (0.25, 0.5, 1.0):
+        for share in (0.25,) if few else (0.25, 0.5, 1.0):
             self.sweep(base, "growth-tokens", share=share)
         for variants in (1, 6) if few else (1, 2, 3, 6):
             self.sweep(base, "growth-variants", variants=variants)
@@ -384,36 +396,51 @@ class Benchmark:
         try:
             shape = SHAPES["12B"].cut(layers)
             note = f"GPU memory capped at 16 GiB, {layers} of 36 layers, which share one set of numbers in main memory"
-            self.sweep(shape, "sweep-capped", share=share, model=outside_model(shape), note=note)
+            # States wait there too, as they would with all tokens, so that these take as much of the GPU's memory.
+            with patch.object(swept, "_RESERVE", 1.0):
+                self.sweep(shape, "sweep-capped", share=share, model=outside_model(shape), note=note)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
 
-    def gptqmodel(self, name: str, bits: tuple[int, ...] = BITS, layers: int | None = None, limit: float = 150) -> None:
-        """GPTQModel in a process of its own, which is stopped after `limit` seconds: what it got done is kept."""
+    def start_gptqmodel(self) -> None:
+        """It imports and compiles for a minute; let it, beside what needs the GPU alone."""
+        shutil.rmtree(OTHERS, ignore_errors=True)
+        self._add_tokenizer(OTHERS / "small" / "model")
+        with (OTHERS / "errors").open("w") as errors:
+            command = [sys.executable, str(HERE / "sweep_gptqmodel.py"), str(OTHERS)]
+            self._others = subprocess.Popen(command, stdout=errors, stderr=errors)
+        atexit.register(self._others.kill)
+
+    def gptqmodel(self, name: str, bits: tuple[int, ...] = BITS, layers: int | None = None, limit: float = 85) -> None:
+        """Given up after `limit` seconds: what it got done is kept."""
         whole = SHAPES[name]
         shape = whole.cut(layers or whole.layers)
-        folder = Path(f"/tmp/qidbayes-sweep/{name}")
+        folder = OTHERS / name
         random_model(shape).save_pretrained(folder / "model")
-        for path in (HERE.parent / "measurements" / "tiny" / "tokenizer").iterdir():
-            (folder / "model" / path.name).write_bytes(path.read_bytes())
+        self._add_tokenizer(folder / "model")
         gc.collect()
         torch.cuda.empty_cache()
-        with (folder / "out").open("w") as out, (folder / "errors").open("w") as errors:
-            command = [sys.executable, str(HERE / "sweep_gptqmodel.py"), str(folder), ",".join(map(str, bits))]
-            try:
-                subprocess.run(command, stdout=out, stderr=errors, timeout=limit, check=False)
-            except subprocess.TimeoutExpired:
-                print("stopped", flush=True)
-        print((folder / "errors").read_text()[-1500:], flush=True)
-        said = [line for line in (folder / "out").read_text().splitlines() if line.startswith("{")]
-        took = json.loads(said[-1])
-        quantize = sum(took.get(f"{part}_{b}", 0.0) for part in ("load", "quantize", "save") for b in bits)
-        evaluating = sum(took.get(f"{part}_{b}", 0.0) for part in ("load_again", "evaluate") for b in bits)
-        told = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else value for key, value in took.items())
-        note = f"{len(bits)} settings on {shape.layers} of {whole.layers} layers, imports left out; seconds: {told}"
+        began = time.perf_counter()
+        (folder / "new").write_text(",".join(map(str, bits)))
+        (folder / "new").rename(folder / "job")
+        while not (folder / "done").exists() and self._others.poll() is None and time.perf_counter() - began < limit:
+            time.sleep(0.1)
+        print((OTHERS / "errors").read_text()[-600:], flush=True)
+        took = json.loads((folder / "took").read_text())
+        told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in took.items())
+        done = [b for b in bits if f"evaluate_{b}" in took]
+        quantize = sum(took[f"{part}_{b}"] for part in ("load", "quantize", "save") for b in done)
+        evaluating = sum(took[f"{part}_{b}"] for part in ("load_again", "evaluate") for b in done)
+        evaluating += took["evaluate_16bit"]
+        note = f"{shape.layers} of {whole.layers} layers, imports and compilation left out; seconds: {told}"
         calibration, evaluation = windows(CALIBRATION, LENGTH, 1), windows(EVALUATION, LENGTH + 1, 2)
-        seconds = quantize + evaluating + took["evaluate_16bit"]
-        self.cost(shape, "gptqmodel", len(bits), calibration, evaluation, seconds, quantize, evaluating, note)
+        seconds = quantize + evaluating
+        self.cost(shape, "gptqmodel", len(done), calibration, evaluation, seconds, quantize, evaluating, note)
+
+    def _add_tokenizer(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (HERE.parent / "measurements" / "tiny" / "tokenizer").iterdir():
+            shutil.copy(path, folder)
 
 
 def main() -> None:
@@ -428,25 +455,25 @@ def main() -> None:
     # By case: what it does, and the seconds that must be left for it.
     cases: dict[str, tuple[Callable[[], object], float]] = {
         "tiny": (benchmark.tiny, 12),
-        "160M": (lambda: benchmark.side_by_side("160M", 12), 55),
+        "160M": (lambda: benchmark.side_by_side("160M", 3), 25),
         "410M": (lambda: benchmark.side_by_side("410M", 2), 25),
         "160M-sweep": (lambda: benchmark.sweep(SHAPES["160M"]), 10),
         "1.4B-sweep": (lambda: benchmark.sweep(SHAPES["1.4B"]), 20),
-        "1.4B-plain": (
-            lambda: benchmark.plain(SHAPES["1.4B"].cut(1), SHAPES["1.4B"], random_model(SHAPES["1.4B"].cut(1))),
-            15,
-        ),
+        "1.4B-plain": (lambda: benchmark.plain_alone("1.4B", BITS), 15),
         "1.4B": (lambda: benchmark.side_by_side("1.4B", 1), 60),
+        "6.9B-sweep": (lambda: benchmark.sweep(SHAPES["6.9B"]), 140),
+        "6.9B-plain": (lambda: benchmark.plain_alone("6.9B", (4,)), 20),
         "6.9B-cut": (lambda: benchmark.cut("6.9B", 4), 20),
         "6.9B": (lambda: benchmark.side_by_side("6.9B", 1), 180),
         "capped-cut": (lambda: benchmark.capped(2, 1 / 8), 15),
-        "capped": (lambda: benchmark.capped(36, 1 / 8), 80),
+        "capped": (lambda: benchmark.capped(36, 1 / 16), 80),
         "410M-cut": (lambda: benchmark.equal("410M", 2), 20),
         "growth-few": (lambda: benchmark.growth(few=True), 10),
         "growth": (benchmark.growth, 40),
-        "gptqmodel-160M-few": (lambda: benchmark.gptqmodel("160M", (4, 2), 2, 110), 60),
+        "gptqmodel-start": (benchmark.start_gptqmodel, 60),
         "gptqmodel-160M": (lambda: benchmark.gptqmodel("160M"), 60),
-        "gptqmodel-410M": (lambda: benchmark.gptqmodel("410M"), 100),
+        "gptqmodel-410M": (lambda: benchmark.gptqmodel("410M", limit=150), 100),
+        "gptqmodel-410M-cut": (lambda: benchmark.gptqmodel("410M", (4,), 6, 60), 30),
         "profile": (lambda: benchmark.profile("160M"), 15),
     }
     for name in arguments.cases.split(","):

@@ -1,9 +1,10 @@
 """GPTQModel's way, timed: for each bit width load, quantize, save, load again, evaluate.
 
-    python benchmarks/sweep_gptqmodel.py FOLDER 2,3,4
+    python benchmarks/sweep_gptqmodel.py FOLDER &
 
-FOLDER/model holds a checkpoint with a tokenizer. A process of its own, since GPTQModel ends the process on any error;
-prints one JSON object after every bit width, with the seconds so far.
+A process of its own, since GPTQModel ends the process on any error; `sweep.py` starts it. It makes ready, then takes up
+FOLDER/NAME/job (bit widths) as such files appear, each beside a `model` with a tokenizer, and writes FOLDER/NAME/took:
+seconds so far, after every step. FOLDER/NAME/done says that the job is.
 """
 
 import json
@@ -22,13 +23,12 @@ DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 WINDOWS = int(os.environ.get("CALIBRATION", "128"))
 EVALUATION = int(os.environ.get("EVALUATION", "256"))
 LENGTH = int(os.environ.get("LENGTH", "2048"))
-folder = Path(sys.argv[1])
-config = json.loads((folder / "model" / "config.json").read_text())
+VOCABULARY = int(os.environ.get("VOCABULARY", "50304"))
 took: dict[str, float | str] = {}
 
 
 def windows(count: int, length: int, seed: int) -> torch.Tensor:
-    return torch.randint(config["vocab_size"], (count, length), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(VOCABULARY, (count, length), generator=torch.Generator().manual_seed(seed))
 
 
 def time_of[T](name: str, work: Callable[[], T]) -> T:
@@ -54,12 +54,12 @@ def loss_of(model: PreTrainedModel) -> float:
     return total / (EVALUATION * LENGTH)
 
 
-def load_again() -> GPTQModel:
+def load_again(folder: Path) -> GPTQModel:
     """With a kernel whose source it carries: for its own choice on this GPU it downloads one."""
-    for backend in (BACKEND.TORCH, BACKEND.GPTQ_TRITON):
+    for backend in (BACKEND.GPTQ_TRITON, BACKEND.TORCH):
         try:
             model = GPTQModel.load(str(folder / "quantized"), device=DEVICE, backend=backend, dtype=torch.float16)
-        except Exception as error:  # noqa: BLE001 (then the next)
+        except Exception as error:  # noqa: BLE001 (Triton's knows no 3 bits)
             print(f"{backend}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             continue
         took["backend"] = str(backend.value)
@@ -67,44 +67,64 @@ def load_again() -> GPTQModel:
     raise SystemExit("no kernel can be had")
 
 
-plain = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float16).to(DEVICE).eval()
-loss_of(plain)  # so that loading libraries is not counted
-loss_16bit = time_of("evaluate_16bit", lambda: loss_of(plain))
-plain = None
-examples = [
-    {"input_ids": row[None], "attention_mask": torch.ones_like(row[None])} for row in windows(WINDOWS, LENGTH, 1)
-]
+texts = windows(WINDOWS, LENGTH, 1)[:, None]
+EXAMPLES = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in texts]
 
 
-def quantize(source: Path, bits: int, texts: list[dict[str, torch.Tensor]], label: str) -> None:
+def quantize(folder: Path, bits: int, examples: list[dict[str, torch.Tensor]]) -> None:
     shutil.rmtree(folder / "quantized", ignore_errors=True)
     settings = QuantizeConfig(bits=bits, group_size=128, sym=True, desc_act=False, offload_to_disk=False)
-    model = time_of(f"load{label}", lambda: GPTQModel.load(str(source), settings, dtype=torch.float16, device=DEVICE))
-    time_of(f"quantize{label}", lambda: model.quantize(texts, batch_size=8))
-    time_of(f"save{label}", lambda: model.save(str(folder / "quantized")))
+    model = time_of(
+        f"load_{bits}",
+        lambda: GPTQModel.load(str(folder / "model"), settings, dtype=torch.float16, device=DEVICE),
+    )
+    time_of(f"quantize_{bits}", lambda: model.quantize(examples, batch_size=8))
+    time_of(f"save_{bits}", lambda: model.save(str(folder / "quantized")))
 
 
-def warm_up() -> None:
+def evaluate_16bit(model: PreTrainedModel) -> float:
+    model.to(DEVICE).eval()
+    return time_of("evaluate_16bit", lambda: loss_of(model))
+
+
+def carry_out(folder: Path) -> None:
+    took.clear()
+    loss_16bit = evaluate_16bit(AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float16))
+    for bits in map(int, (folder / "job").read_text().split(",")):
+        quantize(folder, bits, EXAMPLES)
+        (folder / "took").write_text(json.dumps(took))
+        again = time_of(f"load_again_{bits}", lambda: load_again(folder))
+        took[f"qid_{bits}"] = time_of(f"evaluate_{bits}", lambda again=again: loss_of(again.model)) - loss_16bit
+        took[f"backend_{bits}"] = took.pop("backend")
+        (folder / "took").write_text(json.dumps(took))
+        del again
+    (folder / "done").touch()
+
+
+def warm_up(folder: Path) -> None:
     """A model of one small layer: what GPTQModel compiles at its first use is not counted."""
     small = GPTNeoXConfig(
-        vocab_size=config["vocab_size"], hidden_size=256, num_hidden_layers=1, num_attention_heads=4,
+        vocab_size=VOCABULARY, hidden_size=256, num_hidden_layers=1, num_attention_heads=4,
         intermediate_size=1024, max_position_embeddings=LENGTH,
     )  # fmt: skip
-    AutoModelForCausalLM.from_config(small).half().save_pretrained(folder / "small")
-    for path in (folder / "model").glob("*token*"):
-        shutil.copy(path, folder / "small")
-    quantize(folder / "small", 4, examples[:8], "_warm_up")
-    time_of("load_again_warm_up", load_again)
+    model = AutoModelForCausalLM.from_config(small).half()
+    model.save_pretrained(folder / "model")
+    loss_of(model.to(DEVICE))
+    for bits in (4, 3):
+        quantize(folder, bits, EXAMPLES[:8])
+        loss_of(load_again(folder).model)
 
 
-warm_up()
-for bits in map(int, sys.argv[2].split(",")):
-    quantize(folder / "model", bits, examples, f"_{bits}")
-    print(json.dumps(took), flush=True)
-    if DEVICE != "cpu":
-        torch.cuda.empty_cache()
-    again = time_of(f"load_again_{bits}", load_again)
-    loss = time_of(f"evaluate_{bits}", lambda again=again: loss_of(again.model))
-    took[f"qid_{bits}"] = loss - loss_16bit
-    again = None
-    print(json.dumps(took), flush=True)
+def main() -> None:
+    folder = Path(sys.argv[1])
+    warm_up(folder / "small")
+    (folder / "ready").touch()
+    while True:
+        for job in sorted(folder.glob("*/job")):
+            if not (job.parent / "done").exists():
+                carry_out(job.parent)
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()
