@@ -3,16 +3,18 @@
 The cost model has one GPU, an H100, and takes a decoder of N non-embedding parameters for one of Pythia's, whose width
 it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
 
-- the sweep carries T = (1 + V)·(evaluation tokens) + 2.5·G·(calibration tokens) tokens past the layers, for V
-  quantizations of which G are GPTQ, whose layers are run two and a half times; a token costs 24·width² + 2·length·width
-  operations a layer, and moves numbers in proportion to width; GPTQ's second moments take 38·width² operations more;
+- the sweep carries T = (1 + V)·(evaluation tokens) + P·G·(calibration tokens) tokens past the layers, for V
+  quantizations of which G are GPTQ; P is 1 where calibration passes can wait within a layer and 2.5 where memory is too
+  short for that; a token costs 24·width² + 2·length·width operations a layer, and moves numbers in proportion to width;
+  GPTQ's second moments take 38·width² operations more;
 - the head costs 2·width·vocabulary operations a token that is evaluated;
 - GPTQ factorizes, and rounds column after column, which is so little work at a time that it has a price a layer;
+- once a model, the libraries get ready for each calibration pass that waits;
 - AWQ and quantized files run the whole model: 2·N·T operations to evaluate, and for AWQ three times that to calibrate;
 - a checkpoint is loaded once.
 
-The sweep's constants are a least-squares fit to the thirteen passes of benchmarks/sweep.csv on one H100, which it meets
-within 14%. Much smaller models are ruled by fixed costs and take longer.
+The sweep's constants are a least-squares fit to passes over made-up shapes; benchmarks/sweep_estimate.py fits them and
+holds them against Pythia's shapes. Much smaller models are ruled by fixed costs and take longer.
 """
 
 import math
@@ -20,13 +22,16 @@ from dataclasses import dataclass
 
 from qidbayes.measure.plan import Checkpoint, Plan, Quantization
 
-SWEEP_RATE = 510e12  # operations a second in half precision
-SECONDS_PER_NUMBER = 3.1e-11  # of hidden states that pass a layer: what is not matrix products
-SECONDS_PER_SOLVE = 0.069  # of a layer, for each GPTQ setting
+SWEEP_RATE = 579e12  # operations a second in half precision
+SECONDS_PER_NUMBER = 4.67e-11  # of hidden states that pass a layer: what is not matrix products
+SECONDS_PER_SOLVE = 0.0476  # of a layer, for each GPTQ setting
+SECONDS_PER_WAITING = 0.057  # once: cuDNN's plans of a new shape, for each pass that waits
 FORWARD_RATE = 250e12  # operations a second of the plain path, the losses' log-softmax included
 WEIGHT_RATE = 4e9  # bytes a second when every weight is rounded, or put back from main memory
 LOADING_RATE = 1e9  # bytes a second
-_PASSES = 2.5  # of GPTQ's calibration set past a layer
+_REPLAYS = 2.5  # of GPTQ's calibration set past a layer, where its passes cannot wait
+_MEMORY = 79 * 2**30  # bytes
+_BATCH = 65_536, 2**26  # tokens at most, numbers at most
 _VOCABULARY = 50_304  # Pythia's; there is an embedding of it and a head
 _SWEPT = ("gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8")
 # Pythia's shapes: non-embedding parameters and width.
@@ -88,7 +93,7 @@ def _estimate(plan: Plan, model: str, checkpoints: list[Checkpoint]) -> Estimate
         sum(plan.rows_of(c) for c in checkpoints),
         size * len(remote),
         size if remote else 0,
-        sum(_seconds(plan, c) for c in checkpoints) / 3600,
+        (_seconds_getting_ready(plan, checkpoints[0]) + sum(_seconds(plan, c) for c in checkpoints)) / 3600,
     )
 
 
@@ -143,11 +148,47 @@ def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantizati
     width = _width(checkpoint.n_params)
     layers = checkpoint.n_params / (12 * width**2)
     gptq = sum(1 for q in swept if q.method == "gptq")
-    calibrated = gptq * _calibration_tokens(plan)
-    passed = (1 + len(swept)) * evaluated + _PASSES * calibrated
-    operations = passed * layers * (24 * width**2 + 2 * plan.evaluation.seq_len * width)
-    operations += (1 + len(swept)) * evaluated * 2 * width * _VOCABULARY + calibrated * layers * 38 * width**2
-    return operations / SWEEP_RATE + passed * layers * width * SECONDS_PER_NUMBER + gptq * layers * SECONDS_PER_SOLVE
+    operations, numbers, solves = sweep_work(
+        layers, width, plan.evaluation.seq_len, len(swept), gptq, evaluated, _calibration_tokens(plan)
+    )
+    return operations / SWEEP_RATE + numbers * SECONDS_PER_NUMBER + solves * SECONDS_PER_SOLVE
+
+
+def sweep_work(
+    layers: float, width: float, length: int, variants: int, gptq: int, evaluated: int, calibration: int
+) -> tuple[float, float, float]:
+    """Return a sweep's operations, the numbers of hidden states that pass its layers, and the solves.
+
+    Parameters
+    ----------
+    layers, width
+        Of the decoder.
+    length
+        Tokens in a window.
+    variants, gptq
+        Quantizations, and how many of them are GPTQ.
+    evaluated, calibration
+        Tokens.
+    """
+    calibrated = gptq * calibration
+    passed = (1 + variants) * evaluated
+    passed += calibrated * (1 if _may_wait(layers, width, passed + calibrated, calibration) else _REPLAYS)
+    operations = passed * layers * (24 * width**2 + 2 * length * width)
+    operations += (1 + variants) * evaluated * 2 * width * _VOCABULARY + calibrated * layers * 38 * width**2
+    return operations, passed * layers * width, gptq * layers
+
+
+def _may_wait(layers: float, width: float, tokens: int, calibration: int) -> bool:
+    """Whether the sweep lets calibration passes wait within a layer; see `qidbayes.measure.sweep`."""
+    model = 2 * (12 * layers * width + 2 * _VOCABULARY) * width
+    free = _MEMORY - (model if model <= _MEMORY / 2 else 0) - 2 * tokens * width
+    return 2 * tokens * width <= free and 2 * 9 * width * calibration <= free / 2
+
+
+def _seconds_getting_ready(plan: Plan, checkpoint: Checkpoint) -> float:
+    width = _width(checkpoint.n_params)
+    gptq = sum(1 for q in plan.quantizations_of(checkpoint) if q.method == "gptq")
+    return gptq * math.ceil(_calibration_tokens(plan) / min(_BATCH[0], _BATCH[1] / width)) * SECONDS_PER_WAITING
 
 
 def _seconds_alone(plan: Plan, checkpoint: Checkpoint, quantization: Quantization, evaluated: int) -> float:

@@ -111,13 +111,13 @@ class _Waiting:
     def go_on(self) -> Tensor | None:
         """Run until the pass waits (None) or ends (the layer's output)."""
         if self._worker is None:
-            self._worker = _IDLE.pop() if _IDLE else _Worker()
+            self._worker = next((worker for worker in _WORKERS if not worker.busy), None) or _Worker()
+            self._worker.busy = True
             self._worker.jobs.put(self._run)
         else:
             self._go.release()
         self._back.acquire()
-        if self._over:
-            _IDLE.append(self._worker)
+        self._worker.busy = not self._over
         if self._error:
             raise self._error
         return self._output
@@ -154,6 +154,8 @@ class _Worker:
 
     def __init__(self) -> None:
         self.jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.busy = False
+        _WORKERS.append(self)
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -161,7 +163,7 @@ class _Worker:
             self.jobs.get()()
 
 
-_IDLE: list[_Worker] = []
+_WORKERS: list[_Worker] = []
 
 
 class _GivenUpError(Exception):
