@@ -5,37 +5,51 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import polars as pl
 
+from qidbayes.plots import style
+
 HERE = Path(__file__).parent
 KINDS = {
-    "sweep": ("Pythia's shapes", "o"),
-    "sweep-cut": ("some of their layers", "^"),
-    "growth-layers": ("3 and 6 layers", "s"),
-    "growth-width": ("width 512 and 2,048", "D"),
-    "growth-tokens": ("half the tokens", "v"),
-    "growth-variants": ("1 and 6 settings", "P"),
-    "plain": ("plain path, Pythia's shapes", "x"),
+    "sweep": "sweep, Pythia's shapes",
+    "plain": "plain path, likewise",
+    "gptqmodel": "GPTQModel, likewise",
+    "sweep-cut": "sweep: some of their layers",
+    "growth-layers": "3 and 6 layers, width 1,024",
+    "growth-width": "width 512, 2,048, 4,096",
+    "growth-tokens": "a quarter of the tokens",
+    "growth-variants": "1 and 6 settings",
 }
 
 
 def main() -> None:
-    table = pl.read_csv(HERE / "sweep.csv").filter(pl.col("path") != "rates")
-    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for path, (label, marker) in KINDS.items():
-        some = table.filter(path=path).sort("floor_seconds")
-        line = "-" if path in ("sweep", "plain") else "none"
-        axes.plot(some["floor_seconds"], some["seconds"], linestyle=line, marker=marker, label=label)
-    ends = [0.4, 20]
-    for share in (1.0, 0.4):
-        axes.plot(ends, [end / share for end in ends], ":", color="grey", linewidth=1)
-        axes.annotate(f"floor / measured = {share:g}", (ends[0], ends[0] / share), color="grey", va="top")
-    for shape in ("160M", "410M", "1.4B"):
-        (row,) = table.filter(path="sweep", shape=shape).to_dicts()
-        axes.annotate(shape, (row["floor_seconds"], row["seconds"]), textcoords="offset points", xytext=(6, -12))
-    axes.set(xscale="log", yscale="log", xlabel="floor: operations and bytes at the measured rates (s)")
-    axes.set_ylabel("measured (s)")
-    axes.set_title("GPTQ at 2, 3, 4 bits and 16 bits of one checkpoint, one H100", fontsize=10)
-    axes.legend(fontsize=8, loc="upper left")
-    figure.savefig(HERE.parent / "docs" / "images" / "sweep.png", dpi=150)
+    table = pl.read_csv(HERE / "sweep.csv").filter(pl.col("variants") != 1, pl.col("path") != "rates")
+    table = pl.concat([table, pl.read_csv(HERE / "sweep.csv").filter(path="growth-variants", variants=1)])
+    looks = style.by_name(KINDS)
+    with style.context():
+        figure, axes = plt.subplots(figsize=(6.0, 4.4), layout="constrained")
+        for path, label in KINDS.items():
+            some = table.filter(path=path).sort("floor_seconds")
+            line = looks[path].line if path in ("sweep", "plain") else "none"
+            axes.plot(
+                some["floor_seconds"], some["seconds"], linestyle=line, marker=looks[path].marker,
+                color=looks[path].color, label=label,
+            )  # fmt: skip
+        for share in (1.0, 0.4):
+            axes.plot([0.3, 100], [0.3 / share, 100 / share], ":", color="grey", linewidth=0.8)
+            axes.annotate(
+                f"floor / measured = {share:g}", (100, 100 / share), color="grey", ha="right", va="bottom",
+                rotation=30, rotation_mode="anchor", fontsize=6.5, xytext=(0, 3), textcoords="offset points",
+            )  # fmt: skip
+        for row in table.filter(path="sweep").to_dicts():
+            axes.annotate(
+                row["shape"], (row["floor_seconds"], row["seconds"]), textcoords="offset points", xytext=(5, -9)
+            )
+        axes.set(xscale="log", yscale="log", xlabel="floor: operations and bytes at the measured rates (s)")
+        axes.set(ylabel="measured (s)", title="One checkpoint in 16 bits and GPTQ's 2, 3, 4, on one H100")
+        for axis in (axes.xaxis, axes.yaxis):
+            style.nats_axis(axis)  # seconds are read as nats are, in plain decimals
+        style.grid(axes)
+        axes.legend(loc="upper left")
+        figure.savefig(HERE.parent / "docs" / "images" / "sweep.png", dpi=150)
 
 
 if __name__ == "__main__":
