@@ -22,8 +22,8 @@ from prepare import LENGTH, MODELS, TOKENIZER, evaluation_page, prepare
 from safetensors.torch import save_file
 from table import Row, write_table
 
-from qidbayes.measure import walk
-from qidbayes.measure.quantize import gptq, grid
+from qidbayes.measure import second_moment, walk
+from qidbayes.measure.quantize import factorize, gptq, grid
 
 HERE = Path(__file__).resolve().parent
 DAMPING = 0.01
@@ -111,7 +111,7 @@ def score_page(cache: Path, page: str) -> Path:
 
 def quantizer_digest() -> str:
     """Names the folder of our own measurements, so that a quantizer that has changed is measured again."""
-    sources = b"".join(Path(module.__file__).read_bytes() for module in (gptq, grid, walk))
+    sources = b"".join(Path(module.__file__).read_bytes() for module in (factorize, gptq, grid, second_moment, walk))
     return hashlib.sha256(sources).hexdigest()[:12]
 
 

@@ -171,8 +171,8 @@ def sweep_work(
         Tokens.
     """
     calibrated = gptq * calibration
-    passed = (1 + variants) * evaluated
-    passed += calibrated * (1 if _may_wait(layers, width, passed + calibrated, calibration) else _REPLAYS)
+    ends = (1 + variants) * evaluated
+    passed = ends + calibrated * (1 if _may_wait(layers, width, ends + calibrated, calibration) else _REPLAYS)
     operations = passed * layers * (24 * width**2 + 2 * length * width)
     operations += (1 + variants) * evaluated * 2 * width * _VOCABULARY + calibrated * layers * 38 * width**2
     return operations, passed * layers * width, gptq * layers

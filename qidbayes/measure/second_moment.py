@@ -31,17 +31,17 @@ class SecondMoment:
     def add(self, x: Tensor) -> None:
         """Add inputs `[..., in_features]`."""
         rows = x.reshape(-1, x.shape[-1])
+        on_matrix_units = rows.is_cuda and rows.dtype != torch.float32
         if self._sum is None:
             self._sum = torch.zeros(rows.shape[1], rows.shape[1], device=rows.device)
         self._count += rows.shape[0]
-        if not rows.is_cuda or rows.dtype == torch.float32:
-            rows = rows.float()
-            self._sum.addmm_(rows.T, rows)
-            return
-        for some in torch.split(rows, _ROWS):
+        for some in torch.split(rows, _ROWS) if on_matrix_units else [rows.float()]:
             for start in range(0, rows.shape[1], _STRIP):
-                strip = slice(start, start + _STRIP)
-                self._sum[strip, start:] += torch.mm(some[:, strip].T, some[:, start:], out_dtype=torch.float32)
+                strip, into = some[:, start : start + _STRIP].T, self._sum[start : start + _STRIP, start:]
+                if on_matrix_units:
+                    into += torch.mm(strip, some[:, start:], out_dtype=torch.float32)
+                else:
+                    into.addmm_(strip, some[:, start:])
 
     def value(self) -> Tensor:
         """Return the mean so far."""
