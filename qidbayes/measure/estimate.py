@@ -169,6 +169,11 @@ def sweep_work(
         Quantizations, and how many of them are GPTQ.
     evaluated, calibration
         Tokens.
+
+    Examples
+    --------
+    >>> sweep_work(12, 768, 2048, variants=3, gptq=3, evaluated=524_288, calibration=262_144)
+    (972243156860928, 26575110144, 36)
     """
     calibrated = gptq * calibration
     ends = (1 + variants) * evaluated

@@ -4,7 +4,7 @@ The plain path (`Quantizer.quantize`, then `window_losses`) runs the whole model
 states of the 16-bit model and of every quantized variant travel through the layers together: a layer is put on the
 device once, every variant's version of it is made there, all states are moved past it, and it is let go. So only one
 layer need be on the device. The mathematics is the plain path's: GPTQ's later layers are calibrated on what its own
-quantized ones put out. What differs is the order of sums.
+quantized ones put out. So is the order of its sums, without which a weight would round the other way here and there.
 """
 
 import sys
@@ -394,9 +394,10 @@ def room(device: torch.device) -> int:
     """Return the bytes that this process may still take on a device; without limit on a CPU."""
     if device.type != "cuda":
         return sys.maxsize
-    total = torch.cuda.get_device_properties(device).total_memory
-    share = torch.cuda.get_per_process_memory_fraction(device.index)
-    return int(total * share) - torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)  # less than what is ours where other processes are on the device too
+    mine = torch.cuda.memory_allocated(device)
+    kept = torch.cuda.memory_reserved(device) - mine
+    return min(int(total * torch.cuda.get_per_process_memory_fraction(device.index)) - mine, free + kept)
 
 
 def model_bytes(model: nn.Module) -> int:

@@ -117,6 +117,14 @@ def sequences_at_once(model: PreTrainedModel, length: int, device: torch.device 
         Tokens in a sequence.
     device
         Where the layers run; where the model is, if not given.
+
+    Examples
+    --------
+    >>> from transformers import AutoModelForCausalLM, GPTNeoXConfig
+    >>> config = GPTNeoXConfig(
+    ...     vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    >>> sequences_at_once(AutoModelForCausalLM.from_config(config), length=256)
+    128
     """
     embedding: nn.Module = model.get_input_embeddings()
     weight = next(embedding.parameters())
