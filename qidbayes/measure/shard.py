@@ -40,15 +40,20 @@ def shard_of(plan: Plan, number: int, count: int) -> tuple[Checkpoint, ...]:
     >>> from qidbayes.resources import shipped
     >>> tiny = load_plan(shipped("measurements") / "tiny" / "plan.toml")
     >>> [len(shard_of(tiny, number, 5)) for number in (1, 2, 3, 4, 5)]
-    [2, 2, 2, 3, 3]
+    [2, 2, 3, 2, 3]
     """
     if not 1 <= number <= count:
         raise InputError(f"shard {number}/{count}: give 1/{count} to {count}/{count}")
+    dealt = deal(plan, count)
+    return tuple(checkpoint for checkpoint in plan.checkpoints if dealt[checkpoint] == number)
+
+
+def deal(plan: Plan, count: int) -> dict[Checkpoint, int]:
+    """Return for each checkpoint which of `count` shards it is in, as `shard_of` has it."""
     loads = [0.0] * count
-    mine = set()
+    dealt = {}
     for checkpoint in longest_first(plan):
         least = loads.index(min(loads))
         loads[least] += seconds_of(plan, checkpoint)
-        if least == number - 1:
-            mine.add(checkpoint)
-    return tuple(checkpoint for checkpoint in plan.checkpoints if checkpoint in mine)
+        dealt[checkpoint] = least + 1
+    return dealt

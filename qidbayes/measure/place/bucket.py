@@ -194,8 +194,12 @@ class _Objects:
         mode: Any = "create" if held is None else held.tag
         try:
             return _tag(self._asked(put, name, content, mode=mode))
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+        except (AlreadyExistsError, PreconditionError):
             return None
+        except FileNotFoundError as error:
+            if held is not None:
+                return None  # removed meanwhile
+            raise InputError(f"{self._address}: there is no such bucket; make it first") from error
 
     def remove(self, name: str, held: _Held) -> None:
         """Remove an object if it is still this one."""
