@@ -9,8 +9,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -53,17 +53,26 @@ def cluster(nodes: int, **resources: int) -> Iterator[tuple[str, list["object"]]
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "300000", "PYTHONPATH": str(ROOT)}
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **free_ports()})
+    made = patiently(
+        lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **free_ports()})
+    )
     try:
-        workers = [made.add_node(num_cpus=1, **free_ports(), **resources) for _ in range(nodes)]
-        made.wait_for_nodes()
+        workers = [patiently(lambda: made.add_node(num_cpus=1, **free_ports(), **resources)) for _ in range(nodes)]
         yield made.address, workers
     finally:
         made.shutdown()
 
 
+def patiently[T](start: Callable[[], T]) -> T:
+    """Start a node. Ray gives its helpers 15 s to import what they need, which is little on a busy machine."""
+    for _ in range(4):
+        with suppress(Exception):
+            return start()
+    return start()
+
+
 def free_ports() -> dict[str, int]:
-    """Ports for a node's helpers: where Ray chooses them, it waits 15 s for each, which a busy machine exceeds."""
+    """Ports for a node's helpers: where they choose for themselves, the node waits for them to say which."""
     names = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port", "metrics_export_port")
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]
     ports = [one.getsockname()[1] for one in sockets]
