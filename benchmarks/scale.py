@@ -138,7 +138,9 @@ def draw(table: pl.DataFrame) -> None:
         axes.plot(some["gpus"], some["hours"], marker=marker, color=color, label=label)
         if name != "at hand":
             axes.axhline(some["hours_of_download"][0], color=color, linestyle=":", linewidth=1)
-            axes.annotate(f"the files over {name}", (8, some["hours_of_download"][0]), color=color, va="top", fontsize=8)
+            axes.annotate(
+                f"the files over {name}", (8, some["hours_of_download"][0]), color=color, va="top", fontsize=8
+            )
     one = table.filter(link="at hand", way="shared, longest first")
     axes.plot(one["gpus"], one["hours_if_evenly_split"], ":", color="grey", label="work / GPUs")
     axes.axhline(one["hours_of_longest"][0], color="grey", linestyle="--", linewidth=1)

@@ -30,7 +30,9 @@ class Shard(click.ParamType[tuple[int, int]]):
 @click.option("-o", "--output", metavar="PLACE", help="Folder or address of the run.  [default: measured/SUITE]")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Checkpoints at a time.")
 @click.option("--shard", type=Shard(), help="Measure only the i-th of n parts that take about as long, 1/n to n/n.")
-@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who measures.")
+@click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who measures."
+)
 @click.option("--address", help="Of the Ray cluster.  [default: RAY_ADDRESS, or this machine]")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and measure nothing.")
 def measure(

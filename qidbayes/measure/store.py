@@ -139,7 +139,9 @@ class Store:
             rows[:] = self._all_planned(plan)  # here and not before: others may have written while this waited
             frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
             if reference is not None:
-                frame = frame.with_columns(pl.col("loss_16bit", "loss", "qid", "qid_se") * pl.col("per_reference_token"))
+                frame = frame.with_columns(
+                    pl.col("loss_16bit", "loss", "qid", "qid_se") * pl.col("per_reference_token")
+                )
             of_rows = {
                 "windows": _hashes(rows),
                 "device": ", ".join(sorted({str(row["device"]) for row in rows})),
@@ -178,4 +180,3 @@ def _hashes(rows: Iterable[Row]) -> str:
         if row["windows_hash"] is not None:
             found.setdefault(str(row["dataset"]), set()).add(str(row["windows_hash"]))
     return json.dumps({name: sorted(hashes) for name, hashes in sorted(found.items())})
-

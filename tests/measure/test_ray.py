@@ -9,8 +9,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,22 +53,13 @@ def cluster(nodes: int, **resources: int) -> Iterator[tuple[str, list["object"]]
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_agent_register_timeout_ms": "300000", "PYTHONPATH": str(ROOT)}
     from ray.cluster_utils import Cluster
 
-    made = patiently(
-        lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **free_ports()})
-    )
+    # Its nodes end when their helpers take more than 15 s to begin: a machine that is very busy fails here.
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **free_ports()})
     try:
-        workers = [patiently(lambda: made.add_node(num_cpus=1, **free_ports(), **resources)) for _ in range(nodes)]
+        workers = [made.add_node(num_cpus=1, **free_ports(), **resources) for _ in range(nodes)]
         yield made.address, workers
     finally:
         made.shutdown()
-
-
-def patiently[T](start: Callable[[], T]) -> T:
-    """Start a node. Ray gives its helpers 15 s to import what they need, which is little on a busy machine."""
-    for _ in range(4):
-        with suppress(Exception):
-            return start()
-    return start()
 
 
 def free_ports() -> dict[str, int]:
@@ -175,11 +166,13 @@ def test_mistakes_reach_the_caller(tmp_path: Path, plan_file: Path) -> None:
     with pytest.raises(InputError, match="no Ray cluster answers"):
         measure_on_ray(load_plan(plan_file), tmp_path / "run", address="127.0.0.1:1")
     plan_file.write_text(plan_file.read_text().replace("group_size = 16", 'group_size = 16\ndamping = "much"'))
-    with cluster(1) as (address, _), pytest.raises(InputError, match="^\\S*damping = 'much' is not accepted"):
+    with cluster(1) as (address, _), pytest.raises(InputError, match="damping = 'much' is not accepted"):
         measure_on_ray(load_plan(plan_file), tmp_path / "run", address=address)
 
 
-def test_without_ray_the_option_says_what_to_install(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_option_says_what_to_install(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'qidbayes\[ray\]'"):
         measure_on_ray(plan, tmp_path / "run")

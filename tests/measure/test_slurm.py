@@ -119,16 +119,16 @@ def long_plan(tmp_path: Path) -> Plan:
         small_model(step).save_pretrained(tmp_path / "models" / f"step{step}")
     path = write_plan(
         tmp_path,
-        lambda text: text.replace("[100, 200, 400]", str(list(STEPS)))
-        .replace("1_024", "65_536")
-        .replace("windows = 8", "windows = 64"),
+        lambda text: (
+            text.replace("[100, 200, 400]", str(list(STEPS)))
+            .replace("1_024", "65_536")
+            .replace("windows = 8", "windows = 64")
+        ),
     )
     return load_plan(path)
 
 
-def test_an_array_of_shards_one_of_them_requeued(
-    slurm: Callable[..., str], long_plan: Plan, tmp_path: Path
-) -> None:
+def test_an_array_of_shards_one_of_them_requeued(slurm: Callable[..., str], long_plan: Plan, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     said = slurm(
         "sbatch", f"--array=1-{TASKS}", f"--output={tmp_path}/task-%a.out", "--parsable",

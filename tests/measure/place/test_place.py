@@ -186,7 +186,9 @@ def test_a_machine_that_stood_still_does_not_take_its_claim_back(on_machine: OnM
         assert not lease.beat(held)
 
 
-@pytest.mark.parametrize("address", ["ftp://host/run", "file:///etc", "memory://run", "python://x", "s3::simplecache://b"])
+@pytest.mark.parametrize(
+    "address", ["ftp://host/run", "file:///etc", "memory://run", "python://x", "s3::simplecache://b"]
+)
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(InputError, match="not an address that is known; give a folder, or s3://"):
         place_at(address)
