@@ -1,9 +1,9 @@
 """On paper: 1,500 Pythia checkpoints x 13 cells on 8 to 2,048 GPUs (`make scale`): scale.csv, docs/images/scale.png.
 
-Seconds of a checkpoint are the dry run's, whose constants are fitted to the passes measured on an H100 (sweep.csv), plus
-three digests of its files. A GPU downloads a checkpoint, measures it, and takes the next: its next of the queue that all
-share (claims in one store), or of its own shard. Downloads share one link evenly, and none is faster than one stream.
-Nothing else takes time: no node fails, main memory and disks keep up, the hub answers.
+Seconds of a checkpoint are the dry run's, whose constants are fitted to the passes measured on an H100 (sweep.csv), and
+those of three digests of its files. A GPU downloads a checkpoint, measures it, and takes the next: of the queue that
+all share (claims in one store), or of its own shard. Downloads share one link evenly, and none is faster than one
+stream. Nothing else takes time: no node fails, main memory and disks keep up, the hub answers.
 """
 
 import heapq

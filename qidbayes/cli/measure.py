@@ -20,9 +20,9 @@ class Shard(click.ParamType[tuple[int, int]]):
         if isinstance(value, tuple):
             return value
         number, _, count = str(value).partition("/")
-        if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
-            return int(number), int(count)
-        self.fail(f"{value!r} is not a shard; give 1/8 to 8/8, say", param, ctx)
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            self.fail(f"{value!r} is not a shard; give 1/8 to 8/8, say", param, ctx)
+        return int(number), int(count)
 
 
 @click.command()

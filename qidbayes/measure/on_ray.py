@@ -1,8 +1,8 @@
 """A plan, carried out by a Ray cluster: a task is a checkpoint.
 
-Which node a task runs on, what happens when a node dies or when a new one is started is Ray's affair. A task leaves what
-it measured in the store, so that one that is run a second time finds what the first had finished; where a try that Ray
-has given up still holds its claim, the checkpoint is asked for again a little later.
+Which node a task runs on, what happens when a node dies or when a new one is started is Ray's affair. A task leaves
+what it measured in the store, so that one that is run a second time finds what the first had finished; where a try that
+Ray has given up still holds its claim, the checkpoint is asked for again a little later.
 """
 
 import os
@@ -43,7 +43,8 @@ def measure_on_ray(
         As `qidbayes.measure.run.measure` takes them; the reporter is told of whole checkpoints.
     address
         The cluster's (`auto`, `host:6379`, `ray://host:10001`); None for RAY_ADDRESS, or else the Ray that runs on this
-        machine, or a new one of this machine alone. Where the cluster has GPUs, a task takes a part of one or a whole one (`share_of_gpu`).
+        machine, or a new one of this machine alone. Where the cluster has GPUs, a task takes a part of one or a whole
+        one (`share_of_gpu`).
 
     Raises
     ------

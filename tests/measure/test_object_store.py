@@ -1,4 +1,4 @@
-"""A run kept in an object store: first obstore's in memory, then a server of S3 on loopback (`make check-object-store`)."""
+"""A run kept in an object store: obstore's in memory, and an S3 server on loopback (`make check-object-store`)."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""docs/measure.sbatch under a real Slurm: munge, slurmctld and slurmd, started here on loopback (`make check-slurm`)."""
+"""docs/measure.sbatch under a real Slurm: munge, slurmctld and slurmd, started on loopback (`make check-slurm`)."""
 
 import os
 import re

@@ -1,9 +1,9 @@
 """A run kept in an object store, through the library that polars reads such addresses with.
 
 An object store has no locks and no renames. It puts objects whole, and refuses a put whose condition does not hold:
-"only if there is none", "only if it is still the one I read". On the second rests that no change is lost. On the first
-rest claims: a claim is an object that its holder keeps changing, and one that has not changed for a while is taken over.
-How long "a while" is, each machine measures for itself, so that no two clocks are ever compared.
+"only if there is none", "only if it is still the one I read". On the second rests that no change is lost. On both rest
+claims: a claim is an object that its holder keeps changing, and one that has not changed for a while is taken over. How
+long "a while" is, each machine measures for itself, so that no two clocks are ever compared.
 """
 
 import random

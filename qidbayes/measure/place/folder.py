@@ -14,7 +14,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 class Folder:
-    """A folder as a `Place`. Files are renamed into place; claims are locks, which end with the process, however it ends.
+    """A folder as a `Place`. Files are renamed into place; claims are locks, which end with their process.
 
     Parameters
     ----------
