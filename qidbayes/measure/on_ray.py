@@ -6,6 +6,7 @@ Ray has given up still holds its claim, the checkpoint is asked for again a litt
 """
 
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,9 +43,9 @@ def measure_on_ray(
     plan, folder, reporter, checkpoints
         As `qidbayes.measure.run.measure` takes them; the reporter is told of whole checkpoints.
     address
-        The cluster's (`auto`, `host:6379`, `ray://host:10001`); None for RAY_ADDRESS, or else the Ray that runs on this
-        machine, or a new one of this machine alone. Where the cluster has GPUs, a task takes a part of one or a whole
-        one (`share_of_gpu`).
+        The cluster's (`auto`, `host:6379`), of which this machine is a node; None for RAY_ADDRESS, or else the Ray that
+        runs on this machine, or a new one of this machine alone. Where the cluster has GPUs, a task takes a part of one
+        or a whole one (`share_of_gpu`).
 
     Raises
     ------
@@ -57,6 +58,7 @@ def measure_on_ray(
         import ray
     except ImportError as error:
         raise InputError("--executor ray: Ray is not installed; pip install 'qidbayes[ray]'") from error
+    _check_address(address)
     reporter = reporter or Reporter()
     where = folder if isinstance(folder, str) and "://" in folder else Path(folder).absolute()
     store = Store(where)
@@ -87,6 +89,19 @@ def measure_on_ray(
             "address of an object store"
         )
     return conclude(store, plan, mine, versions, left, [f"{checkpoint}: {why}" for checkpoint, why in lost.items()])
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse at once a head that is not there: Ray asks for it for five minutes, and then ends the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # `auto`, `local`
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: no Ray cluster answers there ({error}); give host:6379, or auto"
+        ) from error
 
 
 def share_of_gpu(plan: Plan, checkpoint: Checkpoint, memory: int) -> float:
