@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from measure.conftest import small_model, write_plan
+from qidbayes.cli.measure import measure as command
 from qidbayes.errors import InputError
 from qidbayes.measure import Plan, load_plan
 from qidbayes.measure.estimate import gpu_bytes
@@ -186,3 +188,16 @@ def test_a_larger_gpu_takes_more_at_a_time(plan: Plan) -> None:
     assert shares[0] == 1.0
     for share, gib in zip(shares[2:], (16, 80), strict=True):
         assert share * gib * 2**30 >= needed
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--executor=ray", "--jobs=2"], "--jobs: Ray runs as many checkpoints at a time"),
+        (["--address=auto"], "--address: give --executor ray with it"),
+    ],
+)
+def test_options_that_do_not_go_together(plan_file: Path, options: list[str], said: str) -> None:
+    done = CliRunner().invoke(command, [str(plan_file), *options])
+    assert done.exit_code == 2
+    assert said in done.output
