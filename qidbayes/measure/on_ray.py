@@ -132,11 +132,12 @@ def _round(
     import ray
 
     task = ray.remote(_carry_out)
+    shared = ray.put(plan)  # once, and not with every task
     under_way = {}
     for checkpoint in checkpoints:
         share = shares[checkpoint]
         options = task.options(name=str(checkpoint), num_cpus=1, num_gpus=share, max_retries=RETRIES)
-        under_way[options.remote(plan, where, checkpoint, share)] = checkpoint
+        under_way[options.remote(shared, where, checkpoint, share)] = checkpoint
     held = []
     lost = {}
     while under_way:
