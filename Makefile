@@ -7,8 +7,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-report bench-fit \
-	backtest compare nano sbc figures docs laws clean
+.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
+	check-object-store check-report bench-fit backtest compare nano scale sbc figures docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -51,6 +51,20 @@ check-quantizers: $(VENV)/measure
 check-kills: $(VENV)/dev
 	QIDBAYES_KILLS=20 $(BIN)/pytest tests/measure/test_kill.py -k killed
 
+# An array of shards under a real Slurm (Debian: apt install slurmctld slurmd slurm-client munge; as root).
+check-slurm: $(VENV)/dev
+	$(BIN)/pytest tests/measure/test_slurm.py -m slow -rs -s
+
+# A Ray cluster on this machine: a node and workers are killed. On a very busy machine its nodes do not start.
+check-ray: $(VENV)/dev
+	$(PIP) -e '.[ray]'
+	$(BIN)/pytest tests/measure/test_ray.py -m slow -rs -s
+
+# A run kept in a server of S3 on this machine; one of two machines dies.
+check-object-store: $(VENV)/dev
+	$(PIP) -e '.[object-store]'
+	$(BIN)/pytest tests/measure/test_object_store.py -m slow -rs -s
+
 # The report in headless Chromium, which has to be installed (Debian: apt install chromium).
 check-report: $(VENV)/dev
 	$(PIP) -e '.[browser]'
@@ -74,6 +88,10 @@ laws: $(VENV)/dev
 # Tokens or learning rate? What the suite nano says, beside Pythia.
 nano: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nano.py
+
+# 1,500 checkpoints on 8 to 2,048 GPUs, on paper.
+scale: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py
 
 # Simulation-based calibration: 1,000 simulations of every law, and two wrong models that it must find out.
 sbc: $(VENV)/dev

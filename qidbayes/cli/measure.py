@@ -1,55 +1,105 @@
 """`qidbayes measure`: a plan in, a table of losses out."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from qidbayes.measure import Plan
+    from qidbayes.measure.outcome import Outcome
+
+
+class Shard(click.ParamType[tuple[int, int]]):
+    """Which of how many: ``3/8``."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        number, _, count = str(value).partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            self.fail(f"{value!r} is not a shard; give 1/8 to 8/8, say", param, ctx)
+        return int(number), int(count)
 
 
 @click.command()
 @click.argument("plan", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: measured/SUITE]")
+@click.option("-o", "--output", metavar="PLACE", help="Folder or address of the run.  [default: measured/SUITE]")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Checkpoints at a time.")
+@click.option("--shard", type=Shard(), help="Measure only the i-th of n parts that take about as long, 1/n to n/n.")
+@click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who measures."
+)
+@click.option("--address", help="Of the Ray cluster.  [default: RAY_ADDRESS, or this machine]")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and measure nothing.")
-def measure(plan: Path, output: Path | None, jobs: int, dry_run: bool) -> None:
+def measure(
+    plan: Path,
+    output: str | None,
+    jobs: int,
+    shard: tuple[int, int] | None,
+    executor: str,
+    address: str | None,
+    dry_run: bool,
+) -> None:
     """Measure the losses that PLAN asks for, before and after quantization.
 
     PLAN is a TOML file, or the name of a shipped one (pythia, pythia-full, spectra, llama-qwen, nano, tiny). The table
     grows in the output folder by whole checkpoints; a run that was stopped goes on where it was. With --jobs, so many
     processes share the machine's cores. Several runs may share a folder, one per GPU: each takes the checkpoints that
-    no other holds.
+    no other holds. With --shard, each measures its part of the plan, whatever the others do. PLACE may also be the
+    address of an object store, such as s3://bucket/runs/mine.
 
     Exit status: 0 done, 1 some cells failed (they are rows with their error, and are tried again next time).
     """
     from qidbayes.measure import load_plan
+    from qidbayes.measure.shard import shard_of
 
+    if executor == "ray" and jobs > 1:
+        raise click.UsageError("--jobs: Ray runs as many checkpoints at a time as its cluster has room for")
+    if executor != "ray" and address is not None:
+        raise click.UsageError("--address: give --executor ray with it")
     asked = load_plan(plan_file(plan))
+    mine = shard_of(asked, *shard) if shard else asked.checkpoints
     if dry_run:
-        _echo_estimate(asked)
+        _echo_estimate(replace(asked, checkpoints=mine))
         return
     from qidbayes.measure.progress import console_reporter
 
-    folder = output or Path("measured") / asked.suite
-    with console_reporter(sum(asked.rows_of(checkpoint) for checkpoint in asked.checkpoints)) as reporter:
-        if jobs == 1:
+    where = output or str(Path("measured") / asked.suite)
+    with console_reporter(sum(asked.rows_of(checkpoint) for checkpoint in mine)) as reporter:
+        if executor == "ray":
+            from qidbayes.measure.on_ray import measure_on_ray
+
+            outcome = measure_on_ray(asked, where, reporter, mine, address)
+        elif jobs == 1:
             from qidbayes.measure.run import measure as run
 
-            outcome = run(asked, folder, reporter)
+            outcome = run(asked, where, reporter, mine)
         else:
             from qidbayes.measure.jobs import measure_in_processes
 
-            outcome = measure_in_processes(asked, folder, jobs, reporter)
+            outcome = measure_in_processes(asked, where, jobs, reporter, mine)
+    _echo_outcome(outcome, asked, where)
+
+
+def _echo_outcome(outcome: "Outcome", plan: "Plan", where: str) -> None:
     for checkpoint in outcome.elsewhere:
-        click.echo(f"{checkpoint}: left to another run in {folder}", err=True)
+        click.echo(f"{checkpoint}: left to another run in {where}", err=True)
+    for line in outcome.lost:
+        click.echo(f"lost: {line}", err=True)
+    if outcome.missing:
+        count = len(plan.checkpoints)
+        click.echo(f"the table has {count - outcome.missing} of the plan's {count} checkpoints so far", err=True)
     if outcome.table is not None:
         click.echo(outcome.table)
     if outcome.failed:
-        click.echo(f"{len(outcome.failed)} of {outcome.rows} cells failed; run again to try them again:", err=True)
+        click.echo(f"{len(outcome.failed)} cells failed; run again to try them again:", err=True)
         for line in outcome.failed:
             click.echo(f"  {line}", err=True)
+    if outcome.failed or outcome.lost:
         raise click.exceptions.Exit(1)
 
 
@@ -79,7 +129,7 @@ def _echo_estimate(plan: "Plan") -> None:
             f"{sum(part.gpu_hours for part in parts):.2f}",
         )
     )
-    disk = _gigabytes(max(part.disk_bytes for part in parts))
+    disk = _gigabytes(max((part.disk_bytes for part in parts), default=0))
     click.echo(f"\nDisk: {disk} at once; a checkpoint is removed when it has been measured. Texts come on top.")
     click.echo("Bytes are for 16-bit files, hours for one H100; both are estimates (qidbayes/measure/estimate.py).")
     click.echo(f"Evaluation sets: {', '.join(texts.name for texts in plan.evaluation.datasets)}.")

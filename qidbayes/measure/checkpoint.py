@@ -14,9 +14,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.hf_api import RepoSibling
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.place import First
 from qidbayes.measure.plan import Checkpoint, Source, digest
 
 _SMALL_FILES = ("*.json", "*.txt", "tokenizer.model")  # configuration and tokenizer
@@ -54,23 +54,23 @@ class Pins:
 
     Parameters
     ----------
-    folder
-        Where they are kept.
+    first
+        Keeps what it is first given under a name (`Store.first`).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, first: First) -> None:
+        self._first = first
 
     def pin(self, source: Source, revision: str) -> str:
         """Return what `pin` returns, or returned the first time."""
         if source.folder is not None:
             return pin(source, revision)
-        kept = self._folder / digest([source.name, revision])
-        if not kept.exists():
-            commit = pin(source, revision)
-            with replacing(kept) as beside:
-                beside.write_text(commit)
-        return kept.read_text()
+        name = f"pins/{digest([source.name, revision])}"
+        return self._first(name, lambda path: _write(path, pin(source, revision))).read_text()
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
 
 
 def sha256(path: Path) -> str:

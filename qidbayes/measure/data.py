@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import Tokenizer, sha256
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.place import First
 from qidbayes.measure.plan import TextSet, digest
 
 _SHUFFLE_BUFFER = 10_000  # documents; a streamed set is shuffled within it
@@ -138,12 +138,12 @@ class WindowCache:
 
     Parameters
     ----------
-    folder
-        Where they are kept.
+    first
+        Keeps what it is first given under a name (`Store.first`).
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, first: First) -> None:
+        self._first = first
         self._loaded: dict[str, Windows] = {}
 
     def windows(
@@ -160,20 +160,19 @@ class WindowCache:
             [text_identity(texts), tokenizer.identity, seq_len, count, seed, reference.identity if reference else None]
         )
         if key not in self._loaded:
-            path = self._folder / f"{texts.name}-{key[:16]}.safetensors"
-            if not path.exists():
-                made = cut_windows(
-                    texts, tokenizer.tokenizer, seq_len, count, seed, reference.tokenizer if reference else None
-                )
-                _save(made, path)
+            again = reference.tokenizer if reference else None
+
+            def cut(path: Path) -> None:
+                _save(cut_windows(texts, tokenizer.tokenizer, seq_len, count, seed, again), path)
+
+            path = self._first(f"windows/{texts.name}-{key[:16]}.safetensors", cut)
             self._loaded[key] = _load(path)
         return self._loaded[key]
 
 
 def _save(windows: Windows, path: Path) -> None:
     ratio = "" if windows.per_reference_token is None else repr(windows.per_reference_token)
-    with replacing(path) as beside:
-        save_file({"tokens": windows.tokens}, beside, {"per_reference_token": ratio, "hash": windows.hash})
+    save_file({"tokens": windows.tokens}, path, {"per_reference_token": ratio, "hash": windows.hash})
 
 
 def _load(path: Path) -> Windows:

@@ -32,6 +32,7 @@ LOADING_RATE = 1e9  # bytes a second
 _REPLAYS = 2.5  # of GPTQ's calibration set past a layer, where its passes cannot wait
 _MEMORY = 79 * 2**30  # bytes
 _BATCH = 65_536, 2**26  # tokens at most, numbers at most
+FIXED_BYTES = 4.75 * 2**30  # of GPU memory: logits, activations, a batch's products
 _VOCABULARY = 50_304  # Pythia's; there is an embedding of it and a head
 _SWEPT = ("gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8")
 # Pythia's shapes: non-embedding parameters and width.
@@ -126,6 +127,19 @@ def seconds_of_cell(plan: Plan, checkpoint: Checkpoint, quantization: Quantizati
         return _seconds_alone(plan, checkpoint, quantization, evaluated)
     with_it, without = (_seconds_sweeping(plan, checkpoint, swept, evaluated) for swept in ([quantization], []))
     return with_it - without
+
+
+def gpu_bytes(plan: Plan, checkpoint: Checkpoint) -> float:
+    """Return the bytes of a GPU's memory with which a checkpoint's sweep need not wait for main memory.
+
+    The model, the hidden states of every quantization, Hessians of four matrices as wide as a layer's widest, and what
+    every pass was seen to take besides: no less than any pass of benchmarks/sweep.csv took, and at most a quarter more.
+    """
+    width = _width(checkpoint.n_params)
+    gptq = sum(1 for q in plan.quantizations_of(checkpoint) if q.method == "gptq")
+    variants = sum(1 for q in plan.quantizations_of(checkpoint) if q.method in _SWEPT)
+    tokens = (1 + variants) * _evaluated(plan) + gptq * _calibration_tokens(plan)
+    return _bytes(checkpoint.n_params) + 2 * tokens * width + 4 * 4 * (4 * width) ** 2 + FIXED_BYTES
 
 
 def _evaluated(plan: Plan) -> int:

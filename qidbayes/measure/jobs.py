@@ -4,32 +4,35 @@ What they measure is what one process would: a checkpoint's numbers depend on no
 out imports no torch, so that it does not add a model's worth of memory and seconds of its own.
 """
 
-import functools
 import multiprocessing
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qidbayes.errors import InputError
 from qidbayes.measure.outcome import Outcome, conclude
 from qidbayes.measure.plan import Checkpoint, Plan
 from qidbayes.measure.progress import Reporter
+from qidbayes.measure.shard import longest_first
 from qidbayes.measure.store import Store
 
-if TYPE_CHECKING:
-    from qidbayes.measure.run import Run
 
-
-def measure_in_processes(plan: Plan, folder: Path, jobs: int, reporter: Reporter | None = None) -> Outcome:
+def measure_in_processes(
+    plan: Plan,
+    folder: Path | str,
+    jobs: int,
+    reporter: Reporter | None = None,
+    checkpoints: Sequence[Checkpoint] | None = None,
+) -> Outcome:
     """Measure what the plan asks for and the folder does not hold yet, `jobs` checkpoints at a time.
 
     Parameters
     ----------
-    plan, folder, reporter
+    plan, folder, reporter, checkpoints
         As `qidbayes.measure.run.measure` takes them; the reporter is told of whole checkpoints.
     jobs
         Processes; they share this machine's cores evenly, and its first GPU if it has one.
@@ -42,20 +45,20 @@ def measure_in_processes(plan: Plan, folder: Path, jobs: int, reporter: Reporter
     """
     reporter = reporter or Reporter()
     store = Store(folder)
+    mine = plan.checkpoints if checkpoints is None else checkpoints
     elsewhere = []
     # Spawned, not forked: a fork would inherit locks of polars' and torch's threads, and no GPU survives one.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _begin, (jobs,)) as pool:
+    with ProcessPoolExecutor(jobs, context, _share_cores, (jobs,)) as pool:
         try:
-            metadata = pool.submit(_metadata, plan, folder).result()
-            # The longest first, so that the processes end together.
-            order = sorted(plan.checkpoints, key=lambda checkpoint: -checkpoint.n_params)
+            versions = pool.submit(begin, plan, folder).result()
+            order = [checkpoint for checkpoint in longest_first(plan) if checkpoint in mine]
             under_way = {pool.submit(_carry_out, plan, folder, checkpoint): checkpoint for checkpoint in order}
             for future in as_completed(under_way):
                 checkpoint = under_way[future]
                 reporter.checkpoint(checkpoint)
                 if not future.result():
-                    elsewhere.append(str(checkpoint))
+                    elsewhere.append(checkpoint)
                 reporter.done(plan.rows_of(checkpoint))
         except BrokenProcessPool as error:
             raise InputError(
@@ -64,10 +67,10 @@ def measure_in_processes(plan: Plan, folder: Path, jobs: int, reporter: Reporter
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-    return conclude(store, plan, metadata, elsewhere)
+    return conclude(store, plan, mine, versions, elsewhere)
 
 
-def _begin(jobs: int) -> None:
+def _share_cores(jobs: int) -> None:
     """Runs first in every worker."""
     import torch
 
@@ -83,16 +86,16 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-@functools.cache
-def _run_of(plan: Plan, folder: Path) -> "Run":
-    from qidbayes.measure.run import Run
+def begin(plan: Plan, folder: Path | str) -> dict[str, str]:
+    """Refuse in a worker what cannot be used, before the first download; returns the versions of its packages."""
+    from qidbayes.measure.fingerprint import versions
+    from qidbayes.measure.run import silent_run
 
-    return Run(plan, folder, Reporter())
-
-
-def _metadata(plan: Plan, folder: Path) -> dict[str, str]:
-    return _run_of(plan, folder).metadata
+    silent_run(plan, folder)
+    return versions()
 
 
-def _carry_out(plan: Plan, folder: Path, checkpoint: Checkpoint) -> bool:
-    return _run_of(plan, folder).carry_out(checkpoint)
+def _carry_out(plan: Plan, folder: Path | str, checkpoint: Checkpoint) -> bool:
+    from qidbayes.measure.run import silent_run
+
+    return silent_run(plan, folder).carry_out(checkpoint)

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from qidbayes.measure.plan import Plan
+from qidbayes.measure.plan import Checkpoint, Plan
 from qidbayes.measure.store import Row, Store
 
 
@@ -15,36 +14,62 @@ class Outcome:
     Attributes
     ----------
     table
-        Where the table is; None if nothing has been measured.
+        Where the table is: a path or an address; None if nothing has been measured.
     rows
         Its rows.
     failed
-        The failed ones among them, as `model@revision, method, dataset: error`.
+        The failed ones among those that this run was to measure, as `model@revision, method, dataset: error`.
     elsewhere
         Checkpoints that another run in the same folder holds.
+    missing
+        Checkpoints of the plan that the table has nothing of: other runs' or shards', or those that were lost.
+    lost
+        Checkpoints whose workers died again and again, with the last reason.
     """
 
-    table: Path | None
+    table: str | None
     rows: int
     failed: tuple[str, ...]
     elsewhere: tuple[str, ...]
+    missing: int
+    lost: tuple[str, ...] = ()
 
 
-def conclude(store: Store, plan: Plan, metadata: Mapping[str, str], elsewhere: Sequence[str]) -> Outcome:
+def conclude(
+    store: Store,
+    plan: Plan,
+    checkpoints: Sequence[Checkpoint],
+    metadata: Mapping[str, str],
+    elsewhere: Sequence[Checkpoint],
+    lost: Sequence[str] = (),
+) -> Outcome:
     """Write the table from what the store holds and say how it went.
+
+    Whoever ends last has seen what all have measured, so that no run has to wait for the others.
 
     Parameters
     ----------
     store, plan
         The run's.
+    checkpoints
+        Those it was to measure.
     metadata
-        What decided the numbers: the device, and packages with their versions.
-    elsewhere
-        Checkpoints that another run holds.
+        What decided the numbers: packages with their versions.
+    elsewhere, lost
+        As `Outcome` has them.
     """
     rows = store.assemble(plan, {"plan": plan.suite, "plan_hash": plan.hash, **metadata})
-    failed = tuple(_describe(row) for row in rows if row["status"] != "ok")
-    return Outcome(store.folder / "table.parquet" if rows else None, len(rows), failed, tuple(elsewhere))
+    mine = {(checkpoint.model, checkpoint.revision) for checkpoint in checkpoints}
+    failed = [row for row in rows if row["status"] != "ok" and (row["model"], row["revision"]) in mine]
+    measured = {(row["model"], row["revision"]) for row in rows}
+    return Outcome(
+        store.table if rows else None,
+        len(rows),
+        tuple(map(_describe, failed)),
+        tuple(map(str, elsewhere)),
+        sum((checkpoint.model, checkpoint.revision) not in measured for checkpoint in plan.checkpoints),
+        tuple(lost),
+    )
 
 
 def _describe(row: Row) -> str:

@@ -1,5 +1,7 @@
 """A plan, carried out: every checkpoint in turn, then the table."""
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from qidbayes.measure.fingerprint import versions
@@ -11,7 +13,12 @@ from qidbayes.measure.store import Store
 from qidbayes.measure.work import Shared, measure_checkpoint
 
 
-def measure(plan: Plan, folder: Path, reporter: Reporter | None = None) -> Outcome:
+def measure(
+    plan: Plan,
+    folder: Path | str,
+    reporter: Reporter | None = None,
+    checkpoints: Sequence[Checkpoint] | None = None,
+) -> Outcome:
     """Measure what the plan asks for and the folder does not hold yet.
 
     Parameters
@@ -19,9 +26,13 @@ def measure(plan: Plan, folder: Path, reporter: Reporter | None = None) -> Outco
     plan
         From `load_plan`.
     folder
-        Where the table grows; killed and called again, a run goes on after its last whole checkpoint.
+        Where the table grows, or the address of an object store; killed and called again, a run goes on after its last
+        whole checkpoint.
     reporter
         Told what happens.
+    checkpoints
+        Those of the plan that this run is to measure, such as `shard_of` returns; all if None. The table holds
+        whatever has been measured of the plan.
 
     Raises
     ------
@@ -29,8 +40,13 @@ def measure(plan: Plan, folder: Path, reporter: Reporter | None = None) -> Outco
         If a quantizer's settings or a local text cannot be used. What goes wrong later becomes a row.
     """
     run = Run(plan, folder, reporter or Reporter())
-    elsewhere = [str(checkpoint) for checkpoint in plan.checkpoints if not run.carry_out(checkpoint)]
-    return conclude(run.shared.store, plan, run.metadata, elsewhere)
+    mine = plan.checkpoints if checkpoints is None else checkpoints
+    held = [checkpoint for checkpoint in mine if not run.carry_out(checkpoint)]
+    # By now their holders may be done, or gone.
+    held = [checkpoint for checkpoint in held if not run.carry_out(checkpoint, patient=True)]
+    for checkpoint in held:
+        run.shared.reporter.done(plan.rows_of(checkpoint))
+    return conclude(run.shared.store, plan, mine, versions(), held)
 
 
 class Run:
@@ -47,18 +63,21 @@ class Run:
         If a quantizer's settings or a local text cannot be used: before the first download.
     """
 
-    def __init__(self, plan: Plan, folder: Path, reporter: Reporter) -> None:
+    def __init__(self, plan: Plan, folder: Path | str, reporter: Reporter) -> None:
         for quantization in plan.quantizations:
             if quantization.method != PREQUANTIZED:
                 quantizer_from_settings(quantization.for_quantizer())
         self.shared = Shared(plan, Store(folder), reporter)
-        self.metadata = {"device": self.shared.device_name, **versions()}
 
-    def carry_out(self, checkpoint: Checkpoint) -> bool:
-        """Measure a checkpoint; returns False if another run holds it."""
-        with self.shared.store.claim(checkpoint) as mine:
+    def carry_out(self, checkpoint: Checkpoint, *, patient: bool = False) -> bool:
+        """Measure a checkpoint; returns False if another run holds it (`Store.claim`)."""
+        with self.shared.store.claim(checkpoint, patient=patient) as mine:
             if mine:
                 measure_checkpoint(self.shared, checkpoint)
-            else:
-                self.shared.reporter.done(self.shared.plan.rows_of(checkpoint))
         return mine
+
+
+@functools.cache
+def silent_run(plan: Plan, folder: Path | str) -> Run:
+    """Return this process's run of a plan, for a worker that is handed checkpoints one by one."""
+    return Run(plan, folder, Reporter())

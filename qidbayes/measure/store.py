@@ -1,16 +1,17 @@
-"""What has been measured, on disk: one Parquet file per checkpoint, written whole or not at all."""
+"""What has been measured: one Parquet file per checkpoint, written whole or not at all."""
 
-import fcntl
+import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import polars as pl
 
-from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
+from qidbayes.measure.place import place_at
 from qidbayes.measure.plan import Checkpoint, Plan, digest
 from qidbayes.table import write_table
 from qidbayes.table.columns import COLUMNS
@@ -23,6 +24,7 @@ _OWN: dict[str, type[pl.DataType]] = {
     "per_reference_token": pl.Float64,  # tokens per token of the reference tokenizer
 }
 _SCHEMA: dict[str, type[pl.DataType]] = {column.name: column.dtype for column in COLUMNS} | _OWN
+_READERS = 16  # an object store answers each in some 20 ms, and has no objection to many at once
 _CELL = ("method", "bits", "group_size", "dataset")  # tells the cells of one checkpoint apart
 
 type Row = dict[str, object]
@@ -46,82 +48,113 @@ def cell_of(row: Mapping[str, object]) -> tuple[object, ...]:
 
 
 class Store:
-    """A run's folder.
+    """What a run keeps.
 
     Several runs may share one: each takes the checkpoints that no other holds, and a killed run lets go of its own.
 
     Parameters
     ----------
-    folder
-        Made where it is missing.
+    where
+        A folder, made where it is missing, or the address of an object store, such as `s3://bucket/runs/mine`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.windows = folder / "windows"
-        self._parts = folder / "checkpoints"
-        try:
-            self._parts.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
-
-    def _path(self, checkpoint: Checkpoint, suffix: str) -> Path:
-        return self._parts / (file_name(str(checkpoint)) + suffix)
+    def __init__(self, where: Path | str) -> None:
+        self._place = place_at(where)
+        self.folder = self._place.scratch
+        """A folder of this machine: the run's own, or where downloads lie for one that is kept elsewhere."""
+        self.table = self._place.where("table.parquet")
 
     def downloads(self, checkpoint: Checkpoint) -> Path:
         """Return the folder for what is downloaded to measure a checkpoint; it may go once that is done."""
         return self.folder / "downloads" / file_name(str(checkpoint))
 
-    @contextmanager
-    def claim(self, checkpoint: Checkpoint) -> Iterator[bool]:
-        """Hold a checkpoint while the block runs; yields False if another run holds it."""
-        with self._path(checkpoint, ".lock").open("w") as lock:
-            try:
-                # The kernel lets go of this lock when the process dies, however it dies.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+    def first(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Return a file that all runs share, written by the first that asks and never changed."""
+        return self._place.first(name, write)
+
+    def claim(self, checkpoint: Checkpoint, *, patient: bool = False) -> AbstractContextManager[bool]:
+        """Hold a checkpoint while the block runs; yields False if another run holds it.
+
+        `patient` says that it may take a while to find out that the other one is gone.
+        """
+        return self._place.claim(f"checkpoints/{file_name(str(checkpoint))}", patient=patient)
 
     def read(self, checkpoint: Checkpoint) -> list[Row]:
         """Return a checkpoint's rows; none if it has not been measured."""
-        path = self._path(checkpoint, ".parquet")
-        if not path.exists():
+        name = _part(checkpoint)
+        return self._rows(name, self._place.read(name))
+
+    def _rows(self, name: str, content: bytes | None) -> list[Row]:
+        if content is None:
             return []
         try:
-            return pl.read_parquet(path).select(list(_SCHEMA)).to_dicts()
+            return pl.read_parquet(io.BytesIO(content)).select(list(_SCHEMA)).to_dicts()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(f"{path}: not a file this version wrote ({error}); remove it to measure again") from error
+            raise InputError(
+                f"{self._place.where(name)}: not a file this version wrote ({error}); remove it to measure again"
+            ) from error
 
     def write(self, checkpoint: Checkpoint, rows: Iterable[Row]) -> None:
-        """Put a checkpoint's rows in place of those it had."""
-        with replacing(self._path(checkpoint, ".parquet")) as beside:
-            pl.DataFrame(list(rows), schema=_SCHEMA, orient="row").write_parquet(beside)
+        """Put rows in place of those a checkpoint had for the same cells; its others stay.
+
+        A cell that has been measured meanwhile stays measured where this run's try of the same failed.
+        """
+        made = {cell_of(row): row for row in rows}
+        for weights in {row["weights"] for row in made.values()} - {None}:
+            self.first(f"weights/{weights}/{file_name(str(checkpoint))}", lambda path: path.touch())
+
+        def merge(content: bytes | None, beside: Path) -> None:
+            there = {cell_of(row): row for row in self._rows(_part(checkpoint), content)}
+            kept = {cell: row for cell, row in there.items() if cell in made and _succeeded_where(row, made[cell])}
+            pl.DataFrame(list((there | made | kept).values()), schema=_SCHEMA, orient="row").write_parquet(beside)
+
+        self._place.update(_part(checkpoint), merge)
 
     def with_weights(self, plan: Plan, weights: str, tokens: int) -> str | None:
         """Return a checkpoint of the plan that holds the same weights but stands at other training tokens, if any."""
+        known = set(self._place.names(f"weights/{weights}"))
         for checkpoint in plan.checkpoints:
-            if checkpoint.tokens != tokens and any(row["weights"] == weights for row in self.read(checkpoint)):
+            candidate = checkpoint.tokens != tokens and file_name(str(checkpoint)) in known
+            if candidate and any(row["weights"] == weights for row in self.read(checkpoint)):
                 return str(checkpoint)
         return None
 
     def assemble(self, plan: Plan, metadata: Mapping[str, str]) -> list[Row]:
         """Write `table.parquet` from the plan's measured checkpoints, in the plan's order, and return its rows.
 
-        With a reference tokenizer, `table-per-reference-token.parquet` says the same in nats per token of that one.
+        Of several runs that do so at the same time, the last to write has seen what all had measured. With a reference
+        tokenizer, `table-per-reference-token.parquet` says the same in nats per token of that one.
         """
-        rows = [row for checkpoint in plan.checkpoints for row in self.planned(plan, checkpoint)]
-        if not rows:
-            return rows
-        metadata = {**metadata, "windows": _hashes(rows)}
-        frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
-        _write(frame, self.folder / "table.parquet", {**metadata, "unit": "nats per token of the model's tokenizer"})
-        if plan.evaluation.reference_tokenizer is not None:
-            scaled = frame.with_columns(pl.col("loss_16bit", "loss", "qid", "qid_se") * pl.col("per_reference_token"))
-            unit = f"nats per token of {plan.evaluation.reference_tokenizer.name}"
-            _write(scaled, self.folder / "table-per-reference-token.parquet", {**metadata, "unit": unit})
+        if not any(self.planned(plan, checkpoint) for checkpoint in plan.checkpoints):
+            return []
+        reference = plan.evaluation.reference_tokenizer
+        if reference is not None:
+            self._write_table(plan, metadata, "table-per-reference-token.parquet", reference.name)
+        return self._write_table(plan, metadata, "table.parquet", None)
+
+    def _write_table(self, plan: Plan, metadata: Mapping[str, str], name: str, reference: str | None) -> list[Row]:
+        rows: list[Row] = []
+
+        def write(_: bytes | None, beside: Path) -> None:
+            rows[:] = self._all_planned(plan)  # here and not before: others may have written while this waited
+            frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+            if reference is not None:
+                frame = frame.with_columns(
+                    pl.col("loss_16bit", "loss", "qid", "qid_se") * pl.col("per_reference_token")
+                )
+            of_rows = {
+                "windows": _hashes(rows),
+                "device": ", ".join(sorted({str(row["device"]) for row in rows})),
+                "unit": f"nats per token of {reference or "the model's tokenizer"}",
+            }
+            write_table(frame.drop(list(_OWN)), beside, {**metadata, **of_rows})
+
+        self._place.update(name, write)
         return rows
+
+    def _all_planned(self, plan: Plan) -> list[Row]:
+        with ThreadPoolExecutor(_READERS) as pool:
+            return [row for rows in pool.map(lambda c: self.planned(plan, c), plan.checkpoints) for row in rows]
 
     def planned(self, plan: Plan, checkpoint: Checkpoint) -> list[Row]:
         """Return a checkpoint's rows that the plan asks for, in its order; what an earlier plan measured stays put."""
@@ -132,6 +165,14 @@ class Store:
         return [measured[cell] for cell in wanted if cell in measured]
 
 
+def _part(checkpoint: Checkpoint) -> str:
+    return f"checkpoints/{file_name(str(checkpoint))}.parquet"
+
+
+def _succeeded_where(one: Row, other: Row) -> bool:
+    return one["status"] == "ok" != other["status"] and one["fingerprint"] == other["fingerprint"]
+
+
 def _hashes(rows: Iterable[Row]) -> str:
     """The windows that were evaluated, as JSON: by set, the digests of their ids, one for each tokenizer."""
     found: dict[str, set[str]] = {}
@@ -139,7 +180,3 @@ def _hashes(rows: Iterable[Row]) -> str:
         if row["windows_hash"] is not None:
             found.setdefault(str(row["dataset"]), set()).add(str(row["windows_hash"]))
     return json.dumps({name: sorted(hashes) for name, hashes in sorted(found.items())})
-
-
-def _write(frame: pl.DataFrame, path: Path, metadata: Mapping[str, str]) -> None:
-    write_table(frame.drop(list(_OWN)), path, metadata)

@@ -48,8 +48,8 @@ class Shared:
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda" if cuda else "cpu")
         self.device_name = torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})"
-        self.pins = Pins(store.folder / "pins")
-        self.windows = WindowCache(store.windows)
+        self.pins = Pins(store.first)
+        self.windows = WindowCache(store.first)
         self.fingerprints = Fingerprints(plan)
         self._tokenizers: dict[Source, Tokenizer] = {}
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw over ours
@@ -94,7 +94,7 @@ def measure_checkpoint(shared: Shared, checkpoint: Checkpoint) -> None:
         if row["fingerprint"] is not None or stored.get(cell_of(row), row)["status"] != "ok"
     }
     if made:
-        shared.store.write(checkpoint, (stored | made).values())
+        shared.store.write(checkpoint, made.values())
 
 
 class _Work:

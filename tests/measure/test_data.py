@@ -12,6 +12,7 @@ from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import Tokenizer
 from qidbayes.measure.data import WindowCache, cut_windows
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.place.folder import Folder
 from qidbayes.measure.plan import TextSet
 
 HELD_OUT = TextSet("held-out", path=TINY / "evaluation.txt")
@@ -62,12 +63,12 @@ def test_rows_of_a_data_set_are_read_through_datasets(tokenizer: PreTrainedToken
 def test_windows_are_kept_on_disk(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("The same words, over and over. " * 50)
     texts = TextSet("text", path=tmp_path / "text.txt")
-    first = WindowCache(tmp_path / "kept").windows(texts, Tokenizer(tokenizer, "mine"), 16, 5, 0)
+    first = WindowCache(Folder(tmp_path / "kept").first).windows(texts, Tokenizer(tokenizer, "mine"), 16, 5, 0)
 
     def unusable(*_: object, **__: object) -> None:
         raise AssertionError("the windows were to be read from disk")
 
-    again = WindowCache(tmp_path / "kept").windows(texts, Tokenizer(unusable, "mine"), 16, 5, 0)  # type: ignore[arg-type]
+    again = WindowCache(Folder(tmp_path / "kept").first).windows(texts, Tokenizer(unusable, "mine"), 16, 5, 0)  # type: ignore[arg-type]
     assert torch.equal(first.tokens, again.tokens)
     assert first.hash == again.hash
 

@@ -1,0 +1,206 @@
+"""A folder and an object store: nothing half-written, nobody's change lost, one holder of a claim.
+
+The object store is obstore's own, in memory, whose conditions are its authors' work. Machines are cache folders.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from obstore.store import MemoryStore
+
+from qidbayes.errors import InputError
+from qidbayes.measure.place import Place, bucket, place_at
+from qidbayes.measure.place.bucket import Bucket
+from qidbayes.measure.place.folder import Folder
+
+type OnMachine = Callable[[str], Bucket]
+
+
+@pytest.fixture
+def on_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OnMachine:
+    """One object store, as each machine sees it; claims are given up after half a second."""
+    store = MemoryStore()
+    monkeypatch.setattr(bucket, "BEAT", 0.1)
+    monkeypatch.setattr(bucket, "PATIENCE", 0.5)
+
+    def seen_from(machine: str) -> Bucket:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / machine))
+        return Bucket("s3://bucket/run", store)
+
+    return seen_from
+
+
+@pytest.fixture(params=["folder", "object store"])
+def places(request: pytest.FixtureRequest, tmp_path: Path, on_machine: OnMachine) -> list[Place]:
+    """One place, as two processes or machines see it."""
+    if request.param == "folder":
+        return [Folder(tmp_path / "run"), Folder(tmp_path / "run")]
+    return [on_machine("a"), on_machine("b")]
+
+
+def test_no_change_is_lost(places: list[Place]) -> None:
+    def count_up(place: Place) -> None:
+        for _ in range(25):
+            place.update("count", lambda now, path: slowly(path, str(int(now or b"0") + 1)))
+
+    together([lambda place=place: count_up(place) for place in places * 2])  # type: ignore[misc]
+    assert places[0].read("count") == b"100"
+
+
+def slowly(path: Path, text: str) -> None:
+    time.sleep(0.001)  # so that another's turn comes between reading and writing
+    path.write_text(text)
+
+
+def together(work: list[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=one) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_whoever_comes_first_decides(places: list[Place]) -> None:
+    found: list[str] = []
+
+    def ask(place: Place, number: int) -> None:
+        found.append(place.first("pins/main", lambda path: slowly(path, str(number))).read_text())
+
+    together([lambda p=p, i=i: ask(p, i) for i, p in enumerate(places * 4)])  # type: ignore[misc]
+    assert len(set(found)) == 1
+    assert [place.first("pins/main", lambda path: path.write_text("x") and None).read_text() for place in places] == [
+        found[0]
+    ] * 2
+    assert places[1].names("pins") == ["main"]
+    assert places[1].names("nothing") == []
+
+
+def test_a_claim_has_one_holder(places: list[Place]) -> None:
+    holding, most = 0, 0
+    took = [0, 0]
+    lock = threading.Lock()
+
+    def work(which: int) -> None:
+        nonlocal holding, most
+        for number in range(30):
+            with places[which].claim(f"step{number}", patient=False) as mine:
+                if mine:
+                    with lock:
+                        holding += 1
+                        most = max(most, holding)
+                        took[which] += 1
+                    time.sleep(0.001)
+                    with lock:
+                        holding -= 1
+
+    def same(which: int) -> None:
+        for _ in range(30):
+            with places[which].claim("step", patient=False) as mine:
+                if mine:
+                    nonlocal holding, most
+                    with lock:
+                        holding += 1
+                        most = max(most, holding)
+                        took[which] += 1
+                    time.sleep(0.001)
+                    with lock:
+                        holding -= 1
+
+    together([lambda: same(0), lambda: same(1)])
+    assert most == 1
+    assert sum(took) >= 30
+    together([lambda: work(0), lambda: work(1)])
+    assert holding == 0
+
+
+def test_a_write_that_breaks_leaves_what_was_there(places: list[Place]) -> None:
+    def break_off(_: bytes | None, path: Path) -> None:
+        path.write_text("hal")
+        raise KeyboardInterrupt
+
+    places[0].update("part.parquet", lambda _, path: path.write_text("whole") and None)
+    with pytest.raises(KeyboardInterrupt):
+        places[0].update("part.parquet", break_off)
+    assert places[1].read("part.parquet") == b"whole"
+
+
+@pytest.fixture
+def no_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A wall clock that jumps by days, back and forth: claims must not ask it."""
+    jumps = iter(range(10**9))
+    monkeypatch.setattr(time, "time", lambda: 1e9 + (-1) ** next(jumps) * 86_400 * 3)
+    yield
+    monkeypatch.undo()
+
+
+def dies_holding(place: Bucket, name: str) -> None:
+    """A claim whose holder is no more: taken, and never changed again."""
+    assert place._take(f"{name}.claim", patient=False) is not None
+
+
+@pytest.mark.usefixtures("no_clock")
+def test_a_dead_machine_is_found_out_by_waiting(on_machine: OnMachine) -> None:
+    dead, other = on_machine("dead"), on_machine("other")
+    dies_holding(dead, "step100")
+    with other.claim("step100", patient=False) as mine:
+        assert not mine  # it may be alive
+    began = time.monotonic()
+    with other.claim("step100", patient=True) as mine:
+        assert mine
+    assert 0.3 < time.monotonic() - began < 5
+
+
+@pytest.mark.usefixtures("no_clock")
+def test_a_slow_machine_keeps_its_claim(on_machine: OnMachine) -> None:
+    slow, other = on_machine("slow"), on_machine("other")
+    with slow.claim("step100", patient=False) as first:
+        assert first
+        for _ in range(3):  # each watches for a beat, together far longer than a dead machine is waited for
+            with other.claim("step100", patient=True) as mine:
+                assert not mine
+        time.sleep(1)
+        with other.claim("step100", patient=True) as mine:
+            assert not mine
+    with other.claim("step100", patient=False) as mine:
+        assert mine
+
+
+def test_a_dead_process_of_this_machine_is_not_waited_for(on_machine: OnMachine) -> None:
+    dies_holding(on_machine("one"), "step100")
+    with on_machine("one").claim("step100", patient=False) as mine:
+        assert mine
+
+
+def test_a_machine_that_stood_still_does_not_take_its_claim_back(on_machine: OnMachine) -> None:
+    still, other = on_machine("still"), on_machine("other")
+    lease = still._take("step100.claim", patient=False)
+    assert lease is not None
+    held = lease._mine
+    with other.claim("step100", patient=False):
+        pass
+    with other.claim("step100", patient=True) as mine:
+        assert mine
+        assert not lease.beat(held)
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://host/run", "file:///etc", "memory://run", "python://x", "s3::simplecache://b"]
+)
+def test_other_addresses_are_refused(address: str) -> None:
+    with pytest.raises(InputError, match="not an address that is known; give a folder, or s3://"):
+        place_at(address)
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("qidbayes.measure.place.folder.fcntl.flock", none)
+    with (
+        pytest.raises(InputError, match=r"has no locks \(Function not implemented\).*Lustre: -o flock"),
+        Folder(tmp_path).claim("step100", patient=False),
+    ):
+        pass
