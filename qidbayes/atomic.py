@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: written beside, synced, renamed."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder cannot be made or written to.
+        If the folder cannot be made or written to, or its disk is full.
 
     Examples
     --------
@@ -35,7 +36,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         # The suffix is kept because writers choose their format by it.
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        raise _refusal(path, error) from error
     os.close(handle)
     beside = Path(name)
     try:
@@ -46,12 +47,35 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         beside.chmod(0o666 & ~umask)  # mkstemp makes files only their owner can read
         beside.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             beside.unlink()
+        if isinstance(error, OSError):
+            raise _refusal(path, error) from error
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # so that the rename itself survives a power cut
-    finally:
-        os.close(folder)
+    with suppress(OSError):  # the file is there; not every file system can promise more
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # so that the rename itself survives a power cut
+        finally:
+            os.close(folder)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file's bytes, whole or not at all.
+
+    What a library writes goes through memory and here: each has an error of its own for a full disk.
+
+    Raises
+    ------
+    InputError
+        As `replacing`.
+    """
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+def _refusal(path: Path, error: OSError) -> InputError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    what = "free some space, or choose another place" if full else "choose another place"
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); {what}")

@@ -23,14 +23,14 @@ sys.path.insert(0, str(HERE))
 from worker import PROGRESS  # noqa: E402 (beside this file)
 
 CASES = {
-    "equations": 530_000,
-    "laws": 250_000,
-    "plans": 130_000,
-    "csv": 15_000,
-    "parquet": 15_000,
-    "fits": 4_000,
-    "prequantized": 60_000,
-    "checkpoints": 1_000,
+    "equations": 800_000,
+    "laws": 100_000,
+    "plans": 60_000,
+    "prequantized": 30_000,
+    "parquet": 6_000,
+    "csv": 4_000,
+    "fits": 3_000,
+    "checkpoints": 500,
 }
 ROOM_GIB = 2  # address space a reader may take beyond what its process had
 HANGS = 60.0  # seconds of the clock for one case, on however busy a machine

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, format_option, write_csv
 
 
 @click.command()
@@ -48,7 +48,6 @@ def backtest(
     CRPS and log density (nats a point) of the log response, and the mean of log(measured / median). Exits with 1 if
     the diagnostics of a fit fail.
     """
-    from qidbayes.atomic import replacing
     from qidbayes.cli.progress import sampling
     from qidbayes.errors import InputError
     from qidbayes.posterior import load_fit
@@ -78,8 +77,7 @@ def backtest(
 
         plots.save(plots.backtest(found), output / "backtest.png")
         for name, frame in (("scores", found.scores), ("points", found.points)):
-            with replacing(output / f"{name}.csv") as beside:
-                frame.write_csv(beside)
+            write_csv(frame, output / f"{name}.csv")
         click.echo(f"scores.csv, points.csv and backtest.png are in {output}/", err=True)
     shown = found.scores
     if fmt == "table":

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 import qidbayes
-from qidbayes.atomic import replacing
+from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.page import sections
 from qidbayes.page.what_if import what_if
@@ -56,8 +56,7 @@ def report(fits: Fit | Sequence[Fit], path: str | os.PathLike[str], *, ci_prob: 
     if not several:
         raise InputError("a report is of at least one fit")
     parts = [_part(fit, ci_prob, number) for number, fit in enumerate(_with_bases(several))]
-    with replacing(path) as beside:
-        beside.write_text(_page(parts, several), encoding="utf-8")
+    write_whole(path, _page(parts, several).encode())
 
 
 def _with_bases(fits: Sequence[Fit]) -> Iterator[Fit]:

@@ -14,7 +14,7 @@ import netCDF4
 import numpy as np
 import polars as pl
 
-from qidbayes.atomic import replacing
+from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
 from qidbayes.posterior.constants import dimensions
@@ -58,12 +58,9 @@ def unsealed(content: bytes, where: str) -> bytes:
 
 def save(fit: Record, path: str | os.PathLike[str]) -> None:
     """Write a fit; see `Fit.save`."""
-    # In memory, because the C library reports a full disk by an error that could be anything.
     file = netCDF4.Dataset("fit.nc", "w", memory=1024)
     _write(file, fit)
-    content = sealed(bytes(file.close()))
-    with replacing(path) as beside:
-        beside.write_bytes(content)
+    write_whole(path, sealed(bytes(file.close())))
 
 
 def _write(file: Any, fit: Record) -> None:
