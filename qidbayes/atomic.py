@@ -9,6 +9,8 @@ from pathlib import Path
 
 from qidbayes.errors import InputError
 
+_PROBE = 2**20  # bytes
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -48,10 +50,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.chmod(0o666 & ~umask)  # mkstemp makes files only their owner can read
         beside.replace(path)
     except BaseException as error:
+        reason = None
+        if isinstance(error, Exception) and not isinstance(error, InputError):
+            plain = isinstance(error, OSError) and error.errno is not None
+            reason = error if plain else _no_room(beside)
         with suppress(OSError):
             beside.unlink()
-        if isinstance(error, OSError):
-            raise _refusal(path, error) from error
+        if isinstance(reason, OSError):
+            raise _refusal(path, reason) from error
         raise
     with suppress(OSError):  # the file is there; not every file system can promise more
         folder = os.open(path.parent, os.O_RDONLY)
@@ -64,8 +70,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file's bytes, whole or not at all.
 
-    What a library writes goes through memory and here: each has an error of its own for a full disk.
-
     Raises
     ------
     InputError
@@ -73,6 +77,18 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """
     with replacing(path) as beside:
         beside.write_bytes(content)
+
+
+def _no_room(beside: Path) -> OSError | None:
+    """Return what the disk says to more bytes: libraries make errors of their own of a full one."""
+    try:
+        with beside.open("ab") as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def _refusal(path: Path, error: OSError) -> InputError:

@@ -141,8 +141,7 @@ def fits(folder: Path) -> Callable[[random.Random], Case]:
     """Saved fits: damaged bytes, and what their attributes say."""
     from made import NESTED, SMOOTH, unified_fit
 
-    from qidbayes.posterior import load_fit
-    from qidbayes.posterior import store
+    from qidbayes.posterior import load_fit, store
     from qidbayes.posterior.store import sealed, unsealed
     from qidbayes.table import load_table
 
@@ -158,6 +157,7 @@ def fits(folder: Path) -> Callable[[random.Random], Case]:
         content = (folder / "sound.nc").read_bytes()
         # A file made in memory is half zeros, which nothing reads.
         sound.append((fit, said, content, [i for i, byte in enumerate(content) if byte]))
+    store._PATIENCE = 5.0
     made = iter(range(10**9))
     last = folder / "none"
 
@@ -238,31 +238,34 @@ def prequantized(folder: Path) -> Callable[[random.Random], Case]:
         named = {f"model.layers.0.q.{name}": tensor for name, tensor in tensors.items()}
         return save({**named, "model.norm.weight": torch.ones(8)})
 
-    int32 = torch.int32
+    int32, bitsandbytes = torch.int32, {"quant_method": "bitsandbytes"}
     sound: list[tuple[dict[str, Any], bytes]] = [
         (
             {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 32}},
             linear(
-                qweight=torch.ones(8, 8, dtype=int32), qzeros=torch.ones(2, 1, dtype=int32),
-                scales=torch.ones(2, 8, dtype=torch.float16), g_idx=(torch.arange(64) // 32).to(int32),
-            ),  # fmt: skip
+                qweight=torch.ones(8, 8, dtype=int32),
+                qzeros=torch.ones(2, 1, dtype=int32),
+                scales=torch.ones(2, 8, dtype=torch.float16),
+                g_idx=(torch.arange(64) // 32).to(int32),
+            ),
         ),
         (
             {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"}},
             linear(
-                qweight=torch.ones(64, 2, dtype=int32), qzeros=torch.ones(2, 2, dtype=int32),
+                qweight=torch.ones(64, 2, dtype=int32),
+                qzeros=torch.ones(2, 2, dtype=int32),
                 scales=torch.ones(2, 16, dtype=torch.float16),
-            ),  # fmt: skip
+            ),
         ),
         (
-            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+            {"quantization_config": {**bitsandbytes, "load_in_8bit": True}},
             linear(weight=torch.ones(8, 8, dtype=torch.int8), SCB=torch.ones(8)),
         ),
         (
-            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}},
+            {"quantization_config": {**bitsandbytes, "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}},
             linear(**_four_bit()),
         ),
-    ]  # fmt: skip
+    ]
     place = folder / "model"
 
     def case(rng: random.Random) -> Case:

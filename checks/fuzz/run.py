@@ -34,7 +34,7 @@ CASES = {
 }
 ROOM_GIB = 2  # address space a reader may take beyond what its process had
 HANGS = 60.0  # seconds of the clock for one case, on however busy a machine
-SLOW = 2.0  # seconds of the process's own time for one case
+SLOW = 10.0  # seconds of the process's own time for one case
 
 
 def fuzz(reader: str, cases: int, seed: int, shared: Path) -> dict[str, object]:
@@ -44,7 +44,7 @@ def fuzz(reader: str, cases: int, seed: int, shared: Path) -> dict[str, object]:
     peak, slowest = 0, 0.0
     broken: Counter[str] = Counter()
     while done < cases:
-        with tempfile.TemporaryDirectory(dir=shared) as folder, open(Path(folder, "out"), "w+") as out:
+        with tempfile.TemporaryDirectory(dir=shared) as folder, Path(folder, "out").open("w+") as out:
             progress = Path(folder, "progress")
             # A process takes no more than this, so that what one leaks does not count as what a case takes.
             last = min(done + 50_000, cases)
@@ -52,21 +52,22 @@ def fuzz(reader: str, cases: int, seed: int, shared: Path) -> dict[str, object]:
                        str(ROOM_GIB * 2**30), folder]  # fmt: skip
             process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | {"OMP_NUM_THREADS": "1"})
             hung = _wait(process, progress)
-            at, ok, no, most, longest = PROGRESS.unpack(progress.read_bytes()) if progress.exists() else (done, 0, 0, 0, 0.0)
+            said = progress.read_bytes() if progress.exists() else PROGRESS.pack(done, 0, 0, 0, 0.0)
+            at, ok, no, most, longest = PROGRESS.unpack(said)
             accepted, refused = accepted + ok, refused + no
             peak, slowest = max(peak, most), max(slowest, longest)
             out.seek(0)
-            said = out.read()
+            told = out.read()
             if process.returncode == 0:
-                report = json.loads(said.splitlines()[-1])
+                report = json.loads(told.splitlines()[-1])
                 for place, (count, example) in report["tracebacks"].items():
                     broken[f"{place}, such as {example}"] += count
                 broken.update(report["events"])
-                done = last
+                done = report["last"]
             elif process.returncode == 1 or not progress.exists():
-                raise SystemExit(f"{reader}: the worker itself failed with {process.returncode}\n{said}")
+                raise SystemExit(f"{reader}: the worker itself failed with {process.returncode}\n{told}")
             else:
-                broken[f"{'hung' if hung else f'died with {process.returncode}'} (case {at}): {said[-200:]!r}"] += 1
+                broken[f"{'hung' if hung else f'died with {process.returncode}'} (case {at}): {told[-200:]!r}"] += 1
                 done = at + 1
     if slowest > SLOW:
         broken[f"{slowest:.1f} s for one case"] += 1

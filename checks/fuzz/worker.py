@@ -9,6 +9,7 @@ import random
 import resource
 import struct
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -97,12 +98,22 @@ def main(reader: str, seed: int, first: int, last: int, room: int, folder: Path)
             continue
         watch.looking = False
         if counted:
+            if threading.active_count() > 1:  # a call that did not come back, and would disturb the next
+                last = i + 1
             accepted += outcome is None
             refused += outcome is not None
             slowest = max(slowest, time.process_time() - began)
+            if i + 1 == last:
+                break
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     os.pwrite(progress, PROGRESS.pack(last, accepted, refused, peak, slowest), 0)
-    print(json.dumps({"tracebacks": {p: [n, examples[p]] for p, n in found.items() if n}, "events": watch.seen}))
+    print(
+        json.dumps(
+            {"last": last, "tracebacks": {p: [n, examples[p]] for p, n in found.items() if n}, "events": watch.seen}
+        ),
+        flush=True,
+    )
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from importlib import import_module
 from types import FrameType
@@ -10,7 +11,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from qidbayes.errors import InputError
+from qidbayes.errors import DataWarning, DiagnosticsWarning, InputError
 
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
@@ -64,6 +65,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; what a user or the system can help is told in one message, without a traceback."""
     asked_to_stop = _note_interrupts()
+    for told in (DataWarning, DiagnosticsWarning):
+        warnings.simplefilter("ignore", told)  # the commands say these in their own way
     try:
         try:
             status = cli(standalone_mode=False)  # what a command exited with, None for 0

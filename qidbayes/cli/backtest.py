@@ -49,6 +49,7 @@ def backtest(
     the diagnostics of a fit fail.
     """
     from qidbayes.cli.progress import sampling
+    from qidbayes.cli.summary import warn
     from qidbayes.errors import InputError
     from qidbayes.posterior import load_fit
     from qidbayes.score.backtest import SPLITS
@@ -59,6 +60,8 @@ def backtest(
         raise click.UsageError("--fit brings its own law; leave --law out")
     table = load_table(*tables)
     saved = load_fit(fit) if fit else None
+    if saved:
+        warn(saved)
     if saved and saved.attributes.get("table_hash") != table_hash(table):
         raise InputError(
             f"--fit {fit}: was not fitted to the whole of {', '.join(tables)}; give the table it was fitted to"

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from qidbayes.atomic import write_whole
+from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan import Checkpoint, Source, digest
@@ -76,7 +76,8 @@ class Pins:
         kept = self._folder / digest([source.name, revision])
         if not kept.exists():
             commit = pin(source, revision)
-            write_whole(kept, commit.encode())
+            with replacing(kept) as beside:
+                beside.write_text(commit)
         return kept.read_text()
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from qidbayes.atomic import write_whole
+from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import Tokenizer, sha256
 from qidbayes.measure.errors import MeasureError
@@ -172,7 +172,8 @@ class WindowCache:
 
 def _save(windows: Windows, path: Path) -> None:
     ratio = "" if windows.per_reference_token is None else repr(windows.per_reference_token)
-    write_whole(path, save({"tokens": windows.tokens}, {"per_reference_token": ratio, "hash": windows.hash}))
+    with replacing(path) as beside:
+        save_file({"tokens": windows.tokens}, beside, {"per_reference_token": ratio, "hash": windows.hash})
 
 
 def _load(path: Path) -> Windows:
@@ -182,4 +183,4 @@ def _load(path: Path) -> Windows:
             ratio = float(says["per_reference_token"]) if says["per_reference_token"] else None
             return Windows(file.get_tensor("tokens"), ratio, says["hash"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not windows that this version wrote ({error}); remove it to cut them anew") from error
+        raise InputError(f"{path}: not windows this version wrote ({error}); remove it to cut them anew") from error

@@ -90,7 +90,7 @@ def _checkpoints(root: Section, folder: Path) -> tuple[Checkpoint, ...]:
     steps = _Steps(root.section("revisions")) if "revisions" in root else None
     models = root.sections("models")
     if steps and len(models) * len(steps.steps) > _MOST:
-        raise InputError(f"{root.where}: {len(models)} models of {len(steps.steps)} steps; give at most {_MOST} together")
+        raise InputError(f"{root.where}: {len(models)} models of {len(steps.steps)} steps; give at most {_MOST} in all")
     return tuple(c for table in models for c in _checkpoints_of(table, folder, steps))
 
 
@@ -182,7 +182,7 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
 def _shapes(table: Section) -> list[tuple[int, int | None]]:
     widths, sizes = _widths(table), _group_sizes(table)
     if len(widths) * len(sizes) > _MOST:
-        raise InputError(f"{table.where}: {len(widths)} widths of {len(sizes)} group sizes; give at most {_MOST} together")
+        raise InputError(f"{table.where}: {len(widths)} widths of {len(sizes)} group sizes; give at most {_MOST}")
     return list(product(widths, sizes))
 
 

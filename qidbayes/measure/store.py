@@ -1,7 +1,6 @@
 """What has been measured, on disk: one Parquet file per checkpoint, written whole or not at all."""
 
 import fcntl
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from qidbayes.atomic import write_whole
+from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
 from qidbayes.measure.plan import Checkpoint, Plan, digest
 from qidbayes.table import write_table
@@ -92,14 +91,13 @@ class Store:
             return []
         try:
             return pl.read_parquet(path).select(list(_SCHEMA)).to_dicts()
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        except (pl.exceptions.PolarsError, OSError) as error:
             raise InputError(f"{path}: not a file this version wrote ({error}); remove it to measure again") from error
 
     def write(self, checkpoint: Checkpoint, rows: Iterable[Row]) -> None:
         """Put a checkpoint's rows in place of those it had."""
-        content = io.BytesIO()
-        pl.DataFrame(list(rows), schema=_SCHEMA, orient="row").write_parquet(content)
-        write_whole(self._path(checkpoint, ".parquet"), content.getvalue())
+        with replacing(self._path(checkpoint, ".parquet")) as beside:
+            pl.DataFrame(list(rows), schema=_SCHEMA, orient="row").write_parquet(beside)
 
     def with_weights(self, plan: Plan, weights: str, tokens: int) -> str | None:
         """Return a checkpoint of the plan that holds the same weights but stands at other training tokens, if any."""

@@ -19,6 +19,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
 from qidbayes.posterior.constants import dimensions
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
+from qidbayes.posterior.patience import in_time
 from qidbayes.posterior.record import Record
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT = "qidbayes fit 1"
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 _MAX_BYTES = 4 * 1024**3
+_PATIENCE = 30.0  # seconds; the C library goes round in circles on some files made up on purpose
 _SEAL = b"\nqidbayes sha256 "
 _SEAL_BYTES = len(_SEAL) + 64 + 1  # the hash in hexadecimal, and a line's end
 
@@ -47,7 +49,8 @@ def unsealed(content: bytes, where: str) -> bytes:
     body = content[:-_SEAL_BYTES]
     if not content[-_SEAL_BYTES:].startswith(_SEAL):
         raise InputError(
-            f"{where}: is not a saved fit, or a part of one: the seal at its end is missing; copy it again, or fit again"
+            f"{where}: is not a saved fit, or a part of one: the seal at its end is missing; "
+            "copy it again, or fit again"
         )
     if sealed(body) != content:
         raise InputError(
@@ -113,6 +116,8 @@ def _attributes(fit: Record) -> dict[str, str]:
                 "divergences": diagnostics.divergences,
                 "bfmi": list(diagnostics.bfmi),
                 "contraction": dict(diagnostics.contraction),
+                "shift": dict(diagnostics.shift),
+                "doubts": list(diagnostics.doubts),
             }
         ),
     }
@@ -131,13 +136,20 @@ def load(path: str | os.PathLike[str]) -> Record:
         content = unsealed(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from error
-    try:
+    patience = _PATIENCE + len(content) / 1e6  # a second a megabyte: a hundred times what it takes
+
+    def parsed() -> Record:
         with netCDF4.Dataset("fit.nc", memory=content) as file:
             file.set_auto_mask(False)
             return _read(file, str(path))
+
+    try:
+        return in_time(parsed, patience)
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 (netCDF4, json and NumPy report what is not as it should be by any)
+    except TimeoutError as error:
+        raise InputError(f"{path}: is not a saved fit: reading it did not end in {patience:.0f} seconds") from error
+    except Exception as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a saved fit, or a damaged one ({detail})") from error
 
@@ -180,6 +192,8 @@ def _read(file: Any, where: str) -> Record:
         divergences=int(saved["divergences"]),
         bfmi=tuple(map(float, saved["bfmi"])),
         contraction={str(n): float(c) for n, c in saved["contraction"].items()},
+        shift={str(n): float(s) for n, s in saved["shift"].items()},
+        doubts=tuple(map(str, saved["doubts"])),
     )
     attributes = json.loads(file.attributes)
     if not 0 <= int(attributes["random_seed"]) < 2**32:

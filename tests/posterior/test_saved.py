@@ -126,7 +126,7 @@ def test_a_byte_less_or_another_byte_is_refused(saved: Path, data: st.DataObject
     else:
         content[at] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
-    with pytest.raises(qb.InputError, match="seal|not the ones that were saved") as refusal:
+    with pytest.raises(qb.InputError, match=r"seal|not the ones that were saved") as refusal:
         qb.load_fit(path)
     assert str(path) in str(refusal.value)
 
