@@ -8,12 +8,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
-	check-object-store check-report bench-fit backtest compare nano scale sbc figures docs laws clean
+	check-object-store check-report check-bounds audit fuzz bench-fit backtest compare nano scale sbc figures docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
 
-test: lint types unit wheel docs
+test: lint types unit wheel docs audit
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -32,7 +32,7 @@ test-laws: $(VENV)/dev
 # The wheel, in an empty environment and from another folder.
 wheel: $(VENV)/dev
 	rm -rf dist
-	$(BIN)/python -m build --quiet
+	$(BIN)/python checks/dependencies/reproducible.py dist
 	$(BIN)/python tests/check_wheel.py dist/*.whl
 
 # The shipped tiny checkpoints, quantized and measured on this machine, and a law fitted to what comes out.
@@ -50,6 +50,7 @@ check-quantizers: $(VENV)/measure
 # Twenty kills at random moments of a run; the default tests have a few.
 check-kills: $(VENV)/dev
 	QIDBAYES_KILLS=20 $(BIN)/pytest tests/measure/test_kill.py -k killed
+	QIDBAYES_KILLS=200 $(BIN)/pytest tests/faults/test_kills.py
 
 # An array of shards under a real Slurm (Debian: apt install slurmctld slurmd slurm-client munge; as root).
 check-slurm: $(VENV)/dev
@@ -69,6 +70,19 @@ check-object-store: $(VENV)/dev
 check-report: $(VENV)/dev
 	$(PIP) -e '.[browser]'
 	$(BIN)/pytest tests/page/test_browser.py -rs
+
+# A million damaged files, read or refused (checks/fuzz): half an hour on a quiet core.
+fuzz: $(VENV)/dev
+	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python checks/fuzz/run.py --output checks/fuzz/results.csv
+
+# The lowest versions that pyproject.toml allows, in an environment of their own.
+BOUNDS ?= $(HOME)/.cache/qidbayes/bounds
+check-bounds: $(VENV)/dev
+	$(BIN)/python checks/dependencies/bounds.py $(BOUNDS)
+
+# Known vulnerabilities of what is installed; says so loudly where nobody can be asked.
+audit: $(VENV)/dev
+	$(BIN)/python checks/dependencies/vulnerabilities.py --extra measure
 
 bench-fit: $(VENV)/dev
 	$(BIN)/python benchmarks/fit.py

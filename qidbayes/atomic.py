@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: written beside, synced, renamed."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qidbayes.errors import InputError
+
+_PROBE = 2**20  # bytes
 
 
 @contextmanager
@@ -18,7 +21,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder cannot be made or written to.
+        If the folder cannot be made or written to, or its disk is full.
 
     Examples
     --------
@@ -35,7 +38,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         # The suffix is kept because writers choose their format by it.
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        raise _refusal(path, error) from error
     os.close(handle)
     beside = Path(name)
     try:
@@ -46,12 +49,49 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         beside.chmod(0o666 & ~umask)  # mkstemp makes files only their owner can read
         beside.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        reason = None
+        if isinstance(error, Exception) and not isinstance(error, InputError):
+            plain = isinstance(error, OSError) and error.errno is not None
+            reason = error if plain else _no_room(beside)
+        with suppress(OSError):
             beside.unlink()
+        if isinstance(reason, OSError):
+            raise _refusal(path, reason) from error
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    with suppress(OSError):  # the file is there; not every file system can promise more
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # so that the rename itself survives a power cut
+        finally:
+            os.close(folder)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file's bytes, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        As `replacing`.
+    """
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+def _no_room(beside: Path) -> OSError | None:
+    """Return what the disk says to more bytes: libraries make errors of their own of a full one."""
     try:
-        os.fsync(folder)  # so that the rename itself survives a power cut
-    finally:
-        os.close(folder)
+        with beside.open("ab") as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
+
+
+def _refusal(path: Path, error: OSError) -> InputError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    what = "free some space, or choose another place" if full else "choose another place"
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); {what}")

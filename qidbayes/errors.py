@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises."""
+"""The one exception a user's mistake raises, and the warnings that go with answers."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,11 @@ class InputError(ValueError):
     The message names what was wrong and where (file, row, column, option) and what would be accepted.
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class DataWarning(UserWarning):
+    """A table says something legal that was probably not meant; it was fitted all the same."""
+
+
+class DiagnosticsWarning(UserWarning):
+    """An answer comes from a fit whose checks failed, or whose prior and data disagree."""

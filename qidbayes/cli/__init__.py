@@ -1,11 +1,17 @@
 """The command line: one command a file, imported when it is called."""
 
+import os
+import signal
 import sys
+import warnings
+from contextlib import suppress
 from importlib import import_module
+from types import FrameType
+from typing import NoReturn, TextIO
 
 import click
 
-from qidbayes.errors import InputError
+from qidbayes.errors import DataWarning, DiagnosticsWarning, InputError
 
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
@@ -57,9 +63,17 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is told in one message, without a traceback."""
+    """Run the command line; what a user or the system can help is told in one message, without a traceback."""
+    asked_to_stop = _note_interrupts()
+    for told in (DataWarning, DiagnosticsWarning):
+        warnings.simplefilter("ignore", told)  # the commands say these in their own way
     try:
-        sys.exit(cli(standalone_mode=False))  # what a command exited with, None for 0
+        try:
+            status = cli(standalone_mode=False)  # what a command exited with, None for 0
+        except SystemExit as left:
+            status = left.code
+        sys.stdout.flush()  # a full disk shows here, and not when Python ends
+        sys.exit(status)
     except InputError as error:
         click.echo(f"qidbayes: {error}", err=True)
         sys.exit(2)
@@ -67,8 +81,39 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("qidbayes: stopped", err=True)
-        sys.exit(130)
+        _stopped()
     except BrokenPipeError:  # the reader of a pipe has seen enough, as `head` does
-        sys.stderr.close()
+        _let_go(sys.stdout)
         sys.exit(0)
+    except OSError as error:  # a full disk behind stdout, a folder that may not be read, …
+        click.echo(f"qidbayes: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+        _let_go(sys.stdout)
+        sys.exit(2)
+    except Exception:
+        if asked_to_stop:  # what was imported when Ctrl-C came may have made another error of it
+            _stopped()
+        raise
+
+
+def _note_interrupts() -> list[int]:
+    """Return a list that is empty until Ctrl-C comes."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        came.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    return came
+
+
+def _stopped() -> NoReturn:
+    click.echo("qidbayes: stopped", err=True)
+    sys.exit(130)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Point a stream that cannot be written to at nothing, so that Python's own last flush of it does not fail."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

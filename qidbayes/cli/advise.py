@@ -64,6 +64,8 @@ def advise(
         if max_qid is not None or len(tokens) > 1:
             raise click.UsageError("--memory goes with one count of --tokens and without --max-qid")
         base = load_fit(loss_16bit) if loss_16bit else None
+        if base:
+            warn(base)
         frame = qidbayes.pareto(
             found, memory=memory, tokens=tokens[0], group_size=group_size, loss_16bit=base, **further
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, format_option, write_csv
 
 
 @click.command()
@@ -48,8 +48,8 @@ def backtest(
     CRPS and log density (nats a point) of the log response, and the mean of log(measured / median). Exits with 1 if
     the diagnostics of a fit fail.
     """
-    from qidbayes.atomic import replacing
     from qidbayes.cli.progress import sampling
+    from qidbayes.cli.summary import warn
     from qidbayes.errors import InputError
     from qidbayes.posterior import load_fit
     from qidbayes.score.backtest import SPLITS
@@ -60,6 +60,8 @@ def backtest(
         raise click.UsageError("--fit brings its own law; leave --law out")
     table = load_table(*tables)
     saved = load_fit(fit) if fit else None
+    if saved:
+        warn(saved)
     if saved and saved.attributes.get("table_hash") != table_hash(table):
         raise InputError(
             f"--fit {fit}: was not fitted to the whole of {', '.join(tables)}; give the table it was fitted to"
@@ -78,8 +80,7 @@ def backtest(
 
         plots.save(plots.backtest(found), output / "backtest.png")
         for name, frame in (("scores", found.scores), ("points", found.points)):
-            with replacing(output / f"{name}.csv") as beside:
-                frame.write_csv(beside)
+            write_csv(frame, output / f"{name}.csv")
         click.echo(f"scores.csv, points.csv and backtest.png are in {output}/", err=True)
     shown = found.scores
     if fmt == "table":

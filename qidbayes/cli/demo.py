@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qidbayes.cli.output import echo_frame
+from qidbayes.cli.output import echo_frame, write_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,7 +37,7 @@ def demo(output: Path, seed: int) -> None:
         click.echo(repr(fits[law]), err=True)
         warn(fits[law])
     for name, (title, frame) in _answers(table, fits).items():
-        (output / f"{name}.csv").write_text(frame.write_csv())
+        write_csv(frame, output / f"{name}.csv")
         click.echo()
         echo_frame(frame, "table", title, counts=("lower", "upper", "paper") if name == "tokens" else ())
     _figures(fits, output)

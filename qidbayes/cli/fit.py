@@ -56,6 +56,8 @@ def fit(
 
     chosen = load_law(law)
     other = load_fit(prior_from) if prior_from else None
+    if other:
+        warn(other)
     path = output or Path(f"{chosen.name}.nc")
     if path.suffix != ".nc":
         raise InputError(f"--output {path}: a fit is saved as NetCDF; end its name in .nc")

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,6 +50,13 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
         click.echo(json.dumps([{k: _json(v) for k, v in row.items()} for row in frame.iter_rows(named=True)], indent=1))
     else:
         _print_table(frame, title, _COUNTS | set(counts))
+
+
+def write_csv(frame: "pl.DataFrame", path: Path) -> None:
+    """Write a frame to a CSV file, whole or not at all."""
+    from qidbayes.atomic import write_whole
+
+    write_whole(path, frame.write_csv().encode())
 
 
 def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> None:

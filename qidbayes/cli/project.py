@@ -69,6 +69,8 @@ def project(
         frame = source.predict(response=response, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit) and source.law.response == "qid":
         base = load_fit(loss_16bit) if loss_16bit else None
+        if base:
+            warn(base)
         frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit):
         frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]

@@ -17,7 +17,11 @@ def report(fits: tuple[str, ...], output: Path, ci_prob: float) -> None:
     sliders of N, D and P with the band of a new checkpoint. The page needs no network.
     """
     import qidbayes
+    from qidbayes.cli.summary import warn
     from qidbayes.posterior import load_fit
 
-    qidbayes.report([load_fit(fit) for fit in fits], output, ci_prob=ci_prob)
+    loaded = [load_fit(fit) for fit in fits]
+    for found in loaded:
+        warn(found)
+    qidbayes.report(loaded, output, ci_prob=ci_prob)
     click.echo(f"written to {output}", err=True)

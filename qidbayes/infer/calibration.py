@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import multivariate_normal, t
 
+from qidbayes.errors import DiagnosticsWarning
 from qidbayes.infer import nested
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.fit import fit
@@ -29,7 +30,7 @@ from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior import discrepancy
 from qidbayes.posterior.diagnostics import number
-from qidbayes.posterior.fit import Fit, IdentificationWarning, Kind
+from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.table.groups import dimension
 
 KEPT = 100
@@ -223,7 +224,7 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
     found: dict[str, np.ndarray] = {}
     for kind in get_args(Kind.__value__):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IdentificationWarning)  # an answer from the prior is calibrated too
+            warnings.simplefilter("ignore", DiagnosticsWarning)  # an answer from the prior is calibrated too
             tokens = fit.log_tokens_draws(thresholds, kind)
         tokens = tokens[:: len(tokens) // fit.stats["lp"].size]  # one deviate a draw: those of one draw are alike
         found |= {f"tokens_to_threshold[{q:g} | {kind}]": tokens[:, i] for i, q in enumerate(thresholds["qid"])}

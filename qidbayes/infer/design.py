@@ -153,6 +153,11 @@ def design(table: pl.DataFrame, law: Law) -> Design:
         table = validate(table, "table")
     frame, left_out = used_rows(table, law)
     response = frame[law.response].to_numpy()
+    if frame.height > 2 and np.unique(response).size == 1:
+        raise InputError(
+            f"all {frame.height} rows have the same {RESPONSES[law.response]}, {response[0]:g}, which no error "
+            "explains: there is nothing to fit; see whether the column is the one that was meant"
+        )
     error = np.zeros(frame.height)
     if law.response == "qid":
         error = frame["qid_se"].fill_null(0.0).to_numpy()

@@ -11,6 +11,7 @@ from qidbayes.infer.problem import Problem
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
 from qidbayes.table.cells import describe
+from qidbayes.table.doubts import doubts
 from qidbayes.table.groups import dimension
 
 _PRIOR_DRAWS = 20_000
@@ -45,6 +46,8 @@ def diagnose(design: Design, unconstrained: Mapping[str, np.ndarray], stats: Map
         divergences=int(stats["diverging"].sum()),
         bfmi=tuple(float(np.square(np.diff(e)).mean() / np.var(e)) for e in stats["energy"]),
         contraction=_contraction(design, unconstrained) | dict.fromkeys(idle, 0.0),
+        shift={} if design.borrowed else _shift(design, unconstrained),
+        doubts=tuple(doubts(design.frame)),
     )
 
 
@@ -85,6 +88,22 @@ def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dic
             after = np.atleast_1d(unconstrained[variable].var(axis=(0, 1), ddof=1))
             for label, variance in zip(_labels(design, variable), after, strict=True):
                 found[label] = max(0.0, float(1.0 - variance / width))
+    return found
+
+
+def _shift(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Say how far each posterior's mean is from its prior's, in the prior's standard deviations, on the real line.
+
+    Groups that are partially pooled follow their population, which is asked about in their place.
+    """
+    rng = np.random.default_rng(0)
+    law, found = design.law, {}
+    for name, prior in law.priors.items():
+        before = prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng))
+        variable = law.population_name(name) if prior.pooled else law.sampled_name(name)
+        after = np.atleast_1d(unconstrained[variable].mean(axis=(0, 1)))
+        for label, mean in zip(_labels(design, variable), after, strict=True):
+            found[label] = float(abs(mean - before.mean()) / before.std())
     return found
 
 

@@ -2,13 +2,15 @@
 
 import os
 import secrets
+import warnings
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import InputError
+from qidbayes.errors import DataWarning, InputError
 from qidbayes.infer import latent
 from qidbayes.infer.borrowed import borrow, fit_hash
 from qidbayes.infer.design import Design, design
@@ -96,6 +98,10 @@ def fit(
     law = law if isinstance(law, Law) else load_law(law)
     dimensions(law)  # refuses constants that could not be reported, before the sampling
     rows = design(table, law)
+    if rows.frame.height == 1 and prior_from is None:
+        raise InputError(
+            "nothing tells the law from the error of a single row; give more rows, or a fit of others as prior_from"
+        )
     base = None
     if law.loss_16bit:  # the two posteriors are independent, and so must their draws be
         base = fit(
@@ -126,6 +132,8 @@ def fit(
         flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], normal, np)
         coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
     diagnostics = diagnose(rows, found.unconstrained, found.stats)
+    for doubt in diagnostics.doubts:
+        warnings.warn(doubt, DataWarning, skip_file_prefixes=(str(Path(__file__).parents[1]),))
     return Fit(
         law=law,
         draws={name: v.reshape(chains, draws, *v.shape[1:]) for name, v in flat.items()},

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -109,12 +110,14 @@ def _run(
     total: int,
     progress: Progress | None,
 ) -> list[np.ndarray]:
-    done = itertools.count(BLOCK, BLOCK)
+    done, stopped = itertools.count(BLOCK, BLOCK), threading.Event()
 
     def chain(key: jax.Array, start: list[jax.Array]) -> list[np.ndarray]:
         state = program.init(key, start, data)
         blocks = []
         for _ in range(0, total, BLOCK):
+            if stopped.is_set():
+                break
             state, found = program.block(state, data, accept)
             # The last block runs in full, and what is beyond `total` is left off: a shorter one would compile anew.
             blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
@@ -124,7 +127,11 @@ def _run(
 
     # XLA leaves Python's lock while it computes, so a thread a chain keeps every core busy.
     with ThreadPoolExecutor(min(len(keys), os.cpu_count() or 1)) as pool:
-        chains = list(pool.map(chain, keys, [[v[i] for v in start] for i in range(len(keys))]))
+        try:
+            chains = list(pool.map(chain, keys, [[v[i] for v in start] for i in range(len(keys))]))
+        except BaseException:  # Ctrl-C, as a rule: the pool waits for its threads, which need not draw to the end
+            stopped.set()
+            raise
     return [np.stack(parts) for parts in zip(*chains, strict=True)]
 
 

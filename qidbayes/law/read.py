@@ -1,7 +1,6 @@
 """Read laws from TOML, and find the shipped ones in `models/`."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.law import Law, Noise, suggestion
 from qidbayes.law.prior import Prior
 from qidbayes.resources import shipped
+from qidbayes.toml import parse_toml
 
 _KEYS = (
     "title",
@@ -25,7 +25,6 @@ _KEYS = (
 )
 _NOISE_KEYS = ("groups", "scale", "family", "discrepancy")
 _MAX_BYTES = 50_000
-_MAX_DOTS = 400  # in a line: the time tomllib takes for a dotted key grows with the square of its parts
 
 
 def load_law(name_or_path: str | os.PathLike[str]) -> Law:
@@ -81,13 +80,7 @@ def parse_law(text: str, name: str = "law", where: str = "law") -> Law:
     >>> law.covariates
     ('D',)
     """
-    if len(text) > _MAX_BYTES or any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
-        raise InputError(f"{where}: is longer than {_MAX_BYTES} characters, or a line has too many dots; not a law")
-    try:
-        declared = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        detail = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"{where}: is not valid TOML: {detail}") from None
+    declared = parse_toml(text, where, _MAX_BYTES)
     return law_from_dict({**declared, "name": name}, where) if "name" not in declared else _unknown("name", where)
 
 

@@ -12,7 +12,15 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.hf_api import RepoSibling
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
@@ -187,20 +195,25 @@ def load_model(folder: Path, checkpoint: Checkpoint, dtype: str, device: torch.d
     InputError
         If the model has another number of non-embedding parameters than the plan says.
     MeasureError
-        If the files leave weights of the model unset, or hold a quantized model.
+        If the files cannot be used, are of another model than their config.json describes, leave weights of it unset,
+        or hold a quantized model.
     """
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    config = read_config(folder)
     if getattr(config, "quantization_config", None) is not None:
         raise MeasureError(f'{checkpoint}: its files are quantized already; name them with method = "prequantized"')
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=getattr(torch, dtype),
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    _check_sizes(folder, config)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise MeasureError(f"{folder}: no model can be made of these files ({_first_line(error)})") from error
     model, info = loaded
     unset = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if unset:
@@ -213,6 +226,51 @@ def load_model(folder: Path, checkpoint: Checkpoint, dtype: str, device: torch.d
         )
     ready: PreTrainedModel = model.to(device).eval()
     return ready
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """Read a folder's `config.json`; no code that it names is run.
+
+    Raises
+    ------
+    MeasureError
+        If transformers cannot make anything of it.
+    """
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # it says what is wrong by whatever its checks happen to raise
+        raise MeasureError(f"{folder}: config.json cannot be used ({_first_line(error)})") from error
+    return config
+
+
+def _check_sizes(folder: Path, config: PreTrainedConfig) -> None:
+    """Refuse a configuration of a larger model than the files can hold, which would fill the memory with nothing."""
+    files = list(folder.glob("*.safetensors"))
+    tensors = 0
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors += len(file.keys())
+        except (OSError, SafetensorError) as error:
+            raise MeasureError(f"{path}: not a readable safetensors file ({error})") from error
+    layers = getattr(config, "num_hidden_layers", 0)
+    if layers > tensors:
+        raise MeasureError(f"{folder}: config.json says {layers:,} layers, and its files hold {tensors} tensors")
+    try:
+        with torch.device("meta"):
+            described = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    except Exception as error:
+        raise MeasureError(f"{folder}: config.json describes no model ({_first_line(error)})") from error
+    stored = sum(path.stat().st_size for path in files)
+    if described > stored:  # not even a byte for each
+        raise MeasureError(
+            f"{folder}: config.json describes {described:,} parameters, and its files have {stored:,} bytes"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def count_parameters(model: PreTrainedModel) -> int:

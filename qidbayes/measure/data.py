@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -176,7 +176,10 @@ def _save(windows: Windows, path: Path) -> None:
 
 
 def _load(path: Path) -> Windows:
-    with safe_open(path, "pt") as file:
-        says = file.metadata()
-        ratio = float(says["per_reference_token"]) if says["per_reference_token"] else None
-        return Windows(file.get_tensor("tokens"), ratio, says["hash"])
+    try:
+        with safe_open(path, "pt") as file:
+            says = file.metadata()
+            ratio = float(says["per_reference_token"]) if says["per_reference_token"] else None
+            return Windows(file.get_tensor("tokens"), ratio, says["hash"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not windows this version wrote ({error}); remove it to cut them anew") from error

@@ -1,12 +1,14 @@
 """Reading a TOML table strictly: every key by kind, every mistake named with its place, no key ignored."""
 
 import difflib
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from qidbayes.errors import InputError
+from qidbayes.toml import parse_toml
 from qidbayes.units import parse_count
+
+_MOST = 2**63 - 1  # what a column of whole numbers holds
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -48,11 +50,12 @@ class Section:
             If it cannot be read or is not TOML.
         """
         try:
-            return cls(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of a TOML file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise InputError(f"{path}: not a TOML file: {error}") from error
+        return cls(parse_toml(text, str(path)), str(path))
 
     @property
     def values(self) -> dict[str, object]:
@@ -100,7 +103,7 @@ class Section:
             return default
         if isinstance(value, str):
             value = int(parse_count(value))
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= _MOST:
             raise self.wrong(key, f"a whole number of at least {minimum}")
         return value
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import cast
@@ -25,6 +26,7 @@ from qidbayes.measure.plan import (
 from qidbayes.measure.schedule import SHAPES, Schedule, Shape
 
 DTYPES = ("float16", "bfloat16", "float32")
+_MOST = 10_000  # checkpoints, and quantizations, of one plan: more is a slip, and would fill the memory
 CHANNEL = "channel"  # how TOML, which has no null, says one group per output channel
 _LEAST_PARAMETERS, _LEAST_TOKENS = 1_000, 100_000  # the table's: what is smaller was written in other units
 _NAME = re.compile("[a-z0-9][a-z0-9.-]*")
@@ -86,7 +88,10 @@ def _source(table: Section, folder: Path) -> Source:
 
 def _checkpoints(root: Section, folder: Path) -> tuple[Checkpoint, ...]:
     steps = _Steps(root.section("revisions")) if "revisions" in root else None
-    return tuple(c for table in root.sections("models") for c in _checkpoints_of(table, folder, steps))
+    models = root.sections("models")
+    if steps and len(models) * len(steps.steps) > _MOST:
+        raise InputError(f"{root.where}: {len(models)} models of {len(steps.steps)} steps; give at most {_MOST} in all")
+    return tuple(c for table in models for c in _checkpoints_of(table, folder, steps))
 
 
 class _Steps:
@@ -164,7 +169,7 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
     if method == PREQUANTIZED:
         source = _source(table, folder)
         models = tuple(str(m) for m in table.many("models", "a list of models")) if "models" in table else None
-    shapes = [FIXED[method]] if method in FIXED else product(_widths(table), _group_sizes(table))
+    shapes = [FIXED[method]] if method in FIXED else _shapes(table)
     settings = table.rest()
     for key in settings:
         if key not in SETTINGS[method]:
@@ -172,6 +177,13 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
             raise InputError(f"{table.where}: {method} has no setting {key}; {nearest(key, known)}")
     fixed = tuple(sorted(settings.items()))
     return [Quantization(name, method, bits, group, fixed, source, models) for bits, group in shapes]
+
+
+def _shapes(table: Section) -> list[tuple[int, int | None]]:
+    widths, sizes = _widths(table), _group_sizes(table)
+    if len(widths) * len(sizes) > _MOST:
+        raise InputError(f"{table.where}: {len(widths)} widths of {len(sizes)} group sizes; give at most {_MOST}")
+    return list(product(widths, sizes))
 
 
 def _widths(table: Section) -> list[int]:
@@ -235,7 +247,7 @@ def _check_together(plan: Plan, where: str) -> None:
         "quantizations": [str(q) for q in plan.quantizations if q.models is None],
         "evaluation sets": [d.name for d in plan.evaluation.datasets],
     }.items():
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise InputError(f"{where}: two {kind} are {twice[0]}; keep one, or give one of them another name")
     if plan.calibration is None and any(q.method in ("gptq", "awq") for q in plan.quantizations):

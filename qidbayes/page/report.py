@@ -9,12 +9,12 @@ from html import escape
 from pathlib import Path
 
 import qidbayes
-from qidbayes.atomic import replacing
-from qidbayes.errors import InputError
+from qidbayes.atomic import write_whole
+from qidbayes.errors import DiagnosticsWarning, InputError
 from qidbayes.page import sections
 from qidbayes.page.what_if import what_if
 from qidbayes.posterior.band import tails
-from qidbayes.posterior.fit import Fit, IdentificationWarning
+from qidbayes.posterior.fit import Fit
 
 _HERE = Path(__file__).parent
 # Nothing but what is in the file: the browser itself refuses anything else.
@@ -56,8 +56,7 @@ def report(fits: Fit | Sequence[Fit], path: str | os.PathLike[str], *, ci_prob: 
     if not several:
         raise InputError("a report is of at least one fit")
     parts = [_part(fit, ci_prob, number) for number, fit in enumerate(_with_bases(several))]
-    with replacing(path) as beside:
-        beside.write_text(_page(parts, several), encoding="utf-8")
+    write_whole(path, _page(parts, several).encode())
 
 
 def _with_bases(fits: Sequence[Fit]) -> Iterator[Fit]:
@@ -69,7 +68,7 @@ def _with_bases(fits: Sequence[Fit]) -> Iterator[Fit]:
 
 def _part(fit: Fit, ci_prob: float, number: int) -> str:
     with warnings.catch_warnings():  # what the data do not identify is said once, under Diagnostics
-        warnings.simplefilter("ignore", IdentificationWarning)
+        warnings.simplefilter("ignore", DiagnosticsWarning)
         found = [
             f"<h2>{escape(fit.law.title or fit.law.name)}</h2>",
             _what_if(fit, ci_prob),

@@ -1,12 +1,14 @@
 """What a fit says of itself: convergence, and which parameters the data know anything of."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 R_HAT_BELOW = 1.01
 ESS_ABOVE = 400
 BFMI_ABOVE = 0.3
 CONTRACTION_ABOVE = 0.1
+SHIFT_BELOW = 3.0
+"""Prior standard deviations: 99.7% of a normal prior lies nearer to its middle than that."""
 
 
 def number(name: str, group: str | None) -> str:
@@ -44,12 +46,19 @@ class Diagnostics:
     contraction
         For each number of a parameter, 1 − (posterior variance / prior variance), on the real line. Near 0 the data say
         nothing of it.
+    shift
+        For each number of a parameter that has a prior of its own, how many prior standard deviations the posterior's
+        mean lies from the prior's, on the real line.
+    doubts
+        What of the table was probably not meant, a sentence each (`qidbayes.table.doubts`).
     """
 
     convergence: Mapping[str, Convergence]
     divergences: int
     bfmi: tuple[float, ...]
     contraction: Mapping[str, float]
+    shift: Mapping[str, float] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     def with_part(self, name: str, part: "Diagnostics") -> "Diagnostics":
         """Return these checks with those of a part of the fit, whose numbers are named after it."""
@@ -58,6 +67,8 @@ class Diagnostics:
             self.divergences + part.divergences,
             (*self.bfmi, *part.bfmi),
             {**self.contraction, **{f"{name}: {label}": c for label, c in part.contraction.items()}},
+            {**self.shift, **{f"{name}: {label}": s for label, s in part.shift.items()}},
+            tuple(dict.fromkeys((*self.doubts, *part.doubts))),
         )
 
     @property
@@ -89,7 +100,22 @@ class Diagnostics:
             found.append(f"E-BFMI is not > {BFMI_ABOVE} in {len(low)} chains (least: {min(low):.2f}); reparametrise")
         return found
 
-    def remarks(self, apart_from: Collection[str] = ()) -> list[str]:
+    def remarks(self) -> list[str]:
+        """Return a sentence for each thing to know of the answers: what the data leave open, conflicts, doubts."""
+        return [*self.not_identified(), *self.conflicts(), *self.doubts]
+
+    def conflicts(self) -> list[str]:
+        """Return a sentence that names the parameters whose prior the data contradict; none if there is no such."""
+        far = sorted(((s, name) for name, s in self.shift.items() if not s < SHIFT_BELOW), reverse=True)
+        if not far:
+            return []
+        some = ", ".join(f"{name} ({s:.1f})" for s, name in far[:5]) + (f" and {len(far) - 5} more" if far[5:] else "")
+        return [
+            f"prior and data disagree: the posterior of {some} lies more than {SHIFT_BELOW:g} standard deviations of "
+            "the prior away from it, which still pulls on it; see whether the prior or the table's units are wrong"
+        ]
+
+    def not_identified(self, apart_from: Collection[str] = ()) -> list[str]:
         """Return a sentence that names what the data say nothing of; none if there is no such number."""
         names = [name for name in self.unidentified if name not in apart_from]
         if not names:

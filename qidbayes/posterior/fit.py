@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import InputError
+from qidbayes.errors import DiagnosticsWarning, InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.constants import Curve
@@ -42,7 +42,7 @@ SMOOTH_DRAWS = 200
 """How many draws answer for measurements where the discrepancy is modelled: each takes a matrix of the fitted rows."""
 
 
-class IdentificationWarning(UserWarning):
+class IdentificationWarning(DiagnosticsWarning):
     """An answer rests on a prior, because the data do not identify a parameter."""
 
 
@@ -91,6 +91,7 @@ class Fit(Record):
         if name not in reported(self):
             raise InputError(f"no parameter is called {name!r}; there are {', '.join(reported(self))}")
         chosen = constants_of(self, ci_prob).filter(pl.col("name") == name)
+        self._warn_if_doubtful()
         if not chosen["identified"].any():
             raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
         return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
@@ -487,12 +488,17 @@ class Fit(Record):
     def _warn_if_unidentified(self, curve: Curve) -> None:
         law = self.law
         populations = [f(p) for p in law.priors for f in (law.population_name, law.spread_name)]
-        for remark in self.diagnostics.remarks(apart_from=() if curve.drawn else populations):
-            warnings.warn(
-                f"{remark}; so do answers that depend on it",
-                IdentificationWarning,
-                skip_file_prefixes=(str(Path(__file__).parent),),  # it points at the line that asked
-            )
+        for remark in self.diagnostics.not_identified(apart_from=() if curve.drawn else populations):
+            _warn(f"{remark}; so do answers that depend on it", IdentificationWarning)
+        self._warn_if_doubtful()
+
+    def _warn_if_doubtful(self) -> None:
+        for reason in (*self.diagnostics.problems(), *self.diagnostics.conflicts()):
+            _warn(f"an answer of a fit that is not to be trusted: {reason}", DiagnosticsWarning)
+
+
+def _warn(text: str, category: type[UserWarning]) -> None:
+    warnings.warn(text, category, skip_file_prefixes=(str(Path(__file__).parents[1]),))  # it points at who asked
 
 
 def load_fit(path: "str | os.PathLike[str]") -> Fit:

@@ -1,5 +1,10 @@
-"""A fit as a NetCDF file in ArviZ's layout: written whole, read without running anything it holds."""
+"""A fit as a NetCDF file in ArviZ's layout: written whole, read without running anything it holds.
 
+Behind the NetCDF stands a seal, the SHA-256 of all before it, which other readers pass over. The C library that reads
+NetCDF can crash or hang on a damaged file; it is shown only bytes that are as they were written.
+"""
+
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -9,11 +14,12 @@ import netCDF4
 import numpy as np
 import polars as pl
 
-from qidbayes.atomic import replacing
+from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
 from qidbayes.posterior.constants import dimensions
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
+from qidbayes.posterior.patience import in_time
 from qidbayes.posterior.record import Record
 
 if TYPE_CHECKING:
@@ -22,12 +28,42 @@ if TYPE_CHECKING:
 FORMAT = "qidbayes fit 1"
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 _MAX_BYTES = 4 * 1024**3
+_PATIENCE = 30.0  # seconds; the C library goes round in circles on some files made up on purpose
+_SEAL = b"\nqidbayes sha256 "
+_SEAL_BYTES = len(_SEAL) + 64 + 1  # the hash in hexadecimal, and a line's end
+
+
+def sealed(content: bytes) -> bytes:
+    """Return the bytes of a NetCDF file with their seal."""
+    return content + _SEAL + hashlib.sha256(content).hexdigest().encode() + b"\n"
+
+
+def unsealed(content: bytes, where: str) -> bytes:
+    """Return the bytes of a NetCDF file whose seal holds, without it.
+
+    Raises
+    ------
+    InputError
+        If there is no seal, or the bytes are not the ones that were sealed.
+    """
+    body = content[:-_SEAL_BYTES]
+    if not content[-_SEAL_BYTES:].startswith(_SEAL):
+        raise InputError(
+            f"{where}: is not a saved fit, or a part of one: the seal at its end is missing; "
+            "copy it again, or fit again"
+        )
+    if sealed(body) != content:
+        raise InputError(
+            f"{where}: is a damaged fit: its bytes are not the ones that were saved; copy it again, or fit again"
+        )
+    return body
 
 
 def save(fit: Record, path: str | os.PathLike[str]) -> None:
     """Write a fit; see `Fit.save`."""
-    with replacing(path) as beside, netCDF4.Dataset(beside, "w") as file:
-        _write(file, fit)
+    file = netCDF4.Dataset("fit.nc", "w", memory=1024)
+    _write(file, fit)
+    write_whole(path, sealed(bytes(file.close())))
 
 
 def _write(file: Any, fit: Record) -> None:
@@ -80,6 +116,8 @@ def _attributes(fit: Record) -> dict[str, str]:
                 "divergences": diagnostics.divergences,
                 "bfmi": list(diagnostics.bfmi),
                 "contraction": dict(diagnostics.contraction),
+                "shift": dict(diagnostics.shift),
+                "doubts": list(diagnostics.doubts),
             }
         ),
     }
@@ -88,27 +126,30 @@ def _attributes(fit: Record) -> dict[str, str]:
 def load(path: str | os.PathLike[str]) -> Record:
     """Read a fit; see `load_fit`."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; `qidbayes fit` writes one")
-    if path.stat().st_size > _MAX_BYTES:
-        raise InputError(f"{path}: is larger than 4 GiB; that is not a saved fit")
     try:
-        with netCDF4.Dataset(path) as file:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file; `qidbayes fit` writes one")
+        if not path.is_file():
+            raise InputError(f"{path}: is not a file; give one that `qidbayes fit` wrote")
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: is larger than 4 GiB; that is not a saved fit")
+        content = unsealed(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from error
+    patience = _PATIENCE + len(content) / 1e6  # a second a megabyte: a hundred times what it takes
+
+    def parsed() -> Record:
+        with netCDF4.Dataset("fit.nc", memory=content) as file:
             file.set_auto_mask(False)
             return _read(file, str(path))
+
+    try:
+        return in_time(parsed, patience)
     except InputError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-        KeyError,
-        IndexError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        # netCDF4 and json report a file that is not what it should be by all of these.
+    except TimeoutError as error:
+        raise InputError(f"{path}: is not a saved fit: reading it did not end in {patience:.0f} seconds") from error
+    except Exception as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a saved fit, or a damaged one ({detail})") from error
 
@@ -151,9 +192,12 @@ def _read(file: Any, where: str) -> Record:
         divergences=int(saved["divergences"]),
         bfmi=tuple(map(float, saved["bfmi"])),
         contraction={str(n): float(c) for n, c in saved["contraction"].items()},
+        shift={str(n): float(s) for n, s in saved["shift"].items()},
+        doubts=tuple(map(str, saved["doubts"])),
     )
     attributes = json.loads(file.attributes)
-    int(attributes["random_seed"])
+    if not 0 <= int(attributes["random_seed"]) < 2**32:
+        raise InputError(f"{where}: random_seed is {attributes['random_seed']!r}, not a whole number from 0 to 2³² − 1")
     base = _read(file.groups["loss_16bit"], f"{where}: loss_16bit") if law.loss_16bit else None
     if base and base.law != law.loss_16bit:
         raise InputError(f"{where}: the 16-bit law fitted beside it is not the one its law names")
@@ -171,6 +215,10 @@ def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], w
     for name in law.constants:
         if dims.get(name) != grouped.get(name):
             raise InputError(f"{where}: {name!r} does not differ by what its law says")
+    derived = {*law.scales, *law.define}  # these may overflow, what was sampled may not
+    for name, values in draws.items():
+        if name.removesuffix("_ref") not in derived and not np.isfinite(values).all():
+            raise InputError(f"{where}: {name!r} has draws that are not finite")
 
 
 def to_datatree(fit: Record) -> "xarray.DataTree":

@@ -8,11 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from qidbayes.errors import InputError
+from qidbayes.errors import DiagnosticsWarning, InputError
 from qidbayes.infer.design import used_rows
 from qidbayes.law import Law, load_law
 from qidbayes.law.read import law_from_dict
-from qidbayes.posterior.fit import IdentificationWarning
 from qidbayes.score.forecasters import BASELINES, FORECASTERS, POSTERIOR
 from qidbayes.score.parallel import each
 from qidbayes.score.points import aggregate, score_points
@@ -167,7 +166,7 @@ def _run(task: _Task) -> tuple[dict[str, Any], pl.DataFrame | None]:
         law = law_from_dict(task.law)
         held_out, row["left_out"] = _scorable(task.held_out, law)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IdentificationWarning)  # the note says it
+            warnings.simplefilter("ignore", DiagnosticsWarning)  # the note says it
             forecast = FORECASTERS[task.keys["how"]](task.train, law, task.random_seed)
             points = score_points(forecast.forecaster, task.train, held_out, law.response, task.random_seed)
     except InputError as error:  # such as a bit width the law has no constants for: a finding, not the end

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import InputError
-from qidbayes.posterior.fit import Fit, IdentificationWarning
+from qidbayes.errors import DiagnosticsWarning, InputError
+from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.stack import Stack
 from qidbayes.score.backtest import SPLITS, Backtest, LawLike, backtest
 from qidbayes.score.loo import Loo, Unit, leave_one_out
@@ -104,7 +104,7 @@ def compare(
     fits, told = {}, []
     for name, law in found.laws.items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IdentificationWarning)
+            warnings.simplefilter("ignore", DiagnosticsWarning)
             fits[name] = fit(table, law, random_seed=random_seed)
             left_out = _leave_one_out(fits[name])
         behind = best - density[name] if name in complete else None

@@ -1,6 +1,7 @@
 """The tables that are shipped, found by name."""
 
 import difflib
+import functools
 import os
 from pathlib import Path
 
@@ -100,3 +101,13 @@ def _what(name: str, path: Path) -> str:
     card = path.with_name("README.md")
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     return next((line.removeprefix(heading) for line in lines if line.startswith(heading)), "")
+
+
+@functools.cache
+def shipped_sizes() -> dict[str, int]:
+    """Return the non-embedding parameters of the models in the shipped tables, by their names in lower case."""
+    sizes: dict[str, int] = {}
+    for path in _shipped_files().values():
+        for model, size in read_table(path).select("model", "n_params").unique().iter_rows():
+            sizes[model.rsplit("/", 1)[-1].lower()] = size
+    return sizes

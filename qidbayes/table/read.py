@@ -49,14 +49,14 @@ def check_suffix(path: Path) -> None:
 
 def _content(path: Path) -> bytes:
     # The bytes are read here because polars would take a name for a wildcard, a folder or an address.
-    if not path.exists():
-        raise InputError(f"{path}: no such file; give a .csv or .parquet file")
-    if not path.is_file():
-        raise InputError(f"{path}: not a plain file; give a .csv or .parquet file")
     try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file; give a .csv or .parquet file")
+        if not path.is_file():
+            raise InputError(f"{path}: not a plain file; give a .csv or .parquet file")
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from error
 
 
 def _read_csv(content: bytes, where: str) -> pl.DataFrame:

@@ -1,12 +1,13 @@
 """Measurement tables to files."""
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from qidbayes.atomic import replacing
+from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.table.columns import SCHEMA_VERSION
 from qidbayes.table.read import VERSION_KEY, check_suffix
@@ -45,8 +46,9 @@ def write_table(frame: pl.DataFrame, path: str | os.PathLike[str], metadata: Map
     if as_csv and metadata:
         raise InputError(f"{path}: a CSV file cannot hold metadata; write a .parquet file")
     table = validate(frame, str(path))
-    with replacing(path) as beside:
-        if as_csv:
-            table.write_csv(beside)
-        else:
-            table.write_parquet(beside, metadata={**(metadata or {}), VERSION_KEY: str(SCHEMA_VERSION)})
+    content = io.BytesIO()
+    if as_csv:
+        table.write_csv(content)
+    else:
+        table.write_parquet(content, metadata={**(metadata or {}), VERSION_KEY: str(SCHEMA_VERSION)})
+    write_whole(path, content.getvalue())

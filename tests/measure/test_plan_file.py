@@ -63,7 +63,7 @@ REFUSALS = {
     "an unknown set": ("path =", "pth =", r"give 'held-out' an id or a path, or name a known set"),
     "one window": ("tokens = 1_024", "tokens = 33", r"\[evaluation\]: tokens = 33; give a whole number of at least 64"),
     "a bad dtype": ('"float32"', '"int4"', r"dtype = 'int4' is not known; Accepted: bfloat16, float16, float32"),
-    "not TOML": ("suite =", "suite", r"plan.toml: not a TOML file"),
+    "not TOML": ("suite =", "suite", r"plan.toml: is not valid TOML"),
 }
 
 

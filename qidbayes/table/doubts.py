@@ -1,0 +1,140 @@
+"""What a table says that is legal and probably not meant: units, names, tokenizers, outliers."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+
+from qidbayes.table.cells import describe
+
+_GAP = 1000.0  # between neighbours of a sorted column: a thousand is a prefix (M to B), not a step of a suite
+_SMALL_MODEL = 10_000  # parameters; smaller than any model that was ever quantized, larger than a size in millions
+_LEAST_TOKENS = 0.001  # per parameter, of the most any large model has seen
+_LARGE_MODEL = 10_000_000  # parameters
+_PERPLEXITY = 14.0  # nats per token: above the logarithm of any vocabulary's size
+_AGREE = 0.05  # nats per token: two measurements of one checkpoint's 16-bit loss
+_SAME_SIZE = 0.02  # of the parameters
+_OUTLIER = 5.0  # a factor, and …
+_SPREADS = 6.0  # … so many times the rows' usual distance from a power law
+_NOISY = 0.3  # of the QiD: with a larger standard error a row may lie anywhere
+_FEWEST = 20  # rows
+
+
+def doubts(table: pl.DataFrame) -> list[str]:
+    """Return a sentence for each thing about a table that was probably not meant, with what to do about it.
+
+    Parameters
+    ----------
+    table
+        Rows of a measurement table, all measured.
+
+    Examples
+    --------
+    >>> from qidbayes.table import load_table
+    >>> doubts(load_table("pythia"))
+    []
+    """
+    checks = (_sizes, _tokens, _known_models, _losses, _tokenizers, _outliers)
+    return [doubt for check in checks for doubt in check(table)]
+
+
+def _gap(values: pl.Series) -> tuple[float, float] | None:
+    """The neighbours that are furthest apart, if too far."""
+    known = values.unique().sort().to_list()
+    below, above = max(pairwise(known), key=lambda pair: pair[1] / pair[0], default=(1, 1))
+    return (below, above) if above / below > _GAP else None
+
+
+def _sizes(table: pl.DataFrame) -> Iterator[str]:
+    sizes = table["n_params"]
+    if int(sizes.max()) < _SMALL_MODEL:  # type: ignore[arg-type]
+        yield f"no model has more than {sizes.max():,} parameters: if n_params is in millions, write plain counts"
+    elif gap := _gap(sizes):
+        yield f"n_params jumps from {gap[0]:,} to {gap[1]:,}: if the first is in other units, write plain counts"
+
+
+def _tokens(table: pl.DataFrame) -> Iterator[str]:
+    large = table.filter(pl.col("n_params") >= _LARGE_MODEL)
+    if large.height and large.select((pl.col("tokens") / pl.col("n_params")).max()).item() < _LEAST_TOKENS:
+        yield (
+            f"no model has seen more than {table['tokens'].max():,} tokens, under {_LEAST_TOKENS:g} a parameter: "
+            "if tokens are in millions, write plain counts"
+        )
+    elif gap := _gap(table["tokens"]):
+        yield f"tokens jump from {gap[0]:,} to {gap[1]:,}: if the first are in other units, write plain counts"
+
+
+def _known_models(table: pl.DataFrame) -> Iterator[str]:
+    """Compare sizes with what the shipped tables say of models of the same name."""
+    from qidbayes.table.catalogue import shipped_sizes
+
+    shipped = shipped_sizes()
+    for model, size in table.select("model", "n_params").unique(maintain_order=True).iter_rows():
+        known = shipped.get(model.rsplit("/", 1)[-1].lower())
+        if known and abs(size / known - 1) > _SAME_SIZE:
+            yield (
+                f"{model} is said to have {size:,} parameters; without its embeddings it has {known:,} "
+                "(shipped tables), and that is what N means here"
+            )
+
+
+def _losses(table: pl.DataFrame) -> Iterator[str]:
+    known = table.filter(pl.col("loss_16bit").is_not_null())
+    if not known.height:
+        return
+    highest = float(known["loss_16bit"].max())  # type: ignore[arg-type]
+    if highest > _PERPLEXITY:
+        yield f"loss_16bit goes up to {highest:g}: if that is a perplexity, give its logarithm, in nats per token"
+        return
+    apart = (
+        known.group_by("suite", "model", "revision", "tokens", "dataset", maintain_order=True)
+        .agg(least=pl.col("loss_16bit").min(), most=pl.col("loss_16bit").max())
+        .filter(pl.col("most") - pl.col("least") > _AGREE)
+    )
+    if apart.height:
+        first = apart.row(0, named=True)
+        yield (
+            f"{apart.height} checkpoints have several 16-bit losses on one dataset (first: {first['model']} "
+            f"{first['revision']}, {first['least']:g} and {first['most']:g}): if some are bits per token or of another "
+            "tokenizer, give all in nats per token of one"
+        )
+
+
+def _tokenizers(table: pl.DataFrame) -> Iterator[str]:
+    suites = table["suite"].unique().sort().to_list()
+    if len(suites) > 1:
+        some = ", ".join(suites[:4]) + (", …" if len(suites) > 4 else "")
+        yield (
+            f"rows of {len(suites)} suites ({some}): a loss per token is of its own tokenizer's tokens. A law with a "
+            "smooth discrepancy gives each suite a factor of its own; otherwise fit them apart, use "
+            'by = "suite", or measure with a reference_tokenizer'
+        )
+
+
+def _outliers(table: pl.DataFrame) -> Iterator[str]:
+    """Name rows far off a power law of N and D with a factor for each suite, method, width, group size and dataset."""
+    noise = pl.col("qid_se").fill_null(0.0) / pl.col("qid")
+    rows = table.filter((pl.col("qid") > 0) & (noise < _NOISY))
+    if rows.height < _FEWEST:
+        return
+    kinds = rows.select("suite", "method", "group_size", "dataset", "bits").to_dummies(drop_first=True)
+    logs = rows.select(pl.col("n_params", "tokens").log()).to_numpy()
+    design = np.column_stack([np.ones(rows.height), logs - logs.mean(axis=0), kinds.to_numpy()])
+    y = np.log(rows["qid"].to_numpy())
+    keep = np.ones(rows.height, dtype=bool)
+    for _ in range(3):  # what is far off is left out of the next round, so that it does not pull the others
+        fitted, *_ = np.linalg.lstsq(design[keep], y[keep], rcond=None)
+        residual = y - design @ fitted
+        spread = 1.4826 * float(np.median(np.abs(residual[keep])))
+        keep = np.abs(residual) <= max(_SPREADS * spread, np.log(_OUTLIER))
+    if keep.all():
+        return
+    far = residual[~keep]
+    worst = int(np.argmax(np.abs(residual)))
+    side = "above" if residual[worst] > 0 else "below"
+    yield (
+        f"{far.size} of {rows.height} rows {'is' if far.size == 1 else 'are'} far off a power law of the others, by "
+        f"{np.exp(abs(residual[worst])):.3g} times {side} it at most ({describe(rows.row(worst, named=True))}, QiD "
+        f"{rows['qid'][worst]:.3g}); they count like any other row: see whether they are right, or leave them out"
+    )

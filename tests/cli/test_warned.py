@@ -1,0 +1,105 @@
+"""No command answers from a fit whose checks failed, or whose prior and data disagree, without saying so."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from faults.artifacts import fit as made_fit
+from matplotlib.figure import Figure
+
+import qidbayes as qb
+from qidbayes.cli import cli
+from qidbayes.errors import DiagnosticsWarning
+from qidbayes.posterior.diagnostics import Convergence, Diagnostics
+
+WRONG = {
+    "divergences": ({"divergences": 7}, "7 divergent transitions"),
+    "R-hat": ({"convergence": {"beta": Convergence(1.2, 2000.0, 2000.0)}}, "r_hat is not below 1.01"),
+    "ESS": ({"convergence": {"beta": Convergence(1.0, 20.0, 2000.0)}}, "ess_bulk is not above 400"),
+    "E-BFMI": ({"bfmi": (0.1,)}, "E-BFMI is not > 0.3"),
+    "conflict": ({"shift": {"beta": 5.2}}, "prior and data disagree: the posterior of beta (5.2)"),
+    "flat likelihood": ({"contraction": {"beta": 0.01}}, "beta is not identified by these data"),
+    "doubts": ({"doubts": ("n_params jumps",)}, "n_params jumps"),
+}
+COMMANDS = {
+    "summary": ["summary", "FIT"],
+    "tokens": ["tokens", "FIT"],
+    "project": ["project", "FIT"],
+    "training-level": ["training-level", "FIT", "--qid", "0.05", "--params", "7B", "--bits", "4"],
+    "advise": ["advise", "FIT", "--params", "8B", "--tokens", "1T", "--max-qid", "0.5"],
+    "advise, by memory": ["advise", "FIT", "--memory", "8GB", "--tokens", "1T"],
+    "design": ["design", "FIT", "tiny", "--params", "70B", "--bits", "4", "--tokens", "15T", "--picks", "1"],
+    "plot": ["plot", "projection", "FIT", "-o", "x.png"],
+    "report": ["report", "FIT", "-o", "x.html"],
+    "fit": ["fit", "pythia", "--law", "unified", "--prior-from", "FIT", "--chains", "0", "-o", "x.nc"],
+}
+
+
+def broken(**changes: object) -> qb.Fit:
+    good = made_fit(400)
+    return replace(good, diagnostics=replace(good.diagnostics, **changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def drawn_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page and a figure show is not asked here."""
+    monkeypatch.setattr("qidbayes.page.report._part", lambda *_: "")
+    monkeypatch.setattr("qidbayes.plots.projection", lambda *_, **__: Figure())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_is_wrong(
+    command: str, tmp_path: Path, drawn_fast: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    everything: dict[str, object] = {}
+    for changes, _ in WRONG.values():
+        everything |= changes
+    everything["convergence"] = {"beta": Convergence(1.2, 20.0, 2000.0)}
+    broken(**everything).save("broken.nc")
+    arguments = ["broken.nc" if a == "FIT" else a for a in COMMANDS[command]]
+    done = CliRunner().invoke(cli, arguments)
+    for _, message in WRONG.values():
+        assert message in done.stderr, done.output
+
+
+@pytest.mark.parametrize("command", ["project", "advise, by memory", "plot"])
+def test_so_it_is_of_the_16_bit_fit_beside_it(
+    command: str, tmp_path: Path, drawn_fast: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broken().save("good.nc")
+    broken(divergences=7).save("broken.nc")
+    arguments = ["good.nc" if a == "FIT" else a for a in COMMANDS[command]]
+    assert "FAILED" not in CliRunner().invoke(cli, arguments).stderr
+    assert "FAILED: 7 divergent" in CliRunner().invoke(cli, [*arguments, "--loss-16bit", "broken.nc"]).stderr
+
+
+ASKED: dict[str, Callable[[qb.Fit], object]] = {
+    "predict": lambda fit: fit.predict(n_params=1e9, tokens=1e12, bits=4),
+    "interval": lambda fit: fit.interval("beta"),
+    "tokens_to_threshold": lambda fit: fit.tokens_to_threshold(0.2, n_params=1e9, bits=4),
+    "project": lambda fit: fit.project(n_params=1e9, bits=4),
+    "training_level": lambda fit: fit.training_level(0.05, n_params=7e9, bits=4),
+    "advise": lambda fit: qb.advise(fit, n_params=8e9, tokens=1e12, max_qid=0.5),
+    "pareto": lambda fit: qb.pareto(fit, memory=8e9, tokens=1e12),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_so_does_every_answer_in_python(name: str) -> None:
+    for what in ("divergences", "conflict"):
+        changes, message = WRONG[what]
+        with pytest.warns(DiagnosticsWarning) as told:
+            ASKED[name](broken(**changes))
+        assert any(message in str(warning.message) for warning in told)
+        assert told[0].filename == __file__
+
+
+def test_a_part_brings_its_own_along() -> None:
+    whole = Diagnostics({}, 0, (1.0,), {}).with_part(
+        "loss_16bit", Diagnostics({}, 0, (1.0,), {}, {"l0": 4.0}, ("odd",))
+    )
+    assert whole.shift == {"loss_16bit: l0": 4.0} and whole.doubts == ("odd",)

@@ -1,0 +1,101 @@
+"""Writing that is stopped: by `kill -9` and by Ctrl-C, at random moments; and files that were cut short.
+
+Tried by default: 20 kills and 20 interrupts of a process that does nothing but write (`QIDBAYES_KILLS=200` for more),
+one Ctrl-C while sampling and one on the command line, and 20 cuts of each kind of file that says how long it is.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from plain import plain
+
+import qidbayes as qb
+from faults.artifacts import fit, table
+from qidbayes.table import read_table, write_table
+
+KILLS = int(os.environ.get("QIDBAYES_KILLS", "20"))
+# What every artifact is written through, with two contents in turn.
+WRITES = """
+import sys
+from qidbayes.atomic import write_whole
+contents = [letter * 300_000 for letter in (b"A", b"B")]
+print("ready", flush=True)
+while True:
+    for content in contents:
+        write_whole(sys.argv[1], content)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_writer_leaves_the_old_file_or_the_new_one(how: signal.Signals, tmp_path: Path) -> None:
+    path, moments, found = tmp_path / "fit.nc", random.Random(0), Counter[str]()
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITES, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(moments.uniform(0, 0.05))
+        process.send_signal(how)
+        process.wait(60)
+        process.stdout.close()
+        if path.exists():
+            content = path.read_bytes()
+            assert content in (b"A" * 300_000, b"B" * 300_000)
+        found["whole" if path.exists() else "nothing yet"] += 1
+        path.unlink(missing_ok=True)
+        left = list(tmp_path.iterdir())
+        assert all(other.name.startswith(".fit-") for other in left)  # hidden, and no reader is shown them
+        assert how == signal.SIGKILL or not left
+        for other in left:
+            other.unlink()
+    assert found.total() == KILLS and found["whole"]
+
+
+def test_ctrl_c_stops_the_sampling() -> None:
+    """All chains stop within a block, not when they have drawn to the end."""
+    calls, after = [0], [0]
+
+    def interrupt(done: int, total: int) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        calls[0] += 1
+        if calls[0] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        after[0] += calls[0] > 3
+
+    with pytest.raises(KeyboardInterrupt):
+        qb.fit(qb.load_table("pythia"), plain("unified"), draws=200_000, random_seed=0, progress=interrupt)
+    assert after[0] < 40  # of 8,000 blocks
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qidbayes", "fit", "pythia", "--draws", "1000000"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert (out, error.strip()) == ("", "qidbayes: stopped")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["mine.parquet", "mine.nc"])
+def test_a_part_of_a_file_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    write_table(table(), path) if name.endswith("parquet") else fit().save(path)
+    whole = path.read_bytes()
+    for length in random.Random(0).sample(range(len(whole)), 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(qb.InputError, match=r"copy it again|write it again") as told:
+            read_table(path) if name.endswith("parquet") else qb.load_fit(path)
+        assert str(told.value).startswith(str(path))
