@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
-	check-object-store check-report check-bounds audit fuzz bench-fit backtest compare nano scale sbc figures docs laws clean
+	check-object-store check-report check-bounds audit fuzz bench-fit \
+	backtest compare growth nano scale sbc figures docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -106,6 +107,11 @@ nano: $(VENV)/dev
 # 1,500 checkpoints on 8 to 2,048 GPUs, on paper.
 scale: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py
+
+# Time and memory of the default fit for 100 to 1,000,000 rows.
+growth: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/growth_figure.py
 
 # Simulation-based calibration: 1,000 simulations of every law, and two wrong models that it must find out.
 sbc: $(VENV)/dev

@@ -110,6 +110,8 @@ def _run(
     total: int,
     progress: Progress | None,
 ) -> list[np.ndarray]:
+    if jax.default_backend() != "cpu":
+        return _run_together(program, keys, start, data, accept, tune, total, progress)
     done, stopped = itertools.count(BLOCK, BLOCK), threading.Event()
 
     def chain(key: jax.Array, start: list[jax.Array]) -> list[np.ndarray]:
@@ -135,13 +137,35 @@ def _run(
     return [np.stack(parts) for parts in zip(*chains, strict=True)]
 
 
+def _run_together(
+    program: _Program,
+    keys: jax.Array,
+    start: list[jax.Array],
+    data: list[jax.Array],
+    accept: float,
+    tune: int,
+    total: int,
+    progress: Progress | None,
+) -> list[np.ndarray]:
+    """Do the same with every chain in one program: an accelerator is kept busy by width, not by threads."""
+    state = jax.jit(jax.vmap(program.init, in_axes=(0, 0, None)))(keys, start, data)
+    block = jax.jit(jax.vmap(program.block, in_axes=(0, None, None)))
+    blocks = []
+    for done in range(BLOCK, total + BLOCK, BLOCK):
+        state, found = block(state, data, accept)
+        blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
+        if progress:
+            progress(min(done, total) * len(keys), total * len(keys))
+    return [np.concatenate(parts, axis=1)[:, tune:total] for parts in zip(*blocks, strict=True)]
+
+
 def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Program:
     shapes = tuple((name, v.shape) for name, v in arrays.items())
     levels = tuple((level.name, level.regular) for level in design.levels)
     # How many groups there are is part of the program only where it works on rows.
     sizes = tuple((name, len(labels)) for name, labels in design.coords.items()) if "root" not in arrays else ()
-    models = design.grid.models if design.smooth else None
-    key = (design.law.fingerprint(), shapes, levels, sizes, models, tuple(Problem(design).sizes), tune)
+    blocks = design.reduced.shape if design.smooth else None
+    key = (design.law.fingerprint(), shapes, levels, sizes, blocks, tuple(Problem(design).sizes), tune)
     if key not in _PROGRAMS:
         _PROGRAMS[key] = _compile(design, tune)
     return _PROGRAMS[key]
