@@ -36,11 +36,14 @@ wheel: $(VENV)/dev
 	$(BIN)/python checks/dependencies/reproducible.py dist
 	$(BIN)/python tests/check_wheel.py dist/*.whl
 
-# The shipped tiny checkpoints, quantized and measured on this machine, and a law fitted to what comes out.
+# The shipped tiny checkpoints, quantized and measured on this machine, and a law fitted to what comes out; then nano's
+# smallest model at equal tokens, before and after its learning rate's decay.
 demo-measure: $(VENV)/measure
 	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure tiny --jobs 2 --output demo/tiny
 	$(BIN)/qidbayes fit demo/tiny/table.parquet --law unified --method gptq --seed 0 --output demo/tiny.nc
 	$(BIN)/qidbayes summary demo/tiny.nc
+	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure nano/demo --jobs 2 --output demo/nano
+	$(BIN)/qidbayes tables demo/nano/table.parquet
 
 # Our quantizers and readers against the libraries', each in an environment of its own.
 ORACLES ?= $(HOME)/.cache/qidbayes/oracles
@@ -103,6 +106,7 @@ laws: $(VENV)/dev
 # Tokens or learning rate? What the suite nano says, beside Pythia.
 nano: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nano.py
+	$(BIN)/python benchmarks/nano_figures.py
 
 # 1,500 checkpoints on 8 to 2,048 GPUs, on paper.
 scale: $(VENV)/dev
