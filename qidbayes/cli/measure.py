@@ -69,7 +69,8 @@ def measure(
     from qidbayes.measure.progress import console_reporter
 
     where = output or str(Path("measured") / asked.suite)
-    with console_reporter(sum(asked.rows_of(checkpoint) for checkpoint in mine)) as reporter:
+    cells = sum(asked.rows_of(checkpoint) for checkpoint in mine)
+    with console_reporter(cells) as reporter:
         if executor == "ray":
             from qidbayes.measure.on_ray import measure_on_ray
 
@@ -82,10 +83,10 @@ def measure(
             from qidbayes.measure.jobs import measure_in_processes
 
             outcome = measure_in_processes(asked, where, jobs, reporter, mine)
-    _echo_outcome(outcome, asked, where)
+    _echo_outcome(outcome, asked, cells, where)
 
 
-def _echo_outcome(outcome: "Outcome", plan: "Plan", where: str) -> None:
+def _echo_outcome(outcome: "Outcome", plan: "Plan", cells: int, where: str) -> None:
     for checkpoint in outcome.elsewhere:
         click.echo(f"{checkpoint}: left to another run in {where}", err=True)
     for line in outcome.lost:
@@ -96,7 +97,7 @@ def _echo_outcome(outcome: "Outcome", plan: "Plan", where: str) -> None:
     if outcome.table is not None:
         click.echo(outcome.table)
     if outcome.failed:
-        click.echo(f"{len(outcome.failed)} cells failed; run again to try them again:", err=True)
+        click.echo(f"{len(outcome.failed)} of {cells} cells failed; run again to try them again:", err=True)
         for line in outcome.failed:
             click.echo(f"  {line}", err=True)
     if outcome.failed or outcome.lost:

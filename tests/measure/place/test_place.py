@@ -79,41 +79,24 @@ def test_whoever_comes_first_decides(places: list[Place]) -> None:
 
 
 def test_a_claim_has_one_holder(places: list[Place]) -> None:
-    holding, most = 0, 0
-    took = [0, 0]
-    lock = threading.Lock()
+    holding: list[int] = []
+    most, refused, took = 0, 0, 0
 
     def work(which: int) -> None:
-        nonlocal holding, most
-        for number in range(30):
-            with places[which].claim(f"step{number}", patient=False) as mine:
-                if mine:
-                    with lock:
-                        holding += 1
-                        most = max(most, holding)
-                        took[which] += 1
-                    time.sleep(0.001)
-                    with lock:
-                        holding -= 1
-
-    def same(which: int) -> None:
+        nonlocal most, refused, took
         for _ in range(30):
             with places[which].claim("step", patient=False) as mine:
-                if mine:
-                    nonlocal holding, most
-                    with lock:
-                        holding += 1
-                        most = max(most, holding)
-                        took[which] += 1
-                    time.sleep(0.001)
-                    with lock:
-                        holding -= 1
+                if not mine:
+                    refused += 1
+                    continue
+                holding.append(which)
+                most, took = max(most, len(holding)), took + 1
+                time.sleep(0.005)
+                holding.remove(which)
 
-    together([lambda: same(0), lambda: same(1)])
-    assert most == 1
-    assert sum(took) >= 30
     together([lambda: work(0), lambda: work(1)])
-    assert holding == 0
+    assert (most, took + refused) == (1, 60)
+    assert took > 0 < refused
 
 
 def test_a_write_that_breaks_leaves_what_was_there(places: list[Place]) -> None:
