@@ -48,17 +48,19 @@ def _gap(values: pl.Series) -> tuple[float, float] | None:
 
 def _sizes(table: pl.DataFrame) -> Iterator[str]:
     sizes = table["n_params"]
-    if int(sizes.max()) < _SMALL_MODEL:  # type: ignore[arg-type]
-        yield f"no model has more than {sizes.max():,} parameters: if n_params is in millions, write plain counts"
+    largest = int(sizes.max())  # type: ignore[arg-type]
+    if largest < _SMALL_MODEL:
+        yield f"no model has more than {largest:,} parameters: if n_params is in millions, write plain counts"
     elif gap := _gap(sizes):
         yield f"n_params jumps from {gap[0]:,} to {gap[1]:,}: if the first is in other units, write plain counts"
 
 
 def _tokens(table: pl.DataFrame) -> Iterator[str]:
     large = table.filter(pl.col("n_params") >= _LARGE_MODEL)
+    most = int(table["tokens"].max())  # type: ignore[arg-type]
     if large.height and large.select((pl.col("tokens") / pl.col("n_params")).max()).item() < _LEAST_TOKENS:
         yield (
-            f"no model has seen more than {table['tokens'].max():,} tokens, under {_LEAST_TOKENS:g} a parameter: "
+            f"no model has seen more than {most:,} tokens, under {_LEAST_TOKENS:g} a parameter: "
             "if tokens are in millions, write plain counts"
         )
     elif gap := _gap(table["tokens"]):
