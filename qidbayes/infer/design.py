@@ -12,11 +12,11 @@ from qidbayes.infer import latent, pooling
 from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.nested import Level
 from qidbayes.infer.problem import Problem
+from qidbayes.infer.reduced import Reduced, reduce
 from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.discrepancy import SIMILARITY, Fitted
-from qidbayes.posterior.kronecker import Grid, grid
 from qidbayes.table.groups import CHECKPOINT, dimension, labels
 from qidbayes.table.schema import NAMES, validate
 
@@ -89,9 +89,9 @@ class Design:
         return Fitted(self.frame).cells(self.frame)
 
     @cached_property
-    def grid(self) -> Grid:
-        """Which rows form a full grid of runs and quantizations; rows too noisy for a logarithm do not."""
-        return grid(self.cells, ~latent.is_noisy(self.response, self.error))
+    def reduced(self) -> Reduced:
+        """What the rows reduce to where the discrepancy is modelled."""
+        return reduce(self, latent.is_noisy(self.response, self.error))
 
     @cached_property
     def errors(self) -> dict[str, Prior]:
@@ -123,15 +123,20 @@ class Design:
 
     @property
     def row_data(self) -> dict[str, np.ndarray]:
-        """The arrays a model of the rows is given, by the names they have there."""
+        """The arrays a model of the rows is given, by the names they have there; of places in the stead of rows where
+        the discrepancy is modelled (see `qidbayes.infer.reduced`).
+        """
         arrays = {"log_response": self.log_response, "variance": self.variance, **self.latent}
-        arrays |= {f"log_{c}": values for c, values in self.log_covariates.items()}
-        arrays |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, _bys(self.law)))}
-        arrays |= {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
-        if self.smooth:
-            arrays |= {f"cell_{name}": values.astype(float) for name, values in self.cells.items()}
-            arrays |= {"grid_rows": self.grid.rows, "grid_rest": self.grid.rest}
-        return arrays
+        of_row = {f"log_{c}": values for c, values in self.log_covariates.items()}
+        of_row |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, _bys(self.law)))}
+        if not self.smooth:
+            parents = {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
+            return arrays | of_row | parents
+        places = self.reduced
+        arrays |= {"log_response": places.log_response, "variance": places.variance, **places.arrays}
+        if self.latent:
+            arrays["latent_row"] = places.of_row[self.latent["latent_row"]]
+        return arrays | {name: values[places.first] for name, values in of_row.items()}
 
 
 def _bys(law: Law) -> list[tuple[str, ...]]:

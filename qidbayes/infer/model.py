@@ -81,7 +81,6 @@ def _of_rows(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
 
 
 def _of_smooth(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
-    cells = {name: data[f"cell_{name}"] for name in design.cells}
     log_response, variance, measured = data["log_response"], data["variance"], 0.0
     if design.latent:
         rows = data["latent_row"]
@@ -93,10 +92,7 @@ def _of_smooth(design: Design, data: Data, parameters: Data, errors: Data) -> An
         log_response = pt.set_subtensor(log_response[rows], log_true)
         variance = pt.set_subtensor(variance[rows], 0.0)
     residual = log_response - _log_mean(design, data, parameters)
-    own = errors["sigma"] ** 2 + variance
-    return measured + smooth.log_density(
-        residual, own, errors, cells, design.grid, data["grid_rows"], data["grid_rest"]
-    )
+    return measured + smooth.log_density(residual, variance, errors, errors["sigma"], design.reduced, data, pt)
 
 
 def _log_mean(design: Design, data: Data, parameters: Data) -> Any:

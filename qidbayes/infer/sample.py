@@ -133,8 +133,8 @@ def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Pr
     levels = tuple((level.name, level.regular) for level in design.levels)
     # How many groups there are is part of the program only where it works on rows.
     sizes = tuple((name, len(labels)) for name, labels in design.coords.items()) if "root" not in arrays else ()
-    models = design.grid.models if design.smooth else None
-    key = (design.law.fingerprint(), shapes, levels, sizes, models, tuple(Problem(design).sizes), tune)
+    blocks = design.reduced.shape if design.smooth else None
+    key = (design.law.fingerprint(), shapes, levels, sizes, blocks, tuple(Problem(design).sizes), tune)
     if key not in _PROGRAMS:
         _PROGRAMS[key] = _compile(design, tune)
     return _PROGRAMS[key]

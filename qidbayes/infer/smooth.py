@@ -1,60 +1,88 @@
 """The density of a law's residuals under the discrepancy of `qidbayes.posterior.discrepancy`, which it integrates out.
 
-The rows of a full grid are taken in factors (see `qidbayes.posterior.kronecker`); those outside it follow given the
-grid, as a plain multivariate normal.
+Block by block (see `qidbayes.infer.reduced`). A block's grid is taken in factors (`qidbayes.posterior.kronecker`); the
+places beside it follow given the grid, as a plain multivariate normal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pytensor.tensor as pt
-from pytensor.tensor.linalg import cholesky, solve_triangular
 
-from qidbayes.posterior.discrepancy import Cells, covariance
-from qidbayes.posterior.kronecker import Factored, Grid, inner
+from qidbayes.infer.reduced import Reduced
+from qidbayes.posterior.discrepancy import covariance
+from qidbayes.posterior.grids import QUANTIZATION, RUN, Grid
+from qidbayes.posterior.kronecker import Factored, forward, inner, named
 
-_APART = 1e-8
+_APART = 1e-9
 """Small beside the variance of any measurement, large beside the rounding of its eigenvalues."""
 
 
 def log_density(
-    residual: Any, variance: Any, scale: Mapping[str, Any], cells: Cells, where: Grid, rows: Any, rest: Any
+    residual: Any, variance: Any, scale: Mapping[str, Any], sigma: Any, where: Reduced, data: Mapping[str, Any], ops: Any
 ) -> Any:
-    """Return the log density of the residuals.
+    """Return the log density of all rows.
 
     Parameters
     ----------
     residual, variance
-        Shape ``(rows,)``: what the law leaves over, and each row's own error variance. Within the grid, the rows of one
-        quantization get the mean of their variances.
+        Shape ``(places,)``: what the law leaves over, and the mean variance that the rows' measurement has there.
+        Within a grid, the places of one quantization get the mean of their variances.
     scale
         See `covariance`.
-    cells
-        Where the rows stand.
+    sigma
+        The standard deviation of a row's own error.
     where
-        The grid's shape.
-    rows, rest
-        Its row numbers, as the model's data.
+        The shapes of the blocks.
+    data
+        Its `arrays`, as the model's data.
+    ops
+        The array library: NumPy or PyTensor.
     """
-    count, others = where.rows.size, len(where.rest)
-    found = -0.5 * np.log(2.0 * np.pi) * (count + others)
-    over, left = residual[rest], None
-    if others:
-        outside = {name: values[rest] for name, values in cells.items()}
-        left = covariance(scale, outside, outside, pt) * pt.ones((others, others)) + pt.diag(variance[rest])
-    if count:
-        at = {name: values[rows] for name, values in cells.items()}
-        grid = Factored(where, at, variance[rows].mean(axis=0), scale, pt, _APART)
-        inside = grid.rotate(residual[rows])
-        solved = grid.solve(inside)
-        found = found - 0.5 * grid.log_determinant - 0.5 * (inside * solved).sum()
-        if others:
-            cross = grid.cross(outside)
-            left = left - inner(cross, grid.solve(cross), pt)
-            over = over - inner(cross, solved, pt)[:, 0]
-    if others:
-        factor = cholesky(left)
-        found = found - 0.5 * (solve_triangular(factor, over, lower=True, b_ndim=1) ** 2).sum()
-        found = found - pt.log(pt.diagonal(factor)).sum()
+    own = (sigma**2 + variance) / data["count"]
+    found = _within(data["within"], sigma**2, ops.log) if where.within.size else 0.0
+    for i, block in enumerate(where.blocks):
+        at = {name.split("_", 1)[1]: values for name, values in data.items() if name.startswith(f"block{i}_")}
+        copies, (columns, size) = where.copies[i], block.members.shape
+        # Places that are the mean of copies count for all of them.
+        left = residual[at["members"]] * np.sqrt(copies / columns)
+        if len(where.deviations[i]):
+            left = ops.concatenate([left, at["deviations"]])
+        square, log_determinant = _of_block(left, own[at["members"]].mean(axis=0), scale, block.grid, at, ops)
+        found = found - 0.5 * (square + copies * (log_determinant + size * np.log(2.0 * np.pi)))
     return found
+
+
+def _within(statistics: Any, variance: Any, log: Callable[[Any], Any]) -> Any:
+    """Return the log density of the rows of a place around their mean."""
+    own, freedom, square, log_count = (statistics[i] for i in range(4))
+    own = own + variance
+    return -0.5 * (freedom * log(2.0 * np.pi * own) + square / own + log_count).sum()
+
+
+def _of_block(
+    residual: Any, own: Any, scale: Mapping[str, Any], grid: Grid, at: Mapping[str, Any], ops: Any
+) -> tuple[Any, Any]:
+    """Return Σ r'C⁻¹r over the rows of the residuals, ``(columns, places)``, and log |C|."""
+    others = len(grid.rest)
+    square, log_determinant = 0.0, 0.0
+    over, left = residual[:, at["rest"]].T, ops.zeros((others, others))
+    if others:
+        beside = named((*RUN, *QUANTIZATION), at["beside"])
+        left = covariance(scale, beside, beside, ops) * ops.ones((others, others)) + ops.diag(own[at["rest"]])
+    if grid.rows.size:
+        known = grid.rows >= 0
+        of_width = (own[at["rows"]] * known).sum(axis=0) / known.sum(axis=0)
+        factored = Factored(grid, at, of_width, scale, ops, _APART)
+        inside = factored.rotate(residual[:, at["rows"]] * known)
+        solved = factored.solve(inside)
+        square, log_determinant = (inside * solved).sum(), factored.log_determinant
+        if others:
+            cross = factored.cross(beside)
+            left = left - inner(cross, factored.solve(cross), ops)
+            over = over - inner(cross, solved, ops)
+    if others:
+        factor = ops.linalg.cholesky(left)
+        square = square + (forward(factor, over, ops) ** 2).sum()
+        log_determinant = log_determinant + 2.0 * ops.log(ops.diagonal(factor)).sum()
+    return square, log_determinant

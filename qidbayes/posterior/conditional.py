@@ -1,12 +1,13 @@
 """What the fitted rows say of the discrepancy at new measurements."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from qidbayes.posterior.discrepancy import Cells, covariance, prior_variance
-from qidbayes.posterior.kronecker import Factored, Grid, inner
+from qidbayes.posterior.grids import QUANTIZATION, RUN, Block, Grid
+from qidbayes.posterior.kronecker import Factored, inner, named
 
 _AT_ONCE = 4_000_000  # numbers in one matrix of the fitted rows and the new measurements: 32 MB
 
@@ -20,27 +21,25 @@ class Known:
     scale
         For each name, one number a draw; shape ``(draws,)``.
     residual
-        What the law leaves over of the fitted rows' log response; shape ``(draws, rows)``.
+        What the law leaves over of the log response at the fitted places, the mean of the rows there; shape
+        ``(draws, places)``.
     variance
-        The variance of each fitted row's own error; shape ``(draws, rows)``. As in the fit, the rows of one
-        quantization in the grid get the mean of theirs.
-    fitted
-        Where the fitted rows stand.
-    where
-        Which of them form a grid.
+        The variance of that mean's own error; shape ``(draws, places)``. As in the fit, the places of one quantization
+        in a grid get the mean of theirs.
+    blocks
+        The places, as blocks that share nothing.
     """
 
     scale: Mapping[str, np.ndarray]
     residual: np.ndarray
     variance: np.ndarray
-    fitted: Cells
-    where: Grid
+    blocks: Sequence[Block]
 
     def draws(self) -> Iterator["_Given"]:
         """Yield the fitted rows under one draw after the other."""
         for draw in range(len(self.residual)):
             here = {name: float(values[draw]) for name, values in self.scale.items()}
-            yield _Given(here, self.residual[draw], self.variance[draw], self.fitted, self.where)
+            yield _Given(here, self.residual[draw], self.variance[draw], self.blocks)
 
 
 def conditional(known: Known, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +60,7 @@ def conditional(known: Known, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
     draws, rows = known.residual.shape
     width = len(asked["log_params"])
     mean, left = np.empty((draws, width)), np.empty((draws, width))
-    step = max(1, _AT_ONCE // rows)
+    step = _AT_ONCE // max(1, rows)
     for draw, given in enumerate(known.draws()):
         for first in range(0, width, step):
             part = slice(first, first + step)
@@ -99,31 +98,61 @@ def conditional_blocks(known: Known, asked: Cells, blocks: int) -> tuple[np.ndar
 
 
 class _Given:
-    """The fitted rows under one draw: first the grid, then the others given the grid."""
+    """The fitted rows under one draw, block after block: what they say of one measurement adds up."""
 
     def __init__(
-        self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, fitted: Cells, where: Grid
+        self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, blocks: Sequence[Block]
     ) -> None:
         self.scale = scale
+        copies = ((block.grid, members) for block in blocks for members in block.members)
+        self.blocks = [_OfBlock(scale, residual[members], variance[members], grid) for grid, members in copies]
+
+    def together(self, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean at blocks of new measurements, and the covariance that the fitted rows take off in each."""
+        shape = (blocks, len(asked["log_params"]) // blocks)
+        mean, known = np.zeros(shape), np.zeros((*shape, shape[1]))
+        for block in self.blocks:
+            of_block, taken = block.together(asked, shape)
+            mean, known = mean + of_block, known + taken
+        return mean, known
+
+    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+        """Return the covariance of new measurements with one of them; shape ``(new measurements,)``."""
+        found = covariance(self.scale, asked, one, np) * np.ones((len(asked["log_params"]), 1))
+        return np.asarray(found[:, 0] - sum(block.between(asked, one) for block in self.blocks))
+
+    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance at new measurements; shape ``(new measurements,)``."""
+        mean, known = np.zeros(len(asked["log_params"])), np.zeros(len(asked["log_params"]))
+        for block in self.blocks:
+            of_block, taken = block.at(asked)
+            mean, known = mean + of_block, known + taken
+        return mean, prior_variance(self.scale) - known
+
+
+class _OfBlock:
+    """The places of one block under one draw: first its grid, then those beside it given the grid."""
+
+    def __init__(self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, where: Grid) -> None:
+        self.scale = scale
         self.grid: Factored | None = None
-        self.outside = {name: values[where.rest] for name, values in fitted.items()}
+        self.outside = named((*RUN, *QUANTIZATION), where.beside)
         over = residual[where.rest]
         left = covariance(scale, self.outside, self.outside, np) * np.ones((len(over), len(over)))
         left = left + np.diag(variance[where.rest])
         if where.rows.size:
-            at = {name: values[where.rows] for name, values in fitted.items()}
-            self.grid = Factored(where, at, variance[where.rows].mean(axis=0), scale, np)
-            self.solved = self.grid.solve(self.grid.rotate(residual[where.rows]))
+            known = where.rows >= 0
+            own = (variance[where.rows] * known).sum(axis=0) / known.sum(axis=0)
+            self.grid = Factored(where, where.arrays, own, scale, np)
+            self.solved = self.grid.solve(self.grid.rotate((residual[where.rows] * known)[None]))
             cross = self.grid.cross(self.outside)
             self.weights = self.grid.solve(cross)
             left = left - inner(cross, self.weights, np)
             over = over - inner(cross, self.solved, np)[:, 0]
         self.left, self.over = left, np.linalg.solve(left, over)
 
-    def together(self, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean at blocks of new measurements, and the covariance that the fitted rows take off in each."""
-        shape = (blocks, len(asked["log_params"]) // blocks)
-        shared = covariance(self.scale, self.outside, asked, np) * np.ones((len(self.over), shape[0] * shape[1]))
+    def together(self, asked: Cells, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        shared = self._beside(asked)
         mean, known = np.zeros(shape), np.zeros((*shape, shape[1]))
         if self.grid:
             cross = self.grid.cross(asked)
@@ -134,26 +163,25 @@ class _Given:
         return mean + (self.over @ shared).reshape(shape), known + taken
 
     def between(self, asked: Cells, one: Cells) -> np.ndarray:
-        """Return the covariance of new measurements with one of them; shape ``(new measurements,)``."""
-        found = covariance(self.scale, asked, one, np) * np.ones((len(asked["log_params"]), 1))
-        reach, own = (covariance(self.scale, self.outside, c, np) * np.ones((len(self.over), 1)) for c in (asked, one))
+        found, reach, own = 0.0, self._beside(asked), self._beside(one)
         if self.grid:
             cross, of_one = self.grid.cross(asked), self.grid.cross(one)
-            found = found - inner(cross, self.grid.solve(of_one), np)
+            found = inner(cross, self.grid.solve(of_one), np)[:, 0]
             reach, own = reach - inner(self.weights, cross, np), own - inner(self.weights, of_one, np)
-        return np.asarray(found - reach.T @ np.linalg.solve(self.left, own))[:, 0]
+        return np.asarray(found + (reach.T @ np.linalg.solve(self.left, own))[:, 0])
 
     def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance at new measurements; shape ``(new measurements,)``."""
-        shared = covariance(self.scale, self.outside, asked, np) * np.ones((len(self.over), len(asked["log_params"])))
-        mean, known = 0.0, 0.0
+        shared, mean, known = self._beside(asked), 0.0, 0.0
         if self.grid:
             cross = self.grid.cross(asked)
             mean = (cross * self.solved).sum(axis=(0, 1, 2))
             known = (cross * self.grid.solve(cross)).sum(axis=(0, 1, 2))
             shared = shared - inner(self.weights, cross, np)
-        known = known + (shared * np.linalg.solve(self.left, shared)).sum(axis=0)
-        return mean + self.over @ shared, prior_variance(self.scale) - known
+        return mean + self.over @ shared, known + (shared * np.linalg.solve(self.left, shared)).sum(axis=0)
+
+    def _beside(self, asked: Cells) -> np.ndarray:
+        found = covariance(self.scale, self.outside, asked, np)
+        return np.asarray(found * np.ones((len(self.over), len(asked["log_params"]))))
 
 
 def _products(one: np.ndarray, other: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

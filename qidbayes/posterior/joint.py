@@ -108,7 +108,8 @@ def _nested(fit: "Fit", frame: pl.DataFrame, law: np.ndarray) -> Joint:
 def _smooth(fit: "Fit", curve: Curve, frame: pl.DataFrame, law: np.ndarray) -> Joint:
     """Condition the discrepancy on the fitted rows, for each draw."""
     _, blocks, rows = law.shape
-    mean, left = conditional_blocks(Scatter(fit).known(curve), _cells(Fitted(fit.data), frame), blocks)
+    asked = _cells(Fitted(fit.data), frame)
+    mean, left = conditional_blocks(Scatter(fit).known(curve, asked), asked, blocks)
     left[..., np.arange(rows), np.arange(rows)] += _variance(fit, "sigma")[:, None, None]
     return Joint(law + mean, left)
 
@@ -160,7 +161,8 @@ class Together:
             own = own * STUDENT_T_FREEDOM / (STUDENT_T_FREEDOM - 2.0)
         self._known: Known | None = None
         if Scatter(fit).smooth:
-            self._known, self._cells = Scatter(fit).known(curve), _cells(Fitted(fit.data), frame)
+            self._cells = _cells(Fitted(fit.data), frame)
+            self._known = Scatter(fit).known(curve, self._cells)
             missed, left = conditional(self._known, self._cells)
             mean, within = mean + missed, left + own[:, None]
         else:

@@ -5,94 +5,23 @@ variance d_q of quantization q and D^-½ Q D^-½ = V Λ V', rotating the measure
 runs for each eigenvalue: covariance λ·R + I. The eigenvectors of R make that diagonal. Where the runs in turn are a
 grid of models and training tokens, R's parts are Kronecker products too, and the eigenvectors of k(Δ log N) and of
 k(Δ log D) do; what the checkpoints of a model share, and those of a suite, is one direction more of each (Sherman and
-Morrison). So 360 rows cost the eigenvectors of matrices of 3, 6 and 20 rows.
+Morrison). So 360 rows cost the eigenvectors of matrices of 3, 6 and 20 rows. Where the runs are no such grid, those of
+one place (N, D) and model differ by their checkpoints' effects alone, and R's eigenvectors are sought among the others.
+
+Holes are taken out of a full grid. With S the inverse of its covariance and E the unit vectors of the holes, what was
+measured has the inverse S − S·E (E'S·E)⁻¹ E'S, whatever stands in the holes, and the determinant of the full grid's
+covariance times that of E'S·E.
 
 As in `qidbayes.posterior.discrepancy`, the same functions serve PyTensor and NumPy.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qidbayes.posterior.discrepancy import Cells, matern, quantizations, runs
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Which rows form a full grid.
-
-    Attributes
-    ----------
-    rows
-        Row numbers, shape ``(runs, quantizations)``; without runs if there is no grid.
-    models
-        How many models the runs are a grid of, model by model with equal training tokens; 0 if they are none.
-    rest
-        The rows outside the grid; shape ``(others,)``.
-    """
-
-    rows: np.ndarray
-    models: int
-    rest: np.ndarray
-
-    @property
-    def cost(self) -> float:
-        """The cubes of the sizes of the matrices it takes."""
-        runs, quantizations = self.rows.shape
-        blocks = max(1, self.models)
-        return float(quantizations * blocks * (runs / blocks) ** 3 + len(self.rest) ** 3)
-
-
-def grid(cells: Mapping[str, np.ndarray], eligible: np.ndarray) -> Grid:
-    """Find the cheapest grid among the largest of runs and quantizations, and of models, tokens and quantizations.
-
-    Parameters
-    ----------
-    cells
-        Where the rows stand.
-    eligible
-        Which rows may be part of it; shape ``(rows,)``.
-    """
-    at = list(zip(cells["log_bits"], cells["kind"], strict=True))
-    codes = {place: code for code, place in enumerate(dict.fromkeys(at))}
-    quantization = np.array([codes[place] for place in at])
-    rows = np.flatnonzero(eligible)[::-1]  # of two rows in one place the first stays
-    of_run = _place(cells["checkpoint"], quantization, rows)
-    runs = _largest(of_run)
-    found = [_grid(runs, 0, len(quantization)), _grid(of_run[:0], 0, len(quantization))]
-    first = runs[:, 0][::-1]
-    _, token = np.unique(cells["log_tokens"], return_inverse=True)
-    for suite in np.unique(cells["suite"][first]):
-        of_suite = first[cells["suite"][first] == suite]
-        first_of = _largest(_place(cells["model"], token, of_suite))
-        sizes = cells["log_params"][first_of]
-        if (sizes == sizes[:, :1]).all():
-            chosen = runs[np.argsort(runs[:, 0])][np.searchsorted(np.sort(runs[:, 0]), first_of.reshape(-1))]
-            found.append(_grid(chosen, len(first_of), len(quantization)))
-    return min(found, key=lambda one: one.cost)
-
-
-def _grid(rows: np.ndarray, models: int, count: int) -> Grid:
-    return Grid(rows, models, np.setdiff1d(np.arange(count), rows))
-
-
-def _place(across: np.ndarray, along: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the row numbers by two codes; -1 where there is none."""
-    place = np.full((across.max() + 1, along.max() + 1), -1)
-    place[across[rows], along[rows]] = rows
-    return place
-
-
-def _largest(place: np.ndarray) -> np.ndarray:
-    """Return the largest part without gaps, preferring columns with many entries."""
-    by_count = place[:, np.argsort(-(place >= 0).sum(axis=0), kind="stable")]
-    best = by_count[:0]
-    for width in range(1, by_count.shape[1] + 1):
-        full = by_count[(by_count[:, :width] >= 0).all(axis=1), :width]
-        best = full if full.size > best.size else best
-    return best
+from qidbayes.posterior.grids import QUANTIZATION, RUN, Grid
 
 
 class Factored:
@@ -103,7 +32,7 @@ class Factored:
     """
 
     def __init__(
-        self, where: Grid, at: Cells, own: Any, scale: Mapping[str, Any], ops: Any, apart: float = 0.0
+        self, where: Grid, at: Mapping[str, Any], own: Any, scale: Mapping[str, Any], ops: Any, apart: float = 0.0
     ) -> None:
         """Factor the covariance.
 
@@ -112,7 +41,7 @@ class Factored:
         where
             The grid's shape.
         at
-            Where its rows stand, arrays of shape ``(runs, quantizations)``.
+            Its `arrays`.
         own
             The variance of the rows' own errors; shape ``(quantizations,)``.
         scale
@@ -127,21 +56,28 @@ class Factored:
         self.blocks = max(1, where.models)
         self.length = count // self.blocks
         self.own, self.scale, self.ops = own, scale, ops
-        self.run = {name: values[:, 0] for name, values in at.items()}
-        self.quantization = {name: values[0] for name, values in at.items()}
+        self.run = named(RUN, at["run"])
+        self.quantization = named(QUANTIZATION, at["quantization"])
         alike = quantizations(scale, self.quantization, self.quantization, ops) * ops.ones((width, width))
         alike = alike / ops.sqrt(own[:, None] * own[None, :])
         values, self.vectors = self._eigenvectors(alike, width)
+        checkpoint = scale.get("checkpoint_sd", 0.0) ** 2
         if where.models:
             token = {name: values[: self.length] for name, values in self.run.items()}
             model = {name: values[:: self.length] for name, values in self.run.items()}
             of_model, self.turn = self._eigenvectors(self._near(model, "params"), self.blocks)
             of_token, self.along = self._eigenvectors(self._near(token, "tokens"), self.length)
-            spread = scale["smooth_sd"] ** 2 * of_model[:, None] * of_token[None, :]
-            spread = spread + scale.get("checkpoint_sd", 0.0) ** 2
+            spread = scale["smooth_sd"] ** 2 * of_model[:, None] * of_token[None, :] + checkpoint
             self.model, self.suite = (values * scale.get(f"{group}_sd", 0.0) ** 2 for group in ("model", "suite"))
         else:
-            spread, self.along = self._eigenvectors(runs(scale, self.run, self.run, ops), count)
+            between = runs(scale, self.run, self.run, ops)
+            if where.rank < count:
+                first, others = at["basis"][:, : where.rank], at["basis"][:, where.rank :]
+                spread, along = self._eigenvectors(first.T @ between @ first, where.rank)
+                spread = ops.concatenate([spread, ops.zeros(count - where.rank) + checkpoint])
+                self.along = ops.concatenate([first @ along, others], axis=1)
+            else:
+                spread, self.along = self._eigenvectors(between, count)
             spread, self.turn, self.model, self.suite = spread[None], ops.eye(1), 0.0 * values, 0.0 * values
         self.variance = values[:, None, None] * spread[None] + 1.0
         # The directions shared by a model's runs and by a suite's models, and what they have of each problem.
@@ -149,18 +85,24 @@ class Factored:
         share = (self.of_run**2 / self.variance).sum(axis=2)
         self.growth = 1.0 + self.model[:, None] * share
         self.outer = 1.0 + self.suite * (self.of_model**2 * share / self.growth).sum(axis=1)
-
-    @property
-    def log_determinant(self) -> Any:
-        """The log determinant of the whole covariance."""
-        log = self.ops.log
+        log = ops.log
         found = log(self.variance).sum() + log(self.growth).sum() + log(self.outer).sum()
-        return found + self.blocks * self.length * log(self.own).sum()
+        self.log_determinant = found + count * log(self.own).sum()
+        """The log determinant of the covariance of what was measured."""
+        self.gaps: Any = None
+        if where.holes.size:
+            unit = self._unit(at["holes"][0], at["holes"][1])
+            solved = self._full(unit)
+            factor = ops.linalg.cholesky(inner(unit, solved, ops))
+            self.log_determinant = self.log_determinant + 2.0 * log(ops.diagonal(factor)).sum()
+            self.gaps = forward(factor, solved.reshape((-1, where.holes.shape[1])).T, ops)
 
     def rotate(self, residual: Any) -> Any:
-        """Return residuals ``(runs, quantizations)`` as a column, ``(…, 1)``."""
-        turned = self._turned((residual / self.ops.sqrt(self.own)) @ self.vectors)
-        return turned.transpose((2, 0, 1))[..., None]
+        """Return residuals ``(columns, runs, quantizations)`` as columns, ``(…, columns)``."""
+        columns, _, width = residual.shape
+        turned = (residual / self.ops.sqrt(self.own)) @ self.vectors
+        turned = self._turned(turned.transpose((1, 2, 0)).reshape((self.blocks * self.length, -1)))
+        return turned.reshape((self.blocks, self.length, width, columns)).transpose((2, 0, 1, 3))
 
     def cross(self, others: Cells) -> Any:
         """Return the covariance with other measurements, a column each; ``(…, others)``."""
@@ -171,7 +113,15 @@ class Factored:
         return weight.T[:, None, None, :] * self._turned(runs(self.scale, self.run, others, self.ops))[None]
 
     def solve(self, columns: Any) -> Any:
-        """Return the inverse times rotated columns."""
+        """Return the inverse times rotated columns, whatever these have in the holes."""
+        found = self._full(columns)
+        if self.gaps is None:
+            return found
+        flat = columns.reshape((self.gaps.shape[1], -1))
+        return found - (self.gaps.T @ (self.gaps @ flat)).reshape(found.shape)
+
+    def _full(self, columns: Any) -> Any:
+        """Return the same for a grid without holes."""
         over = columns / self.variance[..., None]
         direction = (self.of_run / self.variance)[..., None]
         of_model = (self.of_run[:, None] * over).sum(axis=2) / self.growth[..., None]
@@ -180,17 +130,35 @@ class Factored:
         taken = of_suite[:, None] * (self.of_model / self.growth)[..., None] + self.model[:, None, None] * of_model
         return over - direction * taken[:, :, None]
 
+    def _unit(self, run: Any, quantization: Any) -> Any:
+        """Return rotated columns that are 1 at one measurement each."""
+        weight = self.vectors[quantization] / self.ops.sqrt(self.own[quantization])[:, None]
+        of_run = self.turn[run // self.length].T[:, None, :] * self.along[run % self.length].T[None, :, :]
+        return weight.T[:, None, None, :] * of_run[None]
+
     def _turned(self, of_runs: Any) -> Any:
         """Return ``(runs, columns)`` as ``(models, runs of a model, columns)`` in the eigenvectors of R."""
         of_model = self.turn.T @ of_runs.reshape((self.blocks, -1))
         return self.along.T @ of_model.reshape((self.blocks, self.length, -1))
 
     def _eigenvectors(self, matrix: Any, size: int) -> Any:
-        return self.ops.linalg.eigh(matrix + np.diag(self.apart * np.arange(size)))
+        return self.ops.linalg.eigh(matrix + np.diag(self.apart * (np.arange(size) - 0.5 * (size - 1))))
 
     def _near(self, cells: Cells, name: str) -> Any:
         where = cells[f"log_{name}"]
         return matern((where[:, None] - where[None, :]) / self.scale[f"length_{name}"], self.ops)
+
+
+def named(names: tuple[str, ...], values: Any) -> dict[str, Any]:
+    """Return the rows of an array by name."""
+    return {name: values[i] for i, name in enumerate(names)}
+
+
+def forward(factor: Any, columns: Any, ops: Any) -> Any:
+    """Return the inverse of a lower triangular factor times columns."""
+    if ops is np:
+        return np.linalg.solve(factor, columns)
+    return ops.linalg.solve_triangular(factor, columns, lower=True, b_ndim=2)
 
 
 def inner(one: Any, other: Any, ops: Any) -> Any:

@@ -6,14 +6,16 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.law.law import STUDENT_T_FREEDOM
+from qidbayes.law.law import COVARIATES, STUDENT_T_FREEDOM
 from qidbayes.posterior import discrepancy, query
 from qidbayes.posterior.conditional import Known, conditional
 from qidbayes.posterior.constants import Curve
-from qidbayes.posterior.discrepancy import KIND, Fitted
-from qidbayes.posterior.kronecker import grid
+from qidbayes.posterior.discrepancy import KIND, Cells, Fitted
+from qidbayes.posterior.grids import blocks, connected
 from qidbayes.posterior.record import Record
+from qidbayes.posterior.replicates import Replicates, replicates
 from qidbayes.posterior.threshold import log_tokens
+from qidbayes.table.groups import CHECKPOINT
 
 TRUE_LOG_QID = "true_log_qid"
 """The draws of log(true QiD) of fitted rows too noisy for a logarithm."""
@@ -73,7 +75,8 @@ class Scatter:
             rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 4])
             own = own * (STUDENT_T_FREEDOM / rng.chisquare(STUDENT_T_FREEDOM, own.shape))
         if self.smooth:
-            mean, left = conditional(self.known(curve), Fitted(self.fit.data).cells(frame))
+            asked = Fitted(self.fit.data).cells(frame)
+            mean, left = conditional(self.known(curve, asked), asked)
             return mean, left + own
         variance = own + sum(self._variance(name) for name in self._names(("checkpoint_sd",)))
         mean = np.zeros((len(own), 1))
@@ -85,13 +88,27 @@ class Scatter:
             variance = variance + np.where(index >= 0, 0.0, self._variance("model_sd"))
         return mean, variance
 
-    def known(self, curve: Curve) -> Known:
-        """Return what is known of a discrepancy: its scales, and what the law leaves over of the fitted rows."""
-        residual, variance = self._residual(curve)
-        cells, measured = Fitted(self.fit.data).cells(self.fit.data), np.ones(self.fit.data.height, dtype=bool)
-        if TRUE_LOG_QID in self.fit.draws:
-            measured[[int(row) for row in self.fit.coords["row"]]] = False
-        return Known(self.scale(), residual, self._variance("sigma") + variance, cells, grid(cells, measured))
+    def known(self, curve: Curve, asked: Cells) -> Known:
+        """Return what is known of a discrepancy: its scales, and what the law leaves over of the fitted rows.
+
+        Only of those that share anything with what is asked.
+        """
+        data, noisy = self.fit.data, np.zeros(self.fit.data.height, dtype=bool)
+        noisy[self._sampled()] = True
+        cells = Fitted(data).cells(data)
+        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
+        parts = connected(cells)
+        rows = np.flatnonzero(np.isin(parts, parts[np.any(near, axis=0)]))
+        cells = {name: values[rows] for name, values in cells.items()}
+        covariates = [data[COVARIATES[c]].cast(pl.Float64).to_numpy()[rows] for c in self.fit.law.covariates]
+        same = replicates([*cells.values(), *covariates], noisy[rows])
+        residual, variance = self._residual(curve, rows, same)
+        return Known(
+            self.scale(),
+            residual,
+            (self._variance("sigma") + variance) / same.count,
+            blocks({name: values[same.first] for name, values in cells.items()}, same.count),
+        )
 
     def scale(self) -> dict[str, np.ndarray]:
         """Return what sets the discrepancy's covariance, each of shape ``(draws,)``; empty without a discrepancy."""
@@ -144,23 +161,33 @@ class Scatter:
         low, high = tokens.min() - _FAR, tokens.max() + _FAR  # whatever the draws: each has the same question
         return np.linspace(low, high, 2 + int((high - low) / _STEP))
 
-    def _residual(self, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the law leaves over of the fitted rows, and the variances of their errors of measurement."""
-        data, response = self.fit.data, self.fit.law.response
-        asked = query.build(curve, data, {})
+    def _residual(self, curve: Curve, rows: np.ndarray, same: Replicates) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the law leaves over of the mean log response of places, and the rows' variances of measurement.
+
+        Shapes ``(draws, places)`` and ``(places,)``.
+        """
+        data, response = self.fit.data[rows], self.fit.law.response
+        places = data[same.first]
+        asked = query.build(curve, places, {})
         law = curve.log_response(asked.log_covariates, asked.index)
-        law = np.broadcast_to(law, (len(law), data.height))
+        law = np.broadcast_to(law, (len(law), places.height))
         value = data[response].to_numpy()
         error = np.zeros(data.height)
         if response == "qid" and "qid_se" in data.columns:
             error = data["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
-        known = np.ones(data.height, dtype=bool)
-        if TRUE_LOG_QID in self.fit.draws:
-            known[[int(row) for row in self.fit.coords["row"]]] = False
-        log_value = np.broadcast_to(np.log(np.where(known, value, 1.0)), law.shape).copy()
-        if not known.all():
-            log_value[:, ~known] = self._flat(TRUE_LOG_QID)
-        return log_value - law, np.where(known, error / np.where(known, value, 1.0), 0.0)[None] ** 2
+        sampled = self._sampled()
+        noisy = np.isin(rows, sampled)
+        log_value = same.mean(np.log(np.where(noisy, 1.0, value)))
+        variance = same.mean(np.square(np.where(noisy, 0.0, error / np.where(noisy, 1.0, value))))
+        log_value = np.broadcast_to(log_value, law.shape).copy()
+        if noisy.any():
+            chosen = np.isin(sampled, rows)
+            log_value[:, same.of_row[np.searchsorted(rows, sampled[chosen])]] = self._flat(TRUE_LOG_QID)[:, chosen]
+        return log_value - law, variance
+
+    def _sampled(self) -> np.ndarray:
+        """Return the rows too noisy for a logarithm, in order."""
+        return np.array(self.fit.coords["row"] if TRUE_LOG_QID in self.fit.draws else [], dtype=int)
 
     def _deviates(self, each: int) -> np.ndarray:
         count = each * self._flat("sigma").size

@@ -1,13 +1,16 @@
 """The density under the discrepancy against a multivariate normal, on every shape of table treated apart."""
 
+from dataclasses import replace
+
+import jax
 import numpy as np
 import polars as pl
-import pytensor.tensor as pt
 import pytest
 from scipy.stats import multivariate_normal, norm
 
 import qidbayes as qb
 from qidbayes.infer import smooth
+from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model
 from qidbayes.posterior.discrepancy import covariance
@@ -42,34 +45,79 @@ def staggered() -> pl.DataFrame:
     return table.filter(place % 4 == size - 1)
 
 
+def without(count: int) -> pl.DataFrame:
+    return small().sample(60 - count, seed=2)
+
+
+def schedules() -> pl.DataFrame:
+    """Two more runs of two sizes at the same tokens, one of them shorter: places (N, D) of several models."""
+    table = small()
+    again = table.filter(pl.col("n_params") < 8e8).with_columns(pl.col("model") + "-again")
+    return pl.concat([staggered(), table, again]).unique(["model", "revision", "bits"], maintain_order=True)
+
+
+def repeated(counts: list[int], table: pl.DataFrame | None = None) -> pl.DataFrame:
+    """The rows of one width repeated as often as the first number says, of the next the second, …"""
+    table = small() if table is None else table
+    widths = table["bits"].unique().sort().to_list()
+    return pl.concat(table.filter(bits=b) for b, n in zip(widths, counts, strict=True) for _ in range(n))
+
+
+def suites(count: int, table: pl.DataFrame | None = None) -> pl.DataFrame:
+    """The same runs as if of several suites, each with errors of its own."""
+    table = small() if table is None else table
+    return pl.concat(
+        table.with_columns(suite=pl.lit(f"suite {i}"), model=pl.col("model") + f" {i}") for i in range(count)
+    )
+
+
+def shared_model() -> pl.DataFrame:
+    """Two suites with one model in both."""
+    table = suites(2)
+    one = table["model"][0]
+    return table.with_columns(model=pl.when(pl.col("model") == f"{one[:-2]} 1").then(pl.lit(one)).otherwise("model"))
+
+
+# The table, and of each block the copies, the grid's runs and widths, its models, holes and the rest.
 TABLES = {
-    "models × tokens × bits": (small(), (20, 3), 4, 0),
-    "with rows of another suite": (with_suite(5), (20, 3), 4, 5),
-    "a corner left out": (small().filter((pl.col("n_params") < 5e8) | (pl.col("tokens") < 5e10)), (12, 3), 4, 12),
-    "one length of training": (qb.load_table("spectra"), (9, 2), 9, 0),
-    "runs × bits": (staggered(), (20, 3), 0, 0),
-    "no grid": (small().sample(12, seed=1), None, 0, None),
+    "models × tokens × bits": (small(), [(1, (20, 3), 4, 0, 0)]),
+    "with rows of another suite": (with_suite(5), [(1, (20, 3), 4, 0, 0), None]),
+    "a corner left out": (small().filter((pl.col("n_params") < 5e8) | (pl.col("tokens") < 5e10)), None),
+    "few rows": (qb.load_table("spectra"), [(1, (0, 0), 0, 0, 18)]),
+    "runs × bits": (staggered(), [(1, (20, 3), 0, 0, 0)]),
+    "no grid": (small().sample(12, seed=1), None),
+    "a few left out": (without(3), [(1, (20, 3), 4, 3, 0)]),
+    "many left out": (without(25), None),
+    "several models of a size": (schedules(), None),
+    "repeated": (repeated([3, 1, 2]), [(1, (20, 3), 4, 0, 0)]),
+    "some repeated": (pl.concat([repeated([2, 2, 2]), small().head(4)]), None),
+    "equal suites": (suites(3), [(3, (20, 3), 4, 0, 0)]),
+    "more equal suites than places": (suites(13, small().head(9)), None),
+    "equal suites with gaps": (suites(3).filter(~((pl.col("bits") == 4) & (pl.col("tokens") < 5e9))), None),
+    "suites with a model in both": (shared_model(), None),
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_density_is_that_of_a_multivariate_normal(name: str) -> None:
-    table, shape, models, rest = TABLES[name]
-    rows = design(table, LAW)
-    assert shape is None or (rows.grid.rows.shape, rows.grid.models, len(rows.grid.rest)) == (shape, models, rest)
+@pytest.mark.parametrize("by", [False, True])
+def test_density_is_that_of_a_multivariate_normal(name: str, by: bool) -> None:
+    table, expected_blocks = TABLES[name]
+    priors = {**LAW.priors, "beta": qb.Prior("Normal", mu=0.5, sigma=0.5, by="suite", pooling="none")}
+    if by and table["suite"].n_unique() == 1:
+        pytest.skip("one suite")
+    rows = design(table, replace(LAW, priors=priors) if by else LAW)
+    where = rows.reduced
+    for block, copies, expected in zip(where.blocks, where.copies, expected_blocks or [], strict=False):
+        grid = block.grid
+        assert expected in (None, (copies, grid.rows.shape, grid.models, grid.holes.shape[1], len(grid.rest)))
     full = covariance(SCALE, rows.cells, rows.cells, np) + SIGMA**2 * np.eye(len(rows.response))
-    residual = np.linalg.cholesky(full) @ np.random.default_rng(0).standard_normal(len(full))
+    # What varies within a place is not the law.
+    step = 0.3 * rows.log_covariates["D"] - 0.2
+    residual = rows.log_response - step
     found = smooth.log_density(
-        pt.as_tensor(residual),
-        pt.as_tensor(np.full(len(full), SIGMA**2)),
-        SCALE,
-        {key: pt.as_tensor(values.astype(float)) for key, values in rows.cells.items()},
-        rows.grid,
-        pt.as_tensor(rows.grid.rows),
-        pt.as_tensor(rows.grid.rest.astype(int)),
+        where.log_response - step[where.first], where.variance, SCALE, SIGMA, where, where.arrays, np
     )
-    expected = multivariate_normal.logpdf(residual, np.zeros(len(full)), full)
-    assert found.eval(mode="FAST_COMPILE") == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(multivariate_normal.logpdf(residual, np.zeros(len(full)), full), abs=1e-4)
 
 
 def test_noisy_rows_are_measured_around_their_true_qid() -> None:
@@ -101,7 +149,12 @@ def _natural(rows: Design, point: dict[str, np.ndarray]) -> dict[str, float]:
     return {name: float(prior.constrain(np.asarray(values[name]))) for name, prior in priors.items()}
 
 
-def test_every_row_is_in_the_grid_or_beside_it() -> None:
-    for table, *_ in TABLES.values():
-        rows = design(table, LAW)
-        assert sorted([*rows.grid.rows.ravel(), *rows.grid.rest]) == list(range(table.height))
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_counts_once(name: str) -> None:
+    rows = design(TABLES[name][0], LAW)
+    count = 0
+    for block, copies in zip(rows.reduced.blocks, rows.reduced.copies, strict=True):
+        grid = block.grid
+        assert sorted([*grid.rows[grid.rows >= 0], *grid.rest]) == list(range(block.members.shape[1]))
+        count += copies * block.members.shape[1]
+    assert count + rows.reduced.within[1].sum() == len(rows.response)

@@ -8,7 +8,7 @@ from made import SMOOTH, unified_fit
 import qidbayes as qb
 from qidbayes.posterior.conditional import Known, conditional, conditional_blocks
 from qidbayes.posterior.discrepancy import NEW, Fitted, covariance, matern, prior_variance
-from qidbayes.posterior.kronecker import grid
+from qidbayes.posterior.grids import blocks
 
 SCALE = {
     "smooth_sd": 0.4,
@@ -26,21 +26,23 @@ def rows() -> pl.DataFrame:
     return qb.load_table("pythia").filter(pl.col("n_params") < 1e9, pl.col("tokens") > 1e11)
 
 
-@pytest.mark.parametrize("rest", [0, 7])
-def test_conditional_is_that_of_a_multivariate_normal(rest: int) -> None:
-    table = rows().sample(fraction=1.0, shuffle=True, seed=0)
+@pytest.mark.parametrize(("holes", "rest"), [(0, 0), (0, 7), (5, 0), (5, 7)])
+def test_conditional_is_that_of_a_multivariate_normal(holes: int, rest: int) -> None:
+    table = qb.load_table("pythia").sample(fraction=1.0, shuffle=True, seed=0)
     of_grid = pl.col("tokens").rank("dense") % 2 == 0
     fitted, asked = table.filter(of_grid), table.filter(~of_grid)
-    fitted, asked = pl.concat([fitted, asked.head(rest)]), asked[rest:]
+    fitted, asked = pl.concat([fitted[holes:], asked.head(rest)]), asked[rest : rest + 20]
     place = Fitted(fitted)
     here, there = place.cells(fitted), place.cells(asked)
     residual = np.random.default_rng(0).standard_normal((2, fitted.height))
     variance = np.full((2, fitted.height), 0.01)
     scale = {name: np.array([value, 1.3 * value]) for name, value in SCALE.items()}
     scale["similarity"] = np.array([0.6, 0.7])
-    where = grid(here, np.ones(fitted.height, dtype=bool))
-    assert (where.models, len(where.rest)) == (fitted["model"].n_unique(), rest)
-    known = Known(scale, residual, variance, here, where)
+    where = blocks(here, np.ones(fitted.height, dtype=int))
+    assert [len(block.grid.rest) for block in where] == [rest]
+    assert where[0].grid.models == fitted["model"].n_unique()
+    assert where[0].grid.holes.shape[1] == holes
+    known = Known(scale, residual, variance, where)
     mean, left = conditional(known, there)
     one_block, alone = conditional_blocks(known, there, 1), conditional_blocks(known, there, asked.height)
     for draw in range(2):
@@ -68,8 +70,8 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     scale = {name: np.array([value]) for name, value in SCALE.items()}
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
     fitted = place.cells(table)
-    where = grid(fitted, np.ones(table.height, dtype=bool))
-    mean, left = conditional(Known(scale, residual, variance, fitted, where), far)
+    where = blocks(fitted, np.ones(table.height, dtype=int))
+    mean, left = conditional(Known(scale, residual, variance, where), far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
     assert left[0, 0] == pytest.approx(prior_variance(scale)[0])

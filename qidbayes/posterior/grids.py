@@ -1,0 +1,249 @@
+"""Where measurements stand, taken apart: blocks that know nothing of each other, and in each the best grid.
+
+Measurements of different suites share nothing, unless a model or a checkpoint is in both. So the covariance of a table
+has a block for each set of suites connected in this way, and blocks whose measurements stand alike are alike
+(`blocks`). Within a block the runs and quantizations of a grid are taken in factors (`qidbayes.posterior.kronecker`);
+a grid may have holes, and measurements may stand beside it. Both cost the cube of their number: `best_grid` weighs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+RUN = ("log_params", "log_tokens", "suite", "model", "checkpoint")
+QUANTIZATION = ("log_bits", "kind")
+_CODES = ("suite", "model", "checkpoint", "kind")
+_STEP = 4e4  # what any step costs, in the units of `_cost`
+_NOWHERE = -2_000_000  # the code of a checkpoint that a hole would be of
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid of runs and quantizations among the measurements of a block, and those beside it.
+
+    Attributes
+    ----------
+    rows
+        Numbers of the measurements, shape ``(runs, quantizations)``; -1 in a hole; no runs if there is no grid.
+    models
+        How many models the runs are a grid of, model by model with equal training tokens; 0 if they are none.
+    rest
+        The measurements beside the grid; shape ``(others,)``.
+    run, quantization, beside
+        Where the runs, the quantizations and the others stand, by the names `RUN` and `QUANTIZATION`; shapes
+        ``(5, runs)``, ``(2, quantizations)`` and ``(7, others)``.
+    """
+
+    rows: np.ndarray
+    models: int
+    rest: np.ndarray
+    run: np.ndarray
+    quantization: np.ndarray
+    beside: np.ndarray
+
+    @cached_property
+    def holes(self) -> np.ndarray:
+        """The runs and the quantizations of the holes; shape ``(2, holes)``."""
+        return np.stack(np.nonzero(self.rows < 0))
+
+    @cached_property
+    def _bases(self) -> tuple[np.ndarray, int]:
+        runs = self.rows.shape[0]
+        if self.models or not runs:
+            return np.zeros((0, 0)), runs
+        found = [np.unique(self.run[:3], axis=1, return_inverse=True)[1], np.unique(self.run[3], return_inverse=True)[1]]
+        member = np.concatenate([np.eye(codes.max() + 1)[codes.reshape(-1)] for codes in found], axis=1)
+        basis, sizes, _ = np.linalg.svd(member, full_matrices=True)
+        rank = int((sizes > 1e-9 * sizes[0]).sum())
+        return (basis, rank) if rank < runs else (np.zeros((0, 0)), runs)
+
+    @property
+    def basis(self) -> np.ndarray:
+        """Directions of the runs, shape ``(runs, runs)``: after the first `rank` ones only checkpoints differ.
+
+        Runs of one place (N, D) and model differ by their checkpoints' effects alone. Empty if there are none.
+        """
+        return self._bases[0]
+
+    @property
+    def rank(self) -> int:
+        """How many directions of the runs have more than the checkpoints' effects."""
+        return self._bases[1]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is known of it but its shape, by name."""
+        return {
+            "rows": np.maximum(self.rows, 0),
+            "rest": self.rest,
+            "run": self.run,
+            "quantization": self.quantization,
+            "beside": self.beside,
+            "holes": self.holes,
+            "basis": self.basis,
+        }
+
+
+@dataclass(frozen=True)
+class Block:
+    """Measurements that share something with each other, and with no other.
+
+    Attributes
+    ----------
+    members
+        Their numbers, shape ``(copies, measurements)``: blocks that stand alike are copies of one.
+    grid
+        Of the measurements of a copy, as numbers within it.
+    """
+
+    members: np.ndarray
+    grid: Grid
+
+
+def blocks(cells: Mapping[str, np.ndarray], count: np.ndarray) -> list[Block]:
+    """Take a table apart.
+
+    Parameters
+    ----------
+    cells
+        Where measurements stand.
+    count
+        How many rows each is the mean of. Within a grid all measurements of a quantization are of equally many.
+    """
+    codes = connected(cells)
+    order = np.argsort(codes, kind="stable")
+    found: dict[Any, list[np.ndarray]] = {}
+    for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        alike = tuple(cells[f"log_{name}"][members].tobytes() for name in ("params", "tokens", "bits"))
+        alike += tuple(_by_appearance(cells[name][members]).tobytes() for name in _CODES)
+        found.setdefault((*alike, count[members].tobytes()), []).append(members)
+    return [
+        Block(np.stack(copies), best_grid({name: v[copies[0]] for name, v in cells.items()}, count[copies[0]]))
+        for copies in found.values()
+    ]
+
+
+def connected(cells: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return which measurements share a suite, a model or a checkpoint, directly or through others; ``(rows,)``."""
+    codes = [np.unique(cells[name], return_inverse=True)[1].reshape(-1) for name in ("suite", "model", "checkpoint")]
+    found = codes[0]
+    while True:
+        before = found
+        for groups in codes:
+            least = np.full(groups.max() + 1, found.max())
+            np.minimum.at(least, groups, found)
+            found = least[groups]
+        if np.array_equal(before, found):
+            return found
+
+
+def _by_appearance(codes: np.ndarray) -> np.ndarray:
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse.reshape(-1)]
+
+
+def best_grid(cells: Mapping[str, np.ndarray], count: np.ndarray) -> Grid:
+    """Return the cheapest grid among those of runs and quantizations, and of models, tokens and quantizations."""
+    total = len(count)
+    _, quantization = np.unique(np.stack([cells[n] for n in QUANTIZATION]), axis=1, return_inverse=True)
+    quantization = quantization.reshape(-1)
+    usual = np.array([_mode(count[quantization == code]) for code in range(quantization.max() + 1)])
+    rows = np.flatnonzero(count == usual[quantization])[::-1]  # of two in one place the first stays
+    _, run = np.unique(cells["checkpoint"], return_inverse=True)
+    place = np.full((run.max() + 1, quantization.max() + 1), -1)
+    place[run[rows], quantization[rows]] = rows
+    place = place[(place >= 0).any(axis=1)]
+    place = place[:, np.argsort(-(place >= 0).sum(axis=0), kind="stable")]
+    found = [(float(total) ** 3, _grid(cells, place[:0, :0], 0)), _of_runs(cells, place, total)]
+    found += _of_models(cells, place, total)
+    return min(found, key=lambda one: one[0])[1]
+
+
+def _mode(values: np.ndarray) -> int:
+    unique, counts = np.unique(values, return_counts=True)
+    return int(unique[np.argmax(counts)])
+
+
+def _cost(sides: Any, holes: Any, rest: Any, size: Any) -> Any:
+    """Return roughly what a gradient costs: eigenvectors four times as much as a Cholesky factor."""
+    steps = 1.0 + np.sign(holes) + np.sign(rest)
+    return _STEP * steps + 4.0 * sides + (holes**2 + rest**2) * size + holes**3 + rest**3
+
+
+def _of_runs(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int) -> tuple[float, Grid]:
+    """Take the widths with the most measurements, and of the runs those with the fewest holes there."""
+    at = place.max(axis=1)
+    _, spot = np.unique(np.stack([cells[n][at] for n in RUN[:3]]), axis=1, return_inverse=True)
+    best: tuple[float, np.ndarray] = (np.inf, place[:0, :0])
+    for width in range(1, place.shape[1] + 1):
+        have = (place[:, :width] >= 0).sum(axis=1)
+        order = np.argsort(-have, kind="stable")
+        order = order[have[order] > 0]
+        runs = np.arange(1.0, len(order) + 1)
+        seen = np.cumsum(have[order])
+        apart = sum(np.cumsum(_is_first(codes[order])) for codes in (spot.reshape(-1), cells["model"][at]))
+        sides = np.minimum(runs, apart) ** 3 + width**3
+        cost = _cost(sides, runs * width - seen, total - seen, runs * width)
+        least = int(np.argmin(cost))
+        if cost[least] < best[0]:
+            best = float(cost[least]), place[np.sort(order[: least + 1]), :width]
+    return best[0], _grid(cells, best[1], 0)
+
+
+def _is_first(codes: np.ndarray) -> np.ndarray:
+    found = np.zeros(len(codes))
+    found[np.unique(codes, return_index=True)[1]] = 1.0
+    return found
+
+
+def _of_models(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int) -> list[tuple[float, Grid]]:
+    """Do the same with models in the place of runs, for the tokens of the most measurements."""
+    at = place.max(axis=1)
+    suites, counts = np.unique(cells["suite"][at], return_counts=True)
+    runs = np.flatnonzero(cells["suite"][at] == suites[np.argmax(counts)])
+    models, model = np.unique(cells["model"][at[runs]], return_inverse=True)
+    tokens, token = np.unique(cells["log_tokens"][at[runs]], return_inverse=True)
+    sizes = cells["log_params"][at[runs]]
+    size = np.full(len(models), np.nan)
+    size[model] = sizes
+    if len(models) < 2 or (size[model] != sizes).any():
+        return []
+    where = np.full((len(models), len(tokens)), -1)
+    where[model[::-1], token[::-1]] = runs[::-1]
+    cube = np.where(where[:, :, None] >= 0, place[where], -1)
+    best: tuple[float, Any] = (np.inf, None)
+    for width in range(1, place.shape[1] + 1):
+        have = (cube[:, :, :width] >= 0).sum(axis=2)
+        along = np.argsort(-have.sum(axis=0), kind="stable")
+        have = np.cumsum(have[:, along], axis=1)  # by how many of the tokens are taken
+        order = np.argsort(-have, axis=0, kind="stable")
+        seen = np.cumsum(np.take_along_axis(have, order, axis=0), axis=0)
+        blocks = np.arange(1.0, len(models) + 1)[:, None]
+        length = np.arange(1.0, len(tokens) + 1)[None, :]
+        cells_of = blocks * length * width
+        cost = _cost(blocks**3 + length**3 + width**3, cells_of - seen, total - seen, cells_of)
+        least = np.unravel_index(np.argmin(cost), cost.shape)
+        if cost[least] < best[0]:
+            chosen = np.sort(order[: least[0] + 1, least[1]]), np.sort(along[: least[1] + 1])
+            best = float(cost[least]), (*chosen, width)
+    taken_models, taken_tokens, width = best[1]
+    rows = cube[np.ix_(taken_models, taken_tokens, np.arange(width))].reshape(-1, width)
+    found = _grid(cells, rows, len(taken_models))
+    run = found.run.copy()
+    run[0], run[1] = np.repeat(size[taken_models], len(taken_tokens)), np.tile(tokens[taken_tokens], len(taken_models))
+    run[2], run[3] = suites[np.argmax(counts)], np.repeat(models[taken_models], len(taken_tokens))
+    return [(best[0], replace(found, run=run))]
+
+
+def _grid(cells: Mapping[str, np.ndarray], rows: np.ndarray, models: int) -> Grid:
+    rest = np.setdiff1d(np.arange(len(cells["checkpoint"])), rows)
+    of_run, of_width = (rows.max(axis=axis) if rows.size else np.zeros(0, dtype=int) for axis in (1, 0))
+    run = np.stack([cells[name][of_run].astype(float) for name in RUN])
+    missing = of_run < 0
+    run[RUN.index("checkpoint"), missing] = _NOWHERE - np.arange(missing.sum())
+    width = np.stack([cells[name][of_width].astype(float) for name in QUANTIZATION])
+    beside = np.stack([cells[name][rest].astype(float) for name in (*RUN, *QUANTIZATION)])
+    return Grid(rows, models, rest, run, width, beside)
