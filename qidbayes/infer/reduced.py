@@ -1,8 +1,8 @@
 """What the rows of a table reduce to where the discrepancy is modelled: as few places as the density needs.
 
 Rows of one place (one run, one quantization, the same law) enter by their mean, their number and how they scatter.
-Places then fall into blocks that share nothing (`qidbayes.posterior.grids`). Copies of a block, suites that stand alike,
-have one covariance C; where the law is the same in all of them, the k residuals r_s of n places enter by
+Places then fall into blocks that share nothing (`qidbayes.posterior.grids`). Copies of a block, suites that stand
+alike, have one covariance C; where the law is the same in all of them, the k residuals r_s of n places enter by
 
     Σ r_s' C⁻¹ r_s = k·r̄' C⁻¹ r̄ + Σ d_i' C⁻¹ d_i
 

@@ -19,7 +19,13 @@ _APART = 1e-9
 
 
 def log_density(
-    residual: Any, variance: Any, scale: Mapping[str, Any], sigma: Any, where: Reduced, data: Mapping[str, Any], ops: Any
+    residual: Any,
+    variance: Any,
+    scale: Mapping[str, Any],
+    sigma: Any,
+    where: Reduced,
+    data: Mapping[str, Any],
+    ops: Any,
 ) -> Any:
     """Return the log density of all rows.
 

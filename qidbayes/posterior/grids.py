@@ -54,7 +54,10 @@ class Grid:
         runs = self.rows.shape[0]
         if self.models or not runs:
             return np.zeros((0, 0)), runs
-        found = [np.unique(self.run[:3], axis=1, return_inverse=True)[1], np.unique(self.run[3], return_inverse=True)[1]]
+        found = [
+            np.unique(self.run[:3], axis=1, return_inverse=True)[1],
+            np.unique(self.run[3], return_inverse=True)[1],
+        ]
         member = np.concatenate([np.eye(codes.max() + 1)[codes.reshape(-1)] for codes in found], axis=1)
         basis, sizes, _ = np.linalg.svd(member, full_matrices=True)
         rank = int((sizes > 1e-9 * sizes[0]).sum())

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import jax
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +9,6 @@ from scipy.stats import multivariate_normal, norm
 
 import qidbayes as qb
 from qidbayes.infer import smooth
-from qidbayes.infer.bridge import log_density
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model
 from qidbayes.posterior.discrepancy import covariance
