@@ -110,7 +110,9 @@ def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list
         columns.append(part.sum(axis=1, keepdims=True) if prior.pooled else part)
     effects = np.concatenate(columns, axis=1)
     size = np.linalg.norm(effects, axis=0)
-    _, strength, directions = np.linalg.svd(effects / np.where(size > 0, size, 1.0), full_matrices=True)
+    # The triangular factor has the same directions, and no more rows than parameters.
+    triangle = np.linalg.qr(effects / np.where(size > 0, size, 1.0), mode="r")
+    _, strength, directions = np.linalg.svd(triangle, full_matrices=True)
     strength = np.concatenate([strength, np.zeros(effects.shape[1] - len(strength))])
     # A direction of no strength is a combination of parameters that changes no fitted row.
     idle = np.abs(directions[strength <= 1e-6 * strength[0]]).max(axis=0, initial=0.0) > 1e-3

@@ -51,13 +51,18 @@ def covariance(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
 
 def runs(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     """Return R; see `covariance`."""
-    near = matern(_apart(a, b, "log_params") / scale["length_params"], ops)
-    near = near * matern(_apart(a, b, "log_tokens") / scale["length_tokens"], ops)
-    found = _same(a, b, "suite", ops) * (scale["suite_sd"] ** 2 + scale["smooth_sd"] ** 2 * near)
+    found = places(scale, a, b, ops)
     for group in ("model", "checkpoint"):
         if f"{group}_sd" in scale:
             found = found + _same(a, b, group, ops) * scale[f"{group}_sd"] ** 2
     return found
+
+
+def places(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+    """Return R without the effects of models and checkpoints: what depends on suite, N and D."""
+    near = matern(_apart(a, b, "log_params") / scale["length_params"], ops)
+    near = near * matern(_apart(a, b, "log_tokens") / scale["length_tokens"], ops)
+    return _same(a, b, "suite", ops) * (scale["suite_sd"] ** 2 + scale["smooth_sd"] ** 2 * near)
 
 
 def quantizations(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:

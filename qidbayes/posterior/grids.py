@@ -50,44 +50,62 @@ class Grid:
         return np.stack(np.nonzero(self.rows < 0))
 
     @cached_property
-    def _bases(self) -> tuple[np.ndarray, int]:
-        runs = self.rows.shape[0]
-        if self.models or not runs:
-            return np.zeros((0, 0)), runs
-        found = [
-            np.unique(self.run[:3], axis=1, return_inverse=True)[1],
-            np.unique(self.run[3], return_inverse=True)[1],
-        ]
-        member = np.concatenate([np.eye(codes.max() + 1)[codes.reshape(-1)] for codes in found], axis=1)
-        basis, sizes, _ = np.linalg.svd(member, full_matrices=True)
+    def spread(self) -> "Spread | None":
+        """Of runs that are none of models and not all apart: what they share."""
+        if self.models or not self.rows.shape[0]:
+            return None
+        spots, spot = np.unique(self.run[:3], axis=1, return_inverse=True)
+        _, model = np.unique(self.run[RUN.index("model")], return_inverse=True)
+        at_spot, of_model = (np.eye(codes.max() + 1)[codes.reshape(-1)] for codes in (spot, model))
+        basis, sizes, _ = np.linalg.svd(np.concatenate([at_spot, of_model], axis=1), full_matrices=True)
         rank = int((sizes > 1e-9 * sizes[0]).sum())
-        return (basis, rank) if rank < runs else (np.zeros((0, 0)), runs)
-
-    @property
-    def basis(self) -> np.ndarray:
-        """Directions of the runs, shape ``(runs, runs)``: after the first `rank` ones only checkpoints differ.
-
-        Runs of one place (N, D) and model differ by their checkpoints' effects alone. Empty if there are none.
-        """
-        return self._bases[0]
+        shared = basis[:, :rank].T
+        return Spread(basis, rank, spots, shared @ at_spot, shared @ of_model @ of_model.T @ shared.T)
 
     @property
     def rank(self) -> int:
-        """How many directions of the runs have more than the checkpoints' effects."""
-        return self._bases[1]
+        """How many directions of the runs have more than their checkpoints' effects."""
+        return self.spread.rank if self.spread else self.rows.shape[0]
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """What is known of it but its shape, by name."""
-        return {
+        found = {
             "rows": np.maximum(self.rows, 0),
             "rest": self.rest,
             "run": self.run,
             "quantization": self.quantization,
             "beside": self.beside,
             "holes": self.holes,
-            "basis": self.basis,
         }
+        if self.spread:
+            spread = self.spread
+            found |= {"basis": spread.basis, "spots": spread.spots, "to_spot": spread.to_spot, "same": spread.same_model}
+        return found
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Runs by their places (suite, N, D) and models: what they have beside is the effect of their checkpoint alone.
+
+    Attributes
+    ----------
+    basis
+        Directions of the runs, the first `rank` of them those in which places and models differ; shape
+        ``(runs, runs)``.
+    rank
+        How many.
+    spots
+        The places: log N, log D and the suite; shape ``(3, places)``.
+    to_spot, same_model
+        The first directions at the places, shape ``(rank, places)``, and the matrix of equal models in them.
+    """
+
+    basis: np.ndarray
+    rank: int
+    spots: np.ndarray
+    to_spot: np.ndarray
+    same_model: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.posterior.discrepancy import Cells, matern, quantizations, runs
+from qidbayes.posterior.discrepancy import Cells, matern, places, quantizations, runs
 from qidbayes.posterior.grids import QUANTIZATION, RUN, Grid
 
 
@@ -70,14 +70,13 @@ class Factored:
             spread = scale["smooth_sd"] ** 2 * of_model[:, None] * of_token[None, :] + checkpoint
             self.model, self.suite = (values * scale.get(f"{group}_sd", 0.0) ** 2 for group in ("model", "suite"))
         else:
-            between = runs(scale, self.run, self.run, ops)
-            if where.rank < count:
-                first, others = at["basis"][:, : where.rank], at["basis"][:, where.rank :]
-                spread, along = self._eigenvectors(first.T @ between @ first, where.rank)
-                spread = ops.concatenate([spread, ops.zeros(count - where.rank) + checkpoint])
-                self.along = ops.concatenate([first @ along, others], axis=1)
-            else:
-                spread, self.along = self._eigenvectors(between, count)
+            spots = named(RUN[:3], at["spots"])
+            between = at["to_spot"] @ places(scale, spots, spots, ops) @ at["to_spot"].T
+            between = between + scale.get("model_sd", 0.0) ** 2 * at["same"]
+            spread, along = self._eigenvectors(between, where.rank)
+            first, others = at["basis"][:, : where.rank], at["basis"][:, where.rank :]
+            spread = ops.concatenate([spread, ops.zeros(count - where.rank)]) + checkpoint
+            self.along = ops.concatenate([first @ along, others], axis=1)
             spread, self.turn, self.model, self.suite = spread[None], ops.eye(1), 0.0 * values, 0.0 * values
         self.variance = values[:, None, None] * spread[None] + 1.0
         # The directions shared by a model's runs and by a suite's models, and what they have of each problem.
