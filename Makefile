@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-report bench-fit \
-	backtest compare nano sbc figures docs laws clean
+	backtest compare growth nano sbc figures docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -74,6 +74,11 @@ laws: $(VENV)/dev
 # Tokens or learning rate? What the suite nano says, beside Pythia.
 nano: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nano.py
+
+# Time and memory of the default fit for 100 to 1,000,000 rows.
+growth: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/growth_figure.py
 
 # Simulation-based calibration: 1,000 simulations of every law, and two wrong models that it must find out.
 sbc: $(VENV)/dev
