@@ -76,7 +76,10 @@ def main() -> None:
         command = [sys.executable, *sys.argv[:1], "--one", str(given.folder / f"{name}.npz")]
         subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": platform}, check=True)
     rows = compare(given.folder)
-    lines = [",".join(rows[0]), *(",".join(f"{v:.5g}" if isinstance(v, float) else v for v in r.values()) for r in rows)]
+    lines = [
+        ",".join(rows[0]),
+        *(",".join(f"{v:.5g}" if isinstance(v, float) else v for v in r.values()) for r in rows),
+    ]
     RESULTS.write_text("\n".join(lines) + "\n")
     print(RESULTS.read_text())
 

@@ -78,7 +78,10 @@ def one(kind: str, rows: int, draws: int) -> dict[str, Any]:
         found |= {"rows": measured.height, "places": len(places.first)}
         posterior = fit(measured, law, draws=draws, tune=draws, random_seed=0)
         lap("fit")
-        found |= {"n_steps": float(posterior.stats["n_steps"].mean()), "target_accept": posterior.attributes["target_accept"]}
+        found |= {
+            "n_steps": float(posterior.stats["n_steps"].mean()),
+            "target_accept": posterior.attributes["target_accept"],
+        }
         found["problems"] = "; ".join(posterior.diagnostics.problems())
         posterior.save(Path(folder, "fit.nc"))
         lap("save")

@@ -7,7 +7,7 @@ alike, have one covariance C; where the law is the same in all of them, the k re
     Σ r_s' C⁻¹ r_s = k·r̄' C⁻¹ r̄ + Σ d_i' C⁻¹ d_i
 
 with r̄ their mean and at most n columns d_i, from the triangular factor of the residuals less their mean, which are of
-the data alone. So a table of any number of suites and repetitions costs what its distinct places cost.
+the data alone; of a grid without gaps the sum is the trace of C⁻¹ Σ d_i d_i', which costs less than its columns. So a table of any number of suites and repetitions costs what its distinct places cost.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qidbayes.posterior.grids import Block, blocks
+from qidbayes.posterior.kronecker import products
 from qidbayes.posterior.replicates import replicates
 from qidbayes.table.groups import dimension
 
@@ -61,9 +62,19 @@ class Reduced:
         """What the density of the places takes, by name."""
         found = {"within": self.within, "count": self.count.astype(float)}
         for i, block in enumerate(self.blocks):
-            parts = {"members": block.members, "deviations": self.deviations[i], **block.grid.arrays}
+            whole = self.whole(i)
+            columns = self.deviations[i]
+            spread = (
+                {"scatter": products(columns[:, block.grid.rows], block.grid)} if whole else {"deviations": columns}
+            )
+            parts = {"members": block.members, **spread, **block.grid.arrays}
             found |= {f"block{i}_{name}": values for name, values in parts.items()}
         return found
+
+    def whole(self, block: int) -> bool:
+        """Whether a block with deviations is nothing but a grid without holes."""
+        grid = self.blocks[block].grid
+        return bool(len(self.deviations[block]) and grid.rows.size and not grid.holes.size and not grid.rest.size)
 
     @property
     def shape(self) -> tuple[tuple[int, int, int], ...]:

@@ -52,7 +52,7 @@ def log_density(
         copies, (columns, size) = where.copies[i], block.members.shape
         # Places that are the mean of copies count for all of them.
         left = residual[at["members"]] * np.sqrt(copies / columns)
-        if len(where.deviations[i]):
+        if "deviations" in at and len(where.deviations[i]):
             left = ops.concatenate([left, at["deviations"]])
         square, log_determinant = _of_block(left, own[at["members"]].mean(axis=0), scale, block.grid, at, ops)
         found = found - 0.5 * (square + copies * (log_determinant + size * np.log(2.0 * np.pi)))
@@ -83,6 +83,8 @@ def _of_block(
         inside = factored.rotate(residual[:, at["rows"]] * known)
         solved = factored.solve(inside)
         square, log_determinant = (inside * solved).sum(), factored.log_determinant
+        if "scatter" in at:
+            square = square + factored.trace(at["scatter"])
         if others:
             cross = factored.cross(beside)
             left = left - inner(cross, factored.solve(cross), ops)

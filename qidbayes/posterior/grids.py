@@ -80,7 +80,12 @@ class Grid:
         }
         if self.spread:
             spread = self.spread
-            found |= {"basis": spread.basis, "spots": spread.spots, "to_spot": spread.to_spot, "same": spread.same_model}
+            found |= {
+                "basis": spread.basis,
+                "spots": spread.spots,
+                "to_spot": spread.to_spot,
+                "same": spread.same_model,
+            }
         return found
 
 

@@ -91,6 +91,7 @@ TABLES = {
     "some repeated": (pl.concat([repeated([2, 2, 2]), small().head(4)]), None),
     "equal suites": (suites(3), [(3, (20, 3), 4, 0, 0)]),
     "more equal suites than places": (suites(13, small().head(9)), None),
+    "equal suites of runs": (suites(3, staggered()), [(3, (20, 3), 0, 0, 0)]),
     "equal suites with gaps": (suites(3).filter(~((pl.col("bits") == 4) & (pl.col("tokens") < 5e9))), None),
     "suites with a model in both": (shared_model(), None),
 }
