@@ -1,8 +1,8 @@
 """The default fit of the paper's 360 points on a GPU and on CPUs, from one seed: `python benchmarks/gpu.py`.
 
 Chains run as threads on CPUs and as one program on a GPU. Rounding differs, so that the draws part ways; the posterior
-is the same if means and standard deviations differ by what Monte Carlo error explains. Writes `gpu.csv`: for each number
-both means, both standard deviations, and their differences in Monte Carlo standard errors of the difference.
+is the same if means and standard deviations differ by what Monte Carlo error explains. Writes `gpu.csv`: for each
+number both means, both standard deviations, and their differences in Monte Carlo standard errors of the difference.
 """
 
 import argparse
@@ -76,11 +76,8 @@ def main() -> None:
         command = [sys.executable, *sys.argv[:1], "--one", str(given.folder / f"{name}.npz")]
         subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": platform}, check=True)
     rows = compare(given.folder)
-    lines = [
-        ",".join(rows[0]),
-        *(",".join(f"{v:.5g}" if isinstance(v, float) else v for v in r.values()) for r in rows),
-    ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    cells = [[f"{v:.5g}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+    RESULTS.write_text("\n".join([",".join(rows[0]), *(",".join(row) for row in cells)]) + "\n")
     print(RESULTS.read_text())
 
 

@@ -1,9 +1,9 @@
 """How the default fit grows with the rows of a table: `make growth`. Writes `growth.csv`, a row a table.
 
-The tables are simulated. `suites`: the paper's grid (6 sizes, 20 counts of tokens, 3 widths) as if measured in ever more
-suites, each with what the law misses of its own. `holes`: one suite of which every tenth row is missing. Each table has a
-process of its own, and is timed from the Parquet file to the saved fit and the questions put to it. CPU seconds are of
-all threads, and say more than the clock on a machine that does other work too.
+The tables are simulated. `suites`: the paper's grid (6 sizes, 20 counts of tokens, 3 widths) as if measured in ever
+more suites, each with what the law misses of its own. `holes`: one suite of which every tenth row is missing. Each
+table has a process of its own, and is timed from the Parquet file to the saved fit and the questions put to it. CPU
+seconds are of all threads, and say more than the clock on a machine that does other work too.
 """
 
 import argparse

@@ -7,7 +7,8 @@ alike, have one covariance C; where the law is the same in all of them, the k re
     Σ r_s' C⁻¹ r_s = k·r̄' C⁻¹ r̄ + Σ d_i' C⁻¹ d_i
 
 with r̄ their mean and at most n columns d_i, from the triangular factor of the residuals less their mean, which are of
-the data alone; of a grid without gaps the sum is the trace of C⁻¹ Σ d_i d_i', which costs less than its columns. So a table of any number of suites and repetitions costs what its distinct places cost.
+the data alone; of a grid without gaps the sum is the trace of C⁻¹ Σ d_i d_i', which costs less than many columns. So a
+table of any number of suites and repetitions costs what its distinct places cost.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from qidbayes.table.groups import dimension
 
 if TYPE_CHECKING:
     from qidbayes.infer.design import Design
+
+_FEW = 30
+"""So many columns cost less than their products."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +66,18 @@ class Reduced:
         """What the density of the places takes, by name."""
         found = {"within": self.within, "count": self.count.astype(float)}
         for i, block in enumerate(self.blocks):
-            whole = self.whole(i)
-            columns = self.deviations[i]
-            spread = (
-                {"scatter": products(columns[:, block.grid.rows], block.grid)} if whole else {"deviations": columns}
-            )
-            parts = {"members": block.members, **spread, **block.grid.arrays}
+            columns, parts = self.deviations[i], {"members": block.members, **block.grid.arrays}
+            if self.by_products(i):
+                parts["scatter"] = products(columns[:, block.grid.rows], block.grid)
+            else:
+                parts["deviations"] = columns
             found |= {f"block{i}_{name}": values for name, values in parts.items()}
         return found
 
-    def whole(self, block: int) -> bool:
-        """Whether a block with deviations is nothing but a grid without holes."""
+    def by_products(self, block: int) -> bool:
+        """Whether a block's deviations are many and of nothing but a grid without holes."""
         grid = self.blocks[block].grid
-        return bool(len(self.deviations[block]) and grid.rows.size and not grid.holes.size and not grid.rest.size)
+        return bool(len(self.deviations[block]) > _FEW and grid.rows.size and not grid.holes.size + grid.rest.size)
 
     @property
     def shape(self) -> tuple[tuple[int, int, int], ...]:

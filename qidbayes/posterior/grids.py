@@ -79,13 +79,8 @@ class Grid:
             "holes": self.holes,
         }
         if self.spread:
-            spread = self.spread
-            found |= {
-                "basis": spread.basis,
-                "spots": spread.spots,
-                "to_spot": spread.to_spot,
-                "same": spread.same_model,
-            }
+            found |= {"basis": self.spread.basis, "spots": self.spread.spots}
+            found |= {"to_spot": self.spread.to_spot, "same": self.spread.same_model}
         return found
 
 

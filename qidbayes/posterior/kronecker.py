@@ -139,11 +139,8 @@ class Factored:
         shared = ((within @ direction[..., None])[..., 0] * direction).sum(axis=2)
         found = (inverse * within).sum() - (self.model[:, None] / self.growth * shared).sum()
         of_suite = self.turn @ ((self.of_model / self.growth)[..., None] * direction)
-        of_suite = of_suite.reshape((-1, self.blocks * self.length))
-        outer = (of_suite[:, :, None] * of_suite[:, None, :]).reshape(
-            (-1, self.blocks, self.length, self.blocks, self.length)
-        )
-        outer = outer.transpose((0, 1, 3, 2, 4)).reshape((-1, self.blocks**2, self.length**2))
+        outer = of_suite[:, :, None, :, None] * of_suite[:, None, :, None, :]
+        outer = outer.reshape((-1, self.blocks**2, self.length**2))
         return found - (self.suite / self.outer * (outer * along).sum(axis=(1, 2))).sum()
 
     def _full(self, columns: Any) -> Any:
