@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-SETTINGS = {"draws": 500, "tune": 400, "chains": 8, "target_accept": 0.9, "random_seed": 1}
+SETTINGS: dict[str, Any] = {"draws": 500, "tune": 400, "chains": 8, "target_accept": 0.9, "random_seed": 1}
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
 RESULTS = Path(__file__).parent / "gpu.csv"
 
@@ -38,7 +39,8 @@ def one(path: Path) -> None:
     seconds |= {"second": time.perf_counter() - compiled, "n_steps": float(found.stats["n_steps"].mean())}
     seconds |= {"diverging": int(found.stats["diverging"].sum()), "target_accept": found.target_accept}
     path.with_suffix(".json").write_text(json.dumps(seconds))
-    np.savez(path, **found.unconstrained)
+    drawn: dict[str, Any] = dict(found.unconstrained)
+    np.savez(path, **drawn)
     print(path.stem, seconds, flush=True)
 
 

@@ -28,7 +28,7 @@ class Replicates:
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Return the mean of each place; shape ``(…, rows)`` to ``(…, places)``."""
-        return self.sum(values) / self.count
+        return np.asarray(self.sum(values) / self.count)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Return the sum of each place; shape ``(…, rows)`` to ``(…, places)``."""
