@@ -25,7 +25,7 @@ FORBIDDEN = {
     "pickle.find_class", "ctypes.dlopen", "socket.connect", "socket.getaddrinfo", "urllib.Request", "os.rename",
     "os.truncate", "shutil.rmtree", "webbrowser.open",
 }  # fmt: skip
-WARM_UP = 200  # cases before the hook looks: they import what is imported late
+WARM_UP = 100  # cases before the hook looks: they import what is imported late
 PROGRESS = struct.Struct("<qqqqd")  # cases done, accepted, refused, the most memory (KiB), the slowest (seconds)
 
 
@@ -72,7 +72,7 @@ def main(reader: str, seed: int, first: int, last: int, room: int, folder: Path)
     accepted = refused = 0
     slowest = 0.0
     progress = os.open(folder / "progress", os.O_WRONLY | os.O_CREAT)
-    warm = [(f"warm-{seed}", i) for i in range(WARM_UP)] if first == 0 else [(f"warm-{seed}", i) for i in range(20)]
+    warm = [(f"warm-{seed}", i) for i in range(min(WARM_UP, last - first))]
     for number, (name, i) in enumerate([*warm, *((str(seed), i) for i in range(first, last))]):
         counted = number >= len(warm)
         if number == len(warm):

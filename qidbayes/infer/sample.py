@@ -4,7 +4,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _DENSE_UP_TO = 100
 """The most parameters whose covariance is learnt; beyond it, only their variances."""
 _LEARNT_AT_ONCE = 20
 """The first adaptation window has 25 draws: the covariance of more parameters than this has to be regularised in it."""
+_AWAKE = 0.1  # seconds
 _PROGRAMS: dict[Any, "_Program"] = {}
 
 _SMALLER_STEPS = (0.97, 0.99, 0.997)
@@ -129,8 +130,12 @@ def _run(
 
     # XLA leaves Python's lock while it computes, so a thread a chain keeps every core busy.
     with ThreadPoolExecutor(min(len(keys), os.cpu_count() or 1)) as pool:
+        under_way = [pool.submit(chain, keys[i], [v[i] for v in start]) for i in range(len(keys))]
         try:
-            chains = list(pool.map(chain, keys, [[v[i] for v in start] for i in range(len(keys))]))
+            # Woken now and then: a signal that came to another thread is only noticed by a main thread that is awake.
+            while wait(under_way, _AWAKE, FIRST_EXCEPTION).not_done and not any(map(_failed, under_way)):
+                pass
+            chains = [future.result() for future in under_way]
         except BaseException:  # Ctrl-C, as a rule: the pool waits for its threads, which need not draw to the end
             stopped.set()
             raise
@@ -157,6 +162,10 @@ def _run_together(
         if progress:
             progress(min(done, total) * len(keys), total * len(keys))
     return [np.concatenate(parts, axis=1)[:, tune:total] for parts in zip(*blocks, strict=True)]
+
+
+def _failed(future: "Future[list[np.ndarray]]") -> bool:
+    return future.done() and future.exception() is not None
 
 
 def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Program:

@@ -30,7 +30,7 @@ COMMANDS = {
     "training-level": ["training-level", "FIT", "--qid", "0.05", "--params", "7B", "--bits", "4"],
     "advise": ["advise", "FIT", "--params", "8B", "--tokens", "1T", "--max-qid", "0.5"],
     "advise, by memory": ["advise", "FIT", "--memory", "8GB", "--tokens", "1T"],
-    "design": ["design", "FIT", "tiny", "--params", "70B", "--bits", "4", "--tokens", "15T", "--picks", "1"],
+    "design": ["design", "FIT", "pythia", "--params", "70B", "--bits", "4", "--tokens", "15T", "--picks", "1"],
     "plot": ["plot", "projection", "FIT", "-o", "x.png"],
     "report": ["report", "FIT", "-o", "x.html"],
     "fit": ["fit", "pythia", "--law", "unified", "--prior-from", "FIT", "--chains", "0", "-o", "x.nc"],

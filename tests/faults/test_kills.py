@@ -72,8 +72,8 @@ def test_ctrl_c_stops_the_sampling() -> None:
         after[0] += calls[0] > 3
 
     with pytest.raises(KeyboardInterrupt):
-        qb.fit(qb.load_table("pythia"), plain("unified"), draws=200_000, random_seed=0, progress=interrupt)
-    assert after[0] < 40  # of 8,000 blocks
+        qb.fit(qb.load_table("pythia"), plain("unified"), draws=100_000, random_seed=0, progress=interrupt)
+    assert after[0] < 400  # of 4,000 blocks; the main thread looks ten times a second
 
 
 def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
