@@ -41,7 +41,7 @@ class Reduced:
     log_response, variance, count
         Means over the rows of a place, and how many they are; shape ``(places,)``.
     blocks
-        Of the places.
+        Of the places; those of a block follow each other.
     copies
         How many copies of a block its places are the mean of.
     deviations
@@ -66,7 +66,7 @@ class Reduced:
         """What the density of the places takes, by name."""
         found = {"within": self.within, "count": self.count.astype(float)}
         for i, block in enumerate(self.blocks):
-            columns, parts = self.deviations[i], {"members": block.members, **block.grid.arrays}
+            columns, parts = self.deviations[i], block.grid.arrays
             if self.by_products(i):
                 parts["scatter"] = products(columns[:, block.grid.rows], block.grid)
             else:

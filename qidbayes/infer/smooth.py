@@ -50,11 +50,15 @@ def log_density(
     for i, block in enumerate(where.blocks):
         at = {name.split("_", 1)[1]: values for name, values in data.items() if name.startswith(f"block{i}_")}
         copies, (columns, size) = where.copies[i], block.members.shape
+        # A block's places follow each other: a slice has a cheaper derivative than an index.
+        members = slice(int(block.members[0, 0]), int(block.members[-1, -1]) + 1)
         # Places that are the mean of copies count for all of them.
-        left = residual[at["members"]] * np.sqrt(copies / columns)
+        left = residual[members].reshape((columns, size)) * np.sqrt(copies / columns)
         if "deviations" in at and len(where.deviations[i]):
             left = ops.concatenate([left, at["deviations"]])
-        square, log_determinant = _of_block(left, own[at["members"]].mean(axis=0), scale, block.grid, at, ops)
+        square, log_determinant = _of_block(
+            left, own[members].reshape((columns, size)).mean(axis=0), scale, block.grid, at, ops
+        )
         found = found - 0.5 * (square + copies * (log_determinant + size * np.log(2.0 * np.pi)))
     return found
 
@@ -77,8 +81,8 @@ def _of_block(
         beside = named((*RUN, *QUANTIZATION), at["beside"])
         left = covariance(scale, beside, beside, ops) * ops.ones((others, others)) + ops.diag(own[at["rest"]])
     if grid.rows.size:
-        known = grid.rows >= 0
-        of_width = (own[at["rows"]] * known).sum(axis=0) / known.sum(axis=0)
+        known = (grid.rows >= 0) if grid.holes.size else np.ones(1)
+        of_width = (own[at["rows"]] * known).sum(axis=0) / (grid.rows >= 0).sum(axis=0)
         factored = Factored(grid, at, of_width, scale, ops, _APART)
         inside = factored.rotate(residual[:, at["rows"]] * known)
         solved = factored.solve(inside)
