@@ -109,7 +109,10 @@ def plan_file(plan: Path) -> Path:
     from qidbayes.resources import shipped
 
     named = shipped("measurements") / plan / "plan.toml"
-    return named if named.exists() and not plan.exists() else plan
+    try:
+        return named if named.exists() and not plan.exists() else plan
+    except OSError:  # no name of a shipped one; reading it says what is wrong
+        return plan
 
 
 def _echo_estimate(plan: "Plan") -> None:

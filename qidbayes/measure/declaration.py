@@ -1,6 +1,7 @@
 """Reading a TOML table strictly: every key by kind, every mistake named with its place, no key ignored."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from qidbayes.errors import InputError
 from qidbayes.toml import parse_toml
 from qidbayes.units import parse_count
 
-_MOST = 2**63 - 1  # what a column of whole numbers holds
+LARGEST = 2**63 - 1  # what a column of whole numbers holds
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -103,7 +104,7 @@ class Section:
             return default
         if isinstance(value, str):
             value = int(parse_count(value))
-        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= _MOST:
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= LARGEST:
             raise self.wrong(key, f"a whole number of at least {minimum}")
         return value
 
@@ -116,7 +117,7 @@ class Section:
         value = self._take(key)
         if value is None and default is not None:
             return default
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= sys.float_info.max:
             raise self.wrong(key, "a number that is not negative")
         return float(value)
 

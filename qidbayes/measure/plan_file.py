@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from qidbayes.errors import InputError
-from qidbayes.measure.declaration import Section, nearest
+from qidbayes.measure.declaration import LARGEST, Section, nearest
 from qidbayes.measure.plan import (
     CATALOGUE,
     FIXED,
@@ -105,6 +105,8 @@ class _Steps:
         self.tokens_per_step = table.count("tokens_per_step")
         if min(self.steps) * self.tokens_per_step < _LEAST_TOKENS:
             raise table.wrong("steps", f"steps that make at least {_LEAST_TOKENS:,} training tokens each")
+        if max(self.steps) * self.tokens_per_step > LARGEST:
+            raise table.wrong("tokens_per_step", "the training tokens of one step")
         self.schedule = _schedule(table.section("learning_rate")) if "learning_rate" in table else None
         table.close()
 
@@ -152,12 +154,17 @@ def _tokenizer(table: Section, key: str, folder: Path) -> Source | None:
     name = table.optional_text(key)
     if name is None:
         return None
-    return Source(name, folder / name) if (folder / name).is_dir() else Source(name)
+    try:
+        here = (folder / name).is_dir()
+    except OSError:  # a name too long for a file's, or a folder that may not be looked into
+        here = False
+    return Source(name, folder / name) if here else Source(name)
 
 
-def _whole(table: Section, key: str, value: object, least: int = 1) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise table.wrong(key, f"whole numbers of at least {least}")
+def _whole(table: Section, key: str, value: object, least: int = 1, most: int = LARGEST) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        upto = "" if most == LARGEST else f" and at most {most}"
+        raise table.wrong(key, f"whole numbers of at least {least}{upto}")
     return value
 
 
@@ -187,7 +194,7 @@ def _shapes(table: Section) -> list[tuple[int, int | None]]:
 
 
 def _widths(table: Section) -> list[int]:
-    return [_whole(table, "bits", value, 2) for value in table.many("bits", "a width in bits, or a list of them")]
+    return [_whole(table, "bits", value, 2, 32) for value in table.many("bits", "a width in bits, or a list of them")]
 
 
 def _group_sizes(table: Section) -> list[int | None]:

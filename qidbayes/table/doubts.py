@@ -9,8 +9,8 @@ import polars as pl
 from qidbayes.table.cells import describe
 
 _GAP = 1000.0  # between neighbours of a sorted column: a thousand is a prefix (M to B), not a step of a suite
-_SMALL_MODEL = 10_000  # parameters; smaller than any model that was ever quantized, larger than a size in millions
-_LEAST_TOKENS = 0.001  # per parameter, of the most any large model has seen
+_MOST_TOKENS = 1e6  # a parameter: thirty times the most that any model has seen
+_LEAST_TOKENS = 0.01  # a parameter, of the most that any large model of a table has seen
 _LARGE_MODEL = 10_000_000  # parameters
 _PERPLEXITY = 14.0  # nats per token: above the logarithm of any vocabulary's size
 _AGREE = 0.05  # nats per token: two measurements of one checkpoint's 16-bit loss
@@ -47,11 +47,13 @@ def _gap(values: pl.Series) -> tuple[float, float] | None:
 
 
 def _sizes(table: pl.DataFrame) -> Iterator[str]:
-    sizes = table["n_params"]
-    largest = int(sizes.max())  # type: ignore[arg-type]
-    if largest < _SMALL_MODEL:
-        yield f"no model has more than {largest:,} parameters: if n_params is in millions, write plain counts"
-    elif gap := _gap(sizes):
+    most = table.select("model", "n_params", "tokens", seen=pl.col("tokens") / pl.col("n_params")).sort("seen").row(-1)
+    if most[-1] > _MOST_TOKENS:
+        yield (
+            f"{most[0]} has seen {most[-1]:.3g} tokens for each of its {most[1]:,} parameters: if n_params is in "
+            "millions, write plain counts"
+        )
+    if gap := _gap(table["n_params"]):
         yield f"n_params jumps from {gap[0]:,} to {gap[1]:,}: if the first is in other units, write plain counts"
 
 

@@ -31,15 +31,17 @@ def test_the_shipped_prior_is_not_contradicted(unified: qb.Fit, per_bit: qb.Fit)
         assert max(fit.diagnostics.shift.values()) < 2
 
 
+@pytest.mark.slow
 def test_rows_that_say_nothing_identify_nothing(pythia: pl.DataFrame) -> None:
-    """Ten rows with standard errors of a hundred times their QiD: the likelihood is flat."""
+    """Ten rows with standard errors of a hundred times their QiD say how large it is not, and nothing of its slopes."""
     noisy = pythia.head(10).with_columns(qid_se=100 * pl.col("qid"))
     fit = qb.fit(noisy, plain("unified"), draws=300, tune=300, random_seed=0)
-    assert set(fit.diagnostics.unidentified) >= {"beta", "alpha", "gamma"}
-    with pytest.raises(qb.InputError, match="'beta' is not identified"):
-        fit.interval("beta")
+    assert set(fit.diagnostics.unidentified) >= {"alpha", "gamma"}
+    with pytest.raises(qb.InputError, match="'gamma' is not identified"):
+        fit.interval("gamma")
 
 
+@pytest.mark.slow
 def test_a_funnel_fails_its_checks() -> None:
     """Neal's funnel, sampled as it is written, by the same sampler and judged by the same checks."""
     import jax

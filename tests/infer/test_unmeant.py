@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "constant QiD": (lambda t: _qid(t, pl.lit(0.1)), "all 360 rows have the same QiD, 0.1.*there is nothing to fit"),
 }
 WARNED: dict[str, tuple[Change, str]] = {
-    "N in millions": (lambda t: t.filter(N > 10**9).with_columns(n_params=N // 10**6 + 1000),
+    "N in millions": (lambda t: t.filter(N > 10**9).with_columns(n_params=N // 10**6),
                       "if n_params is in millions, write plain counts"),
     "D in millions": (lambda t: t.with_columns(tokens=D // 10**6 + 10**5), "if tokens are in millions, write plain"),
     "mixed units": (lambda t: t.with_columns(n_params=pl.when(N > 10**9).then(N * 1000).otherwise(N // 1000)),
@@ -75,8 +75,8 @@ def test_refused_with_what_to_do(name: str, pythia: pl.DataFrame) -> None:
 @pytest.mark.parametrize("name", WARNED)
 def test_doubted_with_what_to_do(name: str, pythia: pl.DataFrame) -> None:
     change, message = WARNED[name]
-    (doubt,) = doubts(design(validate(change(pythia), "table"), plain("unified")).frame)
-    assert re.search(message, doubt), doubt
+    found = doubts(design(validate(change(pythia), "table"), plain("unified")).frame)
+    assert any(re.search(message, doubt) for doubt in found), found  # other units are no size of a known model either
     assert doubts(pythia) == []
 
 
