@@ -17,8 +17,8 @@ import matplotlib.pyplot as plt
 import polars as pl
 
 from qidbayes.measure import Plan, load_plan
-from qidbayes.measure.estimate import estimate
-from qidbayes.measure.shard import deal, longest_first, seconds_of
+from qidbayes.measure.estimate import estimate, seconds_of
+from qidbayes.measure.shard import deal, longest_first
 from qidbayes.resources import shipped
 
 HERE = Path(__file__).parent

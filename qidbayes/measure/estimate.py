@@ -94,7 +94,7 @@ def _estimate(plan: Plan, model: str, checkpoints: list[Checkpoint]) -> Estimate
         sum(plan.rows_of(c) for c in checkpoints),
         size * len(remote),
         size if remote else 0,
-        (_seconds_getting_ready(plan, checkpoints[0]) + sum(_seconds(plan, c) for c in checkpoints)) / 3600,
+        (_seconds_getting_ready(plan, checkpoints[0]) + sum(seconds_of(plan, c) for c in checkpoints)) / 3600,
     )
 
 
@@ -113,6 +113,19 @@ def _width(n_params: int) -> float:
 def _bytes(n_params: int) -> int:
     """In 16 bits, with embedding and head."""
     return round(2 * (n_params + 2 * _VOCABULARY * _width(n_params)))
+
+
+def seconds_of(plan: Plan, checkpoint: Checkpoint) -> float:
+    """Return what a checkpoint takes with all its quantizations, and without what is done once a model."""
+    quantizations = list(plan.quantizations_of(checkpoint))
+    swept = [q for q in quantizations if q.method in _SWEPT]
+    evaluated = _evaluated(plan)
+    alone = [q for q in quantizations if q.method not in _SWEPT]
+    one_by_one = sum(_seconds_alone(plan, checkpoint, q, evaluated) for q in alone)
+    if alone or not swept:
+        one_by_one += 2 * checkpoint.n_params * evaluated / FORWARD_RATE  # the 16-bit losses they are held against
+    loading = _bytes(checkpoint.n_params) / LOADING_RATE
+    return loading + one_by_one + (_seconds_sweeping(plan, checkpoint, swept, evaluated) if swept else 0)
 
 
 def seconds_of_checkpoint(plan: Plan, checkpoint: Checkpoint) -> float:
@@ -144,18 +157,6 @@ def gpu_bytes(plan: Plan, checkpoint: Checkpoint) -> float:
 
 def _evaluated(plan: Plan) -> int:
     return len(plan.evaluation.datasets) * plan.evaluation.tokens
-
-
-def _seconds(plan: Plan, checkpoint: Checkpoint) -> float:
-    quantizations = list(plan.quantizations_of(checkpoint))
-    swept = [q for q in quantizations if q.method in _SWEPT]
-    evaluated = _evaluated(plan)
-    alone = [q for q in quantizations if q.method not in _SWEPT]
-    one_by_one = sum(_seconds_alone(plan, checkpoint, q, evaluated) for q in alone)
-    if alone or not swept:
-        one_by_one += 2 * checkpoint.n_params * evaluated / FORWARD_RATE  # the 16-bit losses they are held against
-    loading = _bytes(checkpoint.n_params) / LOADING_RATE
-    return loading + one_by_one + (_seconds_sweeping(plan, checkpoint, swept, evaluated) if swept else 0)
 
 
 def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantization], evaluated: int) -> float:

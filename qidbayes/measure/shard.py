@@ -1,14 +1,8 @@
 """A plan's checkpoints, dealt out to machines that do not talk to one another."""
 
 from qidbayes.errors import InputError
-from qidbayes.measure.estimate import seconds_of_cell, seconds_of_checkpoint
+from qidbayes.measure.estimate import seconds_of
 from qidbayes.measure.plan import Checkpoint, Plan
-
-
-def seconds_of(plan: Plan, checkpoint: Checkpoint) -> float:
-    """Return what a checkpoint takes on one H100 with all its quantizations, as the dry run estimates it."""
-    cells = (seconds_of_cell(plan, checkpoint, quantization) for quantization in plan.quantizations_of(checkpoint))
-    return seconds_of_checkpoint(plan, checkpoint) + sum(cells)
 
 
 def longest_first(plan: Plan) -> list[Checkpoint]:

@@ -134,6 +134,8 @@ def blocks(cells: Mapping[str, np.ndarray], count: np.ndarray) -> list[Block]:
     count
         How many rows each is the mean of. Within a grid all measurements of a quantization are of equally many.
     """
+    if not len(count):  # nothing that was fitted has to do with what is asked
+        return []
     codes = connected(cells)
     order = np.argsort(codes, kind="stable")
     found: dict[Any, list[np.ndarray]] = {}

@@ -59,7 +59,7 @@ def replicates(keys: Iterable[np.ndarray], alone: np.ndarray) -> Replicates:
     for key in keys:
         _, code = np.unique(code, return_inverse=True)
         _, level = np.unique(key, return_inverse=True)
-        code = code * (level.max() + 1) + level
+        code = code * (level.max(initial=0) + 1) + level
     _, first, of_row = np.unique(code, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
     return Replicates(np.sort(first), rank[of_row])
