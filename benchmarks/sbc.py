@@ -87,11 +87,11 @@ GRID = "6 runs × 20 checkpoints × 3 widths"
 
 
 def _default(law: str, name: str = FEW, table: str = "pythia", sizes: int = 2, every: int = 5) -> Design:
-    return Design(law, f"{name}, discrepancy", table, "smooth", sizes, every)
+    return Design(law, name, table, "smooth", sizes, every)
 
 
-# Every law as it is shipped (`joint` is `unified` and `kaplan-16bit`, which share no constant). Then laws without their
-# discrepancy: log-linear ones on full grids are then sampled through sufficient statistics, the others row by row.
+# Every law as it is shipped (`joint` is `unified` and `kaplan-16bit`, which share no constant). Then plain ones, without
+# a discrepancy: log-linear ones on full grids are sampled through sufficient statistics, the others row by row.
 DESIGNS = [
     _default("unified"),
     _default("per-bit"),
@@ -105,11 +105,11 @@ DESIGNS = [
     Design("size", "6 runs × 5 checkpoints × 3 widths", every=4),
     Design("bits", "6 runs × 4 checkpoints × 3 widths", every=5),
     _default("unified", "irregular, 38 rows", "llama-qwen", 1, 1),
-    Design("unified", GRID),
-    Design("unified", "irregular, 38 rows", "llama-qwen"),
-    Design("unified", "half of 36 rows noisy", every=10, noisy=True),
-    Design("unified", "one run", "pythia/1.4b"),
-    Design("per-bit", GRID),
+    Design("unified", f"{GRID}, plain"),
+    Design("unified", "irregular, 38 rows, plain", "llama-qwen"),
+    Design("unified", "half of 36 rows noisy, plain", every=10, noisy=True),
+    Design("unified", "one run, plain", "pythia/1.4b"),
+    Design("per-bit", f"{GRID}, plain"),
 ]
 
 
@@ -165,13 +165,12 @@ def draw(folder: Path) -> None:
 
     with style.context():
         figure = Figure(figsize=(style.WIDTH, 0.75 * style.WIDTH), layout="constrained")
-        panels = figure.subplots(-(-len(DESIGNS) // style.ACROSS), style.ACROSS, sharex=True, sharey=True)
-        for axes in panels.flat[len(DESIGNS) :]:
+        simulated = [(design, read(folder, index)) for index, design in enumerate(DESIGNS)]
+        known = [(design, ranks) for design, ranks in simulated if ranks is not None]
+        panels = figure.subplots(-(-len(known) // style.ACROSS), style.ACROSS, sharex=True, sharey=True)
+        for axes in panels.flat[len(known) :]:
             axes.set_visible(False)
-        for index, (axes, design) in enumerate(zip(panels.flat, DESIGNS, strict=False)):
-            ranks = read(folder, index)
-            if ranks is None:
-                continue
+        for axes, (design, ranks) in zip(panels.flat, known, strict=False):
             envelope = Envelope(ranks.height)
             lower, upper = envelope.band
             at = envelope.points

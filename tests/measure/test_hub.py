@@ -96,9 +96,7 @@ def test_the_hub_and_its_failures(hub: tuple[Hub, str], tmp_path: Path) -> None:
     assert losses.n_unique() == 2  # two revisions, two models
     source = table.filter((pl.col("model") == "lab/good") & (pl.col("revision") == "step2"))["source"][0]
     assert source.endswith(f"lab/good@{commit_of('lab/good', 'step2')[:12]}")
-    assert (
-        len(list((tmp_path / "run" / "windows").glob("*.safetensors"))) == 1
-    )  # one tokenizer: read once
+    assert len(list((tmp_path / "run" / "windows").glob("*.safetensors"))) == 1  # one tokenizer: read once
     assert not list((tmp_path / "run").rglob("model.safetensors"))  # downloads are removed again
 
     server.truncated.clear()
