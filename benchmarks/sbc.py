@@ -90,7 +90,7 @@ def _default(law: str, name: str = FEW, table: str = "pythia", sizes: int = 2, e
     return Design(law, name, table, "smooth", sizes, every)
 
 
-# Every law as it is shipped (`joint` is `unified` and `kaplan-16bit`, which share no constant). Then plain ones, without
+# Every law as it is shipped; `joint` is `unified` and `kaplan-16bit`. Then plain ones, without
 # a discrepancy: log-linear ones on full grids are sampled through sufficient statistics, the others row by row.
 DESIGNS = [
     _default("unified"),
