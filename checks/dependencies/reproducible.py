@@ -34,6 +34,7 @@ def main(dist: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         shutil.unpack_archive(next(dist.glob("*.tar.gz")), folder, filter="data")
         (unpacked,) = Path(folder).iterdir()
+        (unpacked / "PKG-INFO").unlink()  # made by the first build, and made again by the second
         second = build(unpacked, Path(folder, "again"), environment)
     for name, digest in first.items():
         print(

@@ -27,10 +27,10 @@ CASES = {
     "laws": 100_000,
     "plans": 60_000,
     "prequantized": 30_000,
-    "parquet": 6_000,
-    "csv": 4_000,
+    "parquet": 4_000,
+    "csv": 3_000,
     "fits": 3_000,
-    "checkpoints": 500,
+    "checkpoints": 300,
 }
 ROOM_GIB = 2  # address space a reader may take beyond what its process had
 HANGS = 60.0  # seconds of the clock for one case, on however busy a machine

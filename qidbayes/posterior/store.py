@@ -19,6 +19,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
 from qidbayes.posterior.constants import dimensions
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
+from qidbayes.posterior.discrepancy import SIMILARITY
 from qidbayes.posterior.patience import in_time
 from qidbayes.posterior.record import Record
 
@@ -219,6 +220,18 @@ def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], w
     for name, values in draws.items():
         if name.removesuffix("_ref") not in derived and not np.isfinite(values).all():
             raise InputError(f"{where}: {name!r} has draws that are not finite")
+        least, most = _range(name) if name not in law.priors else (-np.inf, np.inf)
+        if not ((values >= least) & (values <= most)).all():
+            raise InputError(f"{where}: {name!r} has draws outside {least:g} to {most:g}")
+
+
+def _range(name: str) -> tuple[float, float]:
+    """Return what no draw of a number of the noise is outside of; it would make matrices that have no root."""
+    if name.startswith("length_"):
+        return 1e-6, 1e6
+    if name == "sigma" or name.endswith("_sd"):
+        return 0.0, 1e6
+    return (0.0, 1.0) if name == SIMILARITY else (-np.inf, np.inf)
 
 
 def to_datatree(fit: Record) -> "xarray.DataTree":

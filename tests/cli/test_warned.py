@@ -14,6 +14,7 @@ from qidbayes.cli import cli
 from qidbayes.errors import DiagnosticsWarning
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
 
+pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")  # which `main` hides
 WRONG = {
     "divergences": ({"divergences": 7}, "7 divergent transitions"),
     "R-hat": ({"convergence": {"beta": Convergence(1.2, 2000.0, 2000.0)}}, "r_hat is not below 1.01"),
