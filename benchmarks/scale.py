@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import polars as pl
 
 from qidbayes.measure import Plan, load_plan
@@ -24,6 +23,7 @@ from qidbayes.resources import shipped
 HERE = Path(__file__).parent
 CHECKPOINTS = 250  # of each of six sizes
 GPUS = tuple(2**n for n in range(3, 12))
+HOURS = (0.1, 0.3, 1, 3, 10, 30)
 LINKS = {"10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9, "at hand": 1e30}  # bytes a second, of all GPUs together
 STREAM = 0.5e9  # bytes a second, of one download
 DIGEST = 1.0e9  # bytes a second; sha256 on one core
@@ -131,26 +131,35 @@ def main() -> None:
 
 
 def draw(table: pl.DataFrame) -> None:
-    figure, axes = plt.subplots(figsize=(6.4, 4.4), layout="constrained")
-    for (name, marker), color in zip(zip(LINKS, "os^", strict=True), ("C1", "C0", "C2"), strict=True):
-        some = table.filter(pl.col("way") == "shared, longest first", pl.col("link") == name)
-        label = "files at hand" if name == "at hand" else f"all downloads over {name}"
-        axes.plot(some["gpus"], some["hours"], marker=marker, color=color, label=label)
-        if name != "at hand":
-            axes.axhline(some["hours_of_download"][0], color=color, linestyle=":", linewidth=1)
-            axes.annotate(
-                f"the files over {name}", (8, some["hours_of_download"][0]), color=color, va="top", fontsize=8
-            )
-    one = table.filter(link="at hand", way="shared, longest first")
-    axes.plot(one["gpus"], one["hours_if_evenly_split"], ":", color="grey", label="work / GPUs")
-    axes.axhline(one["hours_of_longest"][0], color="grey", linestyle="--", linewidth=1)
-    axes.annotate("one 12B checkpoint", (8, one["hours_of_longest"][0]), color="grey", va="bottom", fontsize=8)
-    axes.set(xscale="log", yscale="log", xlabel="H100 GPUs", ylabel="hours")
-    axes.set_xticks(GPUS, [str(n) for n in GPUS])
-    axes.minorticks_off()
-    axes.set_title("1,500 Pythia checkpoints × 13 cells, simulated", fontsize=10)
-    axes.legend(fontsize=8)
-    figure.savefig(HERE.parent / "docs" / "images" / "scale.png", dpi=150)
+    from matplotlib.figure import Figure
+
+    from qidbayes.plots import style
+    from qidbayes.plots.save import save
+
+    with style.context():
+        figure = Figure(figsize=(style.WIDTH, 0.65 * style.WIDTH), layout="constrained")
+        axes = figure.subplots()
+        for name, look in style.by_name(LINKS).items():
+            some = table.filter(pl.col("way") == "shared, longest first", pl.col("link") == name)
+            label = "files at hand" if name == "at hand" else f"all downloads over {name}"
+            axes.plot(some["gpus"], some["hours"], marker=look.marker, color=look.color, label=label)
+            if name != "at hand":
+                least = some["hours_of_download"][0]
+                axes.axhline(least, color=look.color, linestyle=":", linewidth=1)
+                below = {"xytext": (0, -3), "textcoords": "offset points", "va": "top", "fontsize": "small"}
+                axes.annotate(f"the files over {name}", (8, least), color=look.color, **below)
+        one = table.filter(link="at hand", way="shared, longest first")
+        axes.plot(one["gpus"], one["hours_if_evenly_split"], ":", color="grey", label="work / GPUs")
+        longest = one["hours_of_longest"][0]
+        axes.axhline(longest, color="grey", linestyle="--", linewidth=1)
+        axes.annotate("one 12B checkpoint", (8, longest), color="grey", va="bottom", fontsize="small")
+        axes.set(xscale="log", yscale="log", xlabel="H100 GPUs", ylabel="hours")
+        axes.set_xticks(GPUS, [str(n) for n in GPUS])
+        axes.set_yticks(HOURS, [f"{hours:g}" for hours in HOURS])
+        axes.minorticks_off()
+        axes.set_title("1,500 Pythia checkpoints × 13 cells, simulated, the longest first")
+        axes.legend()
+    save(figure, HERE.parent / "docs" / "images" / "scale.png")
 
 
 if __name__ == "__main__":
