@@ -146,8 +146,7 @@ def draw(table: pl.DataFrame) -> None:
             if name != "at hand":
                 least = some["hours_of_download"][0]
                 axes.axhline(least, color=look.color, linestyle=":", linewidth=1)
-                below = {"xytext": (0, -3), "textcoords": "offset points", "va": "top", "fontsize": "small"}
-                axes.annotate(f"the files over {name}", (8, least), color=look.color, **below)
+                axes.text(8, 0.97 * least, f"the files over {name}", color=look.color, va="top", fontsize="small")
         one = table.filter(link="at hand", way="shared, longest first")
         axes.plot(one["gpus"], one["hours_if_evenly_split"], ":", color="grey", label="work / GPUs")
         longest = one["hours_of_longest"][0]
