@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import DiagnosticsWarning, InputError
-from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.fit import Fit, IdentificationWarning
 from qidbayes.posterior.stack import Stack
 from qidbayes.score.backtest import SPLITS, Backtest, LawLike, backtest
 from qidbayes.score.loo import Loo, Unit, leave_one_out
@@ -104,9 +104,10 @@ def compare(
     fits, told = {}, []
     for name, law in found.laws.items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DiagnosticsWarning)
+            warnings.simplefilter("ignore", IdentificationWarning)
             fits[name] = fit(table, law, random_seed=random_seed)
             left_out = _leave_one_out(fits[name])
+        _say_what_failed(name, fits[name])
         behind = best - density[name] if name in complete else None
         told.append(
             {
@@ -153,6 +154,12 @@ def _leave_one_out(fit: Fit) -> dict[Unit, Loo] | None:
         return leave_one_out(fit)
     except InputError:  # rows that have no logarithm
         return None
+
+
+def _say_what_failed(name: str, fit: Fit) -> None:
+    for problem in fit.diagnostics.problems():
+        text = f"leave-one-out and the stack rest on a fit of {name} that is not to be trusted: {problem}"
+        warnings.warn(text, DiagnosticsWarning, stacklevel=3)
 
 
 def _clustered_se(difference: np.ndarray, runs: pl.Series) -> float:

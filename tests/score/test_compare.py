@@ -1,12 +1,15 @@
 """A comparison: grouped scores first, weights that are those of its points, a stack that answers."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
 from plain import plain
 
 import qidbayes as qb
-from qidbayes.score.compare import _clustered_se
+from qidbayes.errors import DiagnosticsWarning
+from qidbayes.score.compare import _clustered_se, _say_what_failed
 from qidbayes.score.stacking import stacking_weights
 
 NO_SIZE = qb.Law(
@@ -44,6 +47,15 @@ def test_the_table_is_of_the_held_out_points(found: qb.Comparison) -> None:
 def test_rows_and_checkpoints_that_stay_in_the_fit_flatter(found: qb.Comparison) -> None:
     row = found.table.filter(law="unified").row(0, named=True)
     assert row["loo_row"] > row["loo_checkpoint"] > row["log_density"]
+
+
+def test_a_fit_that_failed_is_named(found: qb.Comparison, recwarn: pytest.WarningsRecorder) -> None:
+    fit = found.fits["unified"]
+    _say_what_failed("unified", fit)
+    assert not recwarn.list
+    failed = dataclasses.replace(fit, diagnostics=dataclasses.replace(fit.diagnostics, divergences=3))
+    with pytest.warns(DiagnosticsWarning, match="fit of unified .* 3 divergent transitions"):
+        _say_what_failed("unified", failed)
 
 
 def test_the_stack_answers_like_a_fit(found: qb.Comparison) -> None:

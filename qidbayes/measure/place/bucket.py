@@ -151,12 +151,14 @@ class _Lease:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Keep it alive while the block runs; then remove it."""
+        from obstore.exceptions import BaseError
+
         over = threading.Event()
 
         def keep() -> None:
             while not over.wait(BEAT):
                 # Where the store does not answer for a moment, the next beat may do.
-                with suppress(Exception):
+                with suppress(BaseError, OSError):
                     if not self.beat(self._mine):
                         return  # this process stood still for too long, and another has taken over
 
