@@ -2,7 +2,7 @@
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,21 +33,14 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     '42'
     """
     path = Path(path)
+    # Named before it is made, so that Ctrl-C at any moment finds it. The suffix is kept: writers choose a format by it.
+    beside = path.parent / f".{path.stem}-{secrets.token_hex(4)}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix is kept because writers choose their format by it.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    except OSError as error:
-        raise _refusal(path, error) from error
-    os.close(handle)
-    beside = Path(name)
-    try:
+        beside.touch(exist_ok=False)
         yield beside
         with beside.open("rb") as written:
             os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o666 & ~umask)  # mkstemp makes files only their owner can read
         beside.replace(path)
     except BaseException as error:
         reason = None

@@ -130,8 +130,8 @@ def _run(
 
     # XLA leaves Python's lock while it computes, so a thread a chain keeps every core busy.
     with ThreadPoolExecutor(min(len(keys), os.cpu_count() or 1)) as pool:
-        under_way = [pool.submit(chain, keys[i], [v[i] for v in start]) for i in range(len(keys))]
-        try:
+        try:  # from the first thread on: Ctrl-C may come while the others are being started
+            under_way = [pool.submit(chain, keys[i], [v[i] for v in start]) for i in range(len(keys))]
             # Woken now and then: a signal that came to another thread is only noticed by a main thread that is awake.
             while wait(under_way, _AWAKE, FIRST_EXCEPTION).not_done and not any(map(_failed, under_way)):
                 pass
