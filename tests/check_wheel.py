@@ -14,7 +14,8 @@ def main(wheel: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", f"{folder}/venv"], check=True)
         python = f"{folder}/venv/bin/python"
         subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)], check=True
+            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", str(wheel)],
+            check=True,
         )
 
         def qidbayes(*arguments: str) -> str:

@@ -27,6 +27,8 @@ class Design:
 
     Attributes
     ----------
+    law
+        The law, its reference in numbers.
     frame
         The rows used, in the schema's columns.
     left_out
@@ -175,14 +177,16 @@ def design(table: pl.DataFrame, law: Law) -> Design:
         )
     positive = response.copy()
     positive[noisy] = latent.expected(response[noisy], error[noisy])
-    log_covariates = {}
+    raw = {}
     for symbol in law.covariates:
         column = frame[COVARIATES[symbol]]
         if column.null_count() or column.min() <= 0:  # type: ignore[operator]
             raise InputError(
                 f"column {COVARIATES[symbol]!r} must be known and positive in every row for law {law.name!r}"
             )
-        log_covariates[symbol] = np.log(column.cast(pl.Float64).to_numpy() / law.reference.get(symbol, 1.0))
+        raw[symbol] = column.cast(pl.Float64).to_numpy()
+    law = law.at({symbol: float(f"{np.exp(np.log(values).mean()):.1e}") for symbol, values in raw.items()})
+    log_covariates = {symbol: np.log(values / float(law.reference.get(symbol, 1.0))) for symbol, values in raw.items()}
     index, coords = {}, {}
     for by in dict.fromkeys([*((g,) for g in law.noise.groups), *_bys(law)]):
         found = labels(frame, by)

@@ -97,7 +97,8 @@ def fit(
         raise InputError(f"random_seed must be a whole number from 0 to 2³² − 1, not {random_seed!r}")
     law = law if isinstance(law, Law) else load_law(law)
     dimensions(law)  # refuses constants that could not be reported, before the sampling
-    rows = design(table, law)
+    rows = design(table, law.at(prior_from.law.reference) if prior_from else law)
+    law = rows.law
     if rows.frame.height == 1 and prior_from is None:
         raise InputError(
             "nothing tells the law from the error of a single row; give more rows, or a fit of others as prior_from"
@@ -108,6 +109,7 @@ def fit(
             table, law.loss_16bit, draws=draws, tune=tune, chains=chains, target_accept=target_accept,
             random_seed=(seed + 1) % 2**32, progress=progress,
         )  # fmt: skip
+        law = replace(law, loss_16bit=base.law)
     if prior_from is not None:
         rows = replace(rows, borrowed=borrow(law, rows.coords, rows.errors, prior_from, prior_weight))
     found = sample(
@@ -176,7 +178,7 @@ def _model_effect(
 ) -> np.ndarray:
     """Draw the models' effects, which the sampler integrated out, given each draw of the rest."""
     law = rows.law
-    log_raw = {c: v + np.log(law.reference.get(c, 1.0)) for c, v in rows.log_covariates.items()}
+    log_raw = {c: v + law.log_reference.get(c, 0.0) for c, v in rows.log_covariates.items()}
     mean = Curve(law, flat, coords).log_response(log_raw, rows.index)
     rng = np.random.default_rng([seed, 0])
     normal = {level.name: rng.standard_normal((len(mean), level.size)) for level in rows.levels}

@@ -43,7 +43,7 @@ class Problem:
     def log_mean(self, x: np.ndarray) -> np.ndarray:
         """Return the logarithm of the law's response; shape ``(rows,)``."""
         law = self.rows.law
-        log_raw = {c: v + np.log(law.reference.get(c, 1.0)) for c, v in self.rows.log_covariates.items()}
+        log_raw = {c: v + law.log_reference.get(c, 0.0) for c, v in self.rows.log_covariates.items()}
         with np.errstate(all="ignore"):  # a step far off may overflow
             found = Curve(law, self.constants(x), self.rows.coords).log_response(log_raw, self.rows.index)
         return np.broadcast_to(found[0], self.rows.log_response.shape)

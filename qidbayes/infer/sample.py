@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,9 @@ def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Pr
     # How many groups there are is part of the program only where it works on rows.
     sizes = tuple((name, len(labels)) for name, labels in design.coords.items()) if "root" not in arrays else ()
     blocks = design.reduced.shape if design.smooth else None
-    key = (design.law.fingerprint(), shapes, levels, sizes, blocks, tuple(Problem(design).sizes), tune)
+    # Nor is where its reference is.
+    law = replace(design.law, reference=dict.fromkeys(design.law.reference, 1.0))
+    key = (law.fingerprint(), shapes, levels, sizes, blocks, tuple(Problem(design).sizes), tune)
     if key not in _PROGRAMS:
         _PROGRAMS[key] = _compile(design, tune)
     return _PROGRAMS[key]

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ COVARIATES = {
     "bits_per_weight": "bits_per_weight",
 }
 """What an equation calls the columns of a table."""
+DATA = "data"
+"""In the place of a number of the reference: the middle of the fitted rows."""
 RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
 NOISE_FAMILIES = ("normal", "student_t")
 STUDENT_T_FREEDOM = 4.0
@@ -96,7 +99,8 @@ class Law:
     define
         Further constants in terms of the parameters, such as the ones a paper prints, in order.
     reference
-        What N, D and P are relative to while sampling. Everything reported is in raw counts.
+        What N, D and P are relative to while sampling: a number, or ``"data"`` for the geometric mean of the fitted
+        rows, to two digits. Everything reported is in raw counts.
     noise
         The scatter around the law.
     published
@@ -126,7 +130,7 @@ class Law:
     source: str = ""
     response: str = "qid"
     define: Mapping[str, str] = field(default_factory=dict)
-    reference: Mapping[str, float] = field(default_factory=dict)
+    reference: Mapping[str, float | str] = field(default_factory=dict)
     noise: Noise = field(default_factory=Noise)
     published: Mapping[str, Constants] = field(default_factory=dict)
     loss_16bit: "Law | None" = None
@@ -152,6 +156,33 @@ class Law:
         """
         loss_16bit = self.loss_16bit and self.loss_16bit.with_noise(**fields)
         return replace(self, noise=replace(self.noise, **fields), loss_16bit=loss_16bit)
+
+    def at(self, reference: Mapping[str, float | str]) -> "Law":
+        """Return the law with the covariates whose reference is ``"data"`` put where another reference has them.
+
+        Examples
+        --------
+        >>> from qidbayes.law import load_law
+        >>> dict(load_law("kaplan-16bit").at({"N": 2e5, "D": 1e8}).reference)
+        {'N': 200000.0, 'D': 100000000.0}
+        """
+        return replace(self, reference={c: reference.get(c, v) if v == DATA else v for c, v in self.reference.items()})
+
+    @cached_property
+    def log_reference(self) -> Mapping[str, float]:
+        """The logarithms of the reference.
+
+        Raises
+        ------
+        InputError
+            If a covariate is taken from the data, which a law alone does not know.
+        """
+        unknown = [covariate for covariate, value in self.reference.items() if value == DATA]
+        if unknown:
+            raise InputError(
+                f"law {self.name!r} takes its reference {', '.join(unknown)} from the data; say where with `Law.at`"
+            )
+        return {covariate: math.log(float(value)) for covariate, value in self.reference.items()}
 
     @cached_property
     def expression(self) -> Expression:
@@ -252,7 +283,8 @@ class Law:
         lines += [f"  {name} = {text}" for name, text in self.define.items()]
         lines += [f"  {self.sampled_name(name)} ~ {prior!r}" for name, prior in self.priors.items()]
         if self.reference:
-            lines.append("  at " + ", ".join(f"{c} = {v:g}" for c, v in self.reference.items()))
+            at = (f"{c} = {'the middle of the data' if v == DATA else f'{v:g}'}" for c, v in self.reference.items())
+            lines.append("  at " + ", ".join(at))
         shared = ", ".join(self.noise.groups) or "none"
         errors = "normal" if self.noise.family == "normal" else "Student's t"
         missed = ", smooth discrepancy" if self.noise.discrepancy == "smooth" else ""
@@ -297,8 +329,8 @@ def _check(law: Law) -> None:
     for covariate, value in law.reference.items():
         if covariate not in law.covariates:
             raise InputError(f"[reference] names {covariate!r}, which is not a covariate of the equation")
-        if not (is_finite(value) and value > 0):
-            raise InputError(f"[reference] {covariate} must be a positive number, not {value!r}")
+        if value != DATA and not (isinstance(value, int | float) and is_finite(value) and value > 0):
+            raise InputError(f"[reference] {covariate} must be a positive number or {DATA!r}, not {value!r}")
     _ = law.scales  # raises if a unit has nowhere to go
     base = law.loss_16bit
     if base and (law.response != "qid" or base.response != "loss_16bit"):

@@ -115,7 +115,9 @@ def law_from_dict(declared: Mapping[str, Any], where: str = "law") -> Law:
             response=_typed(declared.get("response", "qid"), str, "response", where),
             priors={n: _prior(spec, f"parameters.{n}", where) for n, spec in tables["parameters"].items()},
             define=define,
-            reference={c: _typed(v, int | float, f"reference.{c}", where) for c, v in tables["reference"].items()},
+            reference={
+                c: _typed(v, int | float | str, f"reference.{c}", where) for c, v in tables["reference"].items()
+            },
             noise=_noise(tables["noise"], where),
             published=published,
         )
@@ -178,7 +180,13 @@ def _constant(value: Any, key: str, where: str) -> Any:
 def _typed(value: Any, kind: Any, key: str, where: str) -> Any:
     if isinstance(value, kind) and not isinstance(value, bool):
         return value
-    named = {str: "text", Mapping: "a table", list | tuple: "a list", int | float: "a number"}[kind]
+    named = {
+        str: "text",
+        Mapping: "a table",
+        list | tuple: "a list",
+        int | float: "a number",
+        int | float | str: "a number or 'data'",
+    }[kind]
     found = "nothing" if value is None else type(value).__name__
     raise InputError(f"{where}: {key} must be {named}, not {found}")
 

@@ -59,7 +59,7 @@ def raw_constants(law: Law, sampled: Mapping[str, np.ndarray]) -> dict[str, np.n
         for name, powers in law.scales.items():
             log_raw = scope.log(name)
             for covariate, power in powers.items():
-                log_raw = log_raw + evaluate(power, scope) * np.log(law.reference[covariate])
+                log_raw = log_raw + evaluate(power, scope) * law.log_reference[covariate]
             found[name] = _narrow(np.exp(log_raw), name in grouped)
     return found
 

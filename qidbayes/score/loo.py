@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from qidbayes.errors import InputError
 from qidbayes.posterior.discrepancy import Fitted, covariance
@@ -97,12 +98,23 @@ def _log_likelihood(fit: Fit) -> dict[Unit, np.ndarray]:
     residual = np.log(frame[fit.law.response].to_numpy()) - fit.log_draws(frame, "response_params")
     thin = np.linspace(0, len(residual) - 1, min(DRAWS, len(residual))).astype(int)
     found: dict[Unit, list[np.ndarray]] = {unit: [] for unit in units}
+    parts = None
     for draw, shared in zip(thin, _covariances(fit, thin), strict=True):
-        precision = np.linalg.inv(shared)
+        if parts is None:  # every draw has the same rows share errors
+            parts = _parts(shared)
+        precision = np.zeros_like(shared)
+        for part in parts:
+            precision[part] = np.linalg.inv(shared[part])
         pulled = precision @ residual[draw]
         for unit, groups in units.items():
             found[unit].append(np.concatenate([_conditional(precision, pulled, group) for group in groups]))
     return {unit: np.array(values) for unit, values in found.items()}
+
+
+def _parts(shared: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    """Return the blocks of a matrix that have nothing to do with each other, as indices of their square."""
+    count, part = connected_components(shared)
+    return [np.ix_(rows, rows) for rows in (np.flatnonzero(part == i) for i in range(count))]
 
 
 def _conditional(precision: np.ndarray, pulled: np.ndarray, group: np.ndarray) -> np.ndarray:

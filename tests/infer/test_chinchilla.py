@@ -67,7 +67,10 @@ def test_the_density_is_students(table: pl.DataFrame) -> None:
             np.log(value / (1 - value)) if name in ("irreducible", "share") else np.log(value)
         )
     assert set(values) == set(point)
-    n, d = rows.frame["n_params"].to_numpy() / 1e9, rows.frame["tokens"].to_numpy() / 3e10
+    at = rows.law.reference  # the geometric mean of the runs, to two digits
+    middle = {"N": stats.gmean(rows.frame["n_params"]), "D": stats.gmean(rows.frame["tokens"])}
+    assert at == {c: float(f"{value:.1e}") for c, value in middle.items()}
+    n, d = rows.frame["n_params"].to_numpy() / at["N"], rows.frame["tokens"].to_numpy() / at["D"]
     mean = 2.5 * (0.7 + 0.3 * 0.5 * n**-0.35 + 0.3 * 0.5 * d**-0.36)
     expected = stats.t(4, scale=0.01).logpdf(rows.log_response - np.log(mean)).sum()
     found = model.compile_logp(vars=model.potentials, mode="FAST_COMPILE")(values)

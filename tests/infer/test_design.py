@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from plain import plain
+from scipy import stats
 
 import qidbayes as qb
 from qidbayes.infer.design import design
@@ -15,6 +16,24 @@ def test_covariates_are_relative_to_the_reference(pythia: pl.DataFrame) -> None:
         by_hand = np.log(rows.frame[column].cast(pl.Float64).to_numpy()) - np.log(reference)
         np.testing.assert_allclose(rows.log_covariates[symbol], by_hand, atol=1e-12)
     np.testing.assert_allclose(np.exp(rows.log_response), rows.frame["qid"].to_numpy())
+
+
+def test_a_reference_may_be_the_middle_of_the_data(pythia: pl.DataFrame) -> None:
+    law = qb.Law(
+        "k * D**beta / N**alpha",
+        priors={"k": qb.Prior("LogNormal", mu=-3, sigma=2), "beta": qb.Prior("Normal", mu=0.5, sigma=0.5),
+                "alpha": qb.Prior("Normal", mu=0.3, sigma=0.5)},
+        reference={"N": "data", "D": 1e11},
+    )  # fmt: skip
+    assert "at N = the middle of the data, D = 1e+11" in str(law)
+    with pytest.raises(qb.InputError, match="takes its reference N from the data"):
+        _ = law.log_reference
+    rows = design(pythia, law)
+    assert law.reference["N"] == "data"  # what was declared is left as it was
+    middle = stats.gmean(pythia["n_params"])
+    assert rows.law.reference == {"N": pytest.approx(middle, rel=0.05), "D": 1e11}  # two digits
+    assert abs(rows.log_covariates["N"].mean()) < 0.05
+    assert rows.law.at({"N": 1.0}) == rows.law
 
 
 def test_the_levels_of_a_full_grid_are_regular_whatever_the_order(pythia: pl.DataFrame) -> None:
