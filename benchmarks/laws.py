@@ -44,11 +44,13 @@ def main() -> None:
     # The suite nano, of thousands of rows of every method, has fits of its own: nano.py.
     tables = [name for name in qb.list_tables()["name"] if not name.startswith("nano")]
     pairs = [(law, table) for law in law_names() for table in tables]
-    rows = list(each(fitted, pairs, int(os.environ.get("JOBS", os.cpu_count() or 1))))
-    table = pl.DataFrame(rows, infer_schema_length=None)
+    rows: list[dict[str, object]] = []
+    for row in each(fitted, pairs, int(os.environ.get("JOBS", os.cpu_count() or 1))):
+        rows.append(row)
+        table = pl.DataFrame(rows, infer_schema_length=None)
+        table.write_csv(RESULTS)  # as it grows: all take hours
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=60):
         print(table.filter(pl.col("rows").is_not_null()))
-    table.write_csv(RESULTS)
 
 
 if __name__ == "__main__":
