@@ -122,12 +122,16 @@ def _outliers(table: pl.DataFrame) -> Iterator[str]:
     rows = table.filter((pl.col("qid") > 0) & (noise < _NOISY))
     if rows.height < _FEWEST:
         return
-    kinds = rows.select("suite", "method", "group_size", "dataset", "bits").to_dummies(drop_first=True)
-    logs = rows.select(pl.col("n_params", "tokens").log()).to_numpy()
-    design = np.column_stack([np.ones(rows.height), logs - logs.mean(axis=0), kinds.to_numpy()])
-    y = np.log(rows["qid"].to_numpy())
+    kinds = rows.select("method", "group_size", "dataset", "bits").to_dummies(drop_first=True)
+    columns = [*rows.select(pl.col("n_params", "tokens", "qid").log()), *kinds]
+    _, suite = np.unique(rows["suite"].to_numpy(), return_inverse=True)
     keep = np.ones(rows.height, dtype=bool)
     for _ in range(3):  # what is far off is left out of the next round, so that it does not pull the others
+        # Less the means of its suite, which are the suites' factors: there may be thousands of them.
+        count = np.maximum(np.bincount(suite[keep], minlength=suite.max() + 1), 1)
+        means = [np.bincount(suite[keep], c.to_numpy()[keep], minlength=len(count)) / count for c in columns]
+        n, d, y, *others = (c.to_numpy() - m[suite] for c, m in zip(columns, means, strict=True))
+        design = np.column_stack([n, d, *others])
         fitted, *_ = np.linalg.lstsq(design[keep], y[keep], rcond=None)
         residual = y - design @ fitted
         spread = 1.4826 * float(np.median(np.abs(residual[keep])))
