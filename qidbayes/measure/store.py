@@ -89,7 +89,7 @@ class Store:
             return []
         try:
             return pl.read_parquet(io.BytesIO(content)).select(list(_SCHEMA)).to_dicts()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise InputError(
                 f"{self._place.where(name)}: not a file this version wrote ({error}); remove it to measure again"
             ) from error

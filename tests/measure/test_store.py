@@ -1,6 +1,8 @@
 """The store under two holders of one checkpoint, and under runs that end at the same time."""
 
+import random
 import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from measure.conftest import TINY
+from qidbayes.errors import InputError
 from qidbayes.measure import load_plan
 from qidbayes.measure.place import bucket
 from qidbayes.measure.plan import Checkpoint, Plan
@@ -107,3 +110,23 @@ def test_the_same_weights_at_other_tokens_are_found(where: Path | str) -> None:
     assert store.with_weights(PLAN, "abd", other.tokens) is None
     store.write(one, rows_of(PLAN, one, weights="its own"))  # measured again, from the right file
     assert store.with_weights(PLAN, "abc", other.tokens) is None
+
+
+def test_a_damaged_part_is_read_or_named(tmp_path: Path) -> None:
+    """200 parts with a byte or more changed, or cut short: rows, or an error that says which file to remove."""
+    checkpoint, store, found = PLAN.checkpoints[0], Store(tmp_path), Counter[str]()
+    store.write(checkpoint, rows_of(PLAN, checkpoint))
+    (path,) = tmp_path.glob("checkpoints/*.parquet")
+    whole, chances = path.read_bytes(), random.Random(0)
+    for case in range(200):
+        content = bytearray(whole)
+        for _ in range(chances.choice([1, 1, 8, 64])):
+            content[chances.randrange(len(content))] = chances.randrange(256)
+        path.write_bytes(content[: chances.randrange(len(content))] if case % 4 == 0 else content)
+        try:
+            store.read(checkpoint)
+            found["read"] += 1
+        except InputError as error:
+            assert str(error).startswith(str(path)) and "remove it to measure again" in str(error)
+            found["named"] += 1
+    assert found.total() == 200 and found["named"] > 50
