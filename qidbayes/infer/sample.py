@@ -174,7 +174,7 @@ def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Pr
     # How many groups there are is part of the program only where it works on rows.
     sizes = tuple((name, len(labels)) for name, labels in design.coords.items()) if "root" not in arrays else ()
     blocks = design.reduced.shape if design.smooth else None
-    # Nor is where its reference is.
+    # Where the reference is, is in the data.
     law = replace(design.law, reference=dict.fromkeys(design.law.reference, 1.0))
     key = (law.fingerprint(), shapes, levels, sizes, blocks, tuple(Problem(design).sizes), tune)
     if key not in _PROGRAMS:
