@@ -50,18 +50,18 @@ UNIDENTIFIED = {
     ("vanishing", "spectra"): {"beta"},
     ("precision-ptq", "bitnet"): {"q4", "rate"},  # one bit width, and not the one at which q4 is
     ("precision-ptq", "pythia/gptq-8bit"): {"q4", "rate"},
-    ("precision-ptq", "pythia/awq-bnb"): {"rate"},
-    ("precision-ptq", "pythia/1.4b"): {"gammaN"},
-    ("precision-ptq", "pythia/wikitext2"): {"gammaN"},
-    ("precision-ptq", "spectra"): {"gammaD"},
-    ("pooled-bit", "pythia"): {"k_ref_sd"},  # three widths lie on a power of P as well as not
+    ("precision-ptq", "pythia/awq-bnb"): {"q4", "rate"},
+    ("precision-ptq", "pythia/1.4b"): {"q4", "gammaN"},  # q4 is of 1B parameters and 100B tokens
+    ("precision-ptq", "pythia/wikitext2"): {"q4", "gammaN"},
+    ("precision-ptq", "spectra"): {"q4", "gammaD"},
     ("pooled-bit", "pythia/awq-bnb"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},
     ("pooled-bit", "spectra"): {"beta", "beta_population", "beta_sd"},
     ("ceiling", "pythia"): {"ceiling"},  # no measured QiD is near enough to it
     ("ceiling", "spectra"): {"ceiling", "beta"},
     ("ceiling", "tiny"): {"ceiling"},
-    ("chinchilla-16bit", "tiny"): {"irreducible", "share"},
-    ("kaplan-16bit", "chinchilla/excluded"): {"share", "slopeN"},  # five runs, each far from the law
+    ("chinchilla-16bit", "bitnet"): {"loss0", "irreducible", "share", "alpha"},  # two sizes
+    ("chinchilla-16bit", "chinchilla/excluded"): {"alpha"},  # five runs, each far from the law
+    ("kaplan-16bit", "chinchilla/excluded"): {"share", "slopeD"},
 }
 # nano: thousands of rows of every method, 8-bit noise among them; benchmarks/nano.py fits the laws to parts of it.
 TABLES = [name for name in qb.list_tables()["name"] if not name.startswith("nano")]
