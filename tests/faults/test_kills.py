@@ -1,7 +1,8 @@
 """Writing that is stopped: by `kill -9` and by Ctrl-C, at random moments; and files that were cut short.
 
-Tried by default: 20 kills and 20 interrupts of a process that does nothing but write (`QIDBAYES_KILLS=200` for more),
-one Ctrl-C while sampling and one on the command line, and 20 cuts of each kind of file that says how long it is.
+Tried by default: 20 kills and 20 interrupts of a process that does nothing but write (`QIDBAYES_KILLS=200` for more);
+Ctrl-C while sampling, while chains are started, while a file is made and on the command line; and 20 cuts of each kind
+of file that says how long it is.
 """
 
 import os
@@ -12,13 +13,17 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plain import plain
 
 import qidbayes as qb
 from faults.artifacts import fit, table
+from qidbayes.atomic import write_whole
+from qidbayes.infer import sample
 from qidbayes.table import read_table, write_table
 
 KILLS = int(os.environ.get("QIDBAYES_KILLS", "20"))
@@ -74,6 +79,38 @@ def test_ctrl_c_stops_the_sampling() -> None:
     with pytest.raises(KeyboardInterrupt):
         qb.fit(qb.load_table("pythia"), plain("unified"), draws=100_000, random_seed=0, progress=interrupt)
     assert after[0] < 400  # of 4,000 blocks; the main thread looks ten times a second
+
+
+def test_ctrl_c_stops_the_chains_that_run_while_others_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted, calls = [0], [0]
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **named: Any) -> Any:
+            submitted[0] += 1
+            if submitted[0] == 2:
+                raise KeyboardInterrupt
+            return super().submit(*arguments, **named)
+
+    def count(done: int, total: int) -> None:
+        calls[0] += 1
+
+    monkeypatch.setattr(sample, "ThreadPoolExecutor", Pool)
+    with pytest.raises(KeyboardInterrupt):
+        qb.fit(qb.load_table("pythia"), plain("unified"), draws=100_000, random_seed=0, progress=count)
+    assert calls[0] < 100  # of the 1,010 blocks of the chain that ran
+
+
+def test_ctrl_c_while_a_file_is_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch = Path.touch
+
+    def interrupted(path: Path, *arguments: Any, **named: Any) -> None:
+        touch(path, *arguments, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "fit.nc", b"A")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:

@@ -65,6 +65,17 @@ def test_the_document_lists_these_cases() -> None:
     assert dict(listed) == dict.fromkeys(REFUSED, "refused") | dict.fromkeys(WARNED | UNIDENTIFIED, "fitted")
 
 
+def test_an_outlier_is_one_within_its_suite(pythia: pl.DataFrame) -> None:
+    """A suite far above another is none; a row far off its own suite is, though between the two."""
+    mine = _qid(pythia.with_columns(suite=pl.lit("mine"), model="my " + pl.col("model")), QID * 100)
+    both = validate(pl.concat([_qid(pythia, QID), mine]), "table")
+    assert not [doubt for doubt in doubts(both) if "far off" in doubt]
+    strayed = pl.int_range(pl.len()) == pythia.height  # the first row of `mine`
+    told = [doubt for doubt in doubts(_qid(both, pl.when(strayed).then(QID / 20).otherwise(QID))) if "far off" in doubt]
+    assert len(told) == 1 and told[0].startswith("1 of 720 rows is far off")
+    assert "times below it at most (model 'my EleutherAI" in told[0] or "suite 'mine'" in told[0]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_with_what_to_do(name: str, pythia: pl.DataFrame) -> None:
     change, message = REFUSED[name]
