@@ -332,13 +332,18 @@ class Benchmark:
         return torch.tensor(ids).unfold(0, 257, 256)[:192].clone()
 
     def side_by_side(self, name: str, layers: int, bits: tuple[int, ...] = BITS) -> None:
-        """The sweep of the whole shape; the plain path on `layers` of it, and losses of both there."""
+        """The sweep of the whole shape, twice; the plain path on `layers` of it, and losses of both there."""
         shape = SHAPES[name]
-        found, model = self.sweep(shape)
+        found, model = self.twice(name)
         if layers != shape.layers:
             del found, model
             found, model = self.sweep(shape.cut(layers), "sweep-cut")
         self.compare(f"{name} shape, {layers} layers", found, self.plain(shape.cut(layers), shape, model, bits))
+
+    def twice(self, name: str) -> tuple[Sweep, PreTrainedModel]:
+        """What a process does at the first checkpoint of a shape only is not in the second row."""
+        _, model = self.sweep(SHAPES[name])
+        return self.sweep(SHAPES[name], "sweep-next", model=model)
 
     def cut(self, name: str, layers: int) -> None:
         """The sweep on some layers of a shape."""
@@ -378,30 +383,47 @@ class Benchmark:
             self._others = subprocess.Popen(command, stdout=errors, stderr=errors)
         atexit.register(self._others.kill)
 
-    def gptqmodel(self, name: str, limit: float = 85) -> None:
-        """Given up after `limit` seconds: what it got done is kept."""
+    def gptqmodel(self, name: str, layers: tuple[int, ...] = (), limit: float = 85) -> None:
+        """All of a shape, or two cuts of it from which its seconds follow; given up after `limit` seconds."""
         shape = SHAPES[name]
-        folder = OTHERS / name
+        until = time.perf_counter() + limit
+        runs = [self._gptqmodel(shape.cut(n), until) for n in layers or (shape.layers,)]
+        bits = min((done for _, _, done, _ in runs), key=len)
+        if any(done != bits for _, _, done, _ in runs):
+            raise RuntimeError(f"not all widths were done on every cut: {[done for _, _, done, _ in runs]}")
+        quantize, evaluating = runs[-1][:2]
+        note = "imports and compilation left out; seconds: " + "; ".join(told for *_, told in runs)
+        if layers:
+            # What it evaluates first at a new width takes longer than what follows, so no line goes through those.
+            few, many = layers
+            quantize += (shape.layers - many) / (many - few) * (quantize - runs[0][0])
+            note = (
+                f"quantizing on a line through {few} and {many} of {shape.layers} layers; evaluation is that of "
+                f"{many}, so too little; {note}"
+            )
+        calibration, evaluation = windows(CALIBRATION, LENGTH, 1), windows(EVALUATION, LENGTH + 1, 2)
+        seconds = quantize + evaluating
+        self.cost(shape, "gptqmodel", len(bits), calibration, evaluation, seconds, quantize, evaluating, note)
+
+    def _gptqmodel(self, shape: Shape, until: float) -> tuple[float, float, list[int], str]:
+        """Return the seconds to quantize and to evaluate, the bit widths that got done, and every step's seconds."""
+        folder = OTHERS / f"{shape.name}-{shape.layers}"
         random_model(shape).save_pretrained(folder / "model")
         self._add_tokenizer(folder / "model")
         gc.collect()
         torch.cuda.empty_cache()
-        began = time.perf_counter()
         (folder / "new").write_text(",".join(map(str, BITS)))
         (folder / "new").rename(folder / "job")
-        while not (folder / "done").exists() and self._others.poll() is None and time.perf_counter() - began < limit:
+        while not (folder / "done").exists() and self._others.poll() is None and time.perf_counter() < until:
             time.sleep(0.1)
         print((OTHERS / "errors").read_text()[-600:], flush=True)
         took = json.loads((folder / "took").read_text())
+        shutil.rmtree(folder / "model")
         told = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in took.items())
         done = [b for b in BITS if f"evaluate_{b}" in took]
         quantize = sum(took[f"{part}_{b}"] for part in ("load", "quantize", "save") for b in done)
         evaluating = sum(took[f"{part}_{b}"] for part in ("load_again", "evaluate") for b in done)
-        evaluating += took["evaluate_16bit"]
-        note = f"imports and compilation left out; seconds: {told}"
-        calibration, evaluation = windows(CALIBRATION, LENGTH, 1), windows(EVALUATION, LENGTH + 1, 2)
-        seconds = quantize + evaluating
-        self.cost(shape, "gptqmodel", len(done), calibration, evaluation, seconds, quantize, evaluating, note)
+        return quantize, evaluating + took["evaluate_16bit"], done, told
 
     def _add_tokenizer(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -424,15 +446,17 @@ def main() -> None:
         "capped": (lambda: benchmark.capped(36, 1 / 32), 70),
         "tiny": (benchmark.tiny, 12),
         "160M": (lambda: benchmark.side_by_side("160M", 3), 25),
-        "410M": (lambda: benchmark.side_by_side("410M", 2), 25),
+        "410M": (lambda: benchmark.side_by_side("410M", 2), 30),
+        "1.4B-sweep": (lambda: benchmark.twice("1.4B"), 55),
         "gptqmodel-160M": (lambda: benchmark.gptqmodel("160M"), 60),
-        "1.4B-sweep": (lambda: benchmark.sweep(SHAPES["1.4B"]), 30),
-        "6.9B-sweep": (lambda: benchmark.sweep(SHAPES["6.9B"]), 140),
+        "gptqmodel-410M": (lambda: benchmark.gptqmodel("410M", limit=200), 100),
+        "6.9B-sweep": (lambda: benchmark.sweep(SHAPES["6.9B"]), 130),
+        "gptqmodel-1.4B": (lambda: benchmark.gptqmodel("1.4B", (2, 6), limit=300), 100),
+        "gptqmodel-6.9B": (lambda: benchmark.gptqmodel("6.9B", (2, 6), limit=400), 100),
         "growth": (benchmark.growth, 30),
         "6.9B-plain": (lambda: benchmark.plain_alone("6.9B", (4,)), 20),
         "1.4B-plain": (lambda: benchmark.plain_alone("1.4B", BITS), 20),
         "6.9B-cut": (lambda: benchmark.cut("6.9B", 1), 10),
-        "gptqmodel-410M": (lambda: benchmark.gptqmodel("410M", limit=150), 100),
     }
     for name in arguments.cases.split(",") if arguments.cases else cases:
         work, needs = cases[name]

@@ -1,9 +1,10 @@
-"""The dry run's formula: fitted to the growth passes of sweep.csv, held against the passes over Pythia's shapes.
+"""The dry run's formula: fitted to the short and the second passes of sweep.csv, held against the whole first ones.
 
     python benchmarks/sweep_estimate.py
 
 Prints the constants and writes sweep_estimate.csv. A process that meets a shape for the first time waits for cuDNN's
-plans, once for each calibration pass that waits within a layer; the dry run counts that once a model, as here.
+plans, once for each calibration pass that waits within a layer; the dry run counts that once a model, as here. Passes
+of earlier runs, of a slower sweep, are left out.
 """
 
 import math
@@ -17,6 +18,7 @@ from qidbayes.measure.estimate import SECONDS_PER_WAITING, sweep_work
 
 HERE = Path(__file__).parent
 LENGTH = 2_048
+FITTED = ("sweep-cut", "sweep-next")
 HEADS = {"160M": 12, "410M": 16, "1.4B": 16, "6.9B": 32}
 
 
@@ -28,7 +30,8 @@ def waiting(row: dict[str, int]) -> int:
 
 def main() -> None:
     table = pl.read_csv(HERE / "sweep.csv")
-    passes = table.filter(pl.col("path").is_in(["sweep", "sweep-cut"]) | (pl.col("shape") == "growth")).to_dicts()
+    earlier = pl.col("note").fill_null("").str.contains("an earlier run")
+    passes = table.filter(pl.col("path").is_in(["sweep", *FITTED]), ~earlier).to_dicts()
     ready: dict[tuple[int, int], int] = {}
     once = []
     for row in passes:
@@ -45,12 +48,12 @@ def main() -> None:
         ]
     )  # fmt: skip
     seconds, first = np.array([r["seconds"] for r in passes]), np.array(once)
-    fitted = np.array([r["shape"] == "growth" for r in passes])
+    fitted = np.array([r["path"] in FITTED for r in passes])
     relative = (work / seconds[:, None])[fitted]
     scale = relative.max(axis=0)
     found, _ = nnls(relative / scale, 1 - (first / seconds)[fitted])
-    rate, per_number, per_solve = found / scale
-    print(f"SWEEP_RATE {1 / rate:.4g}, SECONDS_PER_NUMBER {per_number:.3g}, SECONDS_PER_SOLVE {per_solve:.3g}")
+    rate, per_solve = found / scale
+    print(f"SWEEP_RATE {1 / rate:.4g}, SECONDS_PER_SOLVE {per_solve:.3g}")
     estimated = work @ (found / scale) + first
     pl.DataFrame(passes).select("path", "shape", "layers", "width", "variants", "calibration_tokens").with_columns(
         pl.Series("seconds", seconds).round_sig_figs(4),

@@ -10,8 +10,8 @@ from qidbayes.plots import style
 HERE = Path(__file__).parent
 KINDS = {
     "sweep": "sweep, Pythia's shapes",
-    "plain": "plain path, likewise",
-    "gptqmodel": "GPTQModel, likewise",
+    "plain": "plain path, likewise (1.4B: at least)",
+    "gptqmodel": "GPTQModel, likewise (1.4B, 6.9B: at least)",
     "sweep-cut": "sweep: some of their layers",
     "growth-layers": "3 and 6 layers, width 1,024",
     "growth-width": "width 512, 2,048, 4,096",
@@ -36,7 +36,7 @@ def main() -> None:
         for share in (1.0, 0.4):
             axes.plot([0.3, 100], [0.3 / share, 100 / share], ":", color="grey", linewidth=0.8)
             axes.annotate(
-                f"floor / measured = {share:g}", (100, 100 / share), color="grey", ha="right", va="bottom",
+                f"floor / measured = {share:g}", (0.33, 0.33 / share), color="grey", ha="left", va="bottom",
                 rotation=30, rotation_mode="anchor", fontsize=6.5, xytext=(0, 3), textcoords="offset points",
             )  # fmt: skip
         for row in table.filter(path="sweep").to_dicts():

@@ -5,16 +5,16 @@ it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
 
 - the sweep carries T = (1 + V)·(evaluation tokens) + P·G·(calibration tokens) tokens past the layers, for V
   quantizations of which G are GPTQ; P is 1 where calibration passes can wait within a layer and 2.5 where memory is too
-  short for that; a token costs 24·width² + 2·length·width operations a layer, and moves numbers in proportion to width;
-  GPTQ's second moments take 38·width² operations more;
+  short for that; a token costs 24·width² + 2·length·width operations a layer; GPTQ's second moments take 38·width²
+  operations more;
 - the head costs 2·width·vocabulary operations a token that is evaluated;
 - GPTQ factorizes, and rounds column after column, which is so little work at a time that it has a price a layer;
 - once a model, the libraries get ready for each calibration pass that waits;
 - AWQ and quantized files run the whole model: 2·N·T operations to evaluate, and for AWQ three times that to calibrate;
 - a checkpoint is loaded once.
 
-The sweep's constants are a least-squares fit to passes over made-up shapes; benchmarks/sweep_estimate.py fits them and
-holds them against Pythia's shapes. Much smaller models are ruled by fixed costs and take longer.
+The sweep's constants are a least-squares fit to some passes; benchmarks/sweep_estimate.py fits them and holds them
+against others. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
 """
 
 import math
@@ -22,9 +22,8 @@ from dataclasses import dataclass
 
 from qidbayes.measure.plan import Checkpoint, Plan, Quantization
 
-SWEEP_RATE = 579e12  # operations a second in half precision
-SECONDS_PER_NUMBER = 4.67e-11  # of hidden states that pass a layer: what is not matrix products
-SECONDS_PER_SOLVE = 0.0476  # of a layer, for each GPTQ setting
+SWEEP_RATE = 479e12  # operations a second in half precision, what is not matrix products included
+SECONDS_PER_SOLVE = 0.0381  # of a layer, for each GPTQ setting
 SECONDS_PER_WAITING = 0.057  # once: cuDNN's plans of a new shape, for each pass that waits
 FORWARD_RATE = 250e12  # operations a second of the plain path, the losses' log-softmax included
 WEIGHT_RATE = 4e9  # bytes a second when every weight is rounded, or put back from main memory
@@ -163,16 +162,16 @@ def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantizati
     width = _width(checkpoint.n_params)
     layers = checkpoint.n_params / (12 * width**2)
     gptq = sum(1 for q in swept if q.method == "gptq")
-    operations, numbers, solves = sweep_work(
+    operations, solves = sweep_work(
         layers, width, plan.evaluation.seq_len, len(swept), gptq, evaluated, _calibration_tokens(plan)
     )
-    return operations / SWEEP_RATE + numbers * SECONDS_PER_NUMBER + solves * SECONDS_PER_SOLVE
+    return operations / SWEEP_RATE + solves * SECONDS_PER_SOLVE
 
 
 def sweep_work(
     layers: float, width: float, length: int, variants: int, gptq: int, evaluated: int, calibration: int
-) -> tuple[float, float, float]:
-    """Return a sweep's operations, the numbers of hidden states that pass its layers, and the solves.
+) -> tuple[float, float]:
+    """Return a sweep's operations and the solves.
 
     Parameters
     ----------
@@ -188,14 +187,14 @@ def sweep_work(
     Examples
     --------
     >>> sweep_work(12, 768, 2048, variants=3, gptq=3, evaluated=524_288, calibration=262_144)
-    (972243156860928, 26575110144, 36)
+    (972243156860928, 36)
     """
     calibrated = gptq * calibration
     ends = (1 + variants) * evaluated
     passed = ends + calibrated * (1 if _may_wait(layers, width, ends + calibrated, calibration) else _REPLAYS)
     operations = passed * layers * (24 * width**2 + 2 * length * width)
     operations += (1 + variants) * evaluated * 2 * width * _VOCABULARY + calibrated * layers * 38 * width**2
-    return operations, passed * layers * width, gptq * layers
+    return operations, gptq * layers
 
 
 def _may_wait(layers: float, width: float, tokens: int, calibration: int) -> bool:

@@ -28,6 +28,7 @@ from qidbayes.measure.quantize.gptq import GPTQ
 from qidbayes.measure.quantize.gptq_together import solve_together
 from qidbayes.measure.quantize.grid import check_groups_fit
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
+from qidbayes.measure.rotary import fused_rotary
 from qidbayes.measure.second_moment import SecondMoment
 from qidbayes.measure.stream import Stream
 from qidbayes.measure.walk import (
@@ -44,7 +45,8 @@ from qidbayes.measure.walk import (
 SWEPT = frozenset({"gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8"})
 """The methods that the sweep knows."""
 
-_MOST_LOGITS = 2**30  # at once
+_LOGITS = 0.125  # share of what is free on a GPU for the logits at once
+_MOST_LOGITS, _LOGITS_CPU = 2**31 - 1, 2**30  # and no more than 32 bits count; on a CPU
 _RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
 _WAITING = 0.5  # of what is free when a layer begins: for calibration passes that wait within it
 _WAITING_CPU = 2**30  # bytes, likewise
@@ -205,10 +207,11 @@ class _Pass:
         ]
 
     def carry_out(self) -> Sweep:
-        for index, layer in enumerate(self._layers):
-            self._report(f"layer {index + 1} of {len(self._layers)}")
-            with _borrowed(layer.parameters(), layer.buffers(), device=self._device), evaluating(layer):
-                self._pass_layer(index, layer)
+        with fused_rotary(self._layers, self._device):
+            for index, layer in enumerate(self._layers):
+                self._report(f"layer {index + 1} of {len(self._layers)}")
+                with _borrowed(layer.parameters(), layer.buffers(), device=self._device), evaluating(layer):
+                    self._pass_layer(index, layer)
         self._report("losses")
         with self._timed("evaluate"), self._outer_parts():
             baseline = self._losses(self._baseline)
@@ -289,7 +292,9 @@ class _Pass:
         inputs = [linears[group[0]].in_features for group in groups]
         held = (sum(inputs) + 2 * first.shape[-1]) * first.element_size() * self._calibration.tokens
         waiting, solved = self._at_once(held, 4 * max(inputs) ** 2)
-        for (sequential, _), alike in groupby(sorted(variants, key=_solved_alike), key=_solved_alike):
+        for (sequential, _), alike in groupby(
+            sorted(sorted(variants, key=_gridded_alike), key=_solved_alike), key=_solved_alike
+        ):
             # Where all of a layer is calibrated at once, its states must go through all of it again.
             kind = Waits if waiting and sequential else Replays
             for together in batched(alike, min(waiting, solved) if kind is Waits else solved):
@@ -360,12 +365,14 @@ class _Pass:
 
     def _losses(self, streams: Sequence[Stream]) -> list[Tensor]:
         """Each window's mean loss, by evaluation set."""
-        found = []
+        found, most = [], _LOGITS_CPU
+        if self._device.type == "cuda":
+            most = min(_MOST_LOGITS, int(room(self._device) * _LOGITS) // self._model.dtype.itemsize)
         for windows, texts, stream in zip(self._windows, self._texts, streams, strict=True):
             targets = torch.split(windows[:, 1:].to(self._device), [len(batch) for batch in texts.batches])
             done: list[Tensor] = []
             for tokens, hidden, wanted in zip(texts.batches, stream, targets, strict=True):
-                rows = max(1, _MOST_LOGITS // (tokens.shape[1] * self._model.config.get_text_config().vocab_size))
+                rows = max(1, most // (tokens.shape[1] * self._model.config.get_text_config().vocab_size))
                 for t, h, w in zip(*(torch.split(x, rows) for x in (tokens, hidden, wanted)), strict=True):
                     logits = leave_stack(self._model, t, h, self._tupled)
                     losses = token_losses(logits.flatten(0, 1), w.flatten())
@@ -408,6 +415,11 @@ def model_bytes(model: nn.Module) -> int:
 def _solved_alike(variant: _Variant) -> tuple[bool, int]:
     assert isinstance(variant.quantizer, GPTQ)
     return variant.quantizer.true_sequential, variant.quantizer.block_size
+
+
+def _gridded_alike(variant: _Variant) -> tuple[bool, bool, int]:
+    assert isinstance(variant.quantizer, GPTQ)
+    return variant.quantizer.static_groups, variant.quantizer.symmetric, variant.quantizer.group_size or 0
 
 
 def _use(linears: dict[str, nn.Linear], weights: dict[str, Tensor]) -> None:

@@ -25,7 +25,7 @@ def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         lower, failed = torch.linalg.cholesky_ex(damped)
         if not failed:
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
-            if not failed and torch.isfinite(upper).all():
+            if not failed and torch.isfinite(upper).all() and torch.isfinite(mean):
                 return upper, damping
         if damping >= 1:
             raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
@@ -50,18 +50,18 @@ def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     tensor([[ 0.6667, -0.3333],
             [-0.3333,  0.6667]])
     """
-    mean = float(hessian.diagonal().mean())
+    mean = hessian.diagonal().mean()
     added = 0.0
     while True:
         hessian.diagonal().add_((damping - added) * mean)
         added = damping
         lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
-        if not failed:
-            upper = lower.flip(0, 1)
-            del lower
-            _invert_upper(upper)
-            if torch.isfinite(upper).all():
-                return upper, damping
+        upper = lower.flip(0, 1)
+        del lower
+        _invert_upper(upper)
+        # Asked once for all: a GPU that is asked has to have done everything, and stands still until the next launch.
+        if (failed == 0) & torch.isfinite(upper).all() & torch.isfinite(mean):
+            return upper, damping
         if damping >= 1:
             raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
         damping = min(10 * damping, 1.0)

@@ -60,26 +60,28 @@ class Prepared:
     spread
         `[in, in]`, from `factorize`, in that order.
     order
-        `[in]`: which column stands where.
-    group_of
-        By the place in that order, the group of neighbouring columns that a column belongs to.
+        `[in]`: which column stands where; None if each is where it was.
     grids
         Each group's grid, where they are static.
+    group_of
+        Where they are, by the place in that order, the group that a column was born in.
     damping, dead_columns
         As in `Solution`.
     """
 
     weight: Tensor
     spread: Tensor
-    order: Tensor
-    group_of: list[int]
+    order: Tensor | None
     grids: list[Grid] | None
+    group_of: list[int]
     damping: float
     dead_columns: int
 
     def solution(self, quantized: Tensor) -> Solution:
         """Return the solution, given the columns as they were rounded, in that order."""
-        return Solution(quantized[:, torch.argsort(self.order)], self.damping, self.dead_columns)
+        if self.order is not None:
+            quantized = quantized[:, torch.argsort(self.order)]
+        return Solution(quantized, self.damping, self.dead_columns)
 
 
 @dataclass(frozen=True)
@@ -219,25 +221,27 @@ class GPTQ:
         MeasureError
             As `solve` does.
         """
-        if not torch.isfinite(hessian).all():
-            raise MeasureError("calibration activations are not finite")
         columns = hessian.shape[0]
         group_size = self.group_size or columns
         weight = weight.to(hessian.dtype, copy=True)
         dead = hessian.diagonal() == 0
-        hessian.diagonal()[dead] = 1
-        weight[:, dead] = 0
-        grids = None
+        hessian.diagonal().masked_fill_(dead, 1)
+        weight.masked_fill_(dead, 0)
+        grids, group_of, order = None, [], None
         if self.static_groups:
             grids = [fit_grid(part, self.bits, self.symmetric) for part in torch.split(weight, group_size, dim=1)]
-        order = torch.arange(columns, device=hessian.device)
+            group_of = [column // group_size for column in range(columns)]
         if self.act_order:
             order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
             weight, hessian = weight[:, order], hessian[order][:, order]
-        spread, damping = factorize(hessian, self.damping)
-        # Where groups are static, a column keeps the group it was born in.
-        group_of = (order // group_size).tolist()
-        return Prepared(weight, spread, order, group_of, grids, damping, int(dead.sum()))
+            group_of = [group_of[column] for column in order.tolist()] if group_of else []
+        try:
+            spread, damping = factorize(hessian, self.damping)
+        except MeasureError:
+            if torch.isfinite(hessian).all():
+                raise
+            raise MeasureError("calibration activations are not finite") from None
+        return Prepared(weight, spread, order, grids, group_of, damping, int(dead.sum()))
 
     def report(
         self, linears: Mapping[str, nn.Linear], raised: Mapping[str, float], dead: Mapping[str, int]

@@ -1,14 +1,19 @@
 """GPTQ on one matrix for several settings at once: the sweep's solver. `GPTQ.solve` is what it is held against."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from qidbayes.measure.quantize.gptq import GPTQ, Prepared, Solution
-from qidbayes.measure.quantize.grid import Grid, fit_grid
+from qidbayes.measure.quantize.grid import fit_scale
 from qidbayes.measure.quantize.round_block import Block, round_block
+
+type Scales = tuple[Tensor, Tensor]
+"""Scales and zeros, `[settings, out, grids]` each."""
 
 
 def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> list[Solution]:
@@ -17,7 +22,8 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
     Parameters
     ----------
     quantizers
-        With one `block_size`; everything else may differ.
+        With one `block_size`; everything else may differ. Grids of neighbours that differ in bits alone are fitted
+        together.
     prepared
         From each one's `prepare`; their weights are used up.
 
@@ -34,25 +40,21 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
     (block_size,) = {quantizer.block_size for quantizer in quantizers}
     weight = torch.stack([p.weight for p in prepared])
     quantized = torch.empty_like(weight)
-    tops = torch.tensor([2.0**q.bits - 1 for q in quantizers], dtype=weight.dtype, device=weight.device)
-    open_grids: list[Grid | None] = [None for _ in quantizers]
+    tops = _on_device(tuple(2**q.bits - 1 for q in quantizers), weight.device).to(weight.dtype)
+    alike = [_Alike(quantizers[part.start], prepared[part.start], part) for part in _neighbours(quantizers)]
     columns = weight.shape[2]
     for start in range(0, columns, block_size):
         stop = min(start + block_size, columns)
-        grids: list[list[Grid]] = []
-        index: list[list[int]] = []
-        for v, (quantizer, ready) in enumerate(zip(quantizers, prepared, strict=True)):
-            block_grids, block_index = _grids(quantizer, ready, weight[v], start, stop, open_grids[v])
-            grids.append(block_grids)
-            index.append(block_index)
-            open_grids[v] = block_grids[block_index[-1]]
+        grids = [one.grids(weight, tops, start, stop) for one in alike]
+        index = tuple(tuple(which) for one, (_, which) in zip(alike, grids, strict=True) for _ in range(one.count))
+        scale, zero = _side_by_side([scales for scales, _ in grids])
         done = round_block(
             Block(
                 weight[:, :, start:stop],
                 torch.stack([p.spread[start:stop, start:stop] for p in prepared]),
-                _stacked([[grid.scale for grid in of] for of in grids]),
-                _stacked([[grid.zero for grid in of] for of in grids]),
-                _on_device(tuple(map(tuple, index)), weight.device),
+                scale,
+                zero,
+                _on_device(index, weight.device),
                 tops,
             )
         )
@@ -62,32 +64,68 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
     return [ready.solution(quantized[v]) for v, ready in enumerate(prepared)]
 
 
-def _grids(
-    quantizer: GPTQ, prepared: Prepared, weight: Tensor, start: int, stop: int, carried: Grid | None
-) -> tuple[list[Grid], list[int]]:
-    """The grids that a block's columns round to, and which of them each column does."""
-    if prepared.grids is not None:
-        born = prepared.group_of[start:stop]
-        used = sorted(set(born))
-        return [prepared.grids[group] for group in used], [used.index(group) for group in born]
-    group_size = quantizer.group_size or weight.shape[1]
-    grids = [] if carried is None or start % group_size == 0 else [carried]
-    index = []
-    for column in range(start, stop):
-        if column % group_size == 0:
-            # A group that starts within a block is fitted before the block's own errors reach it, as in every GPTQ.
-            grids.append(fit_grid(weight[:, column : column + group_size], quantizer.bits, quantizer.symmetric))
-        index.append(len(grids) - 1)
-    return grids, index
+@dataclass
+class _Alike:
+    """Neighbouring settings whose grids cover the same columns: those of `part`."""
+
+    quantizer: GPTQ
+    prepared: Prepared
+    part: slice
+    open: Scales | None = None
+    """The grids of the group that the last block ended in."""
+
+    @property
+    def count(self) -> int:
+        found: int = self.part.stop - self.part.start
+        return found
+
+    def grids(self, weight: Tensor, tops: Tensor, start: int, stop: int) -> tuple[Scales, list[int]]:
+        """The grids that a block's columns round to, and which of them each column does."""
+        if self.prepared.grids is not None:
+            born = self.prepared.group_of[start:stop]
+            used = sorted(set(born))
+            static = [self.prepared.grids[group] for group in used]
+            scales = torch.cat([grid.scale for grid in static], dim=1), torch.cat([grid.zero for grid in static], dim=1)
+            return (scales[0][None], scales[1][None]), [used.index(group) for group in born]
+        own, top = weight[self.part], tops[self.part, None, None]
+        size = self.quantizer.group_size or weight.shape[2]
+        # A group that starts within a block is fitted before the block's own errors reach it, as in every GPTQ.
+        first = -(-start // size) * size
+        fitted = [
+            fit_scale(own[:, :, column : column + size], top, self.quantizer.symmetric)
+            for column in range(first, stop, size)
+        ]
+        found = fitted if first == start or self.open is None else [self.open, *fitted]
+        self.open = found[-1]
+        scale, zero = (torch.cat([one[i] for one in found], dim=2) for i in (0, 1))
+        return (scale, zero), [column // size - start // size for column in range(start, stop)]
 
 
-def _stacked(columns: list[list[Tensor]]) -> Tensor:
-    """`[quantizers, out, most grids]` from `[out, 1]` each; who has fewer grids repeats the last, which none uses."""
-    most = max(map(len, columns))
-    return torch.stack([torch.cat(of + of[-1:] * (most - len(of)), dim=1) for of in columns])
+def _neighbours(quantizers: Sequence[GPTQ]) -> list[slice]:
+    """Runs of settings that differ in bits alone; one whose grids are static is by itself."""
+    found, start = [], 0
+    for _, some in groupby(enumerate(quantizers), lambda one: _covered(*one)):
+        stop = start + len(list(some))
+        found.append(slice(start, stop))
+        start = stop
+    return found
+
+
+def _covered(number: int, quantizer: GPTQ) -> tuple[int | None, bool, int]:
+    return quantizer.group_size, quantizer.symmetric, number if quantizer.static_groups else -1
+
+
+def _side_by_side(parts: list[Scales]) -> Scales:
+    """Of all settings; who has fewer grids repeats the last, which no column rounds to."""
+    most = max(scale.shape[2] for scale, _ in parts)
+
+    def filled(x: Tensor) -> Tensor:
+        return torch.cat([x, x[:, :, -1:].expand(-1, -1, most - x.shape[2])], dim=2)
+
+    return torch.cat([filled(scale) for scale, _ in parts]), torch.cat([filled(zero) for _, zero in parts])
 
 
 @lru_cache(maxsize=1_024)
-def _on_device(index: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+def _on_device(numbers: tuple[int, ...] | tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
     """Kept, since a list on its way to a GPU waits for all that the GPU has to do."""
-    return torch.tensor(index, dtype=torch.int32, device=device)
+    return torch.tensor(numbers, dtype=torch.int32, device=device)

@@ -50,6 +50,21 @@ def fit_grid(weights: Tensor, bits: int, symmetric: bool) -> Grid:
     tensor([[-1.3333,  0.0000,  1.3333]])
     """
     top = 2**bits - 1
+    return Grid(*fit_scale(weights, weights.new_full((1,), top), symmetric), top)
+
+
+def fit_scale(weights: Tensor, top: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """Return the scale and the zero of `fit_grid`, `[..., 1]` each.
+
+    Parameters
+    ----------
+    weights
+        `[..., n]`.
+    top
+        The highest code, a tensor beside the weights that broadcasts with `[..., 1]`.
+    symmetric
+        As in `fit_grid`.
+    """
     low = weights.amin(-1, keepdim=True).clamp(max=0)
     high = weights.amax(-1, keepdim=True).clamp(min=0)
     if symmetric:
@@ -58,10 +73,9 @@ def fit_grid(weights: Tensor, bits: int, symmetric: bool) -> Grid:
     span = high - low
     # A symmetric grid puts a row's extreme on a tie. CUDA divides by a number through its reciprocal, which would break
     # that tie otherwise than a CPU does (2% of QiD at 2 bits); by a tensor, both divide exactly.
-    steps = torch.full_like(span, top)
-    scale = torch.where(span > 0, span / steps, torch.ones_like(span))  # a row of zeros stays zeros at any scale
-    zero = torch.full_like(scale, (top + 1) / 2) if symmetric else torch.round(-low / scale)
-    return Grid(scale, zero, top)
+    scale = torch.where(span > 0, span / top, 1.0)  # a row of zeros stays zeros at any scale
+    zero = ((top + 1) / 2).expand_as(scale) if symmetric else torch.round(-low / scale)
+    return scale, zero
 
 
 def round_to_grid(weight: Tensor, bits: int, group_size: int | None, symmetric: bool) -> Tensor:

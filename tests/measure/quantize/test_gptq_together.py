@@ -81,6 +81,24 @@ targets = torch.tensor([0, 4096, 8999])
 torch.testing.assert_close(token_losses_triton.token_losses(logits, targets), token_losses(logits, targets))
 logits[1, 5] = torch.nan
 assert token_losses_triton.token_losses(logits, targets).isfinite().tolist() == [True, False, True]
+
+from transformers.models.gpt_neox import modeling_gpt_neox
+from transformers.models.llama import modeling_llama
+from qidbayes.measure import rotary_triton
+
+for own, turned, dtype, batches in (
+    (modeling_gpt_neox.apply_rotary_pos_emb, 4, torch.float16, 1),
+    (modeling_gpt_neox.apply_rotary_pos_emb, 12, torch.float32, 2),
+    (modeling_llama.apply_rotary_pos_emb, 12, torch.float16, 2),  # not bfloat16: interpreted, it is cut, not rounded
+):
+    both = torch.randn(2, 7, 3, 24, generator=generator).to(dtype).transpose(1, 2)
+    q, k = both.chunk(2, dim=-1)
+    k = k[:, :2]
+    angles = 9 * torch.rand(batches, 7, turned, generator=generator)
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    for found, wanted in zip((rotary_triton.rotate(x, cos, sin) for x in (q, k)), own(q, k, cos, sin)):
+        assert found.dtype == dtype and torch.equal(found, wanted), (own, dtype)
+        assert not torch.equal(found, q) and found.transpose(1, 2).is_contiguous()
 """
 
 
