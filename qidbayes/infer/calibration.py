@@ -137,7 +137,7 @@ def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
     Those in raw counts may be beyond what a float holds.
     """
     law = rows.law
-    scope = Scope(np, logs=rows.log_covariates, signed=law.signed)
+    scope = Scope(np, logs=rows.log_covariates, signed=law.signed, shares=law.shares)
     for name, prior in law.priors.items():
         value = truth[law.sampled_name(name)]
         scope.set(name, value=value[rows.index[dimension(prior.by)]] if prior.by else value)

@@ -97,7 +97,7 @@ def _of_smooth(design: Design, data: Data, parameters: Data, errors: Data) -> An
 
 def _log_mean(design: Design, data: Data, parameters: Data) -> Any:
     law = design.law
-    scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed)
+    scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed, shares=law.shares)
     for name, value in parameters.items():
         by = law.priors[name].by
         scope.set(name, value=value[data[f"{dimension(by)}_of_row"]] if by else value)

@@ -25,7 +25,7 @@ class Scope:
     """Names and what they stand for, in linear space, in log space or both.
 
     A value known in one space is carried to the other when it is first asked for. The names in `signed` may be
-    negative, and every other is taken to be positive.
+    negative, and every other is taken to be positive; those in `shares` lie between 0 and 1.
     """
 
     def __init__(
@@ -34,9 +34,11 @@ class Scope:
         values: Mapping[str, Array] | None = None,
         logs: Mapping[str, Array] | None = None,
         signed: Collection[str] = (),
+        shares: Collection[str] = (),
     ) -> None:
         self.ops = ops
         self.signed = signed
+        self.shares = shares
         self._values = dict(values or {})
         self._logs = dict(logs or {})
         self._definitions: dict[str, Expression] = {}
@@ -132,24 +134,27 @@ def evaluate_log(expression: Expression, scope: Scope) -> Array:
             return evaluate(argument, scope)
         case Call("sqrt", argument):
             return 0.5 * evaluate_log(argument, scope)
-        case Binary("**", left, right) if is_positive(left, scope.signed):
+        case Binary("**", left, right) if is_positive(left, scope.signed, scope.shares):
             return evaluate(right, scope) * evaluate_log(left, scope)
-        case Binary(operator, left, right) if is_positive(expression, scope.signed):
+        case Binary("+" | "*" | "/" as operator, left, right) if is_positive(expression, scope.signed, scope.shares):
             a, b = evaluate_log(left, scope), evaluate_log(right, scope)
             return scope.ops.logaddexp(a, b) if operator == "+" else a + b if operator == "*" else a - b
     return scope.ops.log(evaluate(expression, scope))
 
 
-def is_positive(expression: Expression, signed: Collection[str] = ()) -> bool:
+def is_positive(expression: Expression, signed: Collection[str] = (), shares: Collection[str] = ()) -> bool:
     """Return whether an expression and its parts are positive by their form, all names but `signed` being so.
 
-    Only then can its logarithm be taken part by part: that of a negative summand or factor is NaN.
+    Only then can its logarithm be taken part by part: that of a negative summand or factor is NaN. What is left of 1
+    by a name of `shares` is positive too.
 
     Examples
     --------
     >>> from qidbayes.law.expression import parse
     >>> is_positive(parse("k * D**beta + c")), is_positive(parse("k * D**beta + c"), signed={"c"})
     (True, False)
+    >>> is_positive(parse("a / (1 - s)")), is_positive(parse("a / (1 - s)"), shares={"s"})
+    (False, True)
     """
     match expression:
         case Number(value):
@@ -159,7 +164,9 @@ def is_positive(expression: Expression, signed: Collection[str] = ()) -> bool:
         case Call(function, _):
             return function != "log"
         case Binary("**", base, _):
-            return is_positive(base, signed)
+            return is_positive(base, signed, shares)
+        case Binary("-", Number(value), Name(id)):
+            return value >= 1 and id in shares
         case Binary("+" | "*" | "/", left, right):
-            return is_positive(left, signed) and is_positive(right, signed)
+            return is_positive(left, signed, shares) and is_positive(right, signed, shares)
     return False

@@ -215,9 +215,15 @@ class Law:
         """The parameters and definitions that may be negative."""
         found = {name for name, prior in self.priors.items() if not prior.positive}
         for name, expression in self.definitions.items():
-            if not is_positive(expression, found):
+            if not is_positive(expression, found, self.shares):
                 found.add(name)
         return frozenset(found)
+
+    @cached_property
+    def shares(self) -> frozenset[str]:
+        """The parameters that lie between 0 and 1, by their priors."""
+        ends = {name: prior.bounds for name, prior in self.priors.items()}
+        return frozenset(name for name, bounds in ends.items() if bounds and bounds[0] >= 0 and bounds[1] <= 1)
 
     @cached_property
     def by(self) -> tuple[str, ...]:

@@ -50,9 +50,9 @@ def raw_constants(law: Law, sampled: Mapping[str, np.ndarray]) -> dict[str, np.n
     # k in raw counts differs between groups if γ does, though k at the reference point may not.
     grouped = dimensions(law)
     wide = {name: _column(sampled[law.sampled_name(name)], bool(prior.by)) for name, prior in law.priors.items()}
-    scope = Scope(np, wide, signed=law.signed)
+    scope = Scope(np, wide, signed=law.signed, shares=law.shares)
     found: dict[str, np.ndarray] = {}
-    with np.errstate(all="ignore"):  # a draw in the far tail may overflow; it is kept as infinite
+    with np.errstate(all="ignore"):  # a draw in the far tail may overflow; it is kept as the largest number
         for name, expression in law.definitions.items():
             scope.define(name, expression)
             found[law.sampled_name(name)] = _narrow(scope.value(name), name in grouped)
@@ -69,7 +69,8 @@ def _column(values: np.ndarray, grouped: bool) -> np.ndarray:
 
 
 def _narrow(values: np.ndarray, grouped: bool) -> np.ndarray:
-    return values if grouped else values[:, 0]
+    most = np.finfo(float).max
+    return np.asarray(np.clip(values if grouped else values[:, 0], -most, most))
 
 
 class Curve:
@@ -142,7 +143,12 @@ class Curve:
         index
             For each dimension, the group of each query.
         """
-        scope = Scope(np, logs={name: v[None, :] for name, v in log_covariates.items()}, signed=self.law.signed)
+        scope = Scope(
+            np,
+            logs={name: v[None, :] for name, v in log_covariates.items()},
+            signed=self.law.signed,
+            shares=self.law.shares,
+        )
         for name, values in self._constants.items():
             dim = self._dims.get(name)
             scope.set(name, value=values[:, index[dim]] if dim else values[:, None])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from qidbayes.errors import InputError
 from qidbayes.law import Law, Prior, law_names, load_law
-from qidbayes.law.evaluate import Scope, evaluate, evaluate_log
+from qidbayes.law.evaluate import Scope, evaluate, evaluate_log, is_positive
 from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number, parse
 
 _ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
@@ -131,6 +131,20 @@ def test_a_name_may_be_negative_if_it_is_said_to_be() -> None:
     normal, positive = Prior("Normal", mu=0, sigma=1), Prior("HalfNormal", sigma=1)
     law = Law("k * D + c + e", priors={"k": positive, "c": normal}, define={"e": "k - c"})
     assert law.signed == {"c", "e"}
+
+
+def test_a_share_leaves_something() -> None:
+    """The sum of Kaplan's law, far out: in linear space 2⁵⁰⁰⁰ is infinite, and so would all of it be."""
+    draws = {"a": np.array(5e3), "s": np.array(0.25)}
+    expression = parse("((1 - s) * 2**a)**(1 / a)")
+    with np.errstate(over="ignore"):
+        assert evaluate_log(expression, Scope(np, draws)) == math.inf
+    expected = math.log(2) + math.log(0.75) / 5e3
+    assert evaluate_log(expression, Scope(np, draws, shares={"s"})) == pytest.approx(expected, rel=1e-12)
+    assert not is_positive(parse("0.5 - s"), shares={"s"})
+    share, positive = Prior("Beta", alpha=2, beta=2), Prior("Uniform", lower=0, upper=2)
+    law = Law("k * D**b + c", priors={"k": positive, "s": share}, define={"b": "k / (1 - s)", "c": "b / (1 - k)"})
+    assert (law.shares, law.signed) == ({"s"}, {"c"})
 
 
 def test_an_unknown_name_is_named() -> None:
