@@ -17,7 +17,9 @@ from qidbayes.cli.options import Numbers
 @click.option("--method", multiple=True, help="Use only rows of this method; may be repeated.")
 @click.option("--bits", type=Numbers(), help="Use only rows of these bit widths, such as 2,3,4.")
 @click.option("--dataset", multiple=True, help="Use only rows of this evaluation set; may be repeated.")
-@click.option("--draws", type=int, default=1000, show_default=True, help="Draws kept of each chain.")
+@click.option(
+    "--draws", type=int, help="Draws kept of each chain.  [default: 1000; up to 4000 if the checks want more]"
+)
 @click.option("--tune", type=int, default=1000, show_default=True, help="Warm-up transitions of each chain.")
 @click.option("--chains", type=int, default=4, show_default=True, help="Number of chains.")
 @click.option("--target-accept", type=float, default=0.9, show_default=True, help="Acceptance the step size adapts to.")
@@ -32,7 +34,7 @@ def fit(
     method: tuple[str, ...],
     bits: list[float] | None,
     dataset: tuple[str, ...],
-    draws: int,
+    draws: int | None,
     tune: int,
     chains: int,
     target_accept: float,

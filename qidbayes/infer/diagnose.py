@@ -3,74 +3,40 @@
 from collections.abc import Mapping
 
 import numpy as np
-from arviz_stats.base import array_stats
 
-from qidbayes.infer import latent
+from qidbayes.infer.convergence import labels_of
 from qidbayes.infer.design import Design
 from qidbayes.infer.problem import Problem
+from qidbayes.infer.sample import Draws
 from qidbayes.law.prior import SPREAD_LOG_SD
-from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
-from qidbayes.table.cells import describe
+from qidbayes.posterior.diagnostics import Diagnostics
 from qidbayes.table.doubts import doubts
-from qidbayes.table.groups import dimension
 
 _PRIOR_DRAWS = 20_000
 
 
-def diagnose(design: Design, unconstrained: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]) -> Diagnostics:
+def diagnose(design: Design, found: Draws) -> Diagnostics:
     """Return the diagnostics of a run.
 
     Parameters
     ----------
     design
         What was fitted.
-    unconstrained
-        The parameters on the real line; shape ``(chains, draws)`` or ``(chains, draws, groups)``. ESS is of ranks,
-        and so the same on either scale; R-hat almost.
-    stats
-        The sampler's statistics.
+    found
+        What the sampler gave back.
     """
-    convergence = {}
-    for name, values in unconstrained.items():
-        columns = values[..., None] if values.ndim == 2 else values
-        rhat = _per_column(array_stats.rhat, columns)
-        bulk = _per_column(array_stats.ess, columns, method="bulk")
-        tail = _per_column(array_stats.ess, columns, method="tail", prob=(0.05, 0.95))
-        for label, *found in zip(_labels(design, name), rhat, bulk, tail, strict=True):
-            convergence[label] = Convergence(*found)
+    unconstrained, stats = found.unconstrained, found.stats
     idle = _confounded(design, unconstrained)
     if design.borrowed:  # what these rows do not tell, those of the other fit may have told
         idle = [label for label in idle if label in design.borrowed.unidentified]
     return Diagnostics(
-        convergence=convergence,
+        convergence=found.convergence,
         divergences=int(stats["diverging"].sum()),
         bfmi=tuple(float(np.square(np.diff(e)).mean() / np.var(e)) for e in stats["energy"]),
         contraction=_contraction(design, unconstrained) | dict.fromkeys(idle, 0.0),
         shift={} if design.borrowed else _shift(design, unconstrained),
         doubts=tuple(doubts(design.frame)),
     )
-
-
-def _labels(design: Design, sampled_name: str) -> list[str]:
-    """Return what each number of a variable is called: ``gamma``, or ``gamma[awq]``."""
-    for name, prior in design.law.priors.items():
-        if design.law.sampled_name(name) == sampled_name and prior.by:
-            return [number(sampled_name, group) for group in design.coords[dimension(prior.by)]]
-    if sampled_name == latent.NAME:
-        rows = design.frame[design.latent["latent_row"]].iter_rows(named=True)
-        groups = [
-            number(f"{level.name}_effect", design.coords[level.name][group])
-            for level in design.levels
-            for group in design.latent[f"latent_{level.name}"]
-        ]
-        return [*(number("log_qid", describe(row)) for row in rows), *groups]
-    return [sampled_name]
-
-
-def _per_column(statistic: object, columns: np.ndarray, **options: object) -> list[float]:
-    assert callable(statistic)
-    found = statistic(np.moveaxis(columns, -1, 0), chain_axis=1, draw_axis=2, **options)
-    return [float(v) for v in np.atleast_1d(found)]
 
 
 def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -86,7 +52,7 @@ def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dic
             before[design.law.spread_name(name)] = SPREAD_LOG_SD**2
         for variable, width in before.items():
             after = np.atleast_1d(unconstrained[variable].var(axis=(0, 1), ddof=1))
-            for label, variance in zip(_labels(design, variable), after, strict=True):
+            for label, variance in zip(labels_of(design, variable), after, strict=True):
                 found[label] = max(0.0, float(1.0 - variance / width))
     return found
 
@@ -102,7 +68,7 @@ def _shift(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str,
         before = prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng))
         variable = law.population_name(name) if prior.pooled else law.sampled_name(name)
         after = np.atleast_1d(unconstrained[variable].mean(axis=(0, 1)))
-        for label, mean in zip(_labels(design, variable), after, strict=True):
+        for label, mean in zip(labels_of(design, variable), after, strict=True):
             found[label] = float(abs(mean - before.mean()) / before.std())
     return found
 
@@ -124,7 +90,7 @@ def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list
     named, columns = [], []
     parts = np.split(effects, np.cumsum(problem.sizes)[:-1], axis=1)
     for (name, prior), part in zip(law.priors.items(), parts, strict=True):
-        labels = _labels(design, law.sampled_name(name))
+        labels = labels_of(design, law.sampled_name(name))
         named += [(name, labels)] if prior.pooled else [(name, [label]) for label in labels]
         columns.append(part.sum(axis=1, keepdims=True) if prior.pooled else part)
     effects = np.concatenate(columns, axis=1)

@@ -13,10 +13,11 @@ import polars as pl
 from qidbayes.errors import DataWarning, InputError
 from qidbayes.infer import latent
 from qidbayes.infer.borrowed import borrow, fit_hash
+from qidbayes.infer.chains import Progress
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.nested import sample_effects
-from qidbayes.infer.sample import Progress, sample
+from qidbayes.infer.sample import sample
 from qidbayes.law import COVARIATES, Law, load_law
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
 from qidbayes.posterior.fit import Fit
@@ -24,6 +25,8 @@ from qidbayes.posterior.scatter import TRUE_LOG_QID
 from qidbayes.table import table_hash
 from qidbayes.table.groups import dimension
 
+FIRST, MOST = 1_000, 4_000
+"""Draws of each chain that nobody gave a number of, and how many they may become."""
 _VERSIONS = ("qidbayes", "pymc", "pytensor", "numpyro", "jax", "numpy", "arviz")
 _KEPT = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset", "source")
 
@@ -32,7 +35,7 @@ def fit(
     table: pl.DataFrame,
     law: str | os.PathLike[str] | Law,
     *,
-    draws: int = 1000,
+    draws: int | None = None,
     tune: int = 1000,
     chains: int = 4,
     target_accept: float = 0.9,
@@ -53,8 +56,11 @@ def fit(
         one row for each checkpoint; failed cells are left out and counted in ``fit.attributes["left_out"]``.
     law
         A `Law`, the name of a shipped one, or a TOML file.
-    draws, tune, chains
-        Kept draws and warm-up transitions for each chain, and the number of chains.
+    draws
+        Kept draws of each chain. If not given, 1,000, and as many again, up to 4,000, while R-hat or ESS is out of
+        bounds.
+    tune, chains
+        Warm-up transitions of each chain, and the number of chains.
     target_accept
         The acceptance probability the step size is adapted to. If transitions diverge, the run is repeated with 0.97,
         0.99 and 0.997; what was used in the end is in ``fit.attributes``.
@@ -87,7 +93,8 @@ def fit(
     >>> posterior.interval("beta")["median"].round(2).item()
     0.47
     """
-    for name, value, least in (("draws", draws, 4), ("tune", tune, 100), ("chains", chains, 1)):
+    first, most = (FIRST, MOST) if draws is None else (draws, draws)
+    for name, value, least in (("draws", first, 4), ("tune", tune, 100), ("chains", chains, 1)):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
     if not 0.5 <= target_accept < 1:
@@ -113,8 +120,10 @@ def fit(
     if prior_from is not None:
         rows = replace(rows, borrowed=borrow(law, rows.coords, rows.errors, prior_from, prior_weight))
     found = sample(
-        rows, draws=draws, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress
-    )
+        rows, draws=first, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress,
+        most=most,
+    )  # fmt: skip
+    kept = found.stats["diverging"].shape[1]
     unconstrained = dict(found.unconstrained)
     whitened = unconstrained.pop(latent.NAME, None)
     values = _constrained(rows, unconstrained)
@@ -133,12 +142,12 @@ def fit(
         normal = whitened.reshape(-1, len(noisy))
         flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], normal, np)
         coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
-    diagnostics = diagnose(rows, found.unconstrained, found.stats)
+    diagnostics = diagnose(rows, found)
     for doubt in diagnostics.doubts:
         warnings.warn(doubt, DataWarning, skip_file_prefixes=(str(Path(__file__).parents[1]),))
     return Fit(
         law=law,
-        draws={name: v.reshape(chains, draws, *v.shape[1:]) for name, v in flat.items()},
+        draws={name: v.reshape(chains, kept, *v.shape[1:]) for name, v in flat.items()},
         dims=dims,
         coords=coords,
         stats=found.stats,
@@ -146,7 +155,7 @@ def fit(
         diagnostics=diagnostics.with_part("loss_16bit", base.diagnostics) if base else diagnostics,
         attributes={
             "random_seed": seed,
-            "draws": draws,
+            "draws": kept,
             "tune": tune,
             "chains": chains,
             "target_accept": found.target_accept,

@@ -1,10 +1,7 @@
 """NumPyro's NUTS on a compiled program that takes the data as arguments."""
 
-import itertools
 import os
-import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,25 +14,25 @@ from numpyro.infer import NUTS
 
 from qidbayes.infer import latent, pooling
 from qidbayes.infer.bridge import log_density
+from qidbayes.infer.chains import BLOCK, Job, Program, Progress, Threads, Together
+from qidbayes.infer.convergence import convergence
 from qidbayes.infer.design import Design
 from qidbayes.infer.model import build_model, model_data, sampled_names
 from qidbayes.infer.problem import Problem
 from qidbayes.law.prior import Prior
+from qidbayes.posterior.diagnostics import Convergence
 
-BLOCK = 100
-"""Transitions run by one call of the compiled program; progress is told between calls."""
 _DENSE_UP_TO = 100
 """The most parameters whose covariance is learnt; beyond it, only their variances."""
 _LEARNT_AT_ONCE = 20
 """The first adaptation window has 25 draws: the covariance of more parameters than this has to be regularised in it."""
-_AWAKE = 0.1  # seconds
-_PROGRAMS: dict[Any, "_Program"] = {}
+_PROGRAMS: dict[Any, Program] = {}
 
 _SMALLER_STEPS = (0.97, 0.99, 0.997)
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 
-type Progress = Callable[[int, int], None]
-"""Called with the transitions done and their total, over all chains."""
+type Values = Mapping[str, np.ndarray]
+"""The parameters on the real line, as `Draws.unconstrained` has them."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +50,14 @@ class Draws:
         ``(chains, draws)``.
     target_accept
         The acceptance probability the steps were adapted to in the end.
+    convergence
+        How well each number is known, by its label.
     """
 
-    unconstrained: Mapping[str, np.ndarray]
+    unconstrained: Values
     stats: Mapping[str, np.ndarray]
     target_accept: float
-
-
-@dataclass(frozen=True)
-class _Program:
-    init: Callable[..., Any]
-    block: Callable[..., Any]
-    names: list[str]
-    data_names: list[str]
-    shapes: list[tuple[int, ...]]
+    convergence: Mapping[str, Convergence]
 
 
 def sample(
@@ -78,11 +69,13 @@ def sample(
     target_accept: float,
     random_seed: int,
     progress: Progress | None = None,
+    most: int | None = None,
 ) -> Draws:
     """Sample the posterior of a law given a design.
 
     A program is compiled once for a law and the shapes of its data; later fits in this process reuse it, and later
-    processes find it in the compilation cache. Where transitions diverge, the run is repeated with smaller steps.
+    processes find it in the compilation cache. Where transitions diverge, the run is repeated with smaller steps. While
+    R-hat or ESS is out of bounds, the chains draw on, by as many again each time, up to `most`.
     """
     _configure()
     arrays = model_data(design)
@@ -91,84 +84,28 @@ def sample(
     rng = np.random.default_rng(random_seed)
     start = [jnp.asarray(v) for v in _start(design, program.shapes, chains, rng)]
     keys = jax.random.split(jax.random.key(random_seed), chains)
+    begin = Threads if jax.default_backend() == "cpu" else Together
+
+    def known(leaves: list[np.ndarray]) -> Values:
+        drawn = dict(zip(program.names, leaves[len(_STATS) :], strict=True))
+        return pooling.groups_and_populations(design.law, drawn, design.centring)
+
     for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
-        leaves = _run(program, keys, start, data, accept, tune, tune + draws, progress)
-        if not leaves[0].any():
-            break
-    stats, values = leaves[: len(_STATS)], leaves[len(_STATS) :]
-    drawn = dict(zip(program.names, values, strict=True))
-    known = pooling.groups_and_populations(design.law, drawn, design.centring)
-    return Draws(known, dict(zip(_STATS, stats, strict=True)), accept)
-
-
-def _run(
-    program: _Program,
-    keys: jax.Array,
-    start: list[jax.Array],
-    data: list[jax.Array],
-    accept: float,
-    tune: int,
-    total: int,
-    progress: Progress | None,
-) -> list[np.ndarray]:
-    if jax.default_backend() != "cpu":
-        return _run_together(program, keys, start, data, accept, tune, total, progress)
-    done, stopped = itertools.count(BLOCK, BLOCK), threading.Event()
-
-    def chain(key: jax.Array, start: list[jax.Array]) -> list[np.ndarray]:
-        state = program.init(key, start, data)
-        blocks = []
-        for _ in range(0, total, BLOCK):
-            if stopped.is_set():
+        run = begin(Job(program, keys, start, data, accept, progress))
+        leaves = [v[:, tune:] for v in run.advance(tune + draws)]
+        while True:
+            values, diverging = known(leaves), leaves[0]
+            converged = convergence(design, values)
+            enough = all(one.enough for one in converged.values())
+            if enough or diverging.any() or diverging.shape[1] >= (most or draws):
                 break
-            state, found = program.block(state, data, accept)
-            # The last block runs in full, and what is beyond `total` is left off: a shorter one would compile anew.
-            blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
-            if progress:
-                progress(min(next(done), total * len(keys)), total * len(keys))
-        return [np.concatenate(parts)[tune:total] for parts in zip(*blocks, strict=True)]
-
-    # XLA leaves Python's lock while it computes, so a thread a chain keeps every core busy.
-    with ThreadPoolExecutor(min(len(keys), os.cpu_count() or 1)) as pool:
-        try:  # from the first thread on: Ctrl-C may come while the others are being started
-            under_way = [pool.submit(chain, keys[i], [v[i] for v in start]) for i in range(len(keys))]
-            # Woken now and then: a signal that came to another thread is only noticed by a main thread that is awake.
-            while wait(under_way, _AWAKE, FIRST_EXCEPTION).not_done and not any(map(_failed, under_way)):
-                pass
-            chains = [future.result() for future in under_way]
-        except BaseException:  # Ctrl-C, as a rule: the pool waits for its threads, which need not draw to the end
-            stopped.set()
-            raise
-    return [np.stack(parts) for parts in zip(*chains, strict=True)]
+            leaves = [np.concatenate(parts, axis=1) for parts in zip(leaves, run.advance(draws), strict=True)]
+        if not diverging.any():
+            break
+    return Draws(values, dict(zip(_STATS, leaves, strict=False)), accept, converged)
 
 
-def _run_together(
-    program: _Program,
-    keys: jax.Array,
-    start: list[jax.Array],
-    data: list[jax.Array],
-    accept: float,
-    tune: int,
-    total: int,
-    progress: Progress | None,
-) -> list[np.ndarray]:
-    """Do the same with every chain in one program: an accelerator is kept busy by width, not by threads."""
-    state = jax.jit(jax.vmap(program.init, in_axes=(0, 0, None)))(keys, start, data)
-    block = jax.jit(jax.vmap(program.block, in_axes=(0, None, None)))
-    blocks = []
-    for done in range(BLOCK, total + BLOCK, BLOCK):
-        state, found = block(state, data, accept)
-        blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
-        if progress:
-            progress(min(done, total) * len(keys), total * len(keys))
-    return [np.concatenate(parts, axis=1)[:, tune:total] for parts in zip(*blocks, strict=True)]
-
-
-def _failed(future: "Future[list[np.ndarray]]") -> bool:
-    return future.done() and future.exception() is not None
-
-
-def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Program:
+def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> Program:
     shapes = tuple((name, v.shape) for name, v in arrays.items())
     levels = tuple((level.name, level.regular) for level in design.levels)
     # How many groups there are is part of the program only where it works on rows.
@@ -182,7 +119,7 @@ def _program(design: Design, arrays: Mapping[str, np.ndarray], tune: int) -> _Pr
     return _PROGRAMS[key]
 
 
-def _compile(design: Design, tune: int) -> _Program:
+def _compile(design: Design, tune: int) -> Program:
     model = build_model(design)
     density, data_names = log_density(model)
     names = sampled_names(design)
@@ -215,7 +152,7 @@ def _compile(design: Design, tune: int) -> _Program:
 
         return jax.lax.scan(step, state, None, length=BLOCK)
 
-    return _Program(jax.jit(start), jax.jit(advance), names, data_names, shapes)
+    return Program(jax.jit(start), jax.jit(advance), names, data_names, shapes)
 
 
 def _start(design: Design, shapes: list[tuple[int, ...]], chains: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -30,6 +30,11 @@ class Convergence:
     ess_bulk: float
     ess_tail: float
 
+    @property
+    def enough(self) -> bool:
+        """Whether every bound is kept; NaN, as of a number that never moved, keeps none."""
+        return self.r_hat < R_HAT_BELOW and self.ess_bulk > ESS_ABOVE and self.ess_tail > ESS_ABOVE
+
 
 @dataclass(frozen=True)
 class Diagnostics:

@@ -23,7 +23,7 @@ from plain import plain
 import qidbayes as qb
 from faults.artifacts import fit, table
 from qidbayes.atomic import write_whole
-from qidbayes.infer import sample
+from qidbayes.infer import chains
 from qidbayes.table import read_table, write_table
 
 KILLS = int(os.environ.get("QIDBAYES_KILLS", "20"))
@@ -94,7 +94,7 @@ def test_ctrl_c_stops_the_chains_that_run_while_others_are_started(monkeypatch: 
     def count(done: int, total: int) -> None:
         calls[0] += 1
 
-    monkeypatch.setattr(sample, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(chains, "ThreadPoolExecutor", Pool)
     with pytest.raises(KeyboardInterrupt):
         qb.fit(qb.load_table("pythia"), plain("unified"), draws=100_000, random_seed=0, progress=count)
     assert calls[0] < 100  # of the 1,010 blocks of the chain that ran

@@ -1,0 +1,56 @@
+"""How well a sampling run knows each number, by ArviZ's statistics."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from arviz_stats.base import array_stats
+
+from qidbayes.infer import latent
+from qidbayes.infer.design import Design
+from qidbayes.posterior.diagnostics import Convergence, number
+from qidbayes.table.cells import describe
+from qidbayes.table.groups import dimension
+
+
+def convergence(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str, Convergence]:
+    """Return how well the sampler knows each number, by its label.
+
+    Parameters
+    ----------
+    design
+        What was fitted.
+    unconstrained
+        The parameters on the real line; shape ``(chains, draws)`` or ``(chains, draws, groups)``. ESS is of ranks,
+        and so the same on either scale; R-hat almost.
+    """
+    known = {}
+    for name, values in unconstrained.items():
+        columns = values[..., None] if values.ndim == 2 else values
+        rhat = _per_column(array_stats.rhat, columns)
+        bulk = _per_column(array_stats.ess, columns, method="bulk")
+        tail = _per_column(array_stats.ess, columns, method="tail", prob=(0.05, 0.95))
+        for label, *found in zip(labels_of(design, name), rhat, bulk, tail, strict=True):
+            known[label] = Convergence(*found)
+    return known
+
+
+def labels_of(design: Design, sampled_name: str) -> list[str]:
+    """Return what each number of a variable is called: ``gamma``, or ``gamma[awq]``."""
+    for name, prior in design.law.priors.items():
+        if design.law.sampled_name(name) == sampled_name and prior.by:
+            return [number(sampled_name, group) for group in design.coords[dimension(prior.by)]]
+    if sampled_name == latent.NAME:
+        rows = design.frame[design.latent["latent_row"]].iter_rows(named=True)
+        groups = [
+            number(f"{level.name}_effect", design.coords[level.name][group])
+            for level in design.levels
+            for group in design.latent[f"latent_{level.name}"]
+        ]
+        return [*(number("log_qid", describe(row)) for row in rows), *groups]
+    return [sampled_name]
+
+
+def _per_column(statistic: object, columns: np.ndarray, **options: object) -> list[float]:
+    assert callable(statistic)
+    found = statistic(np.moveaxis(columns, -1, 0), chain_axis=1, draw_axis=2, **options)
+    return [float(v) for v in np.atleast_1d(found)]
