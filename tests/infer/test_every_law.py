@@ -55,23 +55,27 @@ UNIDENTIFIED = {
     ("precision-ptq", "pythia/wikitext2"): {"q4", "gammaN"},
     ("precision-ptq", "spectra"): {"q4", "gammaD"},
     ("pooled-bit", "pythia/awq-bnb"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},
-    ("pooled-bit", "spectra"): {"beta", "beta_population", "beta_sd"},
-    ("ceiling", "pythia"): {"ceiling"},  # no measured QiD is near enough to it
+    ("pooled-bit", "pythia/gptq-8bit"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},
+    ("pooled-bit", "pythia/1.4b"): {"alpha", "alpha_population", "alpha_sd"},
+    ("pooled-bit", "pythia/wikitext2"): {"alpha"},
+    ("pooled-bit", "spectra"): {"k_ref_sd", "beta", "beta_population", "beta_sd"},
+    ("ceiling", "llama-qwen"): {"ceiling"},  # no measured QiD is near enough to it
+    ("ceiling", "pythia"): {"ceiling"},
+    ("ceiling", "pythia/1.4b"): {"ceiling", "alpha"},
+    ("ceiling", "pythia/wikitext2"): {"ceiling", "alpha"},
+    ("ceiling", "pythia/awq-bnb"): {"ceiling", "gamma"},
+    ("ceiling", "pythia/gptq-8bit"): {"ceiling", "gamma"},
     ("ceiling", "spectra"): {"ceiling", "beta"},
     ("ceiling", "tiny"): {"ceiling"},
     ("chinchilla-16bit", "bitnet"): {"loss0", "irreducible", "share", "alpha"},  # two sizes
     ("chinchilla-16bit", "chinchilla/excluded"): {"alpha"},  # five runs, each far from the law
-    ("kaplan-16bit", "chinchilla/excluded"): {"share", "slopeD"},
+    ("kaplan-16bit", "chinchilla/excluded"): {"slopeD"},
 }
 # nano: thousands of rows of every method, 8-bit noise among them; benchmarks/nano.py fits the laws to parts of it.
 TABLES = [name for name in qb.list_tables()["name"] if not name.startswith("nano")]
 PAIRS = [(law, table) for table in TABLES for law in law_names() if law != "joint"]  # unified and kaplan-16bit
 FITTED = [pair for pair in PAIRS if pair not in REFUSED and pair not in UNIDENTIFIED]
 QUICK = {("kaplan-16bit", "pythia"), ("size", "pythia"), ("bits", "spectra")}
-
-
-# 38 rows for 28 levels and their error: neighbouring draws are alike, and ESS comes near 400 with 1,000 of them.
-MANY_DRAWS = {("size", "llama-qwen")}
 
 
 def slow(pairs: list[tuple[str, str]], quick: set[tuple[str, str]]) -> list[object]:
@@ -91,8 +95,7 @@ def tell(law: str, table: str, found: Diagnostics) -> None:
 
 @pytest.mark.parametrize(("law", "table"), slow(FITTED, QUICK))
 def test_a_table_that_identifies_a_law_is_sampled_cleanly(law: str, table: str) -> None:
-    draws = 2000 if (law, table) in MANY_DRAWS else 1000
-    found = qb.fit(load(law, table), law, draws=draws, random_seed=0).diagnostics
+    found = qb.fit(load(law, table), law, random_seed=0).diagnostics
     numbers = found.convergence.values()
     tell(law, table, found)
     assert all(c.r_hat < 1.01 and c.ess_bulk > 400 and c.ess_tail > 400 for c in numbers)

@@ -78,10 +78,10 @@ WRONG = {
 
 @pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(InputError, match=message):
         parse_law(text, where="mine.toml")
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 _KEYS = st.sampled_from(["equation", "parameters", "define", "reference", "noise", "published", "title", "response"])
@@ -107,12 +107,12 @@ _declared: dict[str, Any] = {
 
 
 def _read_or_refused(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         law = parse_law(text)
     except InputError:
         law = None
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert law is None or law.constants
 
 
