@@ -125,16 +125,16 @@ def test_the_seed_decides_the_draws(simulate: Callable[..., pl.DataFrame]) -> No
     assert len(np.unique(first.draws["beta"][:, 0])) == 2  # chains differ too
 
 
-@pytest.mark.parametrize("away", [-8.0, -9.0, 3.0])
-@pytest.mark.parametrize("name", ["slopeN", "slopeD"])
-def test_kaplans_density_has_no_edge_far_out(name: str, away: float) -> None:
+def test_kaplans_density_has_no_edge_far_out() -> None:
     """Nc and Dc overflow there, the loss does not; a density that ends in NaN lets transitions diverge."""
     rows = design(qb.load_table("pythia"), qb.load_law("kaplan-16bit"))
     model = build_model(rows)
     density, data_names = log_density(model)
     data = [jax.numpy.asarray(model_data(rows)[n]) for n in data_names]
+    slope = jax.jit(jax.value_and_grad(lambda z: density(z, data)))
     point = model.initial_point()
-    values = [jax.numpy.asarray(away if v.name == f"{name}_log__" else point[v.name]) for v in model.value_vars]
-    found, gradient = jax.value_and_grad(lambda z: density(z, data))(values)
-    assert np.isfinite(found)
-    assert all(np.isfinite(g).all() for g in gradient)
+    for name in ("slopeN_log__", "slopeD_log__"):
+        for away in (-8.0, -9.0, 3.0):
+            found, gradient = slope([jax.numpy.asarray({**point, name: away}[v.name]) for v in model.value_vars])
+            assert np.isfinite(found), (name, away)
+            assert all(np.isfinite(g).all() for g in gradient), (name, away)
