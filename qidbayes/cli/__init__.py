@@ -1,16 +1,15 @@
 """The command line: one command a file, imported when it is called."""
 
 import os
-import signal
 import sys
 import warnings
 from contextlib import suppress
 from importlib import import_module
-from types import FrameType
 from typing import NoReturn, TextIO
 
 import click
 
+from qidbayes.cli import interrupts
 from qidbayes.errors import DataWarning, DiagnosticsWarning, InputError
 
 # Said here, so that `qidbayes --help` imports no command.
@@ -64,7 +63,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; what a user or the system can help is told in one message, without a traceback."""
-    asked_to_stop = _note_interrupts()
+    interrupts.listen()
     for told in (DataWarning, DiagnosticsWarning):
         warnings.simplefilter("ignore", told)  # the commands say these in their own way
     try:
@@ -90,22 +89,9 @@ def main() -> None:
         _let_go(sys.stdout)
         sys.exit(2)
     except Exception:
-        if asked_to_stop:  # what was imported when Ctrl-C came may have made another error of it
+        if interrupts.came():  # what was imported when Ctrl-C came may have made another error of it
             _stopped()
         raise
-
-
-def _note_interrupts() -> list[int]:
-    """Return a list that is empty until Ctrl-C comes."""
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        came.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, note)
-    return came
 
 
 def _stopped() -> NoReturn:

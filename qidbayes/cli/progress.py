@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from qidbayes.cli.interrupts import stop_if_it_came
+
 
 @contextmanager
 def sampling(doing: str = "sampling") -> Iterator[Callable[[int, int], None]]:
@@ -15,4 +17,9 @@ def sampling(doing: str = "sampling") -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("building the model", total=None)
-        yield lambda done, total: bar.update(task, description=doing, completed=done, total=total)
+
+        def tell(done: int, total: int) -> None:
+            stop_if_it_came()  # while the program was traced, say
+            bar.update(task, description=doing, completed=done, total=total)
+
+        yield tell

@@ -23,6 +23,8 @@ from plain import plain
 import qidbayes as qb
 from faults.artifacts import fit, table
 from qidbayes.atomic import write_whole
+from qidbayes.cli import interrupts
+from qidbayes.cli.progress import sampling
 from qidbayes.infer import chains
 from qidbayes.table import read_table, write_table
 
@@ -142,3 +144,11 @@ def test_a_part_of_a_file_is_refused(name: str, tmp_path: Path) -> None:
         with pytest.raises(qb.InputError, match=r"copy it again|write it again") as told:
             read_table(path) if name.endswith("parquet") else qb.load_fit(path)
         assert str(told.value).startswith(str(path))
+
+
+def test_ctrl_c_that_was_swallowed_is_raised_with_the_next_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    with sampling() as tell:
+        tell(1, 2)
+        monkeypatch.setattr(interrupts, "_came", [signal.SIGINT])
+        with pytest.raises(KeyboardInterrupt):
+            tell(2, 2)
