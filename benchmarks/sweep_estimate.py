@@ -35,7 +35,7 @@ def main() -> None:
     ready: dict[tuple[int, int], int] = {}
     once = []
     for row in passes:
-        shape = row["width"], HEADS.get(row["shape"], min(32, row["width"] // 64))
+        shape = row["width"], HEADS[row["shape"]]
         once.append(SECONDS_PER_WAITING * max(0, waiting(row) - ready.get(shape, 0)))
         ready[shape] = max(ready.get(shape, 0), waiting(row))
     work = np.array(

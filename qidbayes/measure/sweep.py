@@ -25,7 +25,7 @@ from qidbayes.measure.evaluate import token_losses
 from qidbayes.measure.passes import Passes, Replays, Waits, run_past
 from qidbayes.measure.quantize.factorize import factorize_fast
 from qidbayes.measure.quantize.gptq import GPTQ
-from qidbayes.measure.quantize.gptq_together import solve_together
+from qidbayes.measure.quantize.gptq_together import gridded, solve_together
 from qidbayes.measure.quantize.grid import check_groups_fit
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
 from qidbayes.measure.rotary import fused_rotary
@@ -292,9 +292,7 @@ class _Pass:
         inputs = [linears[group[0]].in_features for group in groups]
         held = (sum(inputs) + 2 * first.shape[-1]) * first.element_size() * self._calibration.tokens
         waiting, solved = self._at_once(held, 4 * max(inputs) ** 2)
-        for (sequential, _), alike in groupby(
-            sorted(sorted(variants, key=_gridded_alike), key=_solved_alike), key=_solved_alike
-        ):
+        for (sequential, _), alike in groupby(sorted(variants, key=_order), key=_solved_alike):
             # Where all of a layer is calibrated at once, its states must go through all of it again.
             kind = Waits if waiting and sequential else Replays
             for together in batched(alike, min(waiting, solved) if kind is Waits else solved):
@@ -417,9 +415,9 @@ def _solved_alike(variant: _Variant) -> tuple[bool, int]:
     return variant.quantizer.true_sequential, variant.quantizer.block_size
 
 
-def _gridded_alike(variant: _Variant) -> tuple[bool, bool, int]:
+def _order(variant: _Variant) -> tuple[bool, int, bool, bool, int]:
     assert isinstance(variant.quantizer, GPTQ)
-    return variant.quantizer.static_groups, variant.quantizer.symmetric, variant.quantizer.group_size or 0
+    return (*_solved_alike(variant), *gridded(variant.quantizer))
 
 
 def _use(linears: dict[str, nn.Linear], weights: dict[str, Tensor]) -> None:

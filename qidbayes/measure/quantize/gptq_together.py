@@ -104,15 +104,16 @@ class _Alike:
 def _neighbours(quantizers: Sequence[GPTQ]) -> list[slice]:
     """Runs of settings that differ in bits alone; one whose grids are static is by itself."""
     found, start = [], 0
-    for _, some in groupby(enumerate(quantizers), lambda one: _covered(*one)):
+    for _, some in groupby(enumerate(quantizers), lambda one: (gridded(one[1]), one[1].static_groups and one[0])):
         stop = start + len(list(some))
         found.append(slice(start, stop))
         start = stop
     return found
 
 
-def _covered(number: int, quantizer: GPTQ) -> tuple[int | None, bool, int]:
-    return quantizer.group_size, quantizer.symmetric, number if quantizer.static_groups else -1
+def gridded(quantizer: GPTQ) -> tuple[bool, bool, int]:
+    """Return what settings whose grids are fitted together have in common; it sorts."""
+    return quantizer.static_groups, quantizer.symmetric, quantizer.group_size or 0
 
 
 def _side_by_side(parts: list[Scales]) -> Scales:
