@@ -144,8 +144,9 @@ def seconds_of_cell(plan: Plan, checkpoint: Checkpoint, quantization: Quantizati
 def gpu_bytes(plan: Plan, checkpoint: Checkpoint) -> float:
     """Return the bytes of a GPU's memory with which a checkpoint's sweep need not wait for main memory.
 
-    The model, the hidden states of every quantization, Hessians of four matrices as wide as a layer's widest, and what
-    every pass was seen to take besides: no less than any pass of benchmarks/sweep.csv took, and at most a quarter more.
+    The model, the hidden states of every quantization, Hessians of four matrices as wide as a layer's widest, and a
+    fixed amount besides. Where there is more, calibration passes wait within a layer and take of it: the passes of
+    benchmarks/sweep.csv, with 80 GiB at hand, took .8 to 2.1 times as much.
     """
     width = _width(checkpoint.n_params)
     gptq = sum(1 for q in plan.quantizations_of(checkpoint) if q.method == "gptq")
