@@ -152,3 +152,28 @@ def test_ctrl_c_that_was_swallowed_is_raised_with_the_next_progress(monkeypatch:
         monkeypatch.setattr(interrupts, "_came", [signal.SIGINT])
         with pytest.raises(KeyboardInterrupt):
             tell(2, 2)
+
+
+def test_ctrl_c_that_python_drops_is_raised_again_and_not_written_about() -> None:
+    # What a callback of the garbage collector's raises is dropped, its traceback on stderr; JAX has such a callback.
+    code = """
+import gc, signal, time
+from qidbayes.cli import interrupts
+def collected(phase, info):
+    if phase == "stop":
+        signal.raise_signal(signal.SIGINT)
+interrupts.listen()
+gc.callbacks.append(collected)
+gc.collect()
+gc.callbacks.clear()
+print("dropped", interrupts.came())
+try:
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("raised again")
+time.sleep(0.5)
+print("once")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["dropped True", "raised again", "once"]
