@@ -82,14 +82,19 @@ def test_a_machine_dies_and_another_ends_its_work(tmp_path: Path) -> None:
     for step in steps:
         small_model(step).save_pretrained(tmp_path / "models" / f"step{step}")
     path = write_plan(tmp_path, lambda text: text.replace("[100, 200, 400]", str(steps)).replace("1_024", "65_536"))
-    machines = [start(path, tmp_path / f"machine-{number}") for number in (1, 2)]
     store = from_url(ADDRESS)
-    while not claims_of(tmp_path / "machine-1", store):  # it is at work
+    machines = []
+    for number in (1, 2):
+        machines.append(start(path, tmp_path / f"machine-{number}"))
+        while not unfinished(tmp_path / f"machine-{number}", store):  # it is at work
+            assert machines[-1].poll() is None
+            time.sleep(0.02)
+    while not unfinished(tmp_path / "machine-1", store):  # it still is, or is again
         assert machines[0].poll() is None
         time.sleep(0.02)
     machines[0].kill()
     machines[0].wait()
-    left = claims_of(tmp_path / "machine-1", store)
+    left = unfinished(tmp_path / "machine-1", store)
     assert len(left) == 1
     began = time.monotonic()
     out, err = machines[1].communicate(timeout=1200)
@@ -117,6 +122,11 @@ def claims_of(cache: Path, store: ObjectStore) -> list[str]:
             if path.endswith(".claim") and bytes(store.get(path).bytes()).startswith(tuple(names)):
                 found.append(path)
     return found
+
+
+def unfinished(cache: Path, store: ObjectStore) -> list[str]:
+    """Those of them whose checkpoint has no rows yet: a machine may also be just looking at one that another ended."""
+    return [claim for claim in claims_of(cache, store) if claim.replace(".claim", ".parquet") not in paths(store)]
 
 
 def start(plan_file: Path, cache: Path) -> subprocess.Popen[str]:
