@@ -59,6 +59,7 @@ UNIDENTIFIED = {
     ("pooled-bit", "pythia/1.4b"): {"alpha", "alpha_population", "alpha_sd"},
     ("pooled-bit", "pythia/wikitext2"): {"alpha"},
     ("pooled-bit", "spectra"): {"k_ref_sd", "beta", "beta_population", "beta_sd"},
+    ("ceiling", "bitnet"): {"ceiling", "gamma"},
     ("ceiling", "llama-qwen"): {"ceiling"},  # no measured QiD is near enough to it
     ("ceiling", "pythia"): {"ceiling"},
     ("ceiling", "pythia/1.4b"): {"ceiling", "alpha"},
