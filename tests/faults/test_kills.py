@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ def test_a_stopped_writer_leaves_the_old_file_or_the_new_one(how: signal.Signals
     assert found.total() == KILLS and found["whole"]
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """A shell's background job ignores SIGINT, and so would what it starts; a signal that is handled is heard again."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_stops_the_sampling() -> None:
     """All chains stop within a block, not when they have drawn to the end."""
     calls, after = [0], [0]
@@ -115,9 +125,8 @@ def test_ctrl_c_while_a_file_is_made_leaves_nothing(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
-    # A shell's background job ignores SIGINT, and so would what it starts; a signal that is handled is heard again.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "qidbayes", "fit", "pythia", "--draws", "1000000"], cwd=tmp_path,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -128,7 +137,6 @@ def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
         out, error = process.communicate(timeout=120)
     finally:
         process.kill()
-        signal.signal(signal.SIGINT, before)
     assert process.returncode in (130, -signal.SIGINT)
     assert (out, error.strip()) == ("", "qidbayes: stopped")
     assert list(tmp_path.iterdir()) == []
