@@ -1,16 +1,17 @@
 """The equation language: what it reads, what it refuses, and how quickly."""
 
 import ast
+import contextlib
 import math
 import operator
 import string
 import sys
-import time
 
 import pytest
 from equations import accepted, expressions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quick import quick
 
 from qidbayes.errors import InputError
 from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number, constant_value, names, parse
@@ -100,10 +101,8 @@ ATTACKS = [
 
 @pytest.mark.parametrize("text", ATTACKS, ids=lambda text: ascii(text[:24]))
 def test_an_attack_is_refused_quickly(text: str) -> None:
-    started = time.perf_counter()
-    with pytest.raises(InputError) as refusal:
+    with quick(), pytest.raises(InputError) as refusal:
         parse(text)
-    assert time.perf_counter() - started < 0.5
     assert len(str(refusal.value)) < 400
     assert refusal.value.__cause__ is None
 
@@ -139,12 +138,9 @@ _WORDS += ["in", "lambda", "[", "]", "{", "}", "'", '"', ":", ":=", ",", "=", "@
 @settings(max_examples=1000)
 @given(st.text(max_size=60) | st.text(string.printable, max_size=60) | st.lists(st.sampled_from(_WORDS)).map("".join))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    started = time.perf_counter()
-    try:
+    read = None
+    with quick(), contextlib.suppress(InputError):
         read = parse(text)
-    except InputError:
-        read = None
-    assert time.perf_counter() - started < 0.5
     if read is not None:
         # What is accepted uses no syntax beyond the language's, by Python's own account.
         allowed = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.Name, ast.Call, ast.Load)

@@ -1,13 +1,14 @@
 """Law files: what is read, what is refused, and that no text does anything else."""
 
+import contextlib
 import string
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from quick import quick
 
 from qidbayes.errors import InputError
 from qidbayes.law import Law, law_from_dict, law_names, load_law, parse_law
@@ -78,10 +79,8 @@ WRONG = {
 
 @pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
-    started = time.process_time()
-    with pytest.raises(InputError, match=message):
+    with quick(), pytest.raises(InputError, match=message):
         parse_law(text, where="mine.toml")
-    assert time.process_time() - started < 0.5
 
 
 _KEYS = st.sampled_from(["equation", "parameters", "define", "reference", "noise", "published", "title", "response"])
@@ -107,12 +106,9 @@ _declared: dict[str, Any] = {
 
 
 def _read_or_refused(text: str) -> None:
-    started = time.process_time()
-    try:
+    law = None
+    with quick(), contextlib.suppress(InputError):
         law = parse_law(text)
-    except InputError:
-        law = None
-    assert time.process_time() - started < 0.5
     assert law is None or law.constants
 
 
