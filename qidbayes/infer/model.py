@@ -133,7 +133,7 @@ def sampled_names(design: Design) -> list[str]:
     parameters: list[str] = []
     for name, prior in law.priors.items():
         sampled = law.sampled_name(name)
-        pooled = (law.population_name(name), law.spread_name(name), pooling.offset_name(sampled))
+        pooled = (pooling.offset_name(law.population_name(name)), law.spread_name(name), pooling.offset_name(sampled))
         parameters += pooled if prior.pooled else (sampled,)
     return [*parameters, *design.errors, *([latent.NAME] if design.latent else [])]
 
@@ -187,13 +187,14 @@ def _prior(name: str, prior: Prior, design: Design, data: Data) -> Any:
     if prior.spread is None:
         # The shape is given, since a length taken from the dimension would be an argument of the compiled program.
         return family(sampled, **arguments, shape=groups, dims=dim)
-    population = family(law.population_name(name), **arguments)
-    population = pt.log(population) if prior.log_scaled else population
+    step = pm.Normal(pooling.offset_name(law.population_name(name)))
     sd = pm.LogNormal(law.spread_name(name), np.log(prior.spread), SPREAD_LOG_SD)
     c = data[f"{name}_centring"]
-    scale = prior.spread * (sd / prior.spread) ** c
-    offset = pm.Normal(pooling.offset_name(sampled), c * population, scale, shape=groups)
-    values = pooling.group_values(offset, population, sd, prior.spread, c)
+    scale = pooling.offset_scale(sd, prior.spread, c)
+    offset = pm.Normal(pooling.offset_name(sampled), c * arguments["mu"], scale, shape=groups)
+    precision, sum_ = pooling.told(offset, sd, prior, c)
+    pm.Potential(f"{sampled}_shared", 0.5 * (sum_**2 / precision - pt.log(precision)))
+    _, values = pooling.population_and_groups(step, sd, offset, prior, c)
     return pm.Deterministic(sampled, pt.exp(values) if prior.log_scaled else values, dims=dim)
 
 

@@ -11,6 +11,15 @@ not; between the two lies a line, and each group gets its own place c_g on it (P
     x_g ~ N(c_g μ, τ^(2 c_g))        z_g = μ + τ^(1 − c_g) (x_g − c_g μ)
 
 with τ in units of the spread. See `centring` for how c_g follows from the rows.
+
+Groups that their rows know well leave μ within τ/√groups of their mean: a funnel, and with one group nothing but the
+priors says how wide. So μ too is sampled as steps u ~ N(0, 1), from where the x_g put it. With μ ~ N(m, s²), σ_g the
+standard deviation of x_g above, w_g = c_g s / σ_g and r_g = (x_g − c_g m) / σ_g,
+
+    μ = m + s (Σ w_g r_g / (1 + Σ w_g²) + u / √(1 + Σ w_g²))
+
+and the x_g, of which μ is integrated out, have (Σ w_g r_g)² / (1 + Σ w_g²) / 2 − log(1 + Σ w_g²) / 2 more log density
+than independent groups around c_g m.
 """
 
 from collections.abc import Mapping
@@ -19,25 +28,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qidbayes.law.law import Law
+from qidbayes.law.prior import Prior
 
 if TYPE_CHECKING:
     from qidbayes.infer.problem import Problem
 
 
 def offset_name(sampled_name: str) -> str:
-    """Return what the sampler's variable for the groups of a pooled parameter is called: x."""
+    """Return what the sampler's variable for a pooled parameter's groups, or its population, is called: x, or u."""
     return f"{sampled_name}_offset"
 
 
-def group_values(offset: Any, population: Any, sd: Any, spread: float, centring: Any) -> Any:
-    """Return z of every group, in the last dimension; the others are those of `population` and `sd`."""
-    return population + (sd / spread) ** (1.0 - centring) * (offset - centring * population)
+def offset_scale(sd: Any, spread: float, centring: Any) -> Any:
+    """Return σ of every group, in the last dimension; the others are those of `sd`."""
+    return spread * (sd[..., None] / spread) ** centring
+
+
+def told(offset: Any, sd: Any, prior: Prior, centring: Any) -> tuple[Any, Any]:
+    """Return 1 + Σ w² and Σ w r: what the groups' x say of their population."""
+    assert prior.spread is not None
+    of_population, scale = dict(prior.arguments), offset_scale(sd, prior.spread, centring)
+    weight = centring * of_population["sigma"] / scale
+    return 1.0 + (weight**2).sum(axis=-1), (weight * (offset - centring * of_population["mu"]) / scale).sum(axis=-1)
+
+
+def population_and_groups(step: Any, sd: Any, offset: Any, prior: Prior, centring: Any) -> tuple[Any, Any]:
+    """Return μ and, in the last dimension, z of every group; the others are those of `step` and `sd`."""
+    assert prior.spread is not None
+    of_population, (precision, sum_) = dict(prior.arguments), told(offset, sd, prior, centring)
+    population = of_population["mu"] + of_population["sigma"] * (sum_ / precision + step / precision**0.5)
+    beyond = offset - centring * population[..., None]
+    return population, population[..., None] + (sd[..., None] / prior.spread) ** (1.0 - centring) * beyond
 
 
 def groups_and_populations(
     law: Law, unconstrained: Mapping[str, np.ndarray], centring: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return the draws with the offsets turned into the groups' values.
+    """Return the draws with the offsets turned into the populations' and the groups' values.
 
     Parameters
     ----------
@@ -51,10 +78,10 @@ def groups_and_populations(
     found = dict(unconstrained)
     for name, prior in law.priors.items():
         if prior.spread is not None:
-            sampled = law.sampled_name(name)
-            population, log_sd = found[law.population_name(name)][..., None], found[law.spread_name(name)][..., None]
-            found[sampled] = group_values(
-                found.pop(offset_name(sampled)), population, np.exp(log_sd), prior.spread, centring[name]
+            sampled, population = law.sampled_name(name), law.population_name(name)
+            sd = np.exp(found[law.spread_name(name)])
+            found[population], found[sampled] = population_and_groups(
+                found.pop(offset_name(population)), sd, found.pop(offset_name(sampled)), prior, centring[name]
             )
     return found
 

@@ -160,11 +160,13 @@ def _start(design: Design, shapes: list[tuple[int, ...]], chains: int, rng: np.r
     law = design.law
     where: dict[str, tuple[float | np.ndarray, float]] = {latent.NAME: (0.0, 1.0)}
     for name, prior in law.priors.items():
-        center, spread = _middle(prior)
-        where[law.population_name(name) if prior.pooled else law.sampled_name(name)] = center, spread
-        if prior.spread is not None:
+        sampled, (center, within) = law.sampled_name(name), _middle(prior)
+        if prior.spread is None:
+            where[sampled] = center, within
+        else:
+            where[pooling.offset_name(law.population_name(name))] = 0.0, 0.1
             where[law.spread_name(name)] = float(np.log(prior.spread)), 0.5
-            where[pooling.offset_name(law.sampled_name(name))] = design.centring[name] * center, 0.1 * prior.spread
+            where[pooling.offset_name(sampled)] = design.centring[name] * center, 0.1 * prior.spread
     where |= {name: _middle(prior) for name, prior in design.errors.items()}
     if design.borrowed:
         ends = np.cumsum(list(design.borrowed.sizes.values()))[:-1]

@@ -13,7 +13,7 @@ from test_closed_form import assert_agrees
 import qidbayes as qb
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model, sampled_names
-from qidbayes.infer.pooling import group_values, groups_and_populations
+from qidbayes.infer.pooling import groups_and_populations, population_and_groups
 from qidbayes.law import Law
 
 SPREAD = 0.4
@@ -56,33 +56,74 @@ def test_the_posterior_is_the_closed_form(pythia: pl.DataFrame, fitted: qb.Fit) 
 
 
 @pytest.mark.parametrize("value", [0.0, 0.35, 1.0])
-def test_every_centring_is_the_same_model(pythia: pl.DataFrame, value: float) -> None:
-    # Independent of the code: the textbook's density of z, μ and τ, plus the data's, and the Jacobian of z in x.
+def test_every_centring_is_the_textbooks_model(pythia: pl.DataFrame, value: float) -> None:
+    # Less the textbook's density of z, μ and log τ, and the Jacobian of μ and z in u and x, what is left is of z and
+    # the parameters that are not pooled alone: the same wherever μ and τ are, and at every centring.
     law = plain("pooled-bit")
-    rows = with_centring(design(pythia.sample(200, seed=1), law), value)
-    model = build_model(rows)
+    rows = design(pythia.sample(200, seed=1), law)
+    centred, other = with_centring(rows, 1.0), with_centring(rows, value)
     names = sampled_names(rows)
-    assert [v.name.split("_log__")[0] for v in model.value_vars] == names
-    density = model.compile_logp(mode="FAST_COMPILE")
-    centred = build_model(with_centring(rows, 1.0)).compile_logp(mode="FAST_COMPILE")
+    densities = {}
+    for centring in (centred, other):
+        model = build_model(centring)
+        assert [v.name.split("_log__")[0] for v in model.value_vars] == names
+        densities[id(centring)] = model.compile_logp(mode="FAST_COMPILE")
+    called = dict(zip(names, (v.name for v in model.value_vars), strict=True))
     rng = np.random.default_rng(5)
+
+    def rest(centring: Design, point: dict[str, np.ndarray], c: float) -> tuple[float, dict[str, np.ndarray]]:
+        draw = {name: point[called[name]][None, None] for name in names}
+        known = {n: v[0, 0] for n, v in groups_and_populations(law, draw, centring.centring).items()}
+        found = float(densities[id(centring)](point))
+        for name, sampled in (("k", "k_ref"), ("beta", "beta"), ("alpha", "alpha")):
+            prior = law.priors[name]
+            m, s = dict(prior.arguments)["mu"], dict(prior.arguments)["sigma"]
+            mu, log_sd, z = (known[n] for n in (f"{sampled}_population", f"{sampled}_sd", sampled))
+            found -= stats.norm(m, s).logpdf(mu) + stats.norm(np.log(prior.spread), 0.7).logpdf(log_sd)
+            found -= stats.norm(mu, np.exp(log_sd)).logpdf(z).sum()
+            scale = np.exp(log_sd) / prior.spread
+            found += 0.5 * np.log(s**-2 + len(z) * (c / (prior.spread * scale**c)) ** 2)
+            found -= len(z) * (1 - c) * np.log(scale)
+        return found, known
+
     for _ in range(3):
         point = {v: np.asarray(x + 0.3 * rng.standard_normal(x.shape)) for v, x in model.initial_point().items()}
-        known = groups_and_populations(
-            law, {n: point[v.name][None, None] for n, v in zip(names, model.value_vars, strict=True)}, rows.centring
-        )
-        moved, jacobian = dict(point), 0.0
+        left, known = rest(other, point, value)
+        elsewhere = dict(point)
         for name in ("k_ref", "beta", "alpha"):
-            moved[f"{name}_offset"] = known[name][0, 0]
-            spread = law.priors[name.removesuffix("_ref")].spread
-            jacobian += 3 * (1 - value) * (known[f"{name}_sd"].item() - np.log(spread))
-        assert float(density(point)) == pytest.approx(float(centred(moved)) + jacobian, rel=1e-10)
+            elsewhere[called[f"{name}_offset"]] = known[name]  # z itself, with μ and τ anew
+            for moved in (f"{name}_population_offset", f"{name}_sd"):
+                elsewhere[called[moved]] = point[called[moved]] + rng.standard_normal()
+        assert left == pytest.approx(rest(centred, elsewhere, 1.0)[0], rel=1e-10)
 
 
 def test_the_centred_model_is_the_textbooks() -> None:
-    # z ~ N(μ, τ²) is what x is at c = 1; at c = 0 it is a standard deviation's worth of steps from μ.
-    assert group_values(1.7, 1.0, 0.2, SPREAD, 1.0) == 1.7
-    assert group_values(1.5 * SPREAD, 1.0, 0.2, SPREAD, 0.0) == pytest.approx(1.0 + 1.5 * 0.2)
+    # z ~ N(μ, τ²) is what x is at c = 1; at c = 0 it is a standard deviation's worth of steps from μ, and μ from m.
+    prior = qb.Prior("Normal", mu=1.0, sigma=0.5, by="bits", spread=SPREAD)
+    x = np.array([1.7, 1.9])
+    mu, z = population_and_groups(0.0, np.float64(0.2), x, prior, np.ones(2))
+    np.testing.assert_array_equal(z, x)
+    assert mu == pytest.approx((1.0 / 0.5**2 + x.sum() / 0.2**2) / (1 / 0.5**2 + 2 / 0.2**2))
+    mu, z = population_and_groups(3.0, np.float64(0.2), np.full(2, 1.5 * SPREAD), prior, np.zeros(2))
+    assert mu == pytest.approx(1.0 + 3.0 * 0.5)
+    assert z == pytest.approx([mu + 1.5 * 0.2] * 2)
+
+
+def test_one_group_leaves_its_population_to_the_priors(pythia: pl.DataFrame) -> None:
+    law = plain("pooled-bit")
+    found = qb.fit(pythia.filter(bits=3.0), law, random_seed=0)
+    assert found.diagnostics.problems() == []
+    assert found.attributes["target_accept"] == 0.9  # a sampler of μ itself has to take smaller steps
+    for name in ("beta", "alpha"):
+        prior = law.priors[name]
+        m, s = dict(prior.arguments)["mu"], dict(prior.arguments)["sigma"]
+        mu, sd, z = flat(found, f"{name}_population"), flat(found, f"{name}_sd"), flat(found, name)[:, 0]
+        precision = s**-2 + sd**-2
+        steps = (mu - (m / s**2 + z / sd**2) / precision) * np.sqrt(precision)
+        for known in (steps, (np.log(sd) - np.log(prior.spread)) / 0.7):  # standard normal, both
+            # Within five standard errors, of draws that count for half as many independent ones at least.
+            assert abs(known.mean()) < 5 / np.sqrt(len(known) / 2)
+            assert abs(known.std() - 1.0) < 5 / np.sqrt(len(known))
 
 
 def test_groups_are_centred_as_far_as_their_rows_know_them(pythia: pl.DataFrame) -> None:
