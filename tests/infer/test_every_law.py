@@ -54,6 +54,7 @@ UNIDENTIFIED = {
     ("precision-ptq", "pythia/1.4b"): {"q4", "gammaN"},  # q4 is of 1B parameters and 100B tokens
     ("precision-ptq", "pythia/wikitext2"): {"q4", "gammaN"},
     ("precision-ptq", "spectra"): {"q4", "gammaD"},
+    ("pooled-bit", "bitnet"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},  # one bit width
     ("pooled-bit", "pythia/awq-bnb"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},
     ("pooled-bit", "pythia/gptq-8bit"): {"k_ref_sd", "beta_sd", "alpha_sd", "gamma"},
     ("pooled-bit", "pythia/1.4b"): {"alpha", "alpha_population", "alpha_sd"},
