@@ -61,20 +61,19 @@ def test_every_centring_is_the_textbooks_model(pythia: pl.DataFrame, value: floa
     # the parameters that are not pooled alone: the same wherever μ and τ are, and at every centring.
     law = plain("pooled-bit")
     rows = design(pythia.sample(200, seed=1), law)
-    centred, other = with_centring(rows, 1.0), with_centring(rows, value)
     names = sampled_names(rows)
-    densities = {}
-    for centring in (centred, other):
-        model = build_model(centring)
-        assert [v.name.split("_log__")[0] for v in model.value_vars] == names
-        densities[id(centring)] = model.compile_logp(mode="FAST_COMPILE")
-    called = dict(zip(names, (v.name for v in model.value_vars), strict=True))
+    designs = {c: with_centring(rows, c) for c in (1.0, value)}
+    models = {c: build_model(one) for c, one in designs.items()}
+    densities = {c: model.compile_logp(mode="FAST_COMPILE") for c, model in models.items()}
+    start = models[1.0].initial_point()
+    assert [variable.split("_log__")[0] for variable in start] == names
+    called = dict(zip(names, start, strict=True))
     rng = np.random.default_rng(5)
 
-    def rest(centring: Design, point: dict[str, np.ndarray], c: float) -> tuple[float, dict[str, np.ndarray]]:
+    def rest(c: float, point: dict[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
         draw = {name: point[called[name]][None, None] for name in names}
-        known = {n: v[0, 0] for n, v in groups_and_populations(law, draw, centring.centring).items()}
-        found = float(densities[id(centring)](point))
+        known = {n: v[0, 0] for n, v in groups_and_populations(law, draw, designs[c].centring).items()}
+        found = float(densities[c](point))
         for name, sampled in (("k", "k_ref"), ("beta", "beta"), ("alpha", "alpha")):
             prior = law.priors[name]
             m, s = dict(prior.arguments)["mu"], dict(prior.arguments)["sigma"]
@@ -87,14 +86,14 @@ def test_every_centring_is_the_textbooks_model(pythia: pl.DataFrame, value: floa
         return found, known
 
     for _ in range(3):
-        point = {v: np.asarray(x + 0.3 * rng.standard_normal(x.shape)) for v, x in model.initial_point().items()}
-        left, known = rest(other, point, value)
+        point = {v: np.asarray(x + 0.3 * rng.standard_normal(x.shape)) for v, x in start.items()}
+        left, known = rest(value, point)
         elsewhere = dict(point)
         for name in ("k_ref", "beta", "alpha"):
             elsewhere[called[f"{name}_offset"]] = known[name]  # z itself, with μ and τ anew
             for moved in (f"{name}_population_offset", f"{name}_sd"):
                 elsewhere[called[moved]] = point[called[moved]] + rng.standard_normal()
-        assert left == pytest.approx(rest(centred, elsewhere, 1.0)[0], rel=1e-10)
+        assert left == pytest.approx(rest(1.0, elsewhere)[0], rel=1e-10)
 
 
 def test_the_centred_model_is_the_textbooks() -> None:
