@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types unit test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
+.PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-bounds audit fuzz bench-fit \
 	backtest compare growth nano scale sbc figures docs laws clean
 
@@ -25,6 +25,10 @@ types: $(VENV)/dev
 
 unit: $(VENV)/dev
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
+
+# The tests that sample, as other processors, thread counts and seeds would run them: an hour on two cores.
+test-elsewhere: $(VENV)/dev
+	$(BIN)/python checks/elsewhere/run.py
 
 # Every law on every table it can be fitted to: 40 fits, a row of diagnostics each.
 test-laws: $(VENV)/dev

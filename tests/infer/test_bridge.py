@@ -68,6 +68,7 @@ def test_every_number_has_its_name(name: str) -> None:
     assert [v.name.split("_log__")[0].split("_logodds__")[0] for v in model.value_vars] == sampled_names(rows)
 
 
+@pytest.mark.filterwarnings("ignore:There are not enough devices to run parallel chains")  # one after the other will do
 def test_pymcs_own_run_of_numpyro_has_the_same_posterior(pythia: pl.DataFrame, unified: qb.Fit) -> None:
     with build_model(design(pythia, plain("unified"))):
         tree = pm.sample(

@@ -1,4 +1,8 @@
-"""Chains that draw on until the checks pass, unless somebody said how many draws there are to be."""
+"""Chains that draw on until the checks pass, unless somebody said how many draws there are to be.
+
+No seed decides these tests: ArviZ's ESS of n draws is at most n·log10(n), which is 152 for 4 × 20 draws and 352 for
+4 × 40, so that neither can be above 400.
+"""
 
 import importlib
 
@@ -15,8 +19,8 @@ LAW = load_law("unified").with_noise(discrepancy="none")
 
 @pytest.fixture
 def first(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(MODULE, "FIRST", 50)
-    return 50
+    monkeypatch.setattr(MODULE, "FIRST", 20)
+    return 20
 
 
 def fitted(draws: int | None = None) -> qb.Fit:
@@ -34,7 +38,7 @@ def test_chains_draw_on_until_the_checks_pass_and_no_further(first: int) -> None
     before = fitted(drawn - first)
     assert before.draws["beta"].shape[1] == drawn - first
     assert before.diagnostics.problems() != []
-    np.testing.assert_array_equal(found.draws["beta"][:, :first], before.draws["beta"][:, :first])
+    np.testing.assert_array_equal(found.draws["beta"][:, :-first], before.draws["beta"])
 
 
 def test_there_is_an_end_to_it(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,4 +54,4 @@ def test_progress_is_told_of_what_was_added(first: int) -> None:
     whole = 4 * (300 + found.attributes["draws"])
     assert told[-1] == (whole, whole)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert sorted({total for _, total in told}) == list(range(4 * 350, whole + 1, 4 * first))
+    assert sorted({total for _, total in told}) == list(range(4 * (300 + first), whole + 1, 4 * first))

@@ -14,6 +14,8 @@ from qidbayes.cli import cli
 from qidbayes.law import law_from_dict
 
 SETTINGS = {"draws": 500, "tune": 500, "chains": 2}
+# With so few draws some fits fail a check; what is asserted holds draw by draw, or within a stated number of errors.
+pytestmark = pytest.mark.filterwarnings("ignore:an answer of a fit that is not to be trusted")
 TRUE = {
     "k_ref": 0.035, "beta": 0.47, "alpha": 0.3, "gamma": 5.8, "k": 0.035 * 4**5.8 * 1e9**0.3 / 1e11**0.47,
     "alphaN": 0.07, "alphaD": 0.4, "Nc": 1e16, "Dc": 8e10,

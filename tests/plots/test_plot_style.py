@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from qidbayes import InputError
+from qidbayes.errors import DiagnosticsWarning
 from qidbayes.plots import projection, qid, save, style, tokens_to_threshold
 from qidbayes.posterior import Fit
 
@@ -105,7 +106,9 @@ def test_a_failed_fit_says_so(unified: Fit) -> None:
     from dataclasses import replace
 
     failed = replace(unified, diagnostics=replace(unified.diagnostics, divergences=7))
-    assert "1 of its sampler's checks FAILED" in qid(failed, bits=[4]).texts[1].get_text()
+    with pytest.warns(DiagnosticsWarning, match="7 divergent transitions"):
+        figure = qid(failed, bits=[4])
+    assert "1 of its sampler's checks FAILED" in figure.texts[1].get_text()
 
 
 def test_plots_need_no_display_and_nothing_heavy() -> None:
