@@ -31,7 +31,8 @@ SETTINGS = {
 DO_NOT_SAMPLE = ["tests/measure", "tests/faults", "tests/nano", "tests/test_fuzz.py", "tests/test_dependencies.py",
                  "qidbayes/measure"]  # fmt: skip
 
-NOT_SHIFTED = "tests/score/test_backtest.py::test_processes_change_nothing"  # its processes draw from the seeds as given
+NOT_SHIFTED = "tests/score/test_backtest.py::test_processes_change_nothing"
+"""Its processes draw from the seeds as they are given."""
 
 
 def processor() -> str:
