@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3 python; do \
 # Most of what is installed is never imported: what is, is compiled when it first is, which halves the time to install.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
+# Writes where the tables come from that a command has just made.
+MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-bounds audit fuzz bench-fit \
@@ -29,6 +31,7 @@ unit: $(VENV)/dev
 # The tests that sample, as other processors, thread counts and seeds would run them: an hour on two cores.
 test-elsewhere: $(VENV)/dev
 	$(BIN)/python checks/elsewhere/run.py
+	$(MADE) checks/elsewhere/results.csv
 
 # Every law on every table it can be fitted to: 40 fits, a row of diagnostics each.
 test-laws: $(VENV)/dev
@@ -54,6 +57,7 @@ ORACLES ?= $(HOME)/.cache/qidbayes/oracles
 check-quantizers: $(VENV)/measure
 	$(BIN)/python checks/quantizers/environments.py $(ORACLES)
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python checks/quantizers/run.py $(ORACLES)
+	$(MADE) checks/quantizers/results.csv
 
 # Twenty kills at random moments of a run; the default tests have a few.
 check-kills: $(VENV)/dev
@@ -82,6 +86,7 @@ check-report: $(VENV)/dev
 # A million damaged files, read or refused (checks/fuzz): half an hour on a quiet core.
 fuzz: $(VENV)/dev
 	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python checks/fuzz/run.py --output checks/fuzz/results.csv
+	$(MADE) checks/fuzz/results.csv
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 BOUNDS ?= $(HOME)/.cache/qidbayes/bounds
@@ -94,36 +99,44 @@ audit: $(VENV)/dev
 
 bench-fit: $(VENV)/dev
 	$(BIN)/python benchmarks/fit.py
+	$(MADE) benchmarks/fit.csv
 
 # The unified law and its baselines on points they were not fitted to.
 backtest: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/backtest.py
+	$(MADE) benchmarks/backtest.csv benchmarks/backtest-folds.csv
 
 # Every QiD law on the paper's 360 points, by grouped scores and leave-one-out.
 compare: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare.py
+	$(MADE) benchmarks/compare.csv
 
 # Every law on every table with the default settings.
 laws: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/laws.py
+	$(MADE) benchmarks/laws.csv
 
 # Tokens or learning rate? What the suite nano says, beside Pythia.
 nano: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nano.py
+	$(MADE) benchmarks/nano-*.csv
 	$(BIN)/python benchmarks/nano_figures.py
 
 # 1,500 checkpoints on 8 to 2,048 GPUs, on paper.
 scale: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py
+	$(MADE) benchmarks/scale.csv
 
 # Time and memory of the default fit for 100 to 1,000,000 rows.
 growth: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+	$(MADE) benchmarks/growth.csv
 	$(BIN)/python benchmarks/growth_figure.py
 
 # Simulation-based calibration: 1,000 simulations of every law, and two wrong models that it must find out.
 sbc: $(VENV)/dev
 	$(BIN)/python benchmarks/sbc.py
+	$(MADE) benchmarks/sbc.csv
 	$(BIN)/pytest tests/infer/test_calibration.py -m "slow or not slow"
 
 # The site, in docs/site; a link that leads nowhere or a docstring that cannot be set is an error.

@@ -7,9 +7,7 @@ failure: whoever reads a log should not have to tell those that are meant from t
 
 import argparse
 import csv
-import datetime
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -33,13 +31,6 @@ DO_NOT_SAMPLE = ["tests/measure", "tests/faults", "tests/nano", "tests/test_fuzz
 
 NOT_SHIFTED = "tests/score/test_backtest.py::test_processes_change_nothing"
 """Its processes draw from the seeds as they are given."""
-
-
-def processor() -> str:
-    """Return the processor's name, as Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", info.read_text(), re.MULTILINE) if info.exists() else []
-    return names[0] if names else platform.machine()
 
 
 def run(name: str, processes: int, tests: list[str]) -> dict[str, object]:
@@ -71,12 +62,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=HERE / "results.csv")
     parser.add_argument("--settings", choices=SETTINGS, action="append", help="all of them, if not given")
-    parser.add_argument("--commit", help="the commit, where there is no git to ask")
     parser.add_argument("tests", nargs="*", default=["tests", "qidbayes"])
     given = parser.parse_args()
-    commit = given.commit or subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True)
-    made = {"commit": commit.strip(), "date": datetime.date.today().isoformat(), "machine": processor()}
-    rows = [{**run(name, given.processes, given.tests), **made} for name in given.settings or SETTINGS]
+    rows = [run(name, given.processes, given.tests) for name in given.settings or SETTINGS]
     with given.output.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
