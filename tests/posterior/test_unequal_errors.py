@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from dense import covariance, variance, with_errors
-from made import SMOOTH, unified_fit
+from made import SMOOTH, log_unified, unified_fit
 
 import qidbayes as qb
 
@@ -53,7 +53,7 @@ def test_answers_are_the_dense_normals(name: str) -> None:
         scale = {key: float(np.broadcast_to(value, 2)[draw]) for key, value in DRAWS.items()}
         own = np.diag(scale["sigma"] ** 2 + variance(data))
         weights = np.linalg.solve(covariance(scale, data, data) + own, cross := covariance(scale, data, asked)).T
-        mean = law(asked) + weights @ (np.log(data["qid"].to_numpy()) - law(data))
+        mean = log_unified(CONSTANTS, asked) + weights @ (np.log(data["qid"].to_numpy()) - log_unified(CONSTANTS, data))
         left = covariance(scale, asked, asked) - weights @ cross + scale["sigma"] ** 2 * np.eye(asked.height)
         np.testing.assert_allclose(predictive.mean[draw], mean, atol=1e-7)
         np.testing.assert_allclose(predictive.sd[draw] ** 2, np.diag(left), rtol=1e-6)
@@ -61,16 +61,10 @@ def test_answers_are_the_dense_normals(name: str) -> None:
         np.testing.assert_allclose(joint.covariance[draw, 0], left, rtol=1e-6, atol=1e-9)
 
 
-def law(frame: pl.DataFrame) -> np.ndarray:
-    n, d, p = (frame[c].cast(pl.Float64).to_numpy() for c in ("n_params", "tokens", "bits"))
-    found = np.log(CONSTANTS["k_ref"]) + CONSTANTS["beta"] * np.log(d / 1e11) - CONSTANTS["alpha"] * np.log(n / 1e9)
-    return np.asarray(found - CONSTANTS["gamma"] * np.log(p / 4))
-
-
 def test_a_suite_that_was_not_fitted_is_told_nothing() -> None:
     fit = unified_fit(CONSTANTS, DRAWS, with_errors(small()))
     found = fit.predictive(small().head(2).with_columns(suite=pl.lit("another"), model=pl.lit("new")))
-    np.testing.assert_allclose(found.mean, np.broadcast_to(law(small().head(2)), (2, 2)), rtol=1e-12)
+    np.testing.assert_allclose(found.mean, np.broadcast_to(log_unified(CONSTANTS, small().head(2)), (2, 2)), rtol=1e-12)
     scales = ("smooth_sd", "suite_sd", "model_sd", "checkpoint_sd", "sigma")
     variance = sum(np.broadcast_to(DRAWS[name], 2) ** 2 for name in scales)
     np.testing.assert_allclose(found.sd**2, np.broadcast_to(variance[:, None], (2, 2)), rtol=1e-12)
