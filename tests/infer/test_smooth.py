@@ -79,7 +79,9 @@ def shared_model() -> pl.DataFrame:
 def one_model_of_both() -> pl.DataFrame:
     """Two suites that share a model, and no checkpoint of it."""
     again = pl.col("suite") == "suite 1"
-    return shared_model().with_columns(revision=pl.when(again).then(pl.col("revision") + " again").otherwise("revision"))
+    return shared_model().with_columns(
+        revision=pl.when(again).then(pl.col("revision") + " again").otherwise("revision")
+    )
 
 
 def repeated_elsewhere() -> pl.DataFrame:

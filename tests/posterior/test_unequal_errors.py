@@ -14,7 +14,9 @@ DRAWS = {**SMOOTH, "sigma": np.array([0.1, 0.03]), "suite_sd": np.array([0.3, 0.
 
 def small() -> pl.DataFrame:
     table = qb.load_table("pythia")
-    return table.filter(pl.col("n_params") < 3e9, pl.col("tokens").is_in(table["tokens"].unique().sort()[::4].implode()))
+    return table.filter(
+        pl.col("n_params") < 3e9, pl.col("tokens").is_in(table["tokens"].unique().sort()[::4].implode())
+    )
 
 
 def of_suite(table: pl.DataFrame, number: int) -> pl.DataFrame:
