@@ -57,7 +57,9 @@ def test_a_weight_is_how_often_a_row_counts(table: pl.DataFrame, space: Space) -
     found = minimize(Problem(rows), space, weights.astype(float))
     repeated = rows.frame.select(pl.all().repeat_by(pl.Series(weights)).explode())
     columns = [np.log(repeated[c].cast(pl.Float64).to_numpy()) for c in ("tokens", "n_params", "bits")]
-    matrix = np.column_stack([np.ones(repeated.height), *(c - np.log(r) for c, r in zip(columns, (1e11, 1e9, 4)))])
+    matrix = np.column_stack(
+        [np.ones(repeated.height), *(c - np.log(r) for c, r in zip(columns, (1e11, 1e9, 4), strict=True))]
+    )
     log_qid = np.log(repeated["qid"].to_numpy())
     expected = np.linalg.lstsq(matrix, log_qid)[0]
     if space == "linear":
