@@ -174,6 +174,20 @@ def test_within_a_grid_a_width_has_the_mean_of_its_variances(name: str) -> None:
     assert found == pytest.approx(_dense(rows.frame, rows.log_response, own), rel=1e-6, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["equal suites", "equal suites of runs", "so many that their products are taken"])
+def test_suites_that_stand_alike_have_the_mean_of_their_variances(name: str) -> None:
+    """Every suite has errors of its own, and within it every row."""
+    table = with_errors(TABLES[name][0])
+    rng, (_, suite) = np.random.default_rng(6), np.unique(table["suite"], return_inverse=True)
+    share = rng.uniform(0.0, 0.045, suite.max() + 1)[suite] * rng.uniform(0.5, 1.0, table.height)
+    rows = design(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
+    where, own, bits = rows.reduced, variance(rows.frame), rows.frame["bits"].to_numpy()
+    for width in np.unique(bits):
+        own[bits == width] = own[bits == width].mean()
+    found = smooth.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
+    assert found == pytest.approx(_dense(rows.frame, rows.log_response, own), rel=1e-6, abs=1e-4)
+
+
 def test_noisy_rows_are_measured_around_their_true_qid() -> None:
     table = small().sort("model", "tokens", "revision", "method", "bits").head(9)
     share = table["bits"].replace_strict(ERRORS).to_numpy().copy()
