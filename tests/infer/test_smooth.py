@@ -91,6 +91,11 @@ def repeated_elsewhere() -> pl.DataFrame:
     return pl.concat([table, twice, thrice, thrice])
 
 
+def methods() -> pl.DataFrame:
+    """The same checkpoints by two methods."""
+    return pl.concat([small(), small().with_columns(method=pl.lit("awq"))])
+
+
 # The table, and of each block the copies, the grid's runs and widths, its models, holes and the rest.
 TABLES = {
     "models × tokens × bits": (small(), [(1, (20, 3), 4, 0, 0)]),
@@ -112,6 +117,11 @@ TABLES = {
     "equal suites with gaps": (suites(3).filter(~((pl.col("bits") == 4) & (pl.col("tokens") < 5e9))), None),
     "suites with a model in both": (shared_model(), None),
     "suites with a model in both and no checkpoint": (one_model_of_both(), None),
+    "two methods": (methods(), [(1, (20, 6), 4, 0, 0)]),
+    "two methods and a group size": (
+        pl.concat([methods(), methods().head(7).with_columns(group_size=pl.lit(32, pl.Int64))]),
+        None,
+    ),
     "suites with other repetitions": (repeated_elsewhere(), [(1, (20, 3), 4, 0, 0)] * 3),
 }
 

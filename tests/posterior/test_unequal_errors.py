@@ -36,6 +36,7 @@ TABLES = {
     "with holes": small().sample(55, seed=3),
     "no grid": small().sample(12, seed=1),
     "a width repeated": pl.concat([small(), small().filter(bits=2.0), small().filter(bits=2.0)]),
+    "two methods": pl.concat([small(), small().head(40).with_columns(method=pl.lit("awq"))]),
     "several suites": pl.concat([of_suite(small(), i) for i in range(3)]),
     "suites with other repetitions": pl.concat([of_suite(small(), i) for i in (0, 1, 1, 1)]),
     "suites with a model in both": with_one_model_in_both(),
@@ -46,10 +47,12 @@ TABLES = {
 def test_answers_are_the_dense_normals(name: str) -> None:
     data = with_errors(TABLES[name], seed=2).sort("model", "tokens", "bits")
     fit = unified_fit(CONSTANTS, DRAWS, data)
-    # Fitted and new checkpoints of fitted models, at a width between the fitted ones too, and one fitted row itself.
+    # Fitted and new checkpoints of fitted models, at a width between the fitted ones too, and two fitted rows themselves.
     asked = data.filter(pl.col("tokens") > 5e10).unique(["suite", "model"], keep="first", maintain_order=True).head(3)
     later = asked.with_columns(tokens=asked["tokens"] * 3, revision=pl.lit("later"))
-    asked = pl.concat([asked.with_columns(bits=2.5), later, data.head(1)]).drop("qid", "qid_se", "loss", "loss_16bit")
+    asked = pl.concat([asked.with_columns(bits=2.5), later, data.head(1), data.tail(1)]).drop(
+        "qid", "qid_se", "loss", "loss_16bit"
+    )
     predictive, joint = fit.predictive(asked), fit.joint(asked)
     for draw in range(2):
         scale = {key: float(np.broadcast_to(value, 2)[draw]) for key, value in DRAWS.items()}
