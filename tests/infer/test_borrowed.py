@@ -121,7 +121,7 @@ def test_a_borrowed_prior_is_normal_on_the_real_line_of_every_family(
     for (name, prior), start, end in zip(priors.items(), ends, ends[1:], strict=False):
         values = _constrained(prior, real[:, start:end])
         if prior.by:
-            values = np.concatenate([np.full((400, 1), 0.5), values[:, ::-1]], axis=1)
+            values = np.concatenate([rng.uniform(0.2, 0.8, (400, 1)), values[:, ::-1]], axis=1)
         draws[name] = values[None] if prior.by else values[None, :, 0]
     diagnostics = Diagnostics({}, 0, (1.0,), {})
     other = Record(law, draws, {}, coords, {}, rows.frame, diagnostics)
