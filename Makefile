@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
-	check-object-store check-report check-bounds audit fuzz bench-fit \
+	check-object-store check-report check-bounds audit fuzz mutants bench-fit \
 	backtest compare growth nano scale sbc figures docs laws clean
 
 demo: $(VENV)/modelling
@@ -87,6 +87,11 @@ check-report: $(VENV)/dev
 fuzz: $(VENV)/dev
 	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python checks/fuzz/run.py --output checks/fuzz/results.csv
 	$(MADE) checks/fuzz/results.csv
+
+# Small faults put into the code, one at a time: which do the tests find (checks/mutants)? Half an hour on two cores.
+mutants: $(VENV)/dev
+	$(BIN)/python checks/mutants/run.py --output checks/mutants/results.csv
+	$(MADE) checks/mutants/results.csv
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 BOUNDS ?= $(HOME)/.cache/qidbayes/bounds

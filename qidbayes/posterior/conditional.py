@@ -27,7 +27,7 @@ class Known:
         The variance of that mean's own error; shape ``(draws, places)``. As in the fit, the places of one quantization
         in a grid get the mean of theirs.
     blocks
-        The places, as blocks that share nothing.
+        The places, as blocks that share nothing, each without copies (`qidbayes.posterior.grids.apart`).
     """
 
     scale: Mapping[str, np.ndarray]
@@ -104,8 +104,8 @@ class _Given:
         self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, blocks: Sequence[Block]
     ) -> None:
         self.scale = scale
-        copies = ((block.grid, members) for block in blocks for members in block.members)
-        self.blocks = [_OfBlock(scale, residual[members], variance[members], grid) for grid, members in copies]
+        alone = ((block.grid, *block.members) for block in blocks)
+        self.blocks = [_OfBlock(scale, residual[members], variance[members], grid) for grid, members in alone]
 
     def together(self, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean at blocks of new measurements, and the covariance that the fitted rows take off in each."""

@@ -134,19 +134,33 @@ def blocks(cells: Mapping[str, np.ndarray], count: np.ndarray) -> list[Block]:
     count
         How many rows each is the mean of. Within a grid all measurements of a quantization are of equally many.
     """
-    if not len(count):  # nothing that was fitted has to do with what is asked
-        return []
-    codes = connected(cells)
-    order = np.argsort(codes, kind="stable")
     found: dict[Any, list[np.ndarray]] = {}
-    for members in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+    for members in _parts(cells):
         alike = tuple(cells[f"log_{name}"][members].tobytes() for name in ("params", "tokens", "bits"))
         alike += tuple(_by_appearance(cells[name][members]).tobytes() for name in _CODES)
         found.setdefault((*alike, count[members].tobytes()), []).append(members)
-    return [
-        Block(np.stack(copies), best_grid({name: v[copies[0]] for name, v in cells.items()}, count[copies[0]]))
-        for copies in found.values()
-    ]
+    return [Block(np.stack(copies), _grid_of(cells, count, copies[0])) for copies in found.values()]
+
+
+def apart(cells: Mapping[str, np.ndarray], count: np.ndarray) -> list[Block]:
+    """Do the same, every copy a block with a grid of its own.
+
+    What blocks say of a new measurement depends on which suite, model and checkpoint each is of.
+    """
+    return [Block(members[None], _grid_of(cells, count, members)) for members in _parts(cells)]
+
+
+def _parts(cells: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the members of each part that shares nothing with another."""
+    if not len(cells["suite"]):  # nothing that was fitted has to do with what is asked
+        return []
+    codes = connected(cells)
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
+
+def _grid_of(cells: Mapping[str, np.ndarray], count: np.ndarray, members: np.ndarray) -> Grid:
+    return best_grid({name: values[members] for name, values in cells.items()}, count[members])
 
 
 def connected(cells: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ from qidbayes.posterior import discrepancy, query
 from qidbayes.posterior.conditional import Known, conditional
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.discrepancy import KIND, Cells, Fitted
-from qidbayes.posterior.grids import blocks, connected
+from qidbayes.posterior.grids import apart, connected
 from qidbayes.posterior.record import Record
 from qidbayes.posterior.replicates import Replicates, replicates
 from qidbayes.posterior.threshold import log_tokens
@@ -107,7 +107,7 @@ class Scatter:
             self.scale(),
             residual,
             (self._variance("sigma") + variance) / same.count,
-            blocks({name: values[same.first] for name, values in cells.items()}, same.count),
+            apart({name: values[same.first] for name, values in cells.items()}, same.count),
         )
 
     def scale(self) -> dict[str, np.ndarray]:

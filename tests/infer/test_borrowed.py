@@ -13,12 +13,15 @@ from arviz_stats.base import array_stats
 from closed_form import posterior
 from plain import plain, plain_file
 from scipy import stats
+from scipy.special import expit
 
 import qidbayes as qb
 from qidbayes.infer.borrowed import borrow
 from qidbayes.infer.design import design
 from qidbayes.infer.model import build_model, model_data
-from qidbayes.law import Law, load_law
+from qidbayes.law import Law, Prior, load_law
+from qidbayes.posterior.diagnostics import Diagnostics
+from qidbayes.posterior.record import Record
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,74 @@ def test_the_prior_is_the_normal_to_the_power_of_the_weight(
         point = dict(zip((v.name for v in model.value_vars), z, strict=True))
         differences.append(float(density(point)) - float(likelihood(point)) - expected.logpdf(z))
     np.testing.assert_allclose(differences, differences[0], rtol=1e-6)  # up to a constant
+
+
+SUPPORTS = {
+    "k": Prior("HalfNormal", sigma=1.0),
+    "beta": Prior("Uniform", lower=-1.0, upper=3.0),
+    "alpha": Prior("Beta", alpha=2.0, beta=3.0),
+    "gamma": Prior("Normal", mu=5.0, sigma=3.0),
+}
+BY_WIDTH = {
+    "k": Prior("LogNormal", mu=-3.0, sigma=2.0, by="bits", pooling="none"),
+    "beta": Prior("Beta", alpha=2.0, beta=2.0, by="bits", pooling="none"),
+}
+
+
+@pytest.mark.parametrize("discrepancy", ["none", "smooth"])
+@pytest.mark.parametrize("by_width", [False, True])
+def test_a_borrowed_prior_is_normal_on_the_real_line_of_every_family(
+    pythia: pl.DataFrame, discrepancy: str, by_width: bool
+) -> None:
+    """Where the sampler walks: without the Jacobian of a support with two ends the prior would be another there.
+
+    By width, the other fit has its groups in another order, and one more.
+    """
+    law = load_law("unified").with_noise(discrepancy=discrepancy)
+    law = dataclasses.replace(law, priors=law.priors | (BY_WIDTH if by_width else SUPPORTS))
+    rows = design(pythia.filter(pl.col("tokens") > 1e11).head(30), law)
+    priors = {law.sampled_name(name): prior for name, prior in law.priors.items()} | rows.errors
+    labels = rows.coords.get("bits", ())
+    # Draws around another place for each number, correlated.
+    sizes = {name: len(labels) if prior.by else 1 for name, prior in priors.items()}
+    rng, count = np.random.default_rng(4), sum(sizes.values())
+    centre = rng.normal(-0.5, 1.0, count)
+    real = centre + 0.3 * rng.standard_normal((400, count)) @ rng.normal(size=(count, count))
+    ends = np.cumsum([0, *sizes.values()])
+    draws, coords = {}, {"bits": ("8", *reversed(labels))}
+    for (name, prior), start, end in zip(priors.items(), ends, ends[1:], strict=False):
+        values = _constrained(prior, real[:, start:end])
+        if prior.by:
+            values = np.concatenate([rng.uniform(0.2, 0.8, (400, 1)), values[:, ::-1]], axis=1)
+        draws[name] = values[None] if prior.by else values[None, :, 0]
+    diagnostics = Diagnostics({}, 0, (1.0,), {})
+    other = Record(law, draws, {}, coords, {}, rows.frame, diagnostics)
+    borrowed = borrow(law, rows.coords, rows.errors, other, 0.5)
+    assert dict(borrowed.sizes) == sizes
+
+    model = build_model(dataclasses.replace(rows, borrowed=borrowed))
+    density = model.compile_logp(mode="FAST_COMPILE")
+    (potential,) = [v for v in model.potentials if v.name == "log_likelihood"]
+    likelihood = model.compile_logp(vars=[potential], mode="FAST_COMPILE")
+    expected = stats.multivariate_normal(real.mean(axis=0), np.cov(real, rowvar=False) / 0.5)
+    shapes, differences = model.initial_point(), []
+    assert len(shapes) == len(sizes)
+    for _ in range(4):
+        z = real.mean(axis=0) + rng.normal(0.0, 1.0, count)
+        parts = np.split(z, ends[1:-1])
+        point = {v.name: part.reshape(shapes[v.name].shape) for v, part in zip(model.value_vars, parts, strict=True)}
+        differences.append(float(density(point)) - float(likelihood(point)) - expected.logpdf(z))
+    np.testing.assert_allclose(differences, differences[0], rtol=1e-6, atol=1e-6)  # up to a constant
+
+
+def _constrained(prior: Prior, real: np.ndarray) -> np.ndarray:
+    given = dict(prior.arguments)
+    if prior.family in ("LogNormal", "HalfNormal"):
+        return np.exp(real)
+    if prior.family == "Normal":
+        return real
+    lower, upper = given.get("lower", 0.0), given.get("upper", 1.0)
+    return lower + (upper - lower) * expit(real)
 
 
 def test_few_rows_lean_on_many(pythia: pl.DataFrame, unified: qb.Fit) -> None:

@@ -6,7 +6,10 @@ import pytest
 from scipy import optimize
 
 from qidbayes.errors import InputError
-from qidbayes.infer.least_squares import least_squares
+from qidbayes.infer.design import design
+from qidbayes.infer.least_squares import Space, least_squares, minimize
+from qidbayes.infer.problem import Problem
+from qidbayes.law import load_law
 from qidbayes.table import load_table
 
 
@@ -44,6 +47,26 @@ def test_log_space_gives_numpys_solution(table: pl.DataFrame) -> None:
         assert found[name] == pytest.approx(value, rel=1e-6)
     for name, value in {"k": 0.344, "beta": 0.471, "alpha": 0.296, "gamma": 5.84}.items():
         assert found[name] == pytest.approx(value, rel=0.03)
+
+
+@pytest.mark.parametrize("space", ["log", "linear"])
+def test_a_weight_is_how_often_a_row_counts(table: pl.DataFrame, space: Space) -> None:
+    """As in a bootstrap: the solution is that of the table with its rows repeated."""
+    weights = np.random.default_rng(1).integers(0, 4, table.height)
+    rows = design(table, load_law("unified"))
+    found = minimize(Problem(rows), space, weights.astype(float))
+    repeated = rows.frame.select(pl.all().repeat_by(pl.Series(weights)).explode())
+    columns = [np.log(repeated[c].cast(pl.Float64).to_numpy()) for c in ("tokens", "n_params", "bits")]
+    matrix = np.column_stack(
+        [np.ones(repeated.height), *(c - np.log(r) for c, r in zip(columns, (1e11, 1e9, 4), strict=True))]
+    )
+    log_qid = np.log(repeated["qid"].to_numpy())
+    expected = np.linalg.lstsq(matrix, log_qid)[0]
+    if space == "linear":
+        expected = optimize.least_squares(
+            lambda x: np.exp(matrix @ x) - np.exp(log_qid), expected, xtol=1e-14, ftol=1e-14
+        ).x
+    np.testing.assert_allclose(found * [1, 1, -1, -1], expected, rtol=1e-5)
 
 
 def test_one_law_per_bit_width_gives_numpys_solutions(table: pl.DataFrame) -> None:

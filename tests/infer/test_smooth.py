@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from dense import ERRORS, covariance, variance, with_errors
 from scipy.stats import multivariate_normal, norm
 
 import qidbayes as qb
 from qidbayes.infer import smooth
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model
-from qidbayes.posterior.discrepancy import covariance
 
 SCALE = {
     "smooth_sd": 0.4,
@@ -62,7 +62,7 @@ def repeated(counts: list[int], table: pl.DataFrame | None = None) -> pl.DataFra
 
 
 def suites(count: int, table: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The same runs as if of several suites, each with errors of its own."""
+    """The same runs as if of several suites."""
     table = small() if table is None else table
     return pl.concat(
         table.with_columns(suite=pl.lit(f"suite {i}"), model=pl.col("model") + f" {i}") for i in range(count)
@@ -74,6 +74,26 @@ def shared_model() -> pl.DataFrame:
     table = suites(2)
     one = table["model"][0]
     return table.with_columns(model=pl.when(pl.col("model") == f"{one[:-2]} 1").then(pl.lit(one)).otherwise("model"))
+
+
+def one_model_of_both() -> pl.DataFrame:
+    """Two suites that share a model, and no checkpoint of it."""
+    again = pl.col("suite") == "suite 1"
+    return shared_model().with_columns(
+        revision=pl.when(again).then(pl.col("revision") + " again").otherwise("revision")
+    )
+
+
+def repeated_elsewhere() -> pl.DataFrame:
+    """Three suites of the same runs; the rows of one are measured twice, one width of another three times."""
+    table = suites(3)
+    twice, thrice = table.filter(suite="suite 1"), table.filter(suite="suite 2", bits=3.0)
+    return pl.concat([table, twice, thrice, thrice])
+
+
+def methods() -> pl.DataFrame:
+    """The same checkpoints by two methods."""
+    return pl.concat([small(), small().with_columns(method=pl.lit("awq"))])
 
 
 # The table, and of each block the copies, the grid's runs and widths, its models, holes and the rest.
@@ -96,13 +116,25 @@ TABLES = {
     "so many suites of runs": (suites(35, staggered()), [(35, (20, 3), 0, 0, 0)]),
     "equal suites with gaps": (suites(3).filter(~((pl.col("bits") == 4) & (pl.col("tokens") < 5e9))), None),
     "suites with a model in both": (shared_model(), None),
+    "suites with a model in both and no checkpoint": (one_model_of_both(), None),
+    "two methods": (methods(), [(1, (20, 6), 4, 0, 0)]),
+    "two methods and a group size": (
+        pl.concat([methods(), methods().head(7).with_columns(group_size=pl.lit(32, pl.Int64))]),
+        None,
+    ),
+    "suites with other repetitions": (repeated_elsewhere(), [(1, (20, 3), 4, 0, 0)] * 3),
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("by", [False, True])
-def test_density_is_that_of_a_multivariate_normal(name: str, by: bool) -> None:
+@pytest.mark.parametrize("errors", [False, True])
+def test_density_is_that_of_a_multivariate_normal(name: str, by: bool, errors: bool) -> None:
     table, expected_blocks = TABLES[name]
+    # No two rows have one QiD: suites that stand alike differ, and so do rows that repeat each other.
+    table = with_errors(table)
+    if not errors:
+        table = table.with_columns(qid_se=0.0)
     priors = {**LAW.priors, "beta": qb.Prior("Normal", mu=0.5, sigma=0.5, by="suite", pooling="none")}
     if by and table["suite"].n_unique() == 1:
         pytest.skip("one suite")
@@ -111,26 +143,65 @@ def test_density_is_that_of_a_multivariate_normal(name: str, by: bool) -> None:
     for block, copies, expected in zip(where.blocks, where.copies, expected_blocks or [], strict=False):
         grid = block.grid
         assert expected in (None, (copies, grid.rows.shape, grid.models, grid.holes.shape[1], len(grid.rest)))
-    # What varies within a place is not the law.
-    step = 0.3 * rows.log_covariates["D"] - 0.2
+    # What varies within a place is not the law; it differs between suites where the law does.
+    suite = np.unique(rows.frame["suite"], return_inverse=True)[1]
+    step = (0.3 + by * 0.1 * np.sin(suite)) * rows.log_covariates["D"] - 0.2
     residual = rows.log_response - step
     found = smooth.log_density(
         where.log_response - step[where.first], where.variance, SCALE, SIGMA, where, where.arrays, np
     )
+    assert found == pytest.approx(_dense(rows.frame, residual, variance(rows.frame)), rel=1e-6, abs=1e-4)
+
+
+def _dense(frame: pl.DataFrame, residual: np.ndarray, own: np.ndarray) -> float:
+    """Return the log density by SciPy's multivariate normal."""
     # Where there are many suites, none has a model of another, and each is taken by itself.
-    many = table["suite"].n_unique() > 10
-    suite = rows.frame["suite"].to_numpy() if many else np.zeros(len(residual))
-    expected_density = 0.0
+    many = frame["suite"].n_unique() > 10
+    suite = frame["suite"].to_numpy() if many else np.zeros(frame.height)
+    density = 0.0
     for one in np.unique(suite):
-        own = {key: values[suite == one] for key, values in rows.cells.items()}
-        full = covariance(SCALE, own, own, np) + SIGMA**2 * np.eye((suite == one).sum())
-        expected_density += multivariate_normal.logpdf(residual[suite == one], np.zeros(len(full)), full)
-    assert found == pytest.approx(expected_density, rel=1e-6, abs=1e-4)
+        chosen = suite == one
+        rows = frame.filter(pl.Series(chosen))
+        full = covariance(SCALE, rows, rows) + np.diag(SIGMA**2 + own[chosen])
+        density += multivariate_normal.logpdf(residual[chosen], np.zeros(len(full)), full)
+    return density
+
+
+@pytest.mark.parametrize("name", ["with rows of another suite", "a few left out", "many left out", "no grid"])
+def test_within_a_grid_a_width_has_the_mean_of_its_variances(name: str) -> None:
+    """Errors of a row's own: 0 to 4.5% of QiD. Rows beside the grid keep theirs, and what is not there has none."""
+    table = with_errors(TABLES[name][0])
+    share = np.random.default_rng(5).uniform(0.0, 0.045, table.height)
+    rows = design(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
+    where, own = rows.reduced, variance(rows.frame)
+    row = np.argsort(where.of_row)
+    for block in where.blocks:
+        grid = row[block.members[0]]
+        for width in block.grid.rows.T:
+            measured = grid[width[width >= 0]]
+            own[measured] = own[measured].mean()
+    found = smooth.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
+    assert found == pytest.approx(_dense(rows.frame, rows.log_response, own), rel=1e-6, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["equal suites", "equal suites of runs", "so many that their products are taken"])
+def test_suites_that_stand_alike_have_the_mean_of_their_variances(name: str) -> None:
+    """Every suite has errors of its own, and within it every row."""
+    table = with_errors(TABLES[name][0])
+    rng, (_, suite) = np.random.default_rng(6), np.unique(table["suite"], return_inverse=True)
+    share = rng.uniform(0.0, 0.045, suite.max() + 1)[suite] * rng.uniform(0.5, 1.0, table.height)
+    rows = design(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
+    where, own, bits = rows.reduced, variance(rows.frame), rows.frame["bits"].to_numpy()
+    for width in np.unique(bits):
+        own[bits == width] = own[bits == width].mean()
+    found = smooth.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
+    assert found == pytest.approx(_dense(rows.frame, rows.log_response, own), rel=1e-6, abs=1e-4)
 
 
 def test_noisy_rows_are_measured_around_their_true_qid() -> None:
     table = small().sort("model", "tokens", "revision", "method", "bits").head(9)
-    error = np.where(np.arange(9) % 3 == 2, 0.5 * table["qid"].to_numpy(), 0.0)
+    share = table["bits"].replace_strict(ERRORS).to_numpy().copy()
+    error = np.where(np.arange(9) % 3 == 2, 0.5, share) * table["qid"].to_numpy()
     rows = design(table.with_columns(pl.Series("qid_se", error)), LAW)
     model = build_model(rows)
     point = model.initial_point()
@@ -143,7 +214,8 @@ def test_noisy_rows_are_measured_around_their_true_qid() -> None:
     one = _natural(rows, point)
     law = np.log(one["k_ref"]) + one["beta"] * rows.log_covariates["D"] - one["alpha"] * rows.log_covariates["N"]
     law = law - one["gamma"] * rows.log_covariates["P"]
-    full = covariance({n: one[n] for n in SCALE}, rows.cells, rows.cells, np) + one["sigma"] ** 2 * np.eye(9)
+    share[noisy] = 0.0  # their true QiD has no error of measurement
+    full = covariance({n: one[n] for n in SCALE}, rows.frame, rows.frame) + np.diag(one["sigma"] ** 2 + share**2)
     expected = multivariate_normal.logpdf(log_true, law, full)
     # The constant of the normal's density, which no parameter changes, is left out.
     expected += norm.logpdf(rows.response[noisy], np.exp(log_true[noisy]), error[noisy]).sum() + 1.5 * np.log(2 * np.pi)

@@ -2,13 +2,17 @@
 
 import numpy as np
 import polars as pl
+import pymc as pm
 import pytest
+from dense import variance, with_errors
+from made import log_unified
 from plain import plain
 from scipy import stats
 
 import qidbayes as qb
 from qidbayes.infer import sample
 from qidbayes.infer.design import Design, design
+from qidbayes.infer.model import build_model
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.strata import log_density, strata
 
@@ -42,6 +46,27 @@ def test_there_are_none_for_a_grid_with_holes_or_errors_that_differ(pythia: pl.D
     law = plain("unified")
     assert strata(design(pythia.head(359), law)) is None
     assert strata(design(pythia.with_columns(qid_se=0.1 * pl.col("qid")), law)) is None
+
+
+@pytest.mark.parametrize("height", [360, 359])
+def test_standard_errors_count_on_a_full_grid_too(pythia: pl.DataFrame, height: int) -> None:
+    """Errors of 1 to 4%, too small for any other treatment; a table with a hole goes the same way."""
+    rows = design(with_errors(pythia).head(height), plain("unified"))
+    assert strata(rows) is None and not rows.latent
+    model = build_model(rows)
+    found = model.compile_logp(vars=model.potentials, mode="FAST_COMPILE")(model.initial_point())
+    at = _natural(model)
+    constants = {name: at[name] for name in ("k_ref", "beta", "alpha", "gamma")}
+    full = dense_covariance(rows, at["sigma"] ** 2, [at["checkpoint_sd"] ** 2, at["model_sd"] ** 2])
+    residual = rows.log_response - log_unified(constants, rows.frame)
+    expected = stats.multivariate_normal(cov=full + np.diag(variance(rows.frame))).logpdf(residual)
+    assert found == pytest.approx(expected, rel=1e-8)
+
+
+def _natural(model: pm.Model) -> dict[str, float]:
+    """Return the model's starting point by its variables' names."""
+    point = model.initial_point()
+    return {n.removesuffix("_log__"): float(np.exp(v) if n.endswith("_log__") else v) for n, v in point.items()}
 
 
 def test_both_ways_have_the_same_posterior(pythia: pl.DataFrame, unified: qb.Fit) -> None:

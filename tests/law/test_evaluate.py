@@ -2,6 +2,7 @@
 
 import math
 import operator
+import sys
 
 import jax
 import numpy as np
@@ -22,7 +23,10 @@ points = st.fixed_dictionaries({name: st.floats(0.1, 10) for name in NAMES})
 
 
 def by_hand(expression: Expression, values: dict[str, float]) -> float:
-    """Evaluate with Python's own arithmetic, which raises where there is no finite real value."""
+    """Evaluate with Python's own arithmetic, which raises where there is no finite real value.
+
+    So does this where a part is too near 0 for all digits of a float.
+    """
     match expression:
         case Number(value):
             return value
@@ -30,10 +34,20 @@ def by_hand(expression: Expression, values: dict[str, float]) -> float:
             return values[id]
         case Negative(operand):
             return -by_hand(operand, values)
+        case Call("exp", argument):
+            return _normal(math.exp(by_hand(argument, values)))
         case Call(function, argument):
             return getattr(math, function)(by_hand(argument, values))
         case Binary(sign, left, right):
-            return _ARITHMETIC[sign](by_hand(left, values), by_hand(right, values))
+            a, b = by_hand(left, values), by_hand(right, values)
+            found = _ARITHMETIC[sign](a, b)
+            return found if sign in ("+", "-") or 0.0 in (a, b) else _normal(found)
+
+
+def _normal(value: float) -> float:
+    if abs(value) < sys.float_info.min:
+        raise FloatingPointError
+    return value
 
 
 @settings(max_examples=300)
@@ -121,6 +135,28 @@ def test_a_part_may_be_negative_where_the_whole_is_positive(expression: Expressi
     with np.errstate(all="ignore"):
         found = evaluate_log(expression, Scope(np, {name: np.float64(v) for name, v in values.items()}))
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_what_is_too_near_zero_for_a_float_keeps_its_logarithm() -> None:
+    """In linear space exp(−739) has four bits left, exp(−800) none; `by_hand` answers for neither."""
+    scope = Scope(np, {"k": 739.0, "x": 800.0})
+    assert evaluate_log(parse("exp(-k)"), scope) == -739.0
+    assert evaluate_log(parse("exp(-x) * exp(-k)"), scope) == -1539.0
+    assert evaluate_log(parse("exp(-x) + exp(-k)"), scope) == pytest.approx(-739.0, abs=1e-12)
+    for text in ("exp(-k)", "exp(-x)", "exp(-k) * exp(700)", "1 + exp(-x)"):
+        with pytest.raises(FloatingPointError):
+            by_hand(parse(text), {"k": 739.0, "x": 800.0})
+
+
+def test_a_logarithm_may_be_negative() -> None:
+    """log(0.5)·log(0.25) = 2·log(2)² is positive, and neither factor is."""
+    assert not is_positive(parse("log(x)"))
+    assert not is_positive(parse("2 * log(x) + k"))
+    assert not is_positive(parse("log(x)**2"))
+    scope = Scope(np, {"x": 0.5, "y": 0.25, "k": 3.0})
+    assert evaluate_log(parse("log(x) * log(y)"), scope) == pytest.approx(math.log(2 * math.log(2) ** 2))
+    assert evaluate_log(parse("k + log(x)"), scope) == pytest.approx(math.log(3 - math.log(2)))
+    assert evaluate_log(parse("log(x)**2"), scope) == pytest.approx(2 * math.log(math.log(2)))
 
 
 def test_a_name_may_be_negative_if_it_is_said_to_be() -> None:

@@ -90,3 +90,12 @@ def test_it_solves_for_any_covariate_and_broadcasts() -> None:
     scope = Scope(np, {"k": np.array([[1.0], [2.0]]), "gamma": np.float64(3.0), "D": np.array([[8.0, 27.0, 64.0]])})
     found = np.exp(solve_log(parse("k * P**gamma / D"), "P", np.log(1.0), scope))
     np.testing.assert_allclose(found, np.array([[2.0, 3.0, 4.0], 0.5 ** (1 / 3) * np.array([2.0, 3.0, 4.0])]))
+
+
+def test_of_several_crossings_the_first_is_found() -> None:
+    """A bump, a dip, and a rise for good far out."""
+    law = parse("exp(-(log(D) - 10)**2) + D * exp(-40)")
+    found = solve_log(law, "D", np.log(0.5), Scope(np))
+    assert found == pytest.approx(10 - np.sqrt(np.log(2)), abs=1e-9)
+    # Above the bump only the rise is left.
+    assert solve_log(law, "D", np.log(2.0), Scope(np)) == pytest.approx(40 + np.log(2), abs=1e-9)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from qidbayes.errors import InputError
 from qidbayes.law import Law, Prior, law_names, load_law
-from qidbayes.law.evaluate import Scope, evaluate_log
+from qidbayes.law.evaluate import Scope, evaluate, evaluate_log
 from qidbayes.law.expression import parse, to_text
 from qidbayes.law.scale import scales
 from qidbayes.posterior.constants import raw_constants
@@ -19,6 +19,10 @@ LAWS["saturating"] = Law(
     "E / (1 + D0 / D) * exp(-P / g) + sqrt(N / N0)",
     priors={n: Prior("LogNormal", mu=0, sigma=1) for n in ("E", "D0", "g", "N0")},
     reference={"D": 3e10, "N": 2e9, "P": 3},
+)
+
+LAWS["of a root"] = Law(
+    "k * sqrt(D / N)", priors={"k": Prior("LogNormal", mu=0, sigma=1)}, reference={"D": 3e10, "N": 2e9}
 )
 
 
@@ -59,6 +63,17 @@ def test_powers_are_those_of_the_units() -> None:
         "Nc": {"N": "1"},
         "Dc": {"D": "1"},
     }
+
+
+def test_a_root_halves_the_powers() -> None:
+    """k·√(D/N)·P in raw counts: k carries √N/√D; and a law of it says the same in both."""
+    found = scales(parse("k * sqrt(D / N**2) * P"), ["N", "D", "P"], ["k"])
+    assert set(found) == {"k"} and set(found["k"]) == {"N", "D", "P"}
+    powers = {c: float(evaluate(power, Scope(np))) for c, power in found["k"].items()}
+    assert powers == {"N": 1.0, "D": -0.5, "P": -1.0}
+    law = LAWS["of a root"]
+    raw = raw_constants(law, {"k_ref": np.array([2.0])})
+    assert raw["k"][0] == pytest.approx(2.0 * math.sqrt(2e9) / math.sqrt(3e10), rel=1e-12)
 
 
 @pytest.mark.parametrize("equation", ["exp(-P) * k", "k * log(D)", "k + D", "k * D**N", "N**a + D**b"])

@@ -3,12 +3,13 @@
 import numpy as np
 import polars as pl
 import pytest
+from dense import covariance
 from made import SMOOTH, unified_fit
 
 import qidbayes as qb
 from qidbayes.posterior.conditional import Known, conditional, conditional_blocks
-from qidbayes.posterior.discrepancy import NEW, Fitted, covariance, matern, prior_variance
-from qidbayes.posterior.grids import blocks
+from qidbayes.posterior.discrepancy import NEW, Fitted, matern, prior_variance
+from qidbayes.posterior.grids import apart
 
 SCALE = {
     "smooth_sd": 0.4,
@@ -34,25 +35,30 @@ def test_conditional_is_that_of_a_multivariate_normal(holes: int, rest: int) -> 
     fitted, asked = pl.concat([fitted[holes:], asked.head(rest)]), asked[rest : rest + 20]
     place = Fitted(fitted)
     here, there = place.cells(fitted), place.cells(asked)
+    # New checkpoints, told apart.
+    _, checkpoint = np.unique(asked["model"] + asked["revision"], return_inverse=True)
+    there["checkpoint"] = np.where(there["checkpoint"] == NEW, NEW - 1 - checkpoint, there["checkpoint"])
     residual = np.random.default_rng(0).standard_normal((2, fitted.height))
-    variance = np.full((2, fitted.height), 0.01)
+    # Each width has errors of its own, and those beside the grid each their own.
+    variance = 0.01 * np.array([[1.0], [1.5]]) * (4.0 / fitted["bits"].to_numpy()) ** 3
     scale = {name: np.array([value, 1.3 * value]) for name, value in SCALE.items()}
     scale["similarity"] = np.array([0.6, 0.7])
-    where = blocks(here, np.ones(fitted.height, dtype=int))
+    where = apart(here, np.ones(fitted.height, dtype=int))
     assert [len(block.grid.rest) for block in where] == [rest]
     assert where[0].grid.models == fitted["model"].n_unique()
     assert where[0].grid.holes.shape[1] == holes
+    beside = where[0].members[0][where[0].grid.rest]
+    variance[:, beside] *= np.linspace(0.5, 3.0, rest)
     known = Known(scale, residual, variance, where)
     mean, left = conditional(known, there)
     one_block, alone = conditional_blocks(known, there, 1), conditional_blocks(known, there, asked.height)
     for draw in range(2):
         one = {name: values[draw] for name, values in scale.items()}
-        both = {name: np.concatenate([here[name], there[name]]) for name in here}
-        full = covariance(one, both, both, np)
+        both = pl.concat([fitted, asked])
+        full = covariance(one, both, both)
         n = fitted.height
-        own, cross = full[:n, :n] + 0.01 * np.eye(n), full[:n, n:]
+        own, cross = full[:n, :n] + np.diag(variance[draw]), full[:n, n:]
         np.testing.assert_allclose(mean[draw], cross.T @ np.linalg.inv(own) @ residual[draw], rtol=1e-8)
-        # Two rows of one new checkpoint are alike in `full`, which the marginal variances do not ask.
         np.testing.assert_allclose(
             left[draw], np.diag(full)[n:] - np.einsum("ij,ij->j", cross, np.linalg.inv(own) @ cross), rtol=1e-6
         )
@@ -70,7 +76,7 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     scale = {name: np.array([value]) for name, value in SCALE.items()}
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
     fitted = place.cells(table)
-    where = blocks(fitted, np.ones(table.height, dtype=int))
+    where = apart(fitted, np.ones(table.height, dtype=int))
     mean, left = conditional(Known(scale, residual, variance, where), far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)

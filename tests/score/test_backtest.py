@@ -8,6 +8,8 @@ from scipy import stats
 
 import qidbayes as qb
 from qidbayes.infer.bootstrap import bootstrap
+from qidbayes.posterior.predictive import Predictive
+from qidbayes.score.forecasters import FORECASTERS, Forecast
 from qidbayes.score.points import LEVELS
 
 SPLITS = ["tokens > 100B", "n_params > 5B"]
@@ -80,6 +82,67 @@ def test_pit_is_uniform_where_the_model_is_true(pythia: pl.DataFrame) -> None:
     # The entropy of a normal error of sd 0.15 is -0.478 nats; 360 points know it to 0.037, parameters cost ~0.02.
     assert score["log_density"] == pytest.approx(0.478, abs=4 * 0.037 + 0.02)
     assert abs(score["coverage_90"] - 0.9) < 4 * np.sqrt(0.09 / 360)
+
+
+class Recorder:
+    """A forecaster that keeps what it is fitted to and asked, and expects the same of every row."""
+
+    def __init__(self) -> None:
+        self.fitted: list[pl.DataFrame] = []
+        self.asked: list[pl.DataFrame] = []
+
+    def __call__(self, table: pl.DataFrame, law: qb.Law, random_seed: int) -> Forecast:
+        self.fitted.append(table)
+        return Forecast(self, [], [])
+
+    def predictive(self, frame: pl.DataFrame) -> Predictive:
+        self.asked.append(frame)
+        return Predictive(np.full((10, frame.height), -2.0), np.ones((10, frame.height)))
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    found = Recorder()
+    monkeypatch.setitem(FORECASTERS, "posterior", found)
+    return found
+
+
+def test_a_rolling_fold_is_fitted_to_what_came_before_it(pythia: pl.DataFrame, recorder: Recorder) -> None:
+    table = pythia.sample(fraction=1.0, shuffle=True, seed=1)
+    found = qb.backtest(table, plain("unified"), "rolling tokens")
+    tokens = table["tokens"].unique().sort()
+    assert len(recorder.fitted) == len(recorder.asked) == 5
+    for block, fitted, asked in zip(range(5), recorder.fitted, recorder.asked, strict=True):
+        # Twenty checkpoints of each size: the later ten in five blocks of two.
+        held_out = tokens[10 + 2 * block : 12 + 2 * block]
+        assert fitted["tokens"].max() < held_out.min()  # type: ignore[operator]
+        assert fitted["tokens"].unique().sort().equals(tokens[: 10 + 2 * block])
+        assert asked["tokens"].unique().sort().equals(held_out)
+    assert found.scores["train_rows"].to_list() == [18 * n for n in (10, 12, 14, 16, 18)]
+    assert found.points.height == 180
+    # How far a point lies beyond is told from the rows that were fitted.
+    assert found.points["tokens_beyond"].to_list() == [
+        row["tokens"] / fitted["tokens"].max()
+        for fitted, asked in zip(recorder.fitted, recorder.asked, strict=True)
+        for row in asked.rows(named=True)
+    ]
+
+
+@pytest.mark.parametrize("split", ["leave n_params", "tokens > 100B", "leave model seeing 6", "leave bits"])
+def test_a_fold_is_fitted_to_no_row_that_it_asks_of(pythia: pl.DataFrame, recorder: Recorder, split: str) -> None:
+    found = qb.backtest(pythia, plain("unified"), split)
+    keys = ["model", "revision", "bits"]
+    column = split.split()[1] if split.startswith("leave") else None
+    for fitted, asked in zip(recorder.fitted, recorder.asked, strict=True):
+        both = pl.concat([fitted, asked])
+        assert both.height == both.unique(keys).height == 360
+        seen = 6 if "seeing" in split else 0
+        if column:
+            assert asked[column].n_unique() == 1
+            assert fitted.filter(pl.col(column) == asked[column][0]).height == seen
+        else:
+            assert asked["tokens"].min() > 100e9 >= fitted["tokens"].max()  # type: ignore[operator]
+    assert found.scores["points"].to_list() == [asked.height for asked in recorder.asked]
 
 
 def test_a_law_that_cannot_answer_says_why(pythia: pl.DataFrame) -> None:

@@ -3,7 +3,10 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
+from dense import covariance, variance, with_errors
+from made import NESTED, SMOOTH, log_unified, unified_fit
 from scipy import stats
 
 import qidbayes as qb
@@ -47,3 +50,50 @@ def test_psis_is_the_refit_without_the_checkpoint() -> None:
     # Importance sampling without smoothing; for one of 360 rows the weights are nearly even.
     estimate = -np.log(np.mean(np.exp(-units[:, row])))
     assert estimate == pytest.approx(exact, abs=0.05)
+
+
+CONSTANTS = {"k_ref": 0.04, "beta": 0.5, "alpha": 0.3, "gamma": 5.6}
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_rows_with_unequal_errors_are_left_out_of_the_dense_normal(smooth: bool) -> None:
+    """Draws that hardly differ make every weight 1, so that no importance sampling stands between."""
+    table = qb.load_table("pythia")
+    table = table.filter(
+        pl.col("n_params") < 1e9, pl.col("tokens").is_in(table["tokens"].unique().sort()[::6].implode())
+    )
+    # Some checkpoints have one row and some three; each row's error is its own.
+    data = with_errors(table.filter((pl.col("bits") == 3) | (pl.col("tokens") > 5e10))).sort("model", "tokens", "bits")
+    share = np.linspace(0.001, 0.049, data.height)
+    data = data.with_columns(qid_se=pl.Series(share) * pl.col("qid"))
+    jitter = 1.0 + 1e-7 * np.random.default_rng(3).standard_normal(200)
+    noise = SMOOTH if smooth else NESTED
+    models = dict.fromkeys(data["model"].unique().sort(), 0.0)
+    fit = unified_fit(CONSTANTS, {**noise, "sigma": noise["sigma"] * jitter}, data, None if smooth else models)
+    residual = np.log(data["qid"].to_numpy()) - log_unified(CONSTANTS, data)
+    if smooth:
+        shared = covariance(SMOOTH, data, data)
+    else:
+        model, checkpoint = data["model"].to_numpy(), checkpoints(data)
+        shared = NESTED["model_sd"] ** 2 * np.equal.outer(model, model)
+        shared = shared + NESTED["checkpoint_sd"] ** 2 * np.equal.outer(checkpoint, checkpoint)
+    full = shared + np.diag(noise["sigma"] ** 2 + variance(data))
+    units = {"row": [[i] for i in range(data.height)]}
+    units["checkpoint"] = [np.flatnonzero(checkpoints(data) == name).tolist() for name in np.unique(checkpoints(data))]
+    assert {len(unit) for unit in units["checkpoint"]} == {1, 3}
+    found = leave_one_out(fit)
+    for name, parts in units.items():
+        told = np.array([left_out(full, residual, part) for part in parts])
+        assert found[name].log_density == pytest.approx(told.sum() / data.height, abs=1e-5)
+        # Of a sum of independent units, per row.
+        assert found[name].se == pytest.approx(np.sqrt(len(told) * told.var(ddof=1)) / data.height, rel=1e-4)
+
+
+def left_out(full: np.ndarray, residual: np.ndarray, part: list[int]) -> float:
+    rest = np.setdiff1d(np.arange(len(residual)), part)
+    whole = stats.multivariate_normal(cov=full).logpdf(residual)
+    return float(whole - stats.multivariate_normal(cov=full[np.ix_(rest, rest)]).logpdf(residual[rest]))
+
+
+def checkpoints(frame: pl.DataFrame) -> np.ndarray:
+    return (frame["model"] + " " + frame["revision"]).to_numpy()

@@ -57,3 +57,10 @@ def unified_fit(
         diagnostics=Diagnostics({}, 0, (1.0,), dict.fromkeys(constants, 1.0)),
         attributes={"random_seed": 3},
     )
+
+
+def log_unified(constants: Mapping[str, float], frame: pl.DataFrame) -> np.ndarray:
+    """Return the logarithm of the unified law, at constants of its reference point."""
+    n, d, p = (frame[c].cast(pl.Float64).to_numpy() for c in ("n_params", "tokens", "bits"))
+    found = np.log(constants["k_ref"]) + constants["beta"] * np.log(d / 1e11) - constants["alpha"] * np.log(n / 1e9)
+    return np.asarray(found - constants["gamma"] * np.log(p / 4))
