@@ -106,7 +106,7 @@ class Stack:
         frame = self._frame(None, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
         draws = np.exp(self._draws(lambda fit: fit.log_draws(frame, kind)))
         guessing = against_guessing(frame, draws, loss_16bit, vocabulary, kind)
-        where = beyond(self.fits[0].data, frame).drop("beyond")
+        where = beyond(self.fits[0].data, frame).drop("outside")
         return pl.concat([with_band(frame, draws, ci_prob), guessing, where], how="horizontal")
 
     def predictive(self, frame: pl.DataFrame) -> Predictive:
