@@ -37,9 +37,12 @@ def unidentified_noise(fit: Record, frame: pl.DataFrame) -> list[str]:
     frame
         The questions about measurements; the law alone, `kind="response_params"`, has no noise.
     """
+    unknown = fit.diagnostics.unidentified_noise
+    resting = _rests_on(fit, frame) if unknown else set()
     return [
-        f"{name} is not identified by these data and rests on its prior; so does an answer for {_ASKED[name]}"
-        for name in sorted(_rests_on(fit, frame) & set(fit.diagnostics.unidentified_noise), key=list(_ASKED).index)
+        f"{name} is not identified by these data and rests on its prior; so does an answer for {what}"
+        for name, what in _ASKED.items()
+        if name in resting and name in unknown
     ]
 
 

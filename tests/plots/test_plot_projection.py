@@ -5,7 +5,7 @@ import pytest
 from drawn import areas, curves, small_print, x_labels
 
 from qidbayes import InputError, published
-from qidbayes.plots import projection
+from qidbayes.plots import projection, qid_map, tokens_to_threshold
 from qidbayes.posterior import Fit
 
 
@@ -68,6 +68,21 @@ def test_titles_say_how_far_a_size_is_beyond_the_data(unified: Fit) -> None:
     axes = projection(unified, n_params=[5e8, 7e9, 80e9], bits=[4]).axes
     where = [a.get_title().split("\n")[1] for a in axes]
     assert where == ["0.5 × the smallest measured", "within the sizes measured", "10 × the largest measured"]
+
+
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")
+def test_small_print_names_bit_widths_beyond_the_fitted_ones(unified: Fit, saturating: Fit) -> None:
+    fitted = unified.data["bits"]
+    wide = 2 * fitted.max()
+    for draw in (
+        lambda bits: projection(unified, n_params=[1e9], bits=bits),
+        lambda bits: tokens_to_threshold(unified, n_params=[1e9], bits=bits),
+        lambda bits: qid_map(unified, bits=bits),
+    ):
+        told = f"{wide:g} bits lie outside the bit widths that were fitted ({fitted.min():g} to {fitted.max():g})"
+        assert told in small_print(draw([fitted.max(), wide]))
+        assert "outside the bit widths" not in small_print(draw([fitted.max()]))
+    assert "outside the bit widths" not in small_print(projection(saturating, n_params=[1e9], bits=[16]))
 
 
 def test_law_without_bits_has_one_curve(saturating: Fit) -> None:
