@@ -129,7 +129,10 @@ class Fit(Record):
             ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD.
         kind
             ``"response"``: the band of a newly measured checkpoint, with the effects of its run and checkpoint and
-            the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone.
+            the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone:
+            its equation with the posterior's constants, without the effects of suite, run and checkpoint and without
+            the discrepancy. Where a discrepancy is modelled the fitted rows know the sum of these better than the law,
+            so that this band, of a suite at random, may be the wider one.
         ci_prob
             The probability of the equal-tailed band.
         **further

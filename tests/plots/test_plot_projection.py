@@ -102,6 +102,7 @@ def test_laws_it_is_not_for(name: str, request: pytest.FixtureRequest) -> None:
         projection(request.getfixturevalue(name))
 
 
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")
 def test_questions_that_cannot_be_drawn(unified: Fit, per_bit: Fit, saturating: Fit) -> None:
     with pytest.raises(InputError, match="tokens_max must be beyond"):
         projection(unified, tokens_max=1e8)
