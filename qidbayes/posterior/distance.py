@@ -9,6 +9,7 @@ DIRECTIONS = ("n_params", "tokens", "bits")
 COLUMNS = (*(f"{column}_beyond" for column in DIRECTIONS), "not_fitted")
 """What an answer tells of the distance."""
 INSIDE = "inside"
+_NAMED = 5  # bit widths
 _ROUNDED = 1e-3  # of a doubling: what is rounded to 1 is inside
 
 
@@ -77,7 +78,7 @@ def unmeasured_bits(data: pl.DataFrame, frame: pl.DataFrame) -> list[str]:
     outside = asked[(asked < fitted.min()) | (asked > fitted.max())]
     if not outside.size:
         return []
-    widths = ", ".join(f"{width:g}" for width in outside)
+    widths = ", ".join(f"{width:.3g}" for width in outside[:_NAMED]) + ", …" * (outside.size > _NAMED)
     low, high = fitted.min(), fitted.max()
     return [
         f"{widths} bits lie outside the bit widths that were fitted ({low:g}{f' to {high:g}' if high > low else ''}): "
