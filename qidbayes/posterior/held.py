@@ -72,11 +72,14 @@ def read_backtest(saved: Any) -> Kept:
         # Of one length, or it raises.
         pit, run, checkpoint = np.array([saved["pit"], saved["run"], saved["checkpoint"]], dtype=float)
         outside = np.array([str(where) for where in saved["outside"]])
-        if not np.isfinite([pit, run, checkpoint]).all() or len(outside) != len(pit):
-            raise InputError(_DAMAGED)
-        return Kept(tuple(map(str, saved["splits"])), outside, pit, run, checkpoint)
+        splits = tuple(saved["splits"])
+        sound = all(isinstance(split, str) for split in splits) and len(outside) == len(pit)
+        sound = sound and bool(((pit >= 0) & (pit <= 1) & np.isfinite([run, checkpoint]).all(axis=0)).all())
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(_DAMAGED) from error
+    if not sound:
+        raise InputError(_DAMAGED)
+    return Kept(splits, outside, pit, run, checkpoint)
 
 
 def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl.DataFrame:

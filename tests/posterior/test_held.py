@@ -148,7 +148,8 @@ WHOLE = {"splits": ["x"], "outside": [INSIDE] * 2, "pit": [0.5, 0.5], "run": [1,
     [
         {}, [], "x", {"beyond": [1.0], "pit": [0.5], "splits": ["of an earlier version"]}, {**WHOLE, "pit": ["x", 0.5]},
         {**WHOLE, "pit": [0.5]}, {**WHOLE, "outside": [INSIDE]}, {**WHOLE, "outside": 3}, {**WHOLE, "run": None},
-        {**WHOLE, "pit": [float("nan"), 0.5]}, {**WHOLE, "splits": 1}, {**WHOLE, "run": {}},
+        {**WHOLE, "pit": [float("nan"), 0.5]}, {**WHOLE, "splits": 1}, {**WHOLE, "splits": [1]}, {**WHOLE, "run": {}},
+        {**WHOLE, "pit": [1.5, 0.5]},
     ],
 )  # fmt: skip
 def test_a_damaged_backtest_says_so(unified: qb.Fit, damage: object) -> None:
