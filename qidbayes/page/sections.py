@@ -109,6 +109,7 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         counts = ("lower", "upper")
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
         far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **widths)
+        far = far.select(column.name for column in far if column.null_count() < far.height)
         found += f"<h3>Projections</h3>{table(far)}"
     except InputError as error:
         found += f"<p>Not in this page: {escape(str(error))}.</p>"
