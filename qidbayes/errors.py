@@ -15,3 +15,7 @@ class DataWarning(UserWarning):
 
 class DiagnosticsWarning(UserWarning):
     """An answer comes from a fit whose checks failed, or whose prior and data disagree."""
+
+
+class ExtrapolationWarning(UserWarning):
+    """An answer is of a kind that nothing was measured of, such as a bit width beyond all that were fitted."""

@@ -52,9 +52,12 @@ def advise(
     likely enough; exits with 1 if a model has none. With --memory: the models whose quantized weights take so many
     bytes, fewer bits with more parameters, their losses, and the chance that each is the best of them.
     """
+    import polars as pl
+
     import qidbayes
-    from qidbayes.cli.summary import warn
+    from qidbayes.cli.summary import readable, warn
     from qidbayes.posterior import load_fit
+    from qidbayes.posterior.pareto import UNQUANTIZED
 
     if (params is None) == (memory is None):
         raise click.UsageError("give either --params or --memory")
@@ -76,8 +79,8 @@ def advise(
             raise click.UsageError("--params goes with --max-qid, the bound on QiD")
         frame = qidbayes.advise(found, n_params=params, tokens=tokens, max_qid=max_qid, prob=prob, **further)
         title = f"QiD in nats per token, and how likely it is at most {max_qid:g} ({found.law.title})"
-    warn(found)
-    echo_frame(frame, fmt, title)
+    warn(found, frame.filter(pl.col("bits") < UNQUANTIZED) if memory is not None else frame, kind)  # type: ignore[arg-type]
+    echo_frame(readable(frame) if fmt == "table" else frame, fmt, title)
     if memory is None and frame["advised"].sum() < frame.height // frame["bits"].n_unique():
         hint = "" if bits else "; --bits asks of others than those fitted"
         click.echo(f"no width keeps QiD of every model under {max_qid:g} with probability {prob:g}{hint}", err=True)

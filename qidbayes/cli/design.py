@@ -55,6 +55,6 @@ def design(
     asked: dict[str, Any] = {**given(bits=bits, qid=qid, method=method), **{name: values[0] for name, values in at}}
     asked |= {"tokens": tokens[0]} if tokens else {}
     frame = qidbayes.design(found, cells, n_params=params[0], picks=picks, **asked, kind=kind)  # type: ignore[arg-type]
-    warn(found)
+    warn(found, pl.DataFrame({"n_params": params, **asked}), kind)  # type: ignore[arg-type]
     what = "log QiD" if tokens else "log tokens"
     echo_frame(frame, fmt, f"What to measure next for {what}; seconds on one H100 ({found.law.title})")

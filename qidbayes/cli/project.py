@@ -48,9 +48,10 @@ def project(
     """Project QiD to more tokens and larger models, from a saved FIT or from published constants.
 
     `worse_than_random` is the share of draws in which the quantized model's loss is above that of random guessing;
-    `n_params_beyond` and `tokens_beyond` are the factors by which the question lies outside the data. If the fit
-    carries a backtest (`qidbayes backtest --fit`), `held` is the share of held-out points as far outside that such
-    bands held, and `held_of` how many there were: under 20, it says nothing.
+    `n_params_beyond`, `tokens_beyond` and `bits_beyond` are the factors by which the question lies outside the data,
+    and `not_fitted` names a suite or method that no fitted row has. If the fit carries a backtest (`qidbayes backtest
+    --fit`), `held` is the share of held-out points as far outside that such bands held, with its standard error over
+    runs: of fewer than 10 checkpoints or 3 runs, it says nothing.
     """
     from qidbayes.cli.summary import readable, warn
     from qidbayes.posterior import Fit, load_fit
@@ -77,6 +78,6 @@ def project(
     else:
         frame = source.predict(**values)
     if isinstance(source, Fit):
-        warn(source)
+        warn(source, frame, kind)  # type: ignore[arg-type]
     what = {"qid": "QiD", "loss_16bit": "16-bit loss", "loss": "Quantized loss"}[response or source.law.response]
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, f"{what}, nats per token ({source.law.title})")

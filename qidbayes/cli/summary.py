@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from qidbayes.posterior import Fit
+    from qidbayes.posterior.fit import Kind
+
+_HELD = ("held", "held_se")
 
 
 @click.command()
@@ -35,18 +38,24 @@ def summary(fit: str, ci_prob: float, published: str | None, fmt: str) -> None:
 
 
 def readable(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """Say "not identified" in the place of an answer, and leave out what is empty."""
+    """Say "not identified" in the place of an answer, and in one column how bands held; leave out what is empty."""
     import polars as pl
 
     if "identified" in frame.columns:
         answer = pl.when("identified").then(pl.col("median").map_elements("{:.4g}".format, pl.String))
         frame = frame.with_columns(answer.otherwise(pl.lit("not identified")).alias("median")).drop("identified")
+    if "held" in frame.columns:
+        counts = ("held_of", "held_checkpoints", "held_runs")
+        of = pl.format("of {} points of {} checkpoints of {} runs", *counts)
+        share = pl.format("{} ± {} ", *(pl.col(name).map_elements("{:.2f}".format, pl.String) for name in _HELD))
+        told = pl.when(pl.col("held_of") > 0).then(share.fill_null("") + of)
+        frame = frame.with_columns(told.alias("held")).drop("held_se", *counts)
     return frame.select(column.name for column in frame if column.null_count() < frame.height)
 
 
-def warn(fit: "Fit") -> None:
-    """Say on stderr which of a fit's checks failed, and what its data do not identify."""
+def warn(fit: "Fit", frame: "pl.DataFrame | None" = None, kind: "Kind" = "response") -> None:
+    """Say on stderr which of a fit's checks failed, what its data do not identify, and what these questions rest on."""
     for problem in fit.diagnostics.problems():
         click.secho(f"FAILED: {problem}", err=True, fg="red")
-    for remark in fit.diagnostics.remarks():
+    for remark in [*fit.diagnostics.remarks(), *(fit.cautions(frame, kind) if frame is not None else ())]:
         click.secho(f"warning: {remark}", err=True, fg="yellow")

@@ -47,7 +47,7 @@ def tokens(
     values = given(n_params=params, bits=bits, model=model, method=method, **dict(at))
     if isinstance(source, Fit):
         frame = source.tokens_to_threshold(qid, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
-        warn(source)
+        warn(source, frame.drop("tokens"), kind)  # type: ignore[arg-type]
     else:
         frame = source.tokens_to_threshold(qid, **values)
     title = f"Training tokens at which QiD reaches a threshold ({source.law.title})"

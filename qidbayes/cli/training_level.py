@@ -41,7 +41,7 @@ def training_level(
     """
     from qidbayes.cli.summary import warn
     from qidbayes.posterior import load_fit
-    from qidbayes.posterior.training_level import PriorEdgeWarning
+    from qidbayes.posterior.training_level import PriorEdgeWarning, measurements
 
     if len(between) != 2:
         raise click.UsageError("--between takes two counts, such as 1B,100T")
@@ -50,7 +50,7 @@ def training_level(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", PriorEdgeWarning)
         frame = found.training_level(qid, qid_se=qid_se, between=(between[0], between[1]), ci_prob=ci_prob, **values)
-    warn(found)
+    warn(found, measurements(qid, qid_se, values))
     for warning in told:
         if issubclass(warning.category, PriorEdgeWarning):
             click.secho(f"warning: {warning.message}", err=True, fg="yellow")

@@ -15,7 +15,7 @@ from qidbayes.infer.problem import Problem
 from qidbayes.infer.reduced import Reduced, reduce
 from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
-from qidbayes.law.prior import SPREAD_LOG_SD
+from qidbayes.posterior.contraction import noise_priors
 from qidbayes.posterior.discrepancy import SIMILARITY, Fitted
 from qidbayes.table.groups import CHECKPOINT, dimension, labels
 from qidbayes.table.schema import NAMES, validate
@@ -98,25 +98,18 @@ class Design:
     @cached_property
     def errors(self) -> dict[str, Prior]:
         """The priors of what scatters around the law, by the names in the model."""
-        scale = self.law.noise.scale
-        spread = Prior("HalfNormal", sigma=scale)
-        # Kept away from 0: where two or three runs decide both a slope and how much runs differ, the posterior is a
-        # funnel.
-        between = Prior("LogNormal", mu=np.log(0.5 * scale), sigma=SPREAD_LOG_SD)
-        found = {"sigma": spread}
         if not self.smooth:
-            return found | {f"{level.name}_sd": between for level in self.levels}
-        # One suite says nothing of how much suites differ. Published families and methods lie about 0.7 apart in log
-        # QiD at equal N, D and P (docs/statistics.md): 1.4 times the default scale.
-        found |= {"smooth_sd": spread, "suite_sd": Prior("LogNormal", mu=np.log(1.4 * scale), sigma=0.5)}
-        for group in ("model", CHECKPOINT):
-            if group in self.law.noise.groups and np.unique(self.cells[group]).size < len(self.log_response):
-                found[f"{group}_sd"] = between
-        length = Prior("LogNormal", mu=np.log(1.5), sigma=0.5)
-        found |= {"length_params": length, "length_tokens": length}
-        if self.law.response == "qid":
-            found |= {"length_bits": length, SIMILARITY: Prior("Beta", alpha=2, beta=2)}
-        return found
+            names = ["sigma", *(f"{level.name}_sd" for level in self.levels)]
+        else:
+            names = ["sigma", "smooth_sd", "suite_sd"]
+            for group in ("model", CHECKPOINT):
+                if group in self.law.noise.groups and np.unique(self.cells[group]).size < len(self.log_response):
+                    names.append(f"{group}_sd")
+            names += ["length_params", "length_tokens"]
+            if self.law.response == "qid":
+                names += ["length_bits", SIMILARITY]
+        priors = noise_priors(self.law)
+        return {name: priors[name] for name in names}
 
     @cached_property
     def latent(self) -> Mapping[str, np.ndarray]:

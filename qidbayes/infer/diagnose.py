@@ -9,6 +9,7 @@ from qidbayes.infer.design import Design
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.sample import Draws
 from qidbayes.law.prior import SPREAD_LOG_SD
+from qidbayes.posterior.contraction import prior_variance, spread_variance
 from qidbayes.posterior.diagnostics import Diagnostics
 from qidbayes.table.doubts import doubts
 
@@ -16,7 +17,7 @@ _PRIOR_DRAWS = 20_000
 
 
 def diagnose(design: Design, found: Draws) -> Diagnostics:
-    """Return the diagnostics of a run.
+    """Return the diagnostics of a run, but for those that `qidbayes.posterior.contraction.judged` adds.
 
     Parameters
     ----------
@@ -41,14 +42,13 @@ def diagnose(design: Design, found: Draws) -> Diagnostics:
 
 def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Compare each parameter's posterior variance with its prior's, where both are on the real line."""
-    rng = np.random.default_rng(0)
     found = {}
     for name, prior in design.law.priors.items():
         sampled = design.law.sampled_name(name)
-        before = {sampled: float(prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng)).var())}
-        if prior.spread is not None:
+        before = {sampled: prior_variance(prior)}
+        if prior.pooled:
             before[design.law.population_name(name)] = before[sampled]
-            before[sampled] += prior.spread**2 * np.exp(2 * SPREAD_LOG_SD**2)  # and the mean of τ²
+            before[sampled] += spread_variance(prior)
             before[design.law.spread_name(name)] = SPREAD_LOG_SD**2
         for variable, width in before.items():
             after = np.atleast_1d(unconstrained[variable].var(axis=(0, 1), ddof=1))

@@ -20,6 +20,7 @@ from qidbayes.infer.nested import sample_effects
 from qidbayes.infer.sample import sample
 from qidbayes.law import COVARIATES, Law, load_law
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
+from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.scatter import TRUE_LOG_QID
 from qidbayes.table import table_hash
@@ -142,7 +143,7 @@ def fit(
         normal = whitened.reshape(-1, len(noisy))
         flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], normal, np)
         coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
-    diagnostics = diagnose(rows, found)
+    diagnostics = judged(diagnose(rows, found), law, flat, coords)
     for doubt in diagnostics.doubts:
         warnings.warn(doubt, DataWarning, skip_file_prefixes=(str(Path(__file__).parents[1]),))
     return Fit(

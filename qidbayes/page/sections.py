@@ -3,7 +3,6 @@
 from html import escape
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from qidbayes import plots
@@ -13,7 +12,7 @@ from qidbayes.page.html import drawing, equation, table
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
-from qidbayes.posterior.held import held_share
+from qidbayes.posterior.held import LEAST_CHECKPOINTS, LEAST_RUNS, held_share, read_backtest
 from qidbayes.posterior.summary import constants_of
 
 _LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -84,18 +83,18 @@ def backtest_section(fit: Fit) -> str:
             "<h3>Backtest</h3><p>None: how bands of this law hold outside the data has not been tried "
             "(<code>qidbayes backtest --fit</code>).</p>"
         )
-    saved = fit.attributes["backtest"]
-    furthest = int(np.ceil(np.log2(max(*map(float, saved["beyond"]), 1.0))))
-    factors = np.array([1.0, *(2.0**i for i in range(1, furthest + 1))])
-    rows: dict[str, Any] = {"outside the data by": ["inside", *(f"up to {f:g} times" for f in factors[1:])]}
+    kept = read_backtest(fit.attributes["backtest"])
+    places = kept.places
+    rows: dict[str, Any] = {"outside the data": places}
     for level in _LEVELS:
-        share, count = held_share(saved, factors, *tails(level))
-        rows |= {"measurements": count, f"{level:.0%} bands held": share}
-    found = pl.DataFrame(rows).filter(pl.col("measurements") > 0)
-    splits = ", ".join(map(str, saved["splits"]))
+        found = held_share(kept, places, *tails(level))
+        counted = {"held_of": "measurements", "held_checkpoints": "checkpoints", "held_runs": "runs"}
+        rows |= {title: found[name] for name, title in counted.items()}
+        rows |= {f"{level:.0%} bands held": found["held"], f"± ({level:.0%})": found["held_se"]}
     return (
-        f"<h3>Backtest</h3><p>Share of held-out measurements inside their bands; fewer than 20 tell nothing. "
-        f"Held out: {escape(splits)}.</p>{table(found)}"
+        f"<h3>Backtest</h3><p>Share of held-out measurements inside their bands, ± its standard error over training "
+        f"runs; fewer than {LEAST_CHECKPOINTS} checkpoints or {LEAST_RUNS} runs tell nothing. "
+        f"Held out: {escape(', '.join(kept.splits))}.</p>{table(pl.DataFrame(rows))}"
     )
 
 
@@ -110,6 +109,7 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         counts = ("lower", "upper")
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
         far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **widths)
+        far = far.select(column.name for column in far if column.null_count() < far.height)
         found += f"<h3>Projections</h3>{table(far)}"
     except InputError as error:
         found += f"<p>Not in this page: {escape(str(error))}.</p>"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from qidbayes.posterior.cautions import extrapolated
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.units import format_count
@@ -58,6 +59,12 @@ def scatter(fit: Fit, kind: Kind, *, known_runs: float = 0.0) -> str:
 def measured_to(fit: Fit) -> str:
     """Return what a dotted line at the most tokens measured says."""
     return f"Dotted: {format_count(float(fit.data['tokens'].to_numpy().max()))} tokens, the most that were measured."
+
+
+def beyond_widths(fit: Fit, bits: Sequence[float | None]) -> list[str]:
+    """Return a sentence on the bit widths drawn that lie outside the fitted ones, none if there are none."""
+    asked = pl.DataFrame({"bits": [width for width in bits if width is not None]}, schema={"bits": pl.Float64})
+    return [f"{sentence}." for sentence in extrapolated(fit, asked)]
 
 
 def sources(points: pl.DataFrame) -> list[str]:

@@ -92,6 +92,7 @@ def projection(
                 caption.band(fit, kind, ci_prob),
                 caption.measured_to(fit),
                 f"Numbers: medians at {format_count(tokens_max)}.",
+                *caption.beyond_widths(fit, bits),
             ],
             height=0.3 + 2.6 * style.panel_rows(len(sizes)),
         )

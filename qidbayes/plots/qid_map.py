@@ -82,6 +82,7 @@ def qid_map(
         f"Shades: the median {caption.scatter(fit, kind)}.",
         f"Hatched: where its {100 * ci_prob:g}% band holds {qid:g} nats/token.",
         "Points: the checkpoints that were fitted.",
+        *caption.beyond_widths(fit, widths),
     ]
     with style.context():
         title = "QiD over model sizes and training tokens"

@@ -1,5 +1,6 @@
 """QiD along one axis, a panel for each model or bit width and a curve for each of what is compared there."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from qidbayes.errors import InputError
+from qidbayes.errors import ExtrapolationWarning, InputError
 from qidbayes.plots import along, caption, style
 from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit, Kind
@@ -76,15 +77,19 @@ class Slices:
         points = points.join(pl.DataFrame(shown, every.schema), on=order, how="semi")
         at = along.grid(points, self.x)
         split = [*order, self.series]
-        answers = [
-            along.bands(fit, own, split, self.x, at, kind, ci_prob)
-            for fit, own in zip(fits, self._of_fits(fits, points), strict=True)
-            if own.height
-        ]
-        # Series that are names have fits of their own, and dotted lines too.
-        law = along.law_alone(fits[0], answers[0], kind) if self.series not in KIND else None
+        with warnings.catch_warnings():
+            if self.x == "bits":  # curves end a little beyond their points, and the small print names such points
+                warnings.simplefilter("ignore", ExtrapolationWarning)
+            answers = [
+                along.bands(fit, own, split, self.x, at, kind, ci_prob)
+                for fit, own in zip(fits, self._of_fits(fits, points), strict=True)
+                if own.height
+            ]
+            # Series that are names have fits of their own, and dotted lines too.
+            law = along.law_alone(fits[0], answers[0], kind) if self.series not in KIND else None
         looks = self._looks(points[self.series].unique(maintain_order=True).to_list())
         small_print = [*along.notes(fits, points, kind, ci_prob, named=self.x != "n_params"), *notes]
+        small_print += caption.beyond_widths(fits[0], points["bits"].unique().to_list())
         if law is not None:
             small_print.append(along.LAW_ALONE)
         if len(shown) < every.height:

@@ -83,6 +83,7 @@ def tokens_to_threshold(
         small_print = [caption.fitted(fit), _meaning(fit, kind, ci_prob), caption.measured_to(fit)]
         if (answer["upper"] >= limits[1]).any():
             small_print.append("Arrows: on beyond the axis.")
+        small_print += caption.beyond_widths(fit, widths)
         tall = max(1.7, 0.7 + _ROW * max(rows.values())) * style.panel_rows(len(widths))
         figure = style.figure("Training tokens until QiD reaches a threshold", small_print, height=0.3 + tall)
         panels = style.panels(figure, len(widths))

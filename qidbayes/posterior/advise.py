@@ -9,6 +9,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import with_band
+from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.scatter import Scatter
 
 if TYPE_CHECKING:
@@ -79,5 +80,5 @@ def advise(
     # The rows of one model stand together, its widths from small to large.
     enough = (under.to_numpy() >= prob).reshape(-1, len(widths))
     advised = enough & (enough.cumsum(axis=1) == 1)
-    held = fit.held(frame, ci_prob).select(pl.selectors.ends_with("_beyond"))
+    held = fit.held(frame, ci_prob).select(pl.selectors.by_name(*COLUMNS, require_all=False))
     return pl.concat([answer.with_columns(pl.Series("advised", advised.ravel())), held], how="horizontal")

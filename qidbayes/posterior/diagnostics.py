@@ -1,14 +1,24 @@
 """What a fit says of itself: convergence, and which parameters the data know anything of."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 R_HAT_BELOW = 1.01
 ESS_ABOVE = 400
 BFMI_ABOVE = 0.3
 CONTRACTION_ABOVE = 0.1
+DIRECTION_ABOVE = 0.5
+"""Below it more than half of the prior's variance is left: the posterior's standard deviation is above 71%."""
+NOISE_ABOVE = 0.25
+"""Of a number of the noise; a thousand effective draws of the prior itself have a contraction within 0.14 of 0."""
 SHIFT_BELOW = 3.0
 """Prior standard deviations: 99.7% of a normal prior lies nearer to its middle than that."""
+
+_SHOWN = 0.2  # of the largest weight of a direction
+_AS_ONE = 0.05
+_MOST = 4  # constants are named
 
 
 def number(name: str, group: str | None) -> str:
@@ -37,6 +47,48 @@ class Convergence:
 
 
 @dataclass(frozen=True)
+class Direction:
+    """A linear combination of a law's constants, on the real line.
+
+    Attributes
+    ----------
+    ratio
+        Its posterior variance over its prior variance.
+    weights
+        Of each constant, in units of its prior's standard deviation; their squares sum to 1.
+    prior_sd
+        The prior's standard deviation of each constant.
+    """
+
+    ratio: float
+    weights: Mapping[str, float]
+    prior_sd: Mapping[str, float]
+
+    def __str__(self) -> str:
+        """Return it as a reader would write it, the constant that matters most first and without those that do not.
+
+        Examples
+        --------
+        >>> str(Direction(0.8, {"alpha": 0.7, "beta": -0.7, "gamma": 0.01}, {"alpha": 0.5, "beta": 0.25, "gamma": 3.0}))
+        'alpha - 2 beta'
+        """
+        shown = sorted(self.weights, key=lambda name: -abs(self.weights[name]))
+        shown = [name for name in shown if abs(self.weights[name]) >= _SHOWN * abs(self.weights[shown[0]])]
+        few = shown[:_MOST]
+        steps = [self.weights[name] / self.prior_sd[name] for name in few]
+        found = ""
+        for name, step in zip(few, np.array(steps) / steps[0], strict=True):
+            times = "" if abs(abs(step) - 1.0) < _AS_ONE else f"{abs(step):.2g} "
+            found += f"{' - ' if step < 0 else ' + ' if found else ''}{times}{name}"
+        return f"{found} + … ({len(shown) - _MOST} more)" if shown[_MOST:] else found
+
+    def of_part(self, part: str) -> "Direction":
+        """Return it with its constants named after a part of a fit."""
+        weights, prior_sd = ({f"{part}: {n}": v for n, v in values.items()} for values in (self.weights, self.prior_sd))
+        return replace(self, weights=weights, prior_sd=prior_sd)
+
+
+@dataclass(frozen=True)
 class Diagnostics:
     """The checks a fit went through.
 
@@ -54,6 +106,11 @@ class Diagnostics:
     shift
         For each number of a parameter that has a prior of its own, how many prior standard deviations the posterior's
         mean lies from the prior's, on the real line.
+    directions
+        Of the law's constants the combination of which the data say least, and that of a part's
+        (`qidbayes.posterior.contraction.least_contracted`).
+    noise
+        The contraction of each number of the noise.
     doubts
         What of the table was probably not meant, a sentence each (`qidbayes.table.doubts`).
     """
@@ -64,6 +121,8 @@ class Diagnostics:
     contraction: Mapping[str, float]
     shift: Mapping[str, float] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    directions: tuple[Direction, ...] = ()
+    noise: Mapping[str, float] = field(default_factory=dict)
 
     def with_part(self, name: str, part: "Diagnostics") -> "Diagnostics":
         """Return these checks with those of a part of the fit, whose numbers are named after it."""
@@ -74,12 +133,19 @@ class Diagnostics:
             {**self.contraction, **{f"{name}: {label}": c for label, c in part.contraction.items()}},
             {**self.shift, **{f"{name}: {label}": s for label, s in part.shift.items()}},
             tuple(dict.fromkeys((*self.doubts, *part.doubts))),
+            (*self.directions, *(direction.of_part(name) for direction in part.directions)),
+            {**self.noise, **{f"{name}: {label}": c for label, c in part.noise.items()}},
         )
 
     @property
     def unidentified(self) -> tuple[str, ...]:
         """The parameters whose posterior comes from the priors."""
         return tuple(name for name, value in self.contraction.items() if not value > CONTRACTION_ABOVE)
+
+    @property
+    def unidentified_noise(self) -> tuple[str, ...]:
+        """The numbers of the noise whose posterior is about as wide as their prior."""
+        return tuple(name for name, value in self.noise.items() if not value > NOISE_ABOVE)
 
     def problems(self) -> list[str]:
         """Return a sentence for each check that failed, none if all passed."""
@@ -107,7 +173,7 @@ class Diagnostics:
 
     def remarks(self) -> list[str]:
         """Return a sentence for each thing to know of the answers: what the data leave open, conflicts, doubts."""
-        return [*self.not_identified(), *self.conflicts(), *self.doubts]
+        return [*self.not_identified(), *self.weak_directions(), *self.conflicts(), *self.doubts]
 
     def conflicts(self) -> list[str]:
         """Return a sentence that names the parameters whose prior the data contradict; none if there is no such."""
@@ -129,3 +195,12 @@ class Diagnostics:
         if len(names) == 1:
             return [f"{some} is not identified by these data and rests on its prior"]
         return [f"{some} are not identified by these data and rest on their priors"]
+
+    def weak_directions(self) -> list[str]:
+        """Return a sentence for each direction that the data say little of, though each constant is identified."""
+        return [
+            f"the data hardly tell {direction} apart from the prior: its posterior sd is "
+            f"{np.sqrt(min(direction.ratio, 1.0)):.0%} of its prior sd"
+            for direction in self.directions
+            if not 1.0 - direction.ratio > DIRECTION_ABOVE
+        ]

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import DiagnosticsWarning, InputError
+from qidbayes.errors import DiagnosticsWarning, ExtrapolationWarning, InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails, with_band, with_tokens
+from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
-from qidbayes.posterior.distance import beyond
+from qidbayes.posterior.distance import COLUMNS, beyond
 from qidbayes.posterior.guessing import VOCABULARY, against_guessing
-from qidbayes.posterior.held import held_share, kept_backtest
+from qidbayes.posterior.held import held_share, kept_backtest, read_backtest
 from qidbayes.posterior.joint import Joint, joint
 from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.posterior.predictive import Predictive
@@ -128,7 +129,10 @@ class Fit(Record):
             ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD.
         kind
             ``"response"``: the band of a newly measured checkpoint, with the effects of its run and checkpoint and
-            the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone.
+            the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone:
+            its equation with the posterior's constants, without the effects of suite, run and checkpoint and without
+            the discrepancy. Where a discrepancy is modelled the fitted rows know the sum of these better than the law,
+            so that this band, of a suite at random, may be the wider one.
         ci_prob
             The probability of the equal-tailed band.
         **further
@@ -235,7 +239,7 @@ class Fit(Record):
         frame = measurements(qid, qid_se, {"n_params": n_params, "bits": bits, **further})
         source, curve = self._answering("response")
         found = training_level(source, curve, frame, between, ci_prob)
-        self._warn_if_unidentified(curve)
+        self._warn(curve, frame, "response")
         return found
 
     def project(
@@ -275,7 +279,7 @@ class Fit(Record):
         guessing = against_guessing(asked.frame, draws, loss_16bit or self.loss_16bit, vocabulary, kind)
         held = self.held(asked.frame, ci_prob)
         if kind == "response_params":  # a backtest is of bands for measurements
-            held = held.select(pl.selectors.ends_with("_beyond"))
+            held = held.select(pl.selectors.by_name(*COLUMNS, require_all=False))
         return pl.concat([band, guessing, held], how="horizontal")
 
     def held(self, frame: pl.DataFrame, ci_prob: float = 0.9) -> pl.DataFrame:
@@ -291,22 +295,25 @@ class Fit(Record):
         Returns
         -------
         polars.DataFrame
-            ``n_params_beyond`` and ``tokens_beyond``: the factors by which a question is outside the fitted rows, 1
-            inside. With a backtest also ``held``: the share of the held-out measurements as far outside, counted in
-            doublings of both together, that their bands held, and ``held_of``: how many there were. Under 20, as where
-            no backtest has been, ``held`` is null.
+            ``n_params_beyond``, ``tokens_beyond`` and ``bits_beyond``: the factors by which a question is outside the
+            fitted rows, 1 inside. ``not_fitted``: which of its suite, method, group size and data set no fitted row
+            has, null if none. With a backtest also ``held``: the share of the held-out measurements as far outside that
+            their bands held; ``held_se``, its standard error over training runs; ``held_of``, ``held_checkpoints`` and
+            ``held_runs``: how many measurements they were, of how many checkpoints of how many runs. As far outside are
+            those with the same doublings of size, tokens and bits on the same side, and with suite and quantization
+            fitted or not, alike. Of fewer than 10 checkpoints or 3 runs ``held`` and ``held_se`` are null.
 
         Raises
         ------
         InputError
             If the saved backtest is damaged.
         """
-        distance = beyond(self.data, frame)
-        where = distance.select(pl.selectors.ends_with("_beyond"))
+        distance = beyond(self.data, frame, left_out_is_new=Scatter(self).smooth)
+        where = distance.drop("outside")
         if "backtest" not in self.attributes:
             return where
-        share, count = held_share(self.attributes["backtest"], distance["beyond"].to_numpy(), *tails(ci_prob))
-        return where.with_columns(share, count)
+        kept = read_backtest(self.attributes["backtest"])
+        return pl.concat([where, held_share(kept, distance["outside"].to_list(), *tails(ci_prob))], how="horizontal")
 
     def with_backtest(self, backtest: "Backtest") -> "Fit":
         """Return the fit with a backtest of its law, which `save` keeps and `held` and `project` tell of.
@@ -400,7 +407,7 @@ class Fit(Record):
         """
         source, curve = self._answering("response")
         found = joint(source, curve, frame)
-        self._warn_if_unidentified(curve)
+        self._warn(curve, frame, "response")
         return found
 
     def curve(self) -> Curve:
@@ -459,7 +466,7 @@ class Fit(Record):
         return Scatter(self).asked if kind == "response" else ()
 
     def _log_draws(self, curve: Curve, asked: query.Query, kind: Kind) -> np.ndarray:
-        self._warn_if_unidentified(curve)
+        self._warn(curve, asked.frame, kind)
         found = curve.log_response(asked.log_covariates, asked.index)
         if kind == "response":
             scatter = Scatter(self)
@@ -478,18 +485,42 @@ class Fit(Record):
         return np.asarray(found[np.linspace(0, len(found) - 1, count).round().astype(int)])
 
     def _log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray, kind: Kind) -> np.ndarray:
-        self._warn_if_unidentified(curve)
+        self._warn(curve, asked.frame, kind)
         if kind == "response_params":
             return log_tokens(curve, asked, log_qid)
         scatter = Scatter(self)
         scatter.refuse_unknown_models(asked.frame)
         return scatter.log_tokens(curve, asked, log_qid)
 
-    def _warn_if_unidentified(self, curve: Curve) -> None:
+    def cautions(self, frame: pl.DataFrame, kind: Kind = "response") -> list[str]:
+        """Return a sentence for each thing to know of the answers to these questions, beside the fit's diagnostics.
+
+        Parameters
+        ----------
+        frame
+            The questions, a row each, or their answers.
+        kind
+            As in `predict`.
+
+        Returns
+        -------
+        list of str
+            Which bit widths lie outside the fitted ones; and, for kind ``"response"``, which numbers of the noise an
+            answer rests on that the data do not identify, as `suite_sd` of a suite that was not fitted.
+        """
+        return [*extrapolated(self, frame), *(unidentified_noise(self, frame) if kind == "response" else ())]
+
+    def _warn(self, curve: Curve, frame: pl.DataFrame, kind: Kind) -> None:
         law = self.law
         populations = [f(p) for p in law.priors for f in (law.population_name, law.spread_name)]
         for remark in self.diagnostics.not_identified(apart_from=() if curve.drawn else populations):
             _warn(f"{remark}; so do answers that depend on it", IdentificationWarning)
+        for remark in self.diagnostics.weak_directions():
+            _warn(f"{remark}; answers that depend on it rest on the prior too", IdentificationWarning)
+        for caution in extrapolated(self, frame):
+            _warn(caution, ExtrapolationWarning)
+        for caution in unidentified_noise(self, frame) if kind == "response" else ():
+            _warn(caution, IdentificationWarning)
         self._warn_if_doubtful()
 
     def _warn_if_doubtful(self) -> None:

@@ -1,65 +1,148 @@
 """The backtest that a saved fit carries: how bands have held, by how far outside the data they were asked."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.posterior.distance import INSIDE
 
-LEAST = 20
-"""The fewest held-out measurements that a share is told of."""
+LEAST_CHECKPOINTS, LEAST_RUNS = 10, 3
+"""The fewest held-out checkpoints, and training runs they are of, that a share is told of."""
+
+_DAMAGED = "the fit's backtest is damaged, or of an earlier version; run `qidbayes backtest --fit` again"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a fit keeps of a backtest: an entry for each held-out row of each split.
+
+    Attributes
+    ----------
+    splits
+        The rules that held rows out.
+    outside
+        How far outside the fitted rows each was, in the words of `qidbayes.posterior.distance.beyond`.
+    pit
+        The probability integral transform of each; shape ``(entries,)``.
+    run, checkpoint
+        The training run and the checkpoint of each, as numbers; shape ``(entries,)``.
+    """
+
+    splits: tuple[str, ...]
+    outside: np.ndarray
+    pit: np.ndarray
+    run: np.ndarray
+    checkpoint: np.ndarray
+
+    @property
+    def places(self) -> list[str]:
+        """How far outside rows were held out: inside first, then in the order in which they came."""
+        return sorted(dict.fromkeys(self.outside.tolist()), key=lambda where: where != INSIDE)
 
 
 def kept_backtest(points: pl.DataFrame) -> dict[str, Any]:
     """Return what a fit keeps of a backtest's points, in JSON's types.
 
-    A row that several splits hold out counts once for each, since each fit knew something else.
+    A row that several splits hold out counts once for each, since each fit knew something else. Checkpoints and runs
+    are counted once, whatever holds them out, and so is what the standard error is made of.
     """
+    run = points.select(pl.struct("suite", "model").rank("dense")).to_series()
+    checkpoint = points.select(pl.struct("suite", "model", "revision").rank("dense")).to_series()
     return {
         "splits": points["split"].unique(maintain_order=True).to_list(),
-        "beyond": points["beyond"].round(4).to_list(),
+        "outside": points["outside"].to_list(),
         "pit": points["pit"].round(4).to_list(),
+        "run": run.to_list(),
+        "checkpoint": checkpoint.to_list(),
     }
 
 
-def held_share(saved: Mapping[str, Any], beyond: np.ndarray, lower: float, upper: float) -> tuple[pl.Series, pl.Series]:
-    """Return the share of bands as far outside the data that held, and of how many, as ``held`` and ``held_of``.
-
-    Parameters
-    ----------
-    saved
-        What `kept_backtest` returned.
-    beyond
-        The factor by which each question is outside the data; shape ``(queries,)``. Inside, up to twofold, up to
-        fourfold and so on are told apart.
-    lower, upper
-        The tail probabilities of the band.
+def read_backtest(saved: Any) -> Kept:
+    """Return what `kept_backtest` made.
 
     Raises
     ------
     InputError
-        If it is damaged.
+        If it is damaged, or was kept by an earlier version.
+    """
+    try:
+        # Of one length, or it raises.
+        pit, run, checkpoint = np.array([saved["pit"], saved["run"], saved["checkpoint"]], dtype=float)
+        outside = np.array([str(where) for where in saved["outside"]])
+        splits = tuple(saved["splits"])
+        sound = all(isinstance(split, str) for split in splits) and len(outside) == len(pit)
+        sound = sound and bool(((pit >= 0) & (pit <= 1) & np.isfinite([run, checkpoint]).all(axis=0)).all())
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(_DAMAGED) from error
+    if not sound:
+        raise InputError(_DAMAGED)
+    return Kept(splits, outside, pit, run, checkpoint)
+
+
+def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl.DataFrame:
+    """Return the share of bands as far outside the data that held, and of how many points, checkpoints and runs.
+
+    Parameters
+    ----------
+    kept
+        The backtest.
+    outside
+        How far outside each question is, in the words of `qidbayes.posterior.distance.beyond`.
+    lower, upper
+        The tail probabilities of the band.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``held``, ``held_se``, ``held_of`` (points), ``held_checkpoints``, ``held_runs``; see `Fit.held`.
 
     Examples
     --------
-    >>> saved = {"beyond": [1.0] * 20 + [1.5] * 20, "pit": [0.5] * 20 + [0.5, 0.99] * 10}
-    >>> held_share(saved, np.array([1.0, 1.9, 300.0]), 0.05, 0.95)[0].to_list()
-    [1.0, 0.5, None]
+    >>> run = np.repeat([1, 2, 3], 5)
+    >>> pit = np.array([0.5] * 12 + [0.99] * 3)
+    >>> kept = Kept(("tokens > 100B",), np.array(["inside"] * 15), pit, run, np.arange(15))
+    >>> held_share(kept, ["inside", "tokens up to 2× above"], 0.05, 0.95).select("held", "held_of", "held_runs").rows()
+    [(0.8, 15, 3), (None, 0, 0)]
     """
-    try:
-        tested, pit = np.array([saved["beyond"], saved["pit"]], dtype=float)  # of one length, or it raises
-        inside = (pit >= lower) & (pit <= upper)
-        here = _doublings(beyond)[:, None] == _doublings(tested)[None, :]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError("the fit's backtest is damaged; run `qidbayes backtest --fit` again") from error
-    count = here.sum(axis=1)
-    share = (here & inside).sum(axis=1) / np.maximum(count, 1)
-    known = [float(s) if n >= LEAST else None for s, n in zip(share, count, strict=True)]
-    return pl.Series("held", known, dtype=pl.Float64), pl.Series("held_of", count, dtype=pl.Int64)
+    inside = (kept.pit >= lower) & (kept.pit <= upper)
+    rows: dict[str, dict[str, Any]] = {}
+    for where in dict.fromkeys(outside):
+        here = kept.outside == where
+        runs, checkpoints = np.unique(kept.run[here]).size, np.unique(kept.checkpoint[here]).size
+        enough = runs >= LEAST_RUNS and checkpoints >= LEAST_CHECKPOINTS
+        rows[where] = {
+            "held": float(inside[here].mean()) if enough else None,
+            "held_se": standard_error(inside[here], kept.run[here]) if enough else None,
+            "held_of": int(here.sum()),
+            "held_checkpoints": checkpoints,
+            "held_runs": runs,
+        }
+    counts = dict.fromkeys(("held_of", "held_checkpoints", "held_runs"), pl.Int64)
+    schema = {"held": pl.Float64, "held_se": pl.Float64, **counts}
+    return pl.DataFrame([rows[where] for where in outside], schema=schema, orient="row")
 
 
-def _doublings(factor: np.ndarray) -> np.ndarray:
-    # What is rounded to 1 is inside.
-    return np.asarray(np.ceil(np.log2(np.maximum(factor, 1.0)) - 1e-3))
+def standard_error(inside: np.ndarray, run: np.ndarray) -> float:
+    """Return the standard error of a share, when rows of one run err together and runs do not.
+
+    It is that of a ratio of sums over runs (Cochran 1977, *Sampling Techniques*, 2.11). Where all bands held, or none,
+    nothing varies; there it is the standard deviation of a share of which so many runs in a row say the same: of
+    Beta(runs + 1, 1).
+
+    Parameters
+    ----------
+    inside
+        Whether each row's band held it.
+    run
+        Each row's run, as a number.
+    """
+    _, code = np.unique(run, return_inverse=True)
+    count, held = np.bincount(code), np.bincount(code, inside)
+    runs = len(count)
+    share = held.sum() / count.sum()
+    if share in (0.0, 1.0):
+        return float(np.sqrt((runs + 1) / (runs + 3)) / (runs + 2))
+    return float(np.sqrt(runs / (runs - 1) * np.square(held - share * count).sum()) / count.sum())

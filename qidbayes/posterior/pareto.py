@@ -9,6 +9,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import with_band
+from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.point import Point, published
 
 if TYPE_CHECKING:
@@ -104,7 +105,12 @@ def pareto(
         _at_equal_bytes(fit, base, part, kind, ci_prob) for part in frame.partition_by("memory", maintain_order=True)
     ]
     answer = pl.concat(parts)
-    return pl.concat([answer, fit.held(answer).select(pl.selectors.ends_with("_beyond"))], how="horizontal")
+    # 16 bits are not quantized: no law continues to there.
+    known = pl.col("bits").clip(upper_bound=float(fit.data["bits"].max()))  # type: ignore[arg-type]
+    asked = answer.with_columns(pl.when(pl.col("bits") < UNQUANTIZED).then("bits").otherwise(known).alias("bits"))
+    return pl.concat(
+        [answer, fit.held(asked).select(pl.selectors.by_name(*COLUMNS, require_all=False))], how="horizontal"
+    )
 
 
 def _at_equal_bytes(fit: "Fit", base: "Fit | Point", frame: pl.DataFrame, kind: "Kind", ci_prob: float) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
 from qidbayes.posterior.constants import dimensions
+from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
 from qidbayes.posterior.discrepancy import SIMILARITY
 from qidbayes.posterior.patience import in_time
@@ -202,6 +203,8 @@ def _read(file: Any, where: str) -> Record:
     base = _read(file.groups["loss_16bit"], f"{where}: loss_16bit") if law.loss_16bit else None
     if base and base.law != law.loss_16bit:
         raise InputError(f"{where}: the 16-bit law fitted beside it is not the one its law names")
+    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in draws.items()}
+    diagnostics = judged(diagnostics, law, flat, coords, base.diagnostics if base else None)
     return Record(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes, base)
 
 

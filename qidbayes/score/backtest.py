@@ -38,8 +38,9 @@ class Backtest:
     points
         A row for each of those and each held-out measurement: what identifies it, the response, ``median`` and the
         central bands ``lower_90``, ``upper_90``, … (nats per token); ``pit``, ``log_density``, ``crps`` and
-        ``log_error`` on the log scale; ``n_params_beyond``, ``tokens_beyond`` and ``beyond``, their product: the
-        factors by which it lies outside the fitted rows.
+        ``log_error`` on the log scale; ``n_params_beyond``, ``tokens_beyond`` and ``bits_beyond``: the factors by
+        which it lies outside the fitted rows; ``not_fitted``: which of its suite, method, group size and data set no
+        fitted row has; ``outside``: all of it in words, by doublings, which `Fit.held` tells apart.
     laws
         The laws by their names.
     """

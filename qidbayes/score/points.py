@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.predictive import crps
 from qidbayes.score.forecasters import Forecaster
@@ -45,7 +46,8 @@ def score_points(
         "log_error": observed - middle,
     }
     scored = held_out.select(*IDENTITY, response).with_columns(pl.Series(n, v) for n, v in columns.items())
-    return pl.concat([scored, beyond(train, held_out)], how="horizontal")
+    about = held_out if response == "qid" else held_out.drop("bits", *KIND)  # 16-bit losses are of no quantization
+    return pl.concat([scored, beyond(train, about)], how="horizontal")
 
 
 def aggregate(points: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

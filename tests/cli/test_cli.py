@@ -123,12 +123,21 @@ def test_a_backtest_is_kept_in_the_fit_and_told_by_project(saved: Path, tmp_path
     assert {path.name for path in (tmp_path / "found").iterdir()} == {"scores.csv", "points.csv", "backtest.png"}
     asked = ("--params", "7B", "--bits", "4", "--tokens", "100B,350B,100T", "--format", "csv")
     inside, near, far = csv.DictReader(io.StringIO(run("project", str(kept), *asked).stdout))
-    assert (inside["tokens_beyond"], inside["held"], inside["held_of"]) == ("1.0", "", "0")
+    assert (inside["tokens_beyond"], inside["bits_beyond"], inside["held"], inside["held_of"]) == (
+        "1.0",
+        "1.0",
+        "",
+        "0",
+    )
     assert float(near["tokens_beyond"]) == pytest.approx(350e9 / 205520896000)
     # Half of the 108 are up to twice as late as the last fitted, the others up to four times.
     points = pl.read_csv(tmp_path / "found" / "points.csv").filter(pl.col("tokens_beyond") <= 2)
     held = points["pit"].round(4).is_between(0.05, 0.95).mean()
     assert (int(near["held_of"]), float(near["held"])) == (points.height, pytest.approx(held))
+    checkpoints = points.unique(["model", "revision"])
+    assert (int(near["held_checkpoints"]), int(near["held_runs"])) == (checkpoints.height, points["model"].n_unique())
+    table = run("project", str(kept), *asked[:-2]).stdout
+    assert f"{held:.2f} ± {float(near['held_se']):.2f} of {points.height} points of {checkpoints.height} ch" in table
     assert (far["held"], far["held_of"]) == ("", "0")
     other = run("backtest", "spectra", "--fit", str(kept), cwd=tmp_path)
     assert other.returncode == 2 and "was not fitted to the whole of spectra" in other.stderr

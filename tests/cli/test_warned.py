@@ -14,7 +14,9 @@ from qidbayes.cli import cli
 from qidbayes.errors import DiagnosticsWarning
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
 
-pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")  # which `main` hides
+pytestmark = pytest.mark.filterwarnings(  # which `main` hides
+    "ignore::qidbayes.errors.DiagnosticsWarning", "ignore::qidbayes.errors.ExtrapolationWarning"
+)
 WRONG = {
     "divergences": ({"divergences": 7}, "7 divergent transitions"),
     "R-hat": ({"convergence": {"beta": Convergence(1.2, 2000.0, 2000.0)}}, "r_hat is not below 1.01"),
@@ -76,6 +78,30 @@ def test_so_it_is_of_the_16_bit_fit_beside_it(
     arguments = ["good.nc" if a == "FIT" else a for a in COMMANDS[command]]
     assert "FAILED" not in CliRunner().invoke(cli, arguments).stderr
     assert "FAILED: 7 divergent" in CliRunner().invoke(cli, [*arguments, "--loss-16bit", "broken.nc"]).stderr
+
+
+WIDE = {
+    "project": ["project", "FIT", "--bits", "4,8", "--params", "1B"],
+    "tokens": ["tokens", "FIT", "--bits", "8"],
+    "training-level": ["training-level", "FIT", "--qid", "0.05,0.002", "--params", "7B", "--bits", "4,8"],
+    "advise": ["advise", "FIT", "--params", "8B", "--tokens", "1T", "--max-qid", "0.5", "--bits", "4,8"],
+    "advise, by memory": ["advise", "FIT", "--memory", "8GB", "--tokens", "1T", "--bits", "4,8,16"],
+    "design": ["design", "FIT", "pythia", "--params", "70B", "--bits", "8", "--tokens", "15T", "--picks", "1"],
+}
+
+
+@pytest.mark.parametrize("command", WIDE)
+def test_bit_widths_beyond_the_fitted_ones_are_named(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    replace(broken(), data=qb.load_table("pythia").select(broken().data.columns)).save("good.nc")
+    told = "warning: 8 bits lie outside the bit widths that were fitted (2 to 4)"
+    done = CliRunner().invoke(cli, ["good.nc" if a == "FIT" else a for a in WIDE[command]])
+    assert told in done.stderr and done.exit_code in (0, 1), done.output
+    assert ("bits_beyond" in done.stdout) == (command in ("project", "advise", "advise, by memory"))
+    inside = CliRunner().invoke(cli, ["good.nc" if a == "FIT" else a for a in COMMANDS[command]])
+    assert "lie outside" not in inside.stderr
 
 
 ASKED: dict[str, Callable[[qb.Fit], object]] = {

@@ -86,6 +86,14 @@ def test_bisection_takes_the_first_rise() -> None:
     assert np.isinf(found[2])
 
 
+@pytest.mark.parametrize("roots", [(10.25, 20.6, 30.1), (2.3, 41.0, 63.9)])
+def test_of_a_law_that_dips_the_first_crossing_is_meant(roots: tuple[float, float, float]) -> None:
+    """A cubic in log D rises through its middle at the first root, falls at the second and rises at the third."""
+    cubic = " * ".join(f"(log(D) - {root})" for root in roots)
+    found = solve_log(parse(f"c + s * {cubic}"), "D", np.log([1e5, 1e5]), Scope(np, {"c": 1e5, "s": np.float64(1.0)}))
+    np.testing.assert_allclose(found, roots[0], rtol=1e-9)
+
+
 def test_it_solves_for_any_covariate_and_broadcasts() -> None:
     scope = Scope(np, {"k": np.array([[1.0], [2.0]]), "gamma": np.float64(3.0), "D": np.array([[8.0, 27.0, 64.0]])})
     found = np.exp(solve_log(parse("k * P**gamma / D"), "P", np.log(1.0), scope))

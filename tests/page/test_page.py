@@ -144,16 +144,18 @@ def test_a_failed_check_is_told(few: qb.Fit) -> None:
 
 
 def test_the_backtest_is_counted_by_distance(few: qb.Fit) -> None:
-    beyond = [1.0] * 40 + [1.7] * 20 + [3.0] * 5
-    pit = [0.5] * 30 + [0.96] * 10 + [0.5] * 10 + [0.999] * 10 + [0.5] * 5
-    kept = {"splits": ["tokens > 100B"], "beyond": beyond, "pit": pit}
+    outside = ["tokens up to 2× above"] * 20 + ["inside"] * 40 + ["bits up to 4× above"] * 5
+    pit = [0.5] * 10 + [0.999] * 10 + [0.5] * 30 + [0.96] * 10 + [0.5] * 5
+    run = [i % 4 for i in range(20)] + [i % 5 for i in range(40)] + [0] * 5
+    kept = {"splits": ["tokens > 100B"], "outside": outside, "pit": pit, "run": run, "checkpoint": list(range(65))}
     tested = replace(few, attributes={**few.attributes, "backtest": kept})
     (found,) = Page(backtest_section(tested)).tables
-    assert found.rows() == [
-        ("inside", 40, 0.75, 0.75, 0.75, 1.0),
-        ("up to 2 times", 20, 0.5, 0.5, 0.5, 0.5),
-        ("up to 4 times", 5, None, None, None, None),
+    assert found.select(pl.exclude("^±.*$")).rows() == [
+        ("inside", 40, 40, 5, 0.75, 0.75, 0.75, 1.0),
+        ("tokens up to 2× above", 20, 20, 4, 0.5, 0.5, 0.5, 0.5),
+        ("bits up to 4× above", 5, 5, 1, None, None, None, None),
     ]
+    assert found["± (90%)"].null_count() == 1
 
 
 def test_names_from_outside_are_text_and_never_run(few: qb.Fit, tmp_path: Path) -> None:

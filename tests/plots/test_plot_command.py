@@ -50,6 +50,9 @@ def test_every_figure_is_drawn(name: str, folder: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout == "" and "drawn in made.svg" in done.stderr
     assert (folder / "made.svg").stat().st_size > 10_000
+    # The fit is of 3 and 4 bits, and these draw 2 as well unless they are told otherwise.
+    named = "warning: 2 bits lie outside the bit widths that were fitted (3 to 4)" in done.stderr
+    assert named == (name in ("projection", "qid-map", "tokens-to-threshold"))
 
 
 def test_the_options_reach_the_figure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ import pytest
 from qidbayes import plots
 from qidbayes.posterior import Fit
 
+pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")  # fits are of 3 and 4 bits
+
 # Not of a fit alone, or of the shipped tables' own models.
 FIGURES = [name for name in plots.__all__ if name not in ("backtest", "datasets", "save")]
 

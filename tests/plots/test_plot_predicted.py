@@ -12,6 +12,8 @@ from qidbayes import InputError, load_table
 from qidbayes.plots import predicted_against_measured
 from qidbayes.posterior import Fit
 
+pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")  # fits are of 3 and 4 bits
+
 DATA = Path(__file__).parents[1] / "data"
 
 

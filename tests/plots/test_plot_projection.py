@@ -5,7 +5,7 @@ import pytest
 from drawn import areas, curves, small_print, x_labels
 
 from qidbayes import InputError, published
-from qidbayes.plots import projection
+from qidbayes.plots import projection, qid_map, tokens_to_threshold
 from qidbayes.posterior import Fit
 
 
@@ -70,6 +70,21 @@ def test_titles_say_how_far_a_size_is_beyond_the_data(unified: Fit) -> None:
     assert where == ["0.5 × the smallest measured", "within the sizes measured", "10 × the largest measured"]
 
 
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")
+def test_small_print_names_bit_widths_beyond_the_fitted_ones(unified: Fit, saturating: Fit) -> None:
+    fitted = unified.data["bits"]
+    wide = 2 * fitted.max()
+    for draw in (
+        lambda bits: projection(unified, n_params=[1e9], bits=bits),
+        lambda bits: tokens_to_threshold(unified, n_params=[1e9], bits=bits),
+        lambda bits: qid_map(unified, bits=bits),
+    ):
+        told = f"{wide:g} bits lie outside the bit widths that were fitted ({fitted.min():g} to {fitted.max():g})"
+        assert told in small_print(draw([fitted.max(), wide]))
+        assert "outside the bit widths" not in small_print(draw([fitted.max()]))
+    assert "outside the bit widths" not in small_print(projection(saturating, n_params=[1e9], bits=[16]))
+
+
 def test_law_without_bits_has_one_curve(saturating: Fit) -> None:
     axes = projection(saturating, n_params=[1e9]).axes[0]
     assert len(curves(axes)) == 1
@@ -87,6 +102,7 @@ def test_laws_it_is_not_for(name: str, request: pytest.FixtureRequest) -> None:
         projection(request.getfixturevalue(name))
 
 
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")
 def test_questions_that_cannot_be_drawn(unified: Fit, per_bit: Fit, saturating: Fit) -> None:
     with pytest.raises(InputError, match="tokens_max must be beyond"):
         projection(unified, tokens_max=1e8)

@@ -62,6 +62,7 @@ def test_by_size_has_a_panel_a_width_and_a_curve_a_count_of_tokens(unified: Fit,
     assert "of a new training run" in small_print(qid_by_size(unified))
 
 
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")  # the curves' own ends are asked about
 def test_by_bits_has_a_panel_a_model_and_a_curve_a_checkpoint(unified: Fit, by_checkpoint: Fit) -> None:
     for fit in (unified, by_checkpoint):
         figure = qid_by_bits(fit)

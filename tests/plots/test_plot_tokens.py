@@ -9,6 +9,8 @@ from qidbayes import InputError, published
 from qidbayes.plots import tokens_to_threshold
 from qidbayes.posterior import Fit
 
+pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")  # fits are of 3 and 4 bits
+
 QID, SIZES = [0.2, 0.3], [1e9, 7e9]
 
 

@@ -37,6 +37,7 @@ def test_the_chance_is_that_of_a_lognormal(fit: qb.Fit) -> None:
         assert row["prob"] == pytest.approx(expected, abs=4 * np.sqrt(max(expected * (1 - expected), 1e-4) / COUNT))
 
 
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")
 def test_the_smallest_width_that_is_likely_enough_is_advised(fit: qb.Fit) -> None:
     found = qb.advise(fit, n_params=8e9, tokens=[1e10, 5e11, 1e14], max_qid=0.1, bits=[4, 2, 3, 8], prob=0.9)
     assert found.filter("advised").select("tokens", "bits").rows() == [(1e10, 3), (5e11, 4), (1e14, 8)]

@@ -116,3 +116,18 @@ def test_the_tokens_of_a_draw_do_not_depend_on_the_others(beta: float) -> None:
     both = [fit.log_tokens_draws(asked, "response") for fit in (alone, together)]
     # The normal deviates of the first draw are the same ten.
     np.testing.assert_allclose(both[0], both[1][: len(both[0])], rtol=1e-9)
+
+
+def test_a_threshold_below_the_grid_is_met_where_the_law_continues_from_its_first_point() -> None:
+    """Eight e-foldings before the data the discrepancy no longer moves: from there log QiD is a line of slope β."""
+    table = rows()
+    constants = {"k_ref": np.full(40, 0.04), "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
+    fit = unified_fit(constants, SMOOTH, table)
+    first = np.log(table["tokens"].min()) - 8.0
+    asked = {"n_params": [1e9] * 3, "bits": [4.0, 4.0, 3.0]}
+    height = fit.log_draws(pl.DataFrame({**asked, "tokens": np.exp(first)}))
+    log_qid = np.array([-14.0, -20.0, -16.0])
+    found = fit.log_tokens_draws(pl.DataFrame({**asked, "qid": np.exp(log_qid)}))
+    expected = first - (height - log_qid) / 0.5
+    assert (expected < first - 1).all()  # all of them lie below the grid
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -6,23 +6,51 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 import qidbayes as qb
+from qidbayes.errors import ExtrapolationWarning
+from qidbayes.posterior.distance import COLUMNS
+from qidbayes.posterior.held import standard_error
+
+INSIDE = "inside"
+TWICE, FOURFOLD = "tokens up to 2× above", "tokens up to 4× above"
+
+
+def entry(outside: str, pit: list[float], runs: int, checkpoints: int) -> pl.DataFrame:
+    """Rows held out so far outside: of so many checkpoints, dealt out to runs in turn."""
+    checkpoint = np.arange(len(pit)) % checkpoints
+    return pl.DataFrame(
+        {
+            "outside": outside,
+            "pit": pit,
+            "suite": "pythia",
+            "model": [f"run {c % runs}" for c in checkpoint],
+            "revision": [f"step {c}" for c in checkpoint],
+        }
+    )
+
+
+def points() -> pl.DataFrame:
+    """40 points inside, of 20 checkpoints of 4 runs; 30 up to twofold outside; fewer further out."""
+    found = pl.concat(
+        [
+            entry(INSIDE, [0.5] * 36 + [0.001] * 4, runs=4, checkpoints=20),
+            entry(TWICE, [0.5] * 12 + [0.97] * 18, runs=3, checkpoints=10),
+            entry(FOURFOLD, [0.5] * 30, runs=3, checkpoints=9),
+            entry("tokens up to 2× below", [0.5] * 60, runs=2, checkpoints=30),
+            entry("bits up to 2× above", [0.99] * 24, runs=6, checkpoints=24),
+        ]
+    )
+    other = entry(INSIDE, [0.0] * 10, runs=4, checkpoints=10).with_columns(how=pl.lit("independent"))
+    found = pl.concat([found.with_columns(how=pl.lit("posterior")), other])
+    return found.with_columns(split=pl.lit("by hand"), law=pl.lit("unified"))
 
 
 @pytest.fixture(scope="module")
 def tested(unified: qb.Fit) -> qb.Fit:
-    """A fit with a backtest made by hand: 40 points inside, 30 up to twofold outside, 5 up to fourfold."""
-    points = pl.DataFrame(
-        {
-            "split": "by hand",
-            "law": "unified",
-            "how": ["posterior"] * 75 + ["independent"],
-            "beyond": [1.0] * 40 + [1.7] * 30 + [3.0] * 5 + [1.0],
-            "pit": [0.5] * 36 + [0.001] * 4 + [0.5] * 12 + [0.97] * 18 + [0.5] * 5 + [0.0],
-        }
-    )
-    return unified.with_backtest(qb.Backtest(pl.DataFrame(), points, {"unified": unified.law}))
+    """A fit with a backtest made by hand."""
+    return unified.with_backtest(qb.Backtest(pl.DataFrame(), points(), {"unified": unified.law}))
 
 
 def test_project_tells_how_bands_so_far_out_have_held(tested: qb.Fit) -> None:
@@ -30,13 +58,64 @@ def test_project_tells_how_bands_so_far_out_have_held(tested: qb.Fit) -> None:
     asked = {"n_params": 7e9, "bits": 4, "tokens": [1e11, 1.9 * most, 3.9 * most, 1e14]}
     found = tested.project(**asked)
     np.testing.assert_allclose(found["tokens_beyond"], [1, 1.9, 3.9, 1e14 / most])
-    assert found["held"].to_list() == [0.9, 0.4, None, None]
-    assert found["held_of"].to_list() == [40, 30, 5, 0]
+    assert found["held"].to_list() == [0.9, 0.4, None, None]  # 9 checkpoints are too few
+    assert found.select("held_of", "held_checkpoints", "held_runs").rows() == [
+        (40, 20, 4), (30, 10, 3), (30, 9, 3), (0, 0, 0),
+    ]  # fmt: skip
     wider = tested.project(**asked, ci_prob=0.95)["held"].to_list()
     assert wider == [0.9, 1.0, None, None]
-    # Twofold in tokens and twofold in size are fourfold together.
-    both = tested.project(n_params=1.9 * 11327027200, tokens=1.9 * most, bits=4)
-    assert both.select("n_params_beyond", "held_of").row(0) == (pytest.approx(1.9), 5)
+
+
+def test_sides_directions_and_bits_are_told_apart(tested: qb.Fit) -> None:
+    asked = {"n_params": 7e9, "tokens": 1e11, "bits": 4}
+    before = tested.project(**{**asked, "tokens": 0.6 * 1073741824})
+    assert before.select("held", "held_of", "held_checkpoints", "held_runs").row(0) == (None, 60, 30, 2)  # of two runs
+    both = tested.project(**{**asked, "n_params": 1.9 * 11327027200, "tokens": 3e11})
+    assert both.select("n_params_beyond", "held_of").row(0) == (pytest.approx(1.9), 0)
+    with pytest.warns(ExtrapolationWarning, match="8 bits lie outside"):
+        wide = tested.project(**{**asked, "bits": 8})
+    assert wide.select("n_params_beyond", "tokens_beyond", "bits_beyond").row(0) == (1.0, 1.0, 2.0)
+    # 24 points of so wide a width were held out, and their bands held none.
+    assert wide.select("held", "held_of", "held_runs").row(0) == (0.0, 24, 6)
+
+
+def test_the_standard_error_is_what_shares_of_such_runs_vary_by() -> None:
+    """Tables whose runs err together, simulated: the standard deviation of their shares, against what each says."""
+    rng = np.random.default_rng(0)
+    runs, each, tables = 12, 40, 3000
+    chance = rng.beta(4.0, 1.0, (tables, runs, 1))  # of a run's bands to hold, 0.8 on average
+    inside = rng.random((tables, runs, each)) < chance
+    inside = inside.reshape(tables, -1)
+    run = np.repeat(np.arange(runs), each)
+    told = np.array([standard_error(one, run) for one in inside])
+    true = inside.mean(axis=1).std()
+    naive = np.sqrt(0.8 * 0.2 / inside.shape[1])
+    assert 2.5 < true / naive < 3.5  # what counting rows leaves out
+    assert np.sqrt(np.square(told).mean()) == pytest.approx(true, rel=0.04)
+
+
+def test_the_standard_error_by_hand() -> None:
+    inside = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 1], dtype=bool)
+    run = np.array([5, 5, 5, 5, 7, 7, 7, 9, 9, 9])
+    left = np.array([3 - 0.6 * 4, 2 - 0.6 * 3, 1 - 0.6 * 3])
+    assert standard_error(inside, run) == pytest.approx(np.sqrt(3 / 2 * np.sum(left**2)) / 10)
+    # Repeating every row says nothing new.
+    assert standard_error(np.tile(inside, 4), np.tile(run, 4)) == pytest.approx(standard_error(inside, run))
+
+
+@pytest.mark.parametrize("runs", [3, 12])
+def test_where_every_band_held_the_number_of_runs_says_how_sure_that_is(runs: int) -> None:
+    for inside in (True, False):
+        found = standard_error(np.full(7 * runs, inside), np.repeat(np.arange(runs), 7))
+        assert found == pytest.approx(stats.beta(runs + 1, 1).std())
+
+
+def test_a_row_of_several_splits_counts_once_each_but_is_one_checkpoint(unified: qb.Fit) -> None:
+    once = points().filter(pl.col("outside") == TWICE)
+    again = once.with_columns(split=pl.lit("another"), pit=pl.lit(0.5))
+    backtest = qb.Backtest(pl.DataFrame(), pl.concat([once, again]), {"unified": unified.law})
+    found = unified.with_backtest(backtest).project(n_params=7e9, bits=4, tokens=3e11)
+    assert found.select("held", "held_of", "held_checkpoints", "held_runs").row(0) == (0.7, 60, 10, 3)
 
 
 def test_a_band_of_the_law_alone_was_not_tested(tested: qb.Fit) -> None:
@@ -46,7 +125,7 @@ def test_a_band_of_the_law_alone_was_not_tested(tested: qb.Fit) -> None:
 
 
 def test_without_a_backtest_only_the_distance_is_told(unified: qb.Fit) -> None:
-    assert unified.project(n_params=7e9, bits=4).columns[-2:] == ["n_params_beyond", "tokens_beyond"]
+    assert unified.project(n_params=7e9, bits=4).columns[-4:] == list(COLUMNS)
 
 
 def test_it_is_saved_with_the_fit(tested: qb.Fit, tmp_path: Path) -> None:
@@ -61,7 +140,18 @@ def test_another_laws_backtest_is_refused(tested: qb.Fit, per_bit: qb.Fit) -> No
         tested.with_backtest(other)
 
 
-@pytest.mark.parametrize("damage", [{}, [], {"beyond": [1.0], "pit": ["x"]}, {"beyond": [1.0, 2.0], "pit": [0.5]}, "x"])
+WHOLE = {"splits": ["x"], "outside": [INSIDE] * 2, "pit": [0.5, 0.5], "run": [1, 2], "checkpoint": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {}, [], "x", {"beyond": [1.0], "pit": [0.5], "splits": ["of an earlier version"]}, {**WHOLE, "pit": ["x", 0.5]},
+        {**WHOLE, "pit": [0.5]}, {**WHOLE, "outside": [INSIDE]}, {**WHOLE, "outside": 3}, {**WHOLE, "run": None},
+        {**WHOLE, "pit": [float("nan"), 0.5]}, {**WHOLE, "splits": 1}, {**WHOLE, "splits": [1]}, {**WHOLE, "run": {}},
+        {**WHOLE, "pit": [1.5, 0.5]},
+    ],
+)  # fmt: skip
 def test_a_damaged_backtest_says_so(unified: qb.Fit, damage: object) -> None:
     broken = replace(unified, attributes={**unified.attributes, "backtest": damage})
     with pytest.raises(qb.InputError, match="backtest is damaged"):

@@ -6,7 +6,6 @@ import pytest
 from scipy import integrate, stats
 
 import qidbayes as qb
-from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.predictive import Predictive, crps
 
 
@@ -80,13 +79,3 @@ def test_predictive_agrees_with_the_band_of_predict(unified: qb.Fit, pythia: pl.
 def test_predictive_needs_the_laws_columns(unified: qb.Fit) -> None:
     with pytest.raises(qb.InputError, match="also needs bits"):
         unified.predictive(pl.DataFrame({"n_params": [1e9], "tokens": [1e11]}))
-
-
-def test_beyond_is_one_inside(pythia: pl.DataFrame) -> None:
-    assert (beyond(pythia, pythia)["beyond"] == 1.0).all()
-    late, early = pythia.filter(pl.col("tokens") > 100e9), pythia.filter(pl.col("tokens") <= 100e9)
-    factor = beyond(early, late)
-    np.testing.assert_allclose(factor["tokens_beyond"], late["tokens"].to_numpy() / 90177536000)
-    assert (factor["n_params_beyond"] == 1.0).all()
-    below = beyond(late, early)["tokens_beyond"]
-    np.testing.assert_allclose(below, 119537664000 / early["tokens"].to_numpy())

@@ -125,8 +125,19 @@ def test_more_widths_of_one_checkpoint_narrow_it_little(unified: qb.Fit) -> None
 
 def test_an_answer_that_hangs_on_the_prior_says_so(data: pl.DataFrame) -> None:
     fit = unified_fit(ONE, NESTED, data)
-    with pytest.warns(PriorEdgeWarning, match="an end of the prior"):
-        fit.training_level(1e-6, n_params=7e9, bits=4)
+    sd = np.sqrt(0.1**2 + 0.2**2 + 0.3**2) / 0.5  # of log D, around the tokens at which the law meets the QiD
+    ends = {"1B": 1e9, "100T": 1e14}
+    for name, end in ends.items():
+        log_qid = log_law(ONE, np.log(end), 7e9, np.array([4.0]))
+        with pytest.warns(PriorEdgeWarning, match=f"an end of the prior: .* lies near {name} tokens") as told:
+            fit.training_level(np.exp(log_qid), n_params=7e9, bits=4, between=tuple(ends.values()))
+        # Half a normal density is left, and an e-folding of it lies near the end.
+        share = 2 * (stats.norm.cdf(1 / sd) - 0.5)
+        assert f"{share:.0%} of" in str(told[0].message)
+    middle = log_law(ONE, np.log(3e11), 7e9, np.array([4.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PriorEdgeWarning)
+        fit.training_level(np.exp(middle), n_params=7e9, bits=4, between=tuple(ends.values()))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+"""What must be said of an answer because of what was asked: of a fit as a whole its diagnostics speak."""
+
+import polars as pl
+
+from qidbayes.posterior import query
+from qidbayes.posterior.distance import beyond, unmeasured_bits
+from qidbayes.posterior.record import Record
+
+_ASKED = {
+    "model_sd": "a training run that was not fitted",
+    "suite_sd": "a suite that was not fitted",
+    "similarity": "a method, group size or data set that was not fitted",
+    "length_params": "a size outside the data",
+    "length_tokens": "training tokens outside the data",
+    "length_bits": "a bit width outside the data",
+    "smooth_sd": "what lies outside the data",
+}
+"""The numbers of the noise that questions of some kinds rest on, and what is asked about there."""
+
+_INSIDE = 1.001
+
+
+def extrapolated(fit: Record, frame: pl.DataFrame) -> list[str]:
+    """Return a sentence on bit widths outside the fitted ones, if the fit is of a law that differs by bits."""
+    if fit.law.response != "qid" or "bits" not in query.needs(fit.law):
+        return []
+    return unmeasured_bits(fit.data, frame)
+
+
+def unidentified_noise(fit: Record, frame: pl.DataFrame) -> list[str]:
+    """Return a sentence for each number of the noise that an answer rests on and the data do not identify.
+
+    Parameters
+    ----------
+    fit
+        What is asked.
+    frame
+        The questions about measurements; the law alone, `kind="response_params"`, has no noise.
+    """
+    unknown = fit.diagnostics.unidentified_noise
+    resting = _rests_on(fit, frame) if unknown else set()
+    return [
+        f"{name} is not identified by these data and rests on its prior; so does an answer for {what}"
+        for name, what in _ASKED.items()
+        if name in resting and name in unknown
+    ]
+
+
+def _rests_on(fit: Record, frame: pl.DataFrame) -> set[str]:
+    """Return the numbers of the noise that decide how much more than the fitted rows an answer may scatter."""
+    known = fit.data["model"].to_list()
+    models = frame["model"].to_list() if "model" in frame.columns else [None]
+    found = {"model_sd"} if any(model not in known for model in models) else set()
+    if "smooth_sd" not in fit.draws:
+        return found & set(fit.draws)
+    far = beyond(fit.data, frame, left_out_is_new=True)
+    new = set(", ".join(far["not_fitted"].drop_nulls()).split(", ")) - {""}
+    found |= {"suite_sd", "smooth_sd"} if "suite" in new else set()
+    found |= {"similarity"} if new - {"suite"} else set()
+    for column, length in (("n_params", "length_params"), ("tokens", "length_tokens"), ("bits", "length_bits")):
+        if f"{column}_beyond" in far.columns and (far[f"{column}_beyond"] > _INSIDE).any():
+            found |= {length, "smooth_sd"}
+    return found & set(fit.draws)
