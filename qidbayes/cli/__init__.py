@@ -10,7 +10,7 @@ from typing import NoReturn, TextIO
 import click
 
 from qidbayes.cli import interrupts
-from qidbayes.errors import DataWarning, DiagnosticsWarning, InputError
+from qidbayes.errors import DataWarning, DiagnosticsWarning, InputError, printable
 
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
@@ -77,6 +77,7 @@ def main() -> None:
         click.echo(f"qidbayes: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -85,7 +86,8 @@ def main() -> None:
         _let_go(sys.stdout)
         sys.exit(0)
     except OSError as error:  # a full disk behind stdout, a folder that may not be read, …
-        click.echo(f"qidbayes: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+        where = error.filename or "standard output"
+        click.echo(printable(f"qidbayes: {where}: {error.strerror or error}"), err=True)
         _let_go(sys.stdout)
         sys.exit(2)
     except Exception:

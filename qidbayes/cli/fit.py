@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from qidbayes.cli.options import Numbers
+from qidbayes.cli.output import say
 
 
 @click.command()
@@ -80,8 +81,8 @@ def fit(
             prior_from=other, prior_weight=prior_weight, progress=progress,
         )  # fmt: skip
     found.save(path)
-    click.echo(f"{found!r}\nsaved in {path}", err=True)
+    say(f"{found!r}\nsaved in {path}", err=True)
     for reason, count in found.attributes["left_out"].items():
-        click.echo(f"left out: {count} rows {reason}", err=True)
+        say(f"left out: {count} rows {reason}", err=True)
     warn(found)
     sys.exit(1 if found.diagnostics.problems() else 0)

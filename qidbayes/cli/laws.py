@@ -2,7 +2,7 @@
 
 import click
 
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, format_option, say
 
 
 @click.command()
@@ -17,9 +17,9 @@ def laws(name: str | None, latex: bool, fmt: str) -> None:
         raise click.UsageError("--latex needs the NAME of a law")
     if name:
         law = load_law(name)
-        click.echo(law.latex() if latex else str(law))
+        say(law.latex() if latex else str(law))
         for point, constants in {} if latex else law.published.items():
-            click.echo(f"  published {point}: " + ", ".join(f"{n} = {v}" for n, v in constants.items()))
+            say(f"  published {point}: " + ", ".join(f"{n} = {v}" for n, v in constants.items()))
         return
     import polars as pl
 

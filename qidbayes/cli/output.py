@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qidbayes.errors import printable
 from qidbayes.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ def format_option[F: Callable[..., Any]](command: F) -> F:
     )(command)
 
 
+def say(text: str = "", *, err: bool = False, **style: Any) -> None:
+    """Print a text for people, on stdout or stderr, without what a terminal would obey."""
+    text = printable(text)
+    click.echo(click.style(text, **style) if style else text, err=err)
+
+
 def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts: tuple[str, ...] = ()) -> None:
     """Print a frame on stdout.
 
@@ -45,7 +52,8 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
         Columns that hold counts, beside `n_params` and `tokens`.
     """
     if fmt == "csv":
-        click.echo(frame.write_csv(), nl=False)
+        text = frame.write_csv()
+        click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
     elif fmt == "json":
         click.echo(json.dumps([{k: _json(v) for k, v in row.items()} for row in frame.iter_rows(named=True)], indent=1))
     else:
@@ -66,10 +74,10 @@ def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> 
     from rich.text import Text
 
     if title:
-        click.secho(title, bold=True)
+        say(title, bold=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, dtype in frame.schema.items():
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left", no_wrap=True)
+        table.add_column(Text(_line(name)), justify="right" if dtype.is_numeric() else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
         table.add_row(*(Text(_text(name, value, name in counts)) for name, value in row.items()))
     # A pipe has no width; there a table takes what it needs.
@@ -97,7 +105,11 @@ def _text(name: str, value: Any, count: bool) -> str:
         if name == "r_hat":
             return f"{value:.3f}"
         return f"{value:.4g}"
-    return str(value)
+    return _line(str(value))
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.splitlines()).replace("\t", " "))
 
 
 def _json(value: Any) -> Any:

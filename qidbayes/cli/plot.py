@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from qidbayes.cli.options import ci_option, given, kind_option
+from qidbayes.cli.output import say
 
 
 @dataclass(frozen=True)
@@ -88,4 +89,4 @@ def plot(
     )
     path = output or Path(f"{name}.png")
     plots.save(drawn, path)
-    click.echo(f"drawn in {path}", err=True)
+    say(f"drawn in {path}", err=True)

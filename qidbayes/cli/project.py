@@ -25,7 +25,7 @@ from qidbayes.cli.output import echo_frame, format_option
 )
 @click.option("--vocabulary", type=click.IntRange(min=2), default=128_256, show_default=True,
               help="Its size: random guessing has the loss ln(vocabulary).")  # fmt: skip
-@at_option
+@at_option()
 @kind_option
 @ci_option
 @format_option
@@ -40,7 +40,7 @@ def project(
     response: str | None,
     loss_16bit: str | None,
     vocabulary: int,
-    at: tuple[tuple[str, list[float] | list[str]], ...],
+    at: dict[str, list[float] | list[str]],
     kind: str,
     ci_prob: float,
     fmt: str,
@@ -64,7 +64,7 @@ def project(
         params = [7e9, 70e9, 405e9]
     if bits is None and "bits" in needed and response != "loss_16bit":
         bits = [2.0, 3.0, 4.0]
-    values = given(n_params=params, tokens=tokens, bits=bits, model=model, method=method, **dict(at))
+    values = given(n_params=params, tokens=tokens, bits=bits, model=model, method=method, **at)
     if response and isinstance(source, Fit):
         frame = source.predict(response=response, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit) and source.law.response == "qid":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qidbayes.cli.options import ci_option
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, format_option, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +28,7 @@ def summary(fit: str, ci_prob: float, published: str | None, fmt: str) -> None:
     found = load_fit(fit)
     frame = found.summary(ci_prob, published)
     if fmt == "table":
-        click.echo(f"{found.law}\n\n{found!r}")
+        say(f"{found.law}\n\n{found!r}")
         frame = readable(frame)
     echo_frame(frame, fmt)
     warn(found)
@@ -47,6 +47,6 @@ def readable(frame: "pl.DataFrame") -> "pl.DataFrame":
 def warn(fit: "Fit") -> None:
     """Say on stderr which of a fit's checks failed, and what its data do not identify."""
     for problem in fit.diagnostics.problems():
-        click.secho(f"FAILED: {problem}", err=True, fg="red")
+        say(f"FAILED: {problem}", err=True, fg="red")
     for remark in fit.diagnostics.remarks():
-        click.secho(f"warning: {remark}", err=True, fg="yellow")
+        say(f"warning: {remark}", err=True, fg="yellow")
