@@ -52,7 +52,7 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
         Columns that hold counts, beside `n_params` and `tokens`.
     """
     if fmt == "csv":
-        text = frame.write_csv()
+        text = _csv(frame)
         click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
     elif fmt == "json":
         click.echo(json.dumps([{k: _json(v) for k, v in row.items()} for row in frame.iter_rows(named=True)], indent=1))
@@ -60,11 +60,18 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
         _print_table(frame, title, _COUNTS | set(counts))
 
 
+def _csv(frame: "pl.DataFrame") -> str:
+    """Return a frame as CSV, with no text in it that a spreadsheet would run."""
+    from qidbayes.table.formulas import as_text
+
+    return as_text(frame).write_csv()
+
+
 def write_csv(frame: "pl.DataFrame", path: Path) -> None:
     """Write a frame to a CSV file, whole or not at all."""
     from qidbayes.atomic import write_whole
 
-    write_whole(path, frame.write_csv().encode())
+    write_whole(path, _csv(frame).encode())
 
 
 def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> None:
