@@ -55,9 +55,14 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
         text = _csv(frame)
         click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
     elif fmt == "json":
-        click.echo(json.dumps([{k: _json(v) for k, v in row.items()} for row in frame.iter_rows(named=True)], indent=1))
+        echo_json(list(frame.iter_rows(named=True)))
     else:
         _print_table(frame, title, _COUNTS | set(counts))
+
+
+def echo_json(value: Any) -> None:
+    """Print a value on stdout as JSON; infinities as the text ``"Infinity"``, and what is not a number as null."""
+    click.echo(json.dumps(_json(value), indent=1, allow_nan=False))
 
 
 def _csv(frame: "pl.DataFrame") -> str:
@@ -120,6 +125,10 @@ def _line(text: str) -> str:
 
 
 def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _json(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "Infinity" if value > 0 else "-Infinity" if value < 0 else None
     return value
