@@ -11,6 +11,7 @@ from faults.artifacts import fit as made_fit
 
 import qidbayes as qb
 from qidbayes.cli import cli
+from qidbayes.cli.fit import _keep_others
 from qidbayes.resources import shipped
 from qidbayes.table import table_hash
 
@@ -71,9 +72,9 @@ def test_a_place_that_cannot_be_written_to_is_told_first(folder: Path) -> None:
 
 
 def test_the_same_table_and_force_overwrite(folder: Path) -> None:
-    assert fit("first.csv").exit_code in (0, 1)
-    again = qb.load_fit("unified.nc")
-    assert again.stats["lp"].shape == (1, 20)
+    same = qb.read_table("first.csv")
+    _keep_others(Path("unified.nc"), same.reverse())
     assert fit("second.csv", "--force").exit_code in (0, 1)
-    other = qb.load_fit("unified.nc")
-    assert other.attributes["table_hash"] == table_hash(qb.read_table("second.csv")) != again.attributes["table_hash"]
+    found = qb.load_fit("unified.nc")
+    assert found.stats["lp"].shape == (1, 20)
+    assert found.attributes["table_hash"] == table_hash(qb.read_table("second.csv")) != table_hash(same)
