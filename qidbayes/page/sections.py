@@ -13,7 +13,7 @@ from qidbayes.page.html import drawing, equation, table
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
-from qidbayes.posterior.held import held_share
+from qidbayes.posterior.held import held_share, read_backtest
 from qidbayes.posterior.summary import constants_of
 
 _LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -84,15 +84,15 @@ def backtest_section(fit: Fit) -> str:
             "<h3>Backtest</h3><p>None: how bands of this law hold outside the data has not been tried "
             "(<code>qidbayes backtest --fit</code>).</p>"
         )
-    saved = fit.attributes["backtest"]
-    furthest = int(np.ceil(np.log2(max(*map(float, saved["beyond"]), 1.0))))
+    saved = read_backtest(fit.attributes["backtest"])
+    furthest = int(np.ceil(np.log2(saved.beyond.max(initial=1.0))))
     factors = np.array([1.0, *(2.0**i for i in range(1, furthest + 1))])
     rows: dict[str, Any] = {"outside the data by": ["inside", *(f"up to {f:g} times" for f in factors[1:])]}
     for level in _LEVELS:
         share, count = held_share(saved, factors, *tails(level))
         rows |= {"measurements": count, f"{level:.0%} bands held": share}
     found = pl.DataFrame(rows).filter(pl.col("measurements") > 0)
-    splits = ", ".join(map(str, saved["splits"]))
+    splits = ", ".join(saved.splits)
     return (
         f"<h3>Backtest</h3><p>Share of held-out measurements inside their bands; fewer than 20 tell nothing. "
         f"Held out: {escape(splits)}.</p>{table(found)}"

@@ -16,7 +16,7 @@ from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.guessing import VOCABULARY, against_guessing
-from qidbayes.posterior.held import held_share, kept_backtest
+from qidbayes.posterior.held import held_share, kept_backtest, read_backtest
 from qidbayes.posterior.joint import Joint, joint
 from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.posterior.predictive import Predictive
@@ -305,7 +305,9 @@ class Fit(Record):
         where = distance.select(pl.selectors.ends_with("_beyond"))
         if "backtest" not in self.attributes:
             return where
-        share, count = held_share(self.attributes["backtest"], distance["beyond"].to_numpy(), *tails(ci_prob))
+        share, count = held_share(
+            read_backtest(self.attributes["backtest"]), distance["beyond"].to_numpy(), *tails(ci_prob)
+        )
         return where.with_columns(share, count)
 
     def with_backtest(self, backtest: "Backtest") -> "Fit":

@@ -1,6 +1,6 @@
 """The backtest that a saved fit carries: how bands have held, by how far outside the data they were asked."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import polars as pl
 
 from qidbayes.errors import InputError
 
+_DAMAGED = "the fit's backtest is damaged; run `qidbayes backtest --fit` again"
 LEAST = 20
 """The fewest held-out measurements that a share is told of."""
 
@@ -24,36 +25,65 @@ def kept_backtest(points: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def held_share(saved: Mapping[str, Any], beyond: np.ndarray, lower: float, upper: float) -> tuple[pl.Series, pl.Series]:
+@dataclass(frozen=True)
+class Kept:
+    """A backtest as a fit keeps it.
+
+    Attributes
+    ----------
+    splits
+        The rules by which rows were held out.
+    beyond, pit
+        For each held-out row the factor by which it lies outside the data, 1 inside, and the probability that its
+        forecast gave to less; shape ``(rows,)``.
+    """
+
+    splits: tuple[str, ...]
+    beyond: np.ndarray
+    pit: np.ndarray
+
+
+def read_backtest(saved: Any) -> Kept:
+    """Return what `kept_backtest` returned and a file kept.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        splits = tuple(saved["splits"])
+        beyond, pit = (np.array(saved[name], dtype=float) for name in ("beyond", "pit"))
+        sound = all(isinstance(split, str) for split in splits) and beyond.ndim == 1 and beyond.shape == pit.shape
+        sound = sound and bool((np.isfinite(beyond) & (beyond > 0) & (pit >= 0) & (pit <= 1)).all())
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(_DAMAGED) from error
+    if not sound:
+        raise InputError(_DAMAGED)
+    return Kept(splits, beyond, pit)
+
+
+def held_share(saved: Kept, beyond: np.ndarray, lower: float, upper: float) -> tuple[pl.Series, pl.Series]:
     """Return the share of bands as far outside the data that held, and of how many, as ``held`` and ``held_of``.
 
     Parameters
     ----------
     saved
-        What `kept_backtest` returned.
+        The backtest.
     beyond
         The factor by which each question is outside the data; shape ``(queries,)``. Inside, up to twofold, up to
         fourfold and so on are told apart.
     lower, upper
         The tail probabilities of the band.
 
-    Raises
-    ------
-    InputError
-        If it is damaged.
-
     Examples
     --------
-    >>> saved = {"beyond": [1.0] * 20 + [1.5] * 20, "pit": [0.5] * 20 + [0.5, 0.99] * 10}
+    >>> saved = Kept((), np.array([1.0] * 20 + [1.5] * 20), np.array([0.5] * 20 + [0.5, 0.99] * 10))
     >>> held_share(saved, np.array([1.0, 1.9, 300.0]), 0.05, 0.95)[0].to_list()
     [1.0, 0.5, None]
     """
-    try:
-        tested, pit = np.array([saved["beyond"], saved["pit"]], dtype=float)  # of one length, or it raises
-        inside = (pit >= lower) & (pit <= upper)
-        here = _doublings(beyond)[:, None] == _doublings(tested)[None, :]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError("the fit's backtest is damaged; run `qidbayes backtest --fit` again") from error
+    inside = (saved.pit >= lower) & (saved.pit <= upper)
+    here = _doublings(beyond)[:, None] == _doublings(saved.beyond)[None, :]
     count = here.sum(axis=1)
     share = (here & inside).sum(axis=1) / np.maximum(count, 1)
     known = [float(s) if n >= LEAST else None for s, n in zip(share, count, strict=True)]

@@ -1,13 +1,16 @@
 """The backtest a fit carries: kept, saved, told, refused."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from faults.artifacts import sound_fit
 
 import qidbayes as qb
+from qidbayes.page.sections import backtest_section
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +64,45 @@ def test_another_laws_backtest_is_refused(tested: qb.Fit, per_bit: qb.Fit) -> No
         tested.with_backtest(other)
 
 
-@pytest.mark.parametrize("damage", [{}, [], {"beyond": [1.0], "pit": ["x"]}, {"beyond": [1.0, 2.0], "pit": [0.5]}, "x"])
-def test_a_damaged_backtest_says_so(unified: qb.Fit, damage: object) -> None:
-    broken = replace(unified, attributes={**unified.attributes, "backtest": damage})
-    with pytest.raises(qb.InputError, match="backtest is damaged"):
+SOUND = {"splits": ["tokens > 100B"], "beyond": [1.0, 2.0], "pit": [0.5, 0.5]}
+DAMAGED: list[object] = [
+    {},
+    [],
+    "x",
+    None,
+    7,
+    SOUND | {"pit": [0.5, "x"]},
+    SOUND | {"pit": [0.5]},
+    SOUND | {"pit": [0.5, math.nan]},
+    SOUND | {"pit": [0.5, None]},
+    SOUND | {"pit": [0.5, 1.5]},
+    SOUND | {"pit": [[0.5], [0.5]], "beyond": [[1.0], [1.0]]},
+    SOUND | {"pit": {"a": 0.5}},
+    SOUND | {"beyond": [1.0, math.inf]},
+    SOUND | {"beyond": [1.0, -math.inf]},
+    SOUND | {"beyond": [1.0, math.nan]},
+    SOUND | {"beyond": [1.0, 0.0]},
+    SOUND | {"beyond": [1.0, 10**400]},
+    SOUND | {"beyond": "12"},
+    SOUND | {"splits": None},
+    SOUND | {"splits": [7]},
+    *({name: value for name, value in SOUND.items() if name != missing} for missing in SOUND),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_backtest_says_so(damage: object, tmp_path: Path) -> None:
+    fit = sound_fit()
+    replace(fit, attributes={**fit.attributes, "backtest": damage}).save(tmp_path / "fit.nc")
+    broken = qb.load_fit(tmp_path / "fit.nc")  # `backtest --fit` has to be able to mend it
+    with pytest.raises(qb.InputError, match="backtest is damaged; run `qidbayes backtest --fit` again"):
         broken.project(n_params=7e9, bits=4)
+    with pytest.raises(qb.InputError, match="backtest is damaged; run `qidbayes backtest --fit` again"):
+        backtest_section(broken)
+
+
+def test_a_backtest_that_held_nothing_out_is_none_at_all() -> None:
+    fit = sound_fit()
+    empty = replace(fit, attributes={**fit.attributes, "backtest": {"splits": [], "beyond": [], "pit": []}})
+    assert empty.project(n_params=7e9, bits=4)["held_of"].to_list() == [0]
+    assert "Held out: ." in backtest_section(empty)
