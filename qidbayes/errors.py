@@ -40,3 +40,10 @@ class DiagnosticsWarning(UserWarning):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
+
+
+class AssumptionWarning(UserWarning):
+    """An answer takes something for granted that neither the question nor the fit says."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))

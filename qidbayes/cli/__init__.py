@@ -10,7 +10,7 @@ from typing import NoReturn, TextIO
 import click
 
 from qidbayes.cli import interrupts
-from qidbayes.errors import DataWarning, DiagnosticsWarning, InputError, printable
+from qidbayes.errors import AssumptionWarning, DataWarning, DiagnosticsWarning, InputError, printable
 
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
@@ -64,7 +64,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; what a user or the system can help is told in one message, without a traceback."""
     interrupts.listen()
-    for told in (DataWarning, DiagnosticsWarning):
+    for told in (AssumptionWarning, DataWarning, DiagnosticsWarning):
         warnings.simplefilter("ignore", told)  # the commands say these in their own way
     try:
         try:

@@ -53,7 +53,7 @@ def advise(
     bytes, fewer bits with more parameters, their losses, and the chance that each is the best of them.
     """
     import qidbayes
-    from qidbayes.cli.summary import warn
+    from qidbayes.cli.summary import telling_assumptions, warn
     from qidbayes.posterior import load_fit
 
     if (params is None) == (memory is None):
@@ -71,7 +71,8 @@ def advise(
         base = load_fit(loss_16bit) if loss_16bit else None
         if base:
             warn(base)
-        frame = qidbayes.pareto(found, memory=memory, tokens=tokens[0], loss_16bit=base, **further)
+        with telling_assumptions():
+            frame = qidbayes.pareto(found, memory=memory, tokens=tokens[0], loss_16bit=base, **further)
         title = f"Loss in nats per token of models that take the same memory ({found.law.title})"
     else:
         assert params is not None

@@ -21,10 +21,10 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option(
     "--loss-16bit",
     type=click.Path(),
-    help="A fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit as published]",
+    help="A fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit as published, scaled to the table's losses]",
 )
-@click.option("--vocabulary", type=click.IntRange(min=2), default=128_256, show_default=True,
-              help="Its size: random guessing has the loss ln(vocabulary).")  # fmt: skip
+@click.option("--vocabulary", type=click.IntRange(min=2),
+              help="Its size: random guessing has the loss ln(vocabulary).  [default: 128256, Llama 3's]")  # fmt: skip
 @at_option()
 @kind_option
 @ci_option
@@ -39,7 +39,7 @@ def project(
     method: str | None,
     response: str | None,
     loss_16bit: str | None,
-    vocabulary: int,
+    vocabulary: int | None,
     at: dict[str, list[float] | list[str]],
     kind: str,
     ci_prob: float,
@@ -52,7 +52,7 @@ def project(
     carries a backtest (`qidbayes backtest --fit`), `held` is the share of held-out points as far outside that such
     bands held, and `held_of` how many there were: under 20, it says nothing.
     """
-    from qidbayes.cli.summary import readable, warn
+    from qidbayes.cli.summary import readable, telling_assumptions, warn
     from qidbayes.posterior import Fit, load_fit
     from qidbayes.posterior.query import needs
 
@@ -71,7 +71,8 @@ def project(
         base = load_fit(loss_16bit) if loss_16bit else None
         if base:
             warn(base)
-        frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
+        with telling_assumptions():
+            frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit):
         frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     else:

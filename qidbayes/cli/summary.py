@@ -1,5 +1,8 @@
 """`qidbayes summary`: what a fit found, and whether to believe it."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -50,3 +53,18 @@ def warn(fit: "Fit") -> None:
         say(f"FAILED: {problem}", err=True, fg="red")
     for remark in fit.diagnostics.remarks():
         say(f"warning: {remark}", err=True, fg="yellow")
+
+
+@contextmanager
+def telling_assumptions() -> Iterator[None]:
+    """Say on stderr, once each, what answers in the block take for granted."""
+    from qidbayes.errors import AssumptionWarning
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", AssumptionWarning)
+        yield
+    for message, category in dict.fromkeys((str(warning.message), warning.category) for warning in told):
+        if issubclass(category, AssumptionWarning):
+            say(f"warning: {message}", err=True, fg="yellow")
+        else:
+            warnings.warn(message, category, stacklevel=3)

@@ -9,7 +9,8 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import with_band
-from qidbayes.posterior.point import Point, published
+from qidbayes.posterior.guessing import loss_16bit_for, say_assumed
+from qidbayes.posterior.point import Point
 from qidbayes.posterior.scatter import Scatter
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def pareto(
         raise InputError(f"law {law.name!r} does not say how QiD falls with bits and parameters")
     if group_size < 1:
         raise InputError(f"group_size must be 1 or more, not {group_size}")
-    base = loss_16bit or fit.loss_16bit or published("kaplan-16bit")
+    base, assumed = loss_16bit_for(fit.data, loss_16bit or fit.loss_16bit)
+    say_assumed(assumed)
     if base.law.response != "loss_16bit":
         raise InputError(f"loss_16bit must come from a law of the 16-bit loss, not {base.law.name!r}")
     given = {name: _one(name, value) for name, value in further.items() if value is not None}
