@@ -1,5 +1,6 @@
 """`qidbayes measure`: a plan in, a table of losses out."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,13 +57,17 @@ def measure(
 
     Exit status: 0 done, 1 some cells failed (they are rows with their error, and are tried again next time).
     """
+    from qidbayes.errors import InputError
     from qidbayes.measure import load_plan
     from qidbayes.measure.shard import shard_of
+    from qidbayes.resources import cache_folder
 
     if executor == "ray" and jobs > 1:
         raise click.UsageError("--jobs: Ray runs as many checkpoints at a time as its cluster has room for")
     if executor != "ray" and address is not None:
         raise click.UsageError("--address: give --executor ray with it")
+    if cache_folder() is None and "HF_HOME" not in os.environ:
+        raise InputError("this user has no home: the hub's files would come into a folder called ~ here; set HF_HOME")
     asked = load_plan(plan_file(plan))
     mine = shard_of(asked, *shard) if shard else asked.checkpoints
     if dry_run:
