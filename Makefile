@@ -47,7 +47,7 @@ wheel: $(VENV)/dev
 # smallest model at equal tokens, before and after its learning rate's decay.
 demo-measure: $(VENV)/measure
 	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure tiny --jobs 2 --output demo/tiny
-	$(BIN)/qidbayes fit demo/tiny/table.parquet --law unified --method gptq --seed 0 --output demo/tiny.nc
+	$(BIN)/qidbayes fit demo/tiny/table.parquet --law unified --method gptq --seed 0 --force --output demo/tiny.nc
 	$(BIN)/qidbayes summary demo/tiny.nc
 	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure nano/demo --jobs 2 --output demo/nano
 	$(BIN)/qidbayes tables demo/nano/table.parquet

@@ -1,5 +1,21 @@
 """The one exception a user's mistake raises, and the warnings that go with answers."""
 
+import re
+
+# What a terminal obeys: C0 but for tabs and line ends, DEL, C1, and marks and overrides of the writing direction.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey; it may quote somebody else's file.
+
+    Examples
+    --------
+    >>> printable("a model\\x1b]0;title\\x07, \\u202elaw")
+    'a model]0;title, law'
+    """
+    return _OBEYED.sub("", text)
+
 
 class InputError(ValueError):
     """A table, law, plan, saved fit or option that cannot be used as it is.
@@ -8,9 +24,15 @@ class InputError(ValueError):
     The command line prints it without a traceback and exits with status 2.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class DataWarning(UserWarning):
     """A table says something legal that was probably not meant; it was fitted all the same."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class DiagnosticsWarning(UserWarning):
@@ -19,3 +41,13 @@ class DiagnosticsWarning(UserWarning):
 
 class ExtrapolationWarning(UserWarning):
     """An answer is of a kind that nothing was measured of, such as a bit width beyond all that were fitted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class AssumptionWarning(UserWarning):
+    """An answer takes something for granted that neither the question nor the fit says."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))

@@ -1,6 +1,8 @@
-"""Where the shipped laws and tables are: inside the installed package, or beside it in a checkout."""
+"""Where the shipped laws and tables are, inside the installed package or beside it in a checkout; and the cache."""
 
 from pathlib import Path
+
+import platformdirs
 
 _PACKAGE = Path(__file__).parent
 
@@ -12,3 +14,15 @@ def shipped(name: str) -> Path:
     """
     inside = _PACKAGE / name
     return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def cache_folder() -> Path | None:
+    """Return the user's folder for what can be made again; None for a user without a home.
+
+    A home that nobody knows would be a folder called ``~`` wherever the program runs; newer platformdirs refuse it.
+    """
+    try:
+        found = platformdirs.user_cache_path("qidbayes")
+    except RuntimeError:
+        return None
+    return found if found.is_absolute() else None

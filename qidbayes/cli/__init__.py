@@ -10,7 +10,14 @@ from typing import NoReturn, TextIO
 import click
 
 from qidbayes.cli import interrupts
-from qidbayes.errors import DataWarning, DiagnosticsWarning, ExtrapolationWarning, InputError
+from qidbayes.errors import (
+    AssumptionWarning,
+    DataWarning,
+    DiagnosticsWarning,
+    ExtrapolationWarning,
+    InputError,
+    printable,
+)
 
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
@@ -64,7 +71,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; what a user or the system can help is told in one message, without a traceback."""
     interrupts.listen()
-    for told in (DataWarning, DiagnosticsWarning, ExtrapolationWarning):
+    for told in (AssumptionWarning, DataWarning, DiagnosticsWarning, ExtrapolationWarning):
         warnings.simplefilter("ignore", told)  # the commands say these in their own way
     try:
         try:
@@ -77,6 +84,7 @@ def main() -> None:
         click.echo(f"qidbayes: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -85,7 +93,8 @@ def main() -> None:
         _let_go(sys.stdout)
         sys.exit(0)
     except OSError as error:  # a full disk behind stdout, a folder that may not be read, …
-        click.echo(f"qidbayes: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+        where = error.filename or "standard output"
+        click.echo(printable(f"qidbayes: {where}: {error.strerror or error}"), err=True)
         _let_go(sys.stdout)
         sys.exit(2)
     except Exception:

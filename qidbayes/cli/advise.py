@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from qidbayes.cli.options import Counts, Numbers, Sizes, at_option, ci_option, given, kind_option
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, format_option, say
 
 
 @click.command()
@@ -22,11 +22,11 @@ from qidbayes.cli.output import echo_frame, format_option
     "--bits", type=Numbers(), help="Bit widths to choose from.  [default: those fitted; with --memory also 16]"
 )
 @click.option("--method", help="A method.")
-@click.option("--group-size", type=click.IntRange(min=1), default=128, show_default=True,
-              help="With --memory: weights that share a 16-bit scale and a zero point.")  # fmt: skip
+@click.option("--group-size", type=click.IntRange(min=1),
+              help="Weights that share a 16-bit scale and a zero point.  [default: 128 with --memory]")  # fmt: skip
 @click.option("--loss-16bit", type=click.Path(),
               help="With --memory: a fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit]")  # fmt: skip
-@at_option
+@at_option()
 @kind_option
 @ci_option
 @format_option
@@ -39,9 +39,9 @@ def advise(
     prob: float,
     bits: list[float] | None,
     method: str | None,
-    group_size: int,
+    group_size: int | None,
     loss_16bit: str | None,
-    at: tuple[tuple[str, list[float] | list[str]], ...],
+    at: dict[str, list[float] | list[str]],
     kind: str,
     ci_prob: float,
     fmt: str,
@@ -55,23 +55,27 @@ def advise(
     import polars as pl
 
     import qidbayes
-    from qidbayes.cli.summary import readable, warn
+    from qidbayes.cli.summary import readable, telling_assumptions, warn
     from qidbayes.posterior import load_fit
     from qidbayes.posterior.pareto import UNQUANTIZED
 
     if (params is None) == (memory is None):
         raise click.UsageError("give either --params or --memory")
     found = load_fit(fit)
-    further: dict[str, Any] = {**given(bits=bits, method=method), **dict(at), "kind": kind, "ci_prob": ci_prob}
+    further: dict[str, Any] = {
+        **given(bits=bits, method=method, group_size=group_size),
+        **at,
+        "kind": kind,
+        "ci_prob": ci_prob,
+    }
     if memory is not None:
         if max_qid is not None or len(tokens) > 1:
             raise click.UsageError("--memory goes with one count of --tokens and without --max-qid")
         base = load_fit(loss_16bit) if loss_16bit else None
         if base:
             warn(base)
-        frame = qidbayes.pareto(
-            found, memory=memory, tokens=tokens[0], group_size=group_size, loss_16bit=base, **further
-        )
+        with telling_assumptions():
+            frame = qidbayes.pareto(found, memory=memory, tokens=tokens[0], loss_16bit=base, **further)
         title = f"Loss in nats per token of models that take the same memory ({found.law.title})"
     else:
         assert params is not None
@@ -83,5 +87,5 @@ def advise(
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, title)
     if memory is None and frame["advised"].sum() < frame.height // frame["bits"].n_unique():
         hint = "" if bits else "; --bits asks of others than those fitted"
-        click.echo(f"no width keeps QiD of every model under {max_qid:g} with probability {prob:g}{hint}", err=True)
+        say(f"no width keeps QiD of every model under {max_qid:g} with probability {prob:g}{hint}", err=True)
         raise click.exceptions.Exit(1)

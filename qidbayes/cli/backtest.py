@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from qidbayes.cli.output import echo_frame, format_option, write_csv
+from qidbayes.cli.output import echo_frame, format_option, say, write_csv
 
 
 @click.command()
@@ -74,14 +74,14 @@ def backtest(
         )  # fmt: skip
     if saved and fit:
         saved.with_backtest(found).save(fit)
-        click.echo(f"kept in {fit}", err=True)
+        say(f"kept in {fit}", err=True)
     if output:
         from qidbayes import plots
 
         plots.save(plots.backtest(found), output / "backtest.png")
         for name, frame in (("scores", found.scores), ("points", found.points)):
             write_csv(frame, output / f"{name}.csv")
-        click.echo(f"scores.csv, points.csv and backtest.png are in {output}/", err=True)
+        say(f"scores.csv, points.csv and backtest.png are in {output}/", err=True)
     shown = found.scores
     if fmt == "table":
         shown = shown.select(column.name for column in shown if column.null_count() < shown.height)

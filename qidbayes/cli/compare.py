@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, format_option, say
 
 
 @click.command()
@@ -36,5 +36,5 @@ def compare(
     echo_frame(found.table, fmt, "Laws by their forecasts of rows that were not fitted")
     failed = [name for name, fit in found.fits.items() if fit.diagnostics.problems()]
     if failed:
-        click.secho(f"FAILED: the sampler's checks of {', '.join(failed)}", err=True, fg="red")
+        say(f"FAILED: the sampler's checks of {', '.join(failed)}", err=True, fg="red")
     sys.exit(1 if failed or found.backtest.scores["failed_checks"].sum() else 0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qidbayes.cli.output import echo_frame, write_csv
+from qidbayes.cli.output import echo_frame, say, write_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,19 +30,19 @@ def demo(output: Path, seed: int) -> None:
     table = load_table("pythia")
     fits = {}
     for law in ("unified", "kaplan-16bit"):
-        click.echo(f"fitting {law} to the {table.height} GPTQ points of arXiv:2411.17691 …", err=True)
+        say(f"fitting {law} to the {table.height} GPTQ points of arXiv:2411.17691 …", err=True)
         with sampling() as progress:
             fits[law] = fit(table, law, random_seed=seed, progress=progress)
         fits[law].save(output / f"{law}.nc")
-        click.echo(repr(fits[law]), err=True)
+        say(repr(fits[law]), err=True)
         warn(fits[law])
     for name, (title, frame) in _answers(table, fits).items():
         write_csv(frame, output / f"{name}.csv")
-        click.echo()
+        say()
         echo_frame(frame, "table", title, counts=("lower", "upper", "paper") if name == "tokens" else ())
     _figures(fits, output)
-    click.echo(f"\nThe fits (.nc), tables (.csv) and figures (.png, .svg) are in {output}/", err=True)
-    click.echo(f"Ask the fit anything: qidbayes tokens {output / 'unified.nc'} --params 8B --bits 3,4", err=True)
+    say(f"\nThe fits (.nc), tables (.csv) and figures (.png, .svg) are in {output}/", err=True)
+    say(f"Ask the fit anything: qidbayes tokens {output / 'unified.nc'} --params 8B --bits 3,4", err=True)
     sys.exit(1 if any(found.diagnostics.problems() for found in fits.values()) else 0)
 
 

@@ -18,7 +18,7 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option("--qid", type=click.FloatRange(min=0, min_open=True), help="or the tokens that reach this QiD.")
 @click.option("--method", help="A method, for a law whose constants differ by method.")
 @click.option("--picks", type=click.IntRange(min=1), default=5, show_default=True, help="How many cells.")
-@at_option
+@at_option()
 @kind_option
 @format_option
 def design(
@@ -30,7 +30,7 @@ def design(
     qid: float | None,
     method: str | None,
     picks: int,
-    at: tuple[tuple[str, list[float] | list[str]], ...],
+    at: dict[str, list[float] | list[str]],
     kind: str,
     fmt: str,
 ) -> None:
@@ -48,11 +48,14 @@ def design(
     from qidbayes.measure.cells import planned_cells
     from qidbayes.posterior import load_fit
 
-    if len(params) > 1 or (tokens and len(tokens) > 1) or any(len(values) > 1 for _, values in at):
+    if len(params) > 1 or (tokens and len(tokens) > 1) or any(len(values) > 1 for values in at.values()):
         raise click.UsageError("design narrows one answer: give one of --params, --tokens and each --at")
     found = load_fit(fit)
     cells = pl.concat([planned_cells(load_plan(plan_file(plan))) for plan in plans])
-    asked: dict[str, Any] = {**given(bits=bits, qid=qid, method=method), **{name: values[0] for name, values in at}}
+    asked: dict[str, Any] = {
+        **given(bits=bits, qid=qid, method=method),
+        **{name: values[0] for name, values in at.items()},
+    }
     asked |= {"tokens": tokens[0]} if tokens else {}
     frame = qidbayes.design(found, cells, n_params=params[0], picks=picks, **asked, kind=kind)  # type: ignore[arg-type]
     warn(found, pl.DataFrame({"n_params": params, **asked}), kind)  # type: ignore[arg-type]

@@ -2,10 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from qidbayes.cli.options import Numbers
+from qidbayes.cli.output import say
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @click.command()
@@ -14,6 +19,7 @@ from qidbayes.cli.options import Numbers
     "--law", default="unified", show_default=True, help="A shipped law (see `qidbayes laws`) or a .toml file."
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where the fit is saved.  [default: LAW.nc]")
+@click.option("--force", is_flag=True, help="Overwrite a file that is not a fit of these rows.")
 @click.option("--method", multiple=True, help="Use only rows of this method; may be repeated.")
 @click.option("--bits", type=Numbers(), help="Use only rows of these bit widths, such as 2,3,4.")
 @click.option("--dataset", multiple=True, help="Use only rows of this evaluation set; may be repeated.")
@@ -31,6 +37,7 @@ def fit(
     tables: tuple[str, ...],
     law: str,
     output: Path | None,
+    force: bool,
     method: tuple[str, ...],
     bits: list[float] | None,
     dataset: tuple[str, ...],
@@ -44,11 +51,13 @@ def fit(
 ) -> None:
     """Fit a law to measurement tables, and save the posterior.
 
-    TABLE is a shipped table (see `qidbayes tables`) or a CSV or Parquet file; several are joined. Exits with 1 if the
-    fit's diagnostics fail; it is saved all the same, and says so whenever it is asked.
+    TABLE is a shipped table (see `qidbayes tables`) or a CSV or Parquet file; several are joined. A fit of the same
+    rows is overwritten, one of others only with --force. Exits with 1 if the fit's diagnostics fail; it is saved all
+    the same, and says so whenever it is asked.
     """
     import polars as pl
 
+    from qidbayes.atomic import refuse_unwritable
     from qidbayes.cli.progress import sampling
     from qidbayes.cli.summary import warn
     from qidbayes.errors import InputError
@@ -72,6 +81,9 @@ def fit(
                 raise InputError(
                     f"--{column}: no row has {', '.join(map(str, wanted))}; there are {', '.join(map(str, held))}"
                 )
+    if not force:
+        _keep_others(path, table)
+    refuse_unwritable(path)
     from qidbayes.infer.fit import fit as sample
 
     with sampling() as progress:
@@ -80,8 +92,26 @@ def fit(
             prior_from=other, prior_weight=prior_weight, progress=progress,
         )  # fmt: skip
     found.save(path)
-    click.echo(f"{found!r}\nsaved in {path}", err=True)
+    say(f"{found!r}\nsaved in {path}", err=True)
     for reason, count in found.attributes["left_out"].items():
-        click.echo(f"left out: {count} rows {reason}", err=True)
+        say(f"left out: {count} rows {reason}", err=True)
     warn(found)
     sys.exit(1 if found.diagnostics.problems() else 0)
+
+
+def _keep_others(path: Path, table: "pl.DataFrame") -> None:
+    """Refuse to overwrite what is not a fit of these rows."""
+    from qidbayes.errors import InputError
+    from qidbayes.posterior import load_fit
+    from qidbayes.table import table_hash
+
+    if not path.exists():
+        return
+    way_out = "choose another --output, or overwrite it with --force"
+    try:
+        older = load_fit(path)
+    except InputError as error:
+        raise InputError(f"{error}; {way_out}") from error
+    if older.attributes.get("table_hash") != table_hash(table):
+        rows = f"{older.data.height} rows, of {', '.join(map(str, older.data['suite'].unique().sort()[:5]))}"
+        raise InputError(f"{path}: holds a fit of law {older.law.name!r} to another table ({rows}); {way_out}")

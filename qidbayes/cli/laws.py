@@ -1,8 +1,15 @@
 """`qidbayes laws`: the shipped laws."""
 
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, echo_json, format_option, say
+
+if TYPE_CHECKING:
+    from qidbayes.law import Law
 
 
 @click.command()
@@ -10,18 +17,29 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option("--latex", is_flag=True, help="Print the equation of NAME as LaTeX.")
 @format_option
 def laws(name: str | None, latex: bool, fmt: str) -> None:
-    """List the shipped laws, or show the one called NAME (or in a .toml file)."""
+    """List the shipped laws, or show the one called NAME (or in a .toml file).
+
+    Of one law JSON has all that its file says and CSV a row for each of its parameters and definitions.
+    """
     from qidbayes.law import law_names, load_law
 
     if latex and not name:
         raise click.UsageError("--latex needs the NAME of a law")
+    if latex and fmt != "table":
+        raise click.UsageError(f"--latex prints an equation, which --format {fmt} has no place for")
+    import polars as pl
+
     if name:
         law = load_law(name)
-        click.echo(law.latex() if latex else str(law))
-        for point, constants in {} if latex else law.published.items():
-            click.echo(f"  published {point}: " + ", ".join(f"{n} = {v}" for n, v in constants.items()))
+        if fmt == "json":
+            echo_json({**law.to_dict(), "latex": law.latex()})
+        elif fmt == "csv":
+            echo_frame(pl.DataFrame(_parts(law), infer_schema_length=None), fmt)
+        else:
+            say(law.latex() if latex else str(law))
+            for point, constants in {} if latex else law.published.items():
+                say(f"  published {point}: " + ", ".join(f"{n} = {v}" for n, v in constants.items()))
         return
-    import polars as pl
 
     shipped = [load_law(n) for n in law_names()]
     rows = [
@@ -35,3 +53,18 @@ def laws(name: str | None, latex: bool, fmt: str) -> None:
         for law in shipped
     ]
     echo_frame(pl.DataFrame(rows), fmt)
+
+
+def _parts(law: "Law") -> list[dict[str, Any]]:
+    """Return a row for each parameter and definition of a law, with what papers give for it."""
+    said: dict[str, tuple[str | None, str | None]] = {name: (repr(prior), None) for name, prior in law.priors.items()}
+    said |= {name: (None, text) for name, text in law.define.items()}
+    # A constant that differs by group is JSON in its cell.
+    points = {
+        point: {name: json.dumps(dict(c) if isinstance(c, Mapping) else c) for name, c in constants.items()}
+        for point, constants in law.published.items()
+    }
+    return [
+        {"name": name, "prior": prior, "definition": text, **{point: c.get(name) for point, c in points.items()}}
+        for name, (prior, text) in said.items()
+    ]

@@ -1,10 +1,13 @@
 """`qidbayes measure`: a plan in, a table of losses out."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from qidbayes.cli.output import say
 
 if TYPE_CHECKING:
     from qidbayes.measure import Plan
@@ -54,13 +57,17 @@ def measure(
 
     Exit status: 0 done, 1 some cells failed (they are rows with their error, and are tried again next time).
     """
+    from qidbayes.errors import InputError
     from qidbayes.measure import load_plan
     from qidbayes.measure.shard import shard_of
+    from qidbayes.resources import cache_folder
 
     if executor == "ray" and jobs > 1:
         raise click.UsageError("--jobs: Ray runs as many checkpoints at a time as its cluster has room for")
     if executor != "ray" and address is not None:
         raise click.UsageError("--address: give --executor ray with it")
+    if cache_folder() is None and "HF_HOME" not in os.environ:
+        raise InputError("this user has no home: the hub's files would come into a folder called ~ here; set HF_HOME")
     asked = load_plan(plan_file(plan))
     mine = shard_of(asked, *shard) if shard else asked.checkpoints
     if dry_run:
@@ -88,18 +95,18 @@ def measure(
 
 def _echo_outcome(outcome: "Outcome", plan: "Plan", cells: int, where: str) -> None:
     for checkpoint in outcome.elsewhere:
-        click.echo(f"{checkpoint}: left to another run in {where}", err=True)
+        say(f"{checkpoint}: left to another run in {where}", err=True)
     for line in outcome.lost:
-        click.echo(f"lost: {line}", err=True)
+        say(f"lost: {line}", err=True)
     if outcome.missing:
         count = len(plan.checkpoints)
-        click.echo(f"the table has {count - outcome.missing} of the plan's {count} checkpoints so far", err=True)
+        say(f"the table has {count - outcome.missing} of the plan's {count} checkpoints so far", err=True)
     if outcome.table is not None:
-        click.echo(outcome.table)
+        say(str(outcome.table))
     if outcome.failed:
-        click.echo(f"{len(outcome.failed)} of {cells} cells failed; run again to try them again:", err=True)
+        say(f"{len(outcome.failed)} of {cells} cells failed; run again to try them again:", err=True)
         for line in outcome.failed:
-            click.echo(f"  {line}", err=True)
+            say(f"  {line}", err=True)
     if outcome.failed or outcome.lost:
         raise click.exceptions.Exit(1)
 
@@ -119,12 +126,12 @@ def _echo_estimate(plan: "Plan") -> None:
     from qidbayes.measure.estimate import estimate
 
     line = "{:<36}{:>12}{:>8}{:>14}{:>12}".format
-    click.echo(line("model", "checkpoints", "cells", "download", "GPU-hours"))
+    say(line("model", "checkpoints", "cells", "download", "GPU-hours"))
     parts = estimate(plan)
     for part in parts:
         hours = f"{part.gpu_hours:.2f}"
-        click.echo(line(part.model, part.checkpoints, part.rows, _gigabytes(part.download_bytes), hours))
-    click.echo(
+        say(line(part.model, part.checkpoints, part.rows, _gigabytes(part.download_bytes), hours))
+    say(
         line(
             "together",
             sum(part.checkpoints for part in parts),
@@ -134,9 +141,9 @@ def _echo_estimate(plan: "Plan") -> None:
         )
     )
     disk = _gigabytes(max((part.disk_bytes for part in parts), default=0))
-    click.echo(f"\nDisk: {disk} at once; a checkpoint is removed when it has been measured. Texts come on top.")
-    click.echo("Bytes are for 16-bit files, hours for one H100; both are estimates (qidbayes/measure/estimate.py).")
-    click.echo(f"Evaluation sets: {', '.join(texts.name for texts in plan.evaluation.datasets)}.")
+    say(f"\nDisk: {disk} at once; a checkpoint is removed when it has been measured. Texts come on top.")
+    say("Bytes are for 16-bit files, hours for one H100; both are estimates (qidbayes/measure/estimate.py).")
+    say(f"Evaluation sets: {', '.join(texts.name for texts in plan.evaluation.datasets)}.")
 
 
 def _gigabytes(size: int) -> str:

@@ -57,24 +57,41 @@ class Numbers(click.ParamType[list[float]]):
         return found
 
 
-class At(click.ParamType[tuple[str, list[float] | list[str]]]):
-    """A column and its values: ``learning_rate=1e-4`` or ``suite=mine``."""
+def _further(
+    ctx: click.Context, param: click.Parameter, given: tuple[str, ...], answer: str | None
+) -> dict[str, list[float] | list[str]]:
+    """Return the values of each column that ``--at`` gives, none of which has an option of its own."""
+    if not given:
+        return {}
+    import polars as pl
 
-    name = "COLUMN=VALUES"
+    from qidbayes.law.law import suggestion
+    from qidbayes.table.columns import COLUMNS
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, list[float] | list[str]]:
-        if isinstance(value, tuple):
-            return value
-        column, _, text = str(value).partition("=")
-        values = text.split(",")
+    known = {column.name: column.dtype for column in COLUMNS}
+    options = [option for option in ctx.command.params if isinstance(option, click.Option)]
+    own = {_COLUMNS.get(str(option.name), str(option.name)): option.opts[0] for option in options}
+    found: dict[str, list[float] | list[str]] = {}
+    for text in given:
+        column, _, listed = text.partition("=")
+        values = listed.split(",")
         if not column or not all(values):
-            self.fail(f"{value!r} is not a column and its values, such as learning_rate=1e-4", param, ctx)
-        try:
-            return column, [float(v) for v in values]
-        except ValueError:
-            return column, values
+            raise click.BadParameter(f"{text!r} is not a column and its values, such as learning_rate=1e-4", ctx, param)
+        if column in own:
+            raise click.BadParameter(f"{column} has an option of its own; give {own[column]}", ctx, param)
+        if column == answer:
+            raise click.BadParameter(f"{column} is what is asked for; leave it out", ctx, param)
+        if column not in known:
+            near = suggestion(column, list(known))
+            raise click.BadParameter(f"a table has no column {column!r}{near}, and a law needs none", ctx, param)
+        if column in found:
+            raise click.BadParameter(f"{column} is given twice; give all its values at once, as a,b", ctx, param)
+        found[column] = values if known[column] == pl.String else Numbers().convert(listed, param, ctx)
+    return found
+
+
+# The columns that options are not called after.
+_COLUMNS = {"params": "n_params"}
 
 
 def options[F: Callable[..., Any]](*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -96,10 +113,23 @@ kind_option = click.option(
     "--kind", type=click.Choice(["response", "response_params"]), default="response", show_default=True,
     help="The band of a newly measured checkpoint, or of the law alone.",
 )  # fmt: skip
-at_option = click.option(
-    "--at", type=At(), multiple=True,
-    help="Values of a further column the law needs, such as suite=mine or learning_rate=1e-4; may be repeated.",
-)  # fmt: skip
+
+
+def at_option[F: Callable[..., Any]](answer: str | None = None) -> Callable[[F], F]:
+    """Add ``--at``, as the parameter `at`: a mapping of columns to their values.
+
+    Parameters
+    ----------
+    answer
+        The column that the command answers with, and that therefore cannot be given.
+    """
+    return click.option(
+        "--at", multiple=True, metavar="COLUMN=VALUES",
+        callback=lambda ctx, param, value: _further(ctx, param, value, answer),
+        help="Values of a further column the law needs, such as suite=mine or learning_rate=1e-4; may be repeated.",
+    )  # fmt: skip
+
+
 source_arguments = options(
     click.argument("fit", required=False, type=click.Path()),
     click.option("--published", metavar="LAW[:POINT]", help="Ask a law's published constants instead of a fit."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qidbayes.errors import printable
 from qidbayes.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ def format_option[F: Callable[..., Any]](command: F) -> F:
     )(command)
 
 
+def say(text: str = "", *, err: bool = False, **style: Any) -> None:
+    """Print a text for people, on stdout or stderr, without what a terminal would obey."""
+    text = printable(text)
+    click.echo(click.style(text, **style) if style else text, err=err)
+
+
 def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts: tuple[str, ...] = ()) -> None:
     """Print a frame on stdout.
 
@@ -45,18 +52,31 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
         Columns that hold counts, beside `n_params` and `tokens`.
     """
     if fmt == "csv":
-        click.echo(frame.write_csv(), nl=False)
+        text = _csv(frame)
+        click.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
     elif fmt == "json":
-        click.echo(json.dumps([{k: _json(v) for k, v in row.items()} for row in frame.iter_rows(named=True)], indent=1))
+        echo_json(list(frame.iter_rows(named=True)))
     else:
         _print_table(frame, title, _COUNTS | set(counts))
+
+
+def echo_json(value: Any) -> None:
+    """Print a value on stdout as JSON; infinities as the text ``"Infinity"``, and what is not a number as null."""
+    click.echo(json.dumps(_json(value), indent=1, allow_nan=False))
+
+
+def _csv(frame: "pl.DataFrame") -> str:
+    """Return a frame as CSV, with no text in it that a spreadsheet would run."""
+    from qidbayes.table.formulas import as_text
+
+    return as_text(frame).write_csv()
 
 
 def write_csv(frame: "pl.DataFrame", path: Path) -> None:
     """Write a frame to a CSV file, whole or not at all."""
     from qidbayes.atomic import write_whole
 
-    write_whole(path, frame.write_csv().encode())
+    write_whole(path, _csv(frame).encode())
 
 
 def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> None:
@@ -66,10 +86,10 @@ def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> 
     from rich.text import Text
 
     if title:
-        click.secho(title, bold=True)
+        say(title, bold=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, dtype in frame.schema.items():
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left", no_wrap=True)
+        table.add_column(Text(_line(name)), justify="right" if dtype.is_numeric() else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
         table.add_row(*(Text(_text(name, value, name in counts)) for name, value in row.items()))
     # A pipe has no width; there a table takes what it needs.
@@ -97,10 +117,18 @@ def _text(name: str, value: Any, count: bool) -> str:
         if name == "r_hat":
             return f"{value:.3f}"
         return f"{value:.4g}"
-    return str(value)
+    return _line(str(value))
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.splitlines()).replace("\t", " "))
 
 
 def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _json(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "Infinity" if value > 0 else "-Infinity" if value < 0 else None
     return value

@@ -1,12 +1,12 @@
 """`qidbayes plot`: figures from saved fits."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from qidbayes.cli.options import ci_option, given, kind_option
+from qidbayes.cli.output import say
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ def plot(
         having = ", ".join(other for other, found in _FIGURES.items() if found.several)
         raise click.UsageError(f"{name} is drawn from one fit, not {len(fits)}; {having} take several")
     from qidbayes import plots
-    from qidbayes.cli.summary import warn
-    from qidbayes.errors import ExtrapolationWarning
+    from qidbayes.cli.summary import telling_assumptions, warn
     from qidbayes.posterior import load_fit
     from qidbayes.posterior import published as published_point
     from qidbayes.table import load_table
@@ -78,16 +77,17 @@ def plot(
     base = load_fit(loss_16bit) if loss_16bit else None
     for found in (*loaded, *([base] if base else [])):
         warn(found)
-    further = given(
-        table=load_table(*tables) if tables else None,
-        loss_16bit=base,
-        published=published_point(law, point or None) if published else None,
-    )
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", ExtrapolationWarning)
-        drawn = getattr(plots, name.replace("-", "_"))(*loaded, kind=kind, ci_prob=ci_prob, **further)
-    for caution in dict.fromkeys(str(w.message) for w in told if issubclass(w.category, ExtrapolationWarning)):
-        click.secho(f"warning: {caution}", err=True, fg="yellow")
+    with telling_assumptions():
+        drawn = getattr(plots, name.replace("-", "_"))(
+            *loaded,
+            kind=kind,
+            ci_prob=ci_prob,
+            **given(
+                table=load_table(*tables) if tables else None,
+                loss_16bit=base,
+                published=published_point(law, point or None) if published else None,
+            ),
+        )
     path = output or Path(f"{name}.png")
     plots.save(drawn, path)
-    click.echo(f"drawn in {path}", err=True)
+    say(f"drawn in {path}", err=True)

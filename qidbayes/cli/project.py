@@ -21,11 +21,11 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option(
     "--loss-16bit",
     type=click.Path(),
-    help="A fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit as published]",
+    help="A fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit as published, scaled to the table's losses]",
 )
-@click.option("--vocabulary", type=click.IntRange(min=2), default=128_256, show_default=True,
-              help="Its size: random guessing has the loss ln(vocabulary).")  # fmt: skip
-@at_option
+@click.option("--vocabulary", type=click.IntRange(min=2),
+              help="Its size: random guessing has the loss ln(vocabulary).  [default: 128256, Llama 3's]")  # fmt: skip
+@at_option()
 @kind_option
 @ci_option
 @format_option
@@ -39,8 +39,8 @@ def project(
     method: str | None,
     response: str | None,
     loss_16bit: str | None,
-    vocabulary: int,
-    at: tuple[tuple[str, list[float] | list[str]], ...],
+    vocabulary: int | None,
+    at: dict[str, list[float] | list[str]],
     kind: str,
     ci_prob: float,
     fmt: str,
@@ -53,7 +53,7 @@ def project(
     --fit`), `held` is the share of held-out points as far outside that such bands held, with its standard error over
     runs: of fewer than 10 checkpoints or 3 runs, it says nothing.
     """
-    from qidbayes.cli.summary import readable, warn
+    from qidbayes.cli.summary import readable, telling_assumptions, warn
     from qidbayes.posterior import Fit, load_fit
     from qidbayes.posterior.query import needs
 
@@ -65,14 +65,15 @@ def project(
         params = [7e9, 70e9, 405e9]
     if bits is None and "bits" in needed and response != "loss_16bit":
         bits = [2.0, 3.0, 4.0]
-    values = given(n_params=params, tokens=tokens, bits=bits, model=model, method=method, **dict(at))
+    values = given(n_params=params, tokens=tokens, bits=bits, model=model, method=method, **at)
     if response and isinstance(source, Fit):
         frame = source.predict(response=response, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit) and source.law.response == "qid":
         base = load_fit(loss_16bit) if loss_16bit else None
         if base:
             warn(base)
-        frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
+        with telling_assumptions():
+            frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit):
         frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     else:

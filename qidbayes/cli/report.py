@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from qidbayes.cli.options import ci_option
+from qidbayes.cli.output import say
 
 
 @click.command()
@@ -24,4 +25,4 @@ def report(fits: tuple[str, ...], output: Path, ci_prob: float) -> None:
     for found in loaded:
         warn(found)
     qidbayes.report(loaded, output, ci_prob=ci_prob)
-    click.echo(f"written to {output}", err=True)
+    say(f"written to {output}", err=True)

@@ -1,11 +1,14 @@
 """`qidbayes summary`: what a fit found, and whether to believe it."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from qidbayes.cli.options import ci_option
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, format_option, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +34,7 @@ def summary(fit: str, ci_prob: float, published: str | None, fmt: str) -> None:
     found = load_fit(fit)
     frame = found.summary(ci_prob, published)
     if fmt == "table":
-        click.echo(f"{found.law}\n\n{found!r}")
+        say(f"{found.law}\n\n{found!r}")
         frame = readable(frame)
     echo_frame(frame, fmt)
     warn(found)
@@ -56,6 +59,23 @@ def readable(frame: "pl.DataFrame") -> "pl.DataFrame":
 def warn(fit: "Fit", frame: "pl.DataFrame | None" = None, kind: "Kind" = "response") -> None:
     """Say on stderr which of a fit's checks failed, what its data do not identify, and what these questions rest on."""
     for problem in fit.diagnostics.problems():
-        click.secho(f"FAILED: {problem}", err=True, fg="red")
+        say(f"FAILED: {problem}", err=True, fg="red")
     for remark in [*fit.diagnostics.remarks(), *(fit.cautions(frame, kind) if frame is not None else ())]:
-        click.secho(f"warning: {remark}", err=True, fg="yellow")
+        say(f"warning: {remark}", err=True, fg="yellow")
+
+
+@contextmanager
+def telling_assumptions() -> Iterator[None]:
+    """Say on stderr, once each, what answers in the block take for granted, and where they lie beyond the data."""
+    from qidbayes.errors import AssumptionWarning, ExtrapolationWarning
+
+    told_here: tuple[type[Warning], ...] = (AssumptionWarning, ExtrapolationWarning)
+    with warnings.catch_warnings(record=True) as told:
+        for category in told_here:
+            warnings.simplefilter("always", category)
+        yield
+    for message, category in dict.fromkeys((str(warning.message), warning.category) for warning in told):
+        if issubclass(category, told_here):
+            say(f"warning: {message}", err=True, fg="yellow")
+        else:
+            warnings.warn(message, category, stacklevel=3)

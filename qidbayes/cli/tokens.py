@@ -13,7 +13,7 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option("--bits", type=Numbers(), help="Bit widths.  [default: 2,3,4]")
 @click.option("--model", help="A fitted model, for a law whose constants differ by model.")
 @click.option("--method", help="A method, for a law whose constants differ by method.")
-@at_option
+@at_option(answer="tokens")
 @kind_option
 @ci_option
 @format_option
@@ -25,7 +25,7 @@ def tokens(
     bits: list[float] | None,
     model: str | None,
     method: str | None,
-    at: tuple[tuple[str, list[float] | list[str]], ...],
+    at: dict[str, list[float] | list[str]],
     kind: str,
     ci_prob: float,
     fmt: str,
@@ -44,7 +44,7 @@ def tokens(
         params = [1e9, 7e9, 70e9, 405e9]
     if bits is None and "bits" in needed:
         bits = [2.0, 3.0, 4.0]
-    values = given(n_params=params, bits=bits, model=model, method=method, **dict(at))
+    values = given(n_params=params, bits=bits, model=model, method=method, **at)
     if isinstance(source, Fit):
         frame = source.tokens_to_threshold(qid, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
         warn(source, frame.drop("tokens"), kind)  # type: ignore[arg-type]

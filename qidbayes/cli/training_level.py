@@ -4,8 +4,8 @@ import warnings
 
 import click
 
-from qidbayes.cli.options import At, Counts, Numbers, ci_option, given
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.options import Counts, Numbers, at_option, ci_option, given
+from qidbayes.cli.output import echo_frame, format_option, say
 
 
 @click.command("training-level")
@@ -18,7 +18,7 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option("--model", help="A fitted model, whose own effect is then known.")
 @click.option("--between", type=Counts(), default="1M,1000T", show_default=True,
               help="The ends of the prior, which is flat in log tokens.")  # fmt: skip
-@click.option("--at", type=At(), multiple=True, help="Values of a further column, such as dataset=refinedweb.")
+@at_option(answer="tokens")
 @ci_option
 @format_option
 def training_level(
@@ -30,7 +30,7 @@ def training_level(
     method: str | None,
     model: str | None,
     between: list[float],
-    at: tuple[tuple[str, list[float] | list[str]], ...],
+    at: dict[str, list[float] | list[str]],
     ci_prob: float,
     fmt: str,
 ) -> None:
@@ -45,7 +45,7 @@ def training_level(
 
     if len(between) != 2:
         raise click.UsageError("--between takes two counts, such as 1B,100T")
-    values = given(n_params=params, bits=bits, model=model, method=method.split(",") if method else None, **dict(at))
+    values = given(n_params=params, bits=bits, model=model, method=method.split(",") if method else None, **at)
     found = load_fit(fit)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", PriorEdgeWarning)
@@ -53,6 +53,6 @@ def training_level(
     warn(found, measurements(qid, qid_se, values))
     for warning in told:
         if issubclass(warning.category, PriorEdgeWarning):
-            click.secho(f"warning: {warning.message}", err=True, fg="yellow")
+            say(f"warning: {warning.message}", err=True, fg="yellow")
     title = f"Tokens the model was trained on ({found.law.title})"
     echo_frame(frame, fmt, title, counts=("median", "lower", "upper"))

@@ -1,12 +1,12 @@
-"""How well a sampling run knows each number, by ArviZ's statistics."""
+"""How well a sampling run knows each number."""
 
 from collections.abc import Mapping
 
 import numpy as np
-from arviz_stats.base import array_stats
 
 from qidbayes.infer import latent
 from qidbayes.infer.design import Design
+from qidbayes.posterior.convergence import convergence_of
 from qidbayes.posterior.diagnostics import Convergence, number
 from qidbayes.table.cells import describe
 from qidbayes.table.groups import dimension
@@ -23,14 +23,10 @@ def convergence(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict
         The parameters on the real line; shape ``(chains, draws)`` or ``(chains, draws, groups)``. ESS is of ranks,
         and so the same on either scale; R-hat almost.
     """
-    known = {}
+    known: dict[str, Convergence] = {}
     for name, values in unconstrained.items():
         columns = values[..., None] if values.ndim == 2 else values
-        rhat = _per_column(array_stats.rhat, columns)
-        bulk = _per_column(array_stats.ess, columns, method="bulk")
-        tail = _per_column(array_stats.ess, columns, method="tail", prob=(0.05, 0.95))
-        for label, *found in zip(labels_of(design, name), rhat, bulk, tail, strict=True):
-            known[label] = Convergence(*found)
+        known |= zip(labels_of(design, name), convergence_of(columns), strict=True)
     return known
 
 
@@ -48,9 +44,3 @@ def labels_of(design: Design, sampled_name: str) -> list[str]:
         ]
         return [*(number("log_qid", describe(row)) for row in rows), *groups]
     return [sampled_name]
-
-
-def _per_column(statistic: object, columns: np.ndarray, **options: object) -> list[float]:
-    assert callable(statistic)
-    found = statistic(np.moveaxis(columns, -1, 0), chain_axis=1, draw_axis=2, **options)
-    return [float(v) for v in np.atleast_1d(found)]

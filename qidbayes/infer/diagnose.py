@@ -1,4 +1,4 @@
-"""Judge a sampling run with ArviZ's statistics."""
+"""Judge a sampling run."""
 
 from collections.abc import Mapping
 
@@ -10,6 +10,7 @@ from qidbayes.infer.problem import Problem
 from qidbayes.infer.sample import Draws
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.contraction import prior_variance, spread_variance
+from qidbayes.posterior.convergence import bfmi
 from qidbayes.posterior.diagnostics import Diagnostics
 from qidbayes.table.doubts import doubts
 
@@ -33,7 +34,7 @@ def diagnose(design: Design, found: Draws) -> Diagnostics:
     return Diagnostics(
         convergence=found.convergence,
         divergences=int(stats["diverging"].sum()),
-        bfmi=tuple(float(np.square(np.diff(e)).mean() / np.var(e)) for e in stats["energy"]),
+        bfmi=bfmi(stats["energy"]),
         contraction=_contraction(design, unconstrained) | dict.fromkeys(idle, 0.0),
         shift={} if design.borrowed else _shift(design, unconstrained),
         doubts=tuple(doubts(design.frame)),

@@ -29,7 +29,8 @@ from qidbayes.table.groups import dimension
 FIRST, MOST = 1_000, 4_000
 """Draws of each chain that nobody gave a number of, and how many they may become."""
 _VERSIONS = ("qidbayes", "pymc", "pytensor", "numpyro", "jax", "numpy", "arviz")
-_KEPT = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset", "source")
+_KEPT = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset", "source",
+         "loss_16bit")  # fmt: skip
 
 
 def fit(

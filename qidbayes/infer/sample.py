@@ -3,12 +3,10 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import platformdirs
 from jax import numpy as jnp
 from numpyro.infer import NUTS
 
@@ -21,6 +19,7 @@ from qidbayes.infer.model import build_model, model_data, sampled_names
 from qidbayes.infer.problem import Problem
 from qidbayes.law.prior import Prior
 from qidbayes.posterior.diagnostics import Convergence
+from qidbayes.resources import cache_folder
 
 _DENSE_UP_TO = 100
 """The most parameters whose covariance is learnt; beyond it, only their variances."""
@@ -189,7 +188,9 @@ def _configure() -> None:
     """Compute in 64 bits, and keep compiled programs for the next process."""
     jax.config.update("jax_enable_x64", True)
     if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = Path(platformdirs.user_cache_dir("qidbayes")) / "jax"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        folder = cache_folder()
+        if folder is None:  # compiled again by every process, then
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

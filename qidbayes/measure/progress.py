@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from qidbayes.errors import printable
 from qidbayes.measure.plan import Checkpoint
 
 
@@ -41,14 +42,15 @@ class ConsoleReporter(Reporter):
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Name the checkpoint."""
+        name = printable(str(checkpoint))
         if self._console.is_terminal:
-            self._bar.update(self._task, checkpoint=str(checkpoint), step="")
+            self._bar.update(self._task, checkpoint=name, step="")
         else:
-            self._console.print(f"{self._cells} cells done; {checkpoint}", highlight=False, markup=False)
+            self._console.print(f"{self._cells} cells done; {name}", highlight=False, markup=False)
 
     def step(self, what: str, loss: float | None = None) -> None:
         """Say what is under way."""
-        self._bar.update(self._task, step=what if loss is None else f"{what}, loss {loss:.4f}")
+        self._bar.update(self._task, step=printable(what) if loss is None else f"{printable(what)}, loss {loss:.4f}")
 
     def done(self, cells: int) -> None:
         """Move the bar."""

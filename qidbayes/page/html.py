@@ -10,6 +10,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from qidbayes.plots import style
+from qidbayes.table.formulas import as_text
 from qidbayes.units import format_bytes, format_count
 
 _COUNTS = ("n_params", "tokens")
@@ -31,8 +32,9 @@ def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:
         cells = (text(value, count=name in (*_COUNTS, *counts), size=name == "memory") for name, value in row.items())
         rows.append("".join(_cell("td", cell, right) for cell, right in zip(cells, numeric, strict=True)))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
+    csv = escape(as_text(frame).write_csv())
     return (
-        f'<div class="table" data-csv="{escape(frame.write_csv())}"><div class="scroll"><table><thead><tr>{head}</tr>'
+        f'<div class="table" data-csv="{csv}"><div class="scroll"><table><thead><tr>{head}</tr>'
         f'</thead><tbody>{body}</tbody></table></div><button type="button" class="copy">Copy as CSV</button></div>'
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import qidbayes
 from qidbayes.atomic import write_whole
-from qidbayes.errors import DiagnosticsWarning, InputError
+from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, InputError
 from qidbayes.page import sections
 from qidbayes.page.what_if import what_if
 from qidbayes.posterior.band import tails
@@ -69,6 +69,7 @@ def _with_bases(fits: Sequence[Fit]) -> Iterator[Fit]:
 def _part(fit: Fit, ci_prob: float, number: int) -> str:
     with warnings.catch_warnings():  # what the data do not identify is said once, under Diagnostics
         warnings.simplefilter("ignore", DiagnosticsWarning)
+        warnings.simplefilter("ignore", AssumptionWarning)  # which the projections say
         found = [
             f"<h2>{escape(fit.law.title or fit.law.name)}</h2>",
             _what_if(fit, ci_prob),

@@ -12,6 +12,7 @@ from qidbayes.page.html import drawing, equation, table
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.guessing import loss_16bit_for, vocabulary_for
 from qidbayes.posterior.held import LEAST_CHECKPOINTS, LEAST_RUNS, held_share, read_backtest
 from qidbayes.posterior.summary import constants_of
 
@@ -110,7 +111,9 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
         far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **widths)
         far = far.select(column.name for column in far if column.null_count() < far.height)
-        found += f"<h3>Projections</h3>{table(far)}"
+        assumed = (*loss_16bit_for(fit.data, fit.loss_16bit)[1], *vocabulary_for(fit.data, None)[1])
+        said = "".join(f"<p>{escape(remark[0].upper() + remark[1:])}.</p>" for remark in assumed)
+        found += f"<h3>Projections</h3>{said}{table(far)}"
     except InputError as error:
         found += f"<p>Not in this page: {escape(str(error))}.</p>"
     return found

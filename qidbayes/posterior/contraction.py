@@ -48,7 +48,6 @@ def judged(
     law: Law,
     draws: Mapping[str, np.ndarray],
     coords: Mapping[str, Iterable[str]],
-    part: Diagnostics | None = None,
 ) -> Diagnostics:
     """Return a fit's checks with the contraction of its noise and of the direction that the data say least of.
 
@@ -60,16 +59,10 @@ def judged(
         The law, and the labels of its groups.
     draws
         The posterior's, as a fit holds them; shape ``(draws,)`` or ``(draws, groups)``.
-    part
-        The checks of the 16-bit law's fit beside it, whose own come along.
     """
     unconstrained = on_real_line(law, draws)
     direction = least_contracted(law, unconstrained, coords, diagnostics.unidentified)
-    found = replace(diagnostics, directions=(direction,) if direction else (), noise=of_noise(law, unconstrained))
-    if part is None:
-        return found
-    beside = Diagnostics({}, 0, (), {}).with_part("loss_16bit", part)
-    return replace(found, directions=(*found.directions, *beside.directions), noise={**found.noise, **beside.noise})
+    return replace(diagnostics, directions=(direction,) if direction else (), noise=of_noise(law, unconstrained))
 
 
 def on_real_line(law: Law, draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -84,6 +84,7 @@ def design(
         raise InputError("give either tokens, for QiD there, or qid, for the tokens that reach it")
     if picks < 1:
         raise InputError(f"picks must be 1 or more, not {picks}")
+    query.refuse_unused(fit.law, further, (*query.needs(fit.law), *Scatter(fit).asked))
     question = {"n_params": n_params, "bits": bits, "tokens": tokens, "qid": qid, **further}
     asked = pl.DataFrame([{name: value for name, value in question.items() if value is not None}])
     left = _unmeasured(fit, cells)

@@ -16,7 +16,7 @@ from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.distance import COLUMNS, beyond
-from qidbayes.posterior.guessing import VOCABULARY, against_guessing
+from qidbayes.posterior.guessing import against_guessing
 from qidbayes.posterior.held import held_share, kept_backtest, read_backtest
 from qidbayes.posterior.joint import Joint, joint
 from qidbayes.posterior.population import has_population, new_groups
@@ -249,7 +249,7 @@ class Fit(Record):
         bits: Numbers | None = None,
         tokens: Numbers = 100e12,
         loss_16bit: "Fit | Point | None" = None,
-        vocabulary: int = VOCABULARY,
+        vocabulary: int | None = None,
         kind: Kind = "response",
         ci_prob: float = 0.9,
         **further: Any,
@@ -259,10 +259,12 @@ class Fit(Record):
         Parameters
         ----------
         loss_16bit
-            What the 16-bit loss is taken from: a fit of a 16-bit law, or a published point (the default:
-            ``kaplan-16bit``'s); a fit with a 16-bit law beside it uses that one. Of a fit every draw is used.
+            What the 16-bit loss is taken from: a fit of a 16-bit law, or a published point; a fit with a 16-bit law
+            beside it uses that one. Of a fit every draw is used. If not given, ``kaplan-16bit``'s published point,
+            times what brings it to the table's own 16-bit losses, if it has any; an `AssumptionWarning` says so.
         vocabulary
-            The size of the vocabulary: random guessing has the loss ln(vocabulary), in nats per token.
+            The size of the vocabulary: random guessing has the loss ln(vocabulary), in nats per token. If not given,
+            Llama 3's, 128,256; an `AssumptionWarning` says so. Of the paper's own points neither is said.
 
         Returns
         -------
@@ -276,7 +278,7 @@ class Fit(Record):
         asked = query.build(curve, None, values, extra=self._extra(kind))
         draws = np.exp(source._log_draws(curve, asked, kind))
         band = with_band(asked.frame, draws, ci_prob)
-        guessing = against_guessing(asked.frame, draws, loss_16bit or self.loss_16bit, vocabulary, kind)
+        guessing = against_guessing(asked.frame, draws, self.data, loss_16bit or self.loss_16bit, vocabulary, kind)
         held = self.held(asked.frame, ci_prob)
         if kind == "response_params":  # a backtest is of bands for measurements
             held = held.select(pl.selectors.by_name(*COLUMNS, require_all=False))

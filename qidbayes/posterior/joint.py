@@ -214,7 +214,7 @@ def _effects(fit: "Fit", models: Sequence[str]) -> tuple[np.ndarray, np.ndarray]
     if "model_sd" not in fit.draws:
         return np.zeros((1, len(models))), np.ones(len(models), dtype=bool)
     known = {label: i for i, label in enumerate(fit.coords["model"])}
-    index = np.array([known.get(label, NEW) for label in models])
+    index = np.array([known.get(label, NEW) for label in models], dtype=int)
     effect = fit.draws["model_effect"].reshape(_draws(fit), -1)
     return np.where(index >= 0, effect[:, index], 0.0), index < 0
 

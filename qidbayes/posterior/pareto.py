@@ -10,7 +10,9 @@ from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import with_band
 from qidbayes.posterior.distance import COLUMNS
-from qidbayes.posterior.point import Point, published
+from qidbayes.posterior.guessing import loss_16bit_for, say_assumed
+from qidbayes.posterior.point import Point
+from qidbayes.posterior.scatter import Scatter
 
 if TYPE_CHECKING:
     from qidbayes.posterior.fit import Fit, Kind, Numbers
@@ -89,9 +91,15 @@ def pareto(
         raise InputError(f"law {law.name!r} does not say how QiD falls with bits and parameters")
     if group_size < 1:
         raise InputError(f"group_size must be 1 or more, not {group_size}")
-    base = loss_16bit or fit.loss_16bit or published("kaplan-16bit")
+    base, assumed = loss_16bit_for(fit.data, loss_16bit or fit.loss_16bit)
+    say_assumed(assumed)
     if base.law.response != "loss_16bit":
         raise InputError(f"loss_16bit must come from a law of the 16-bit loss, not {base.law.name!r}")
+    given = {name: _one(name, value) for name, value in further.items() if value is not None}
+    for name in ("model", "n_params"):
+        if name in given:
+            raise InputError(f"{name}: each candidate is a model of its own, of the size that fits; leave it out")
+    query.refuse_unused(law, given, [name for part in (fit, base) for name in _taken(part)])
     widths = sorted({*fit.data["bits"], UNQUANTIZED} if bits is None else set(bits))
     frame = query.combinations({"memory": memory, "bits": [float(p) for p in widths]})
     query.positive(frame, "memory")
@@ -100,7 +108,7 @@ def pareto(
         pl.col("bits").map_elements(lambda p: bits_per_weight(p, group_size), pl.Float64).alias("bits_per_weight")
     )
     frame = frame.with_columns((8 * pl.col("memory") / pl.col("bits_per_weight")).alias("n_params"))
-    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in {"tokens": tokens, **further}.items())
+    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in {"tokens": tokens, **given}.items())
     parts = [
         _at_equal_bytes(fit, base, part, kind, ci_prob) for part in frame.partition_by("memory", maintain_order=True)
     ]
@@ -111,6 +119,19 @@ def pareto(
     return pl.concat(
         [answer, fit.held(asked).select(pl.selectors.by_name(*COLUMNS, require_all=False))], how="horizontal"
     )
+
+
+def _one(name: str, value: Any) -> str | float:
+    """Return the value that holds for all candidates, which may be given as a list of one."""
+    listed = [value] if isinstance(value, str | int | float) else list(value)
+    if len(listed) != 1:
+        raise InputError(f"{name}: {len(listed)} values; give one, which holds for all candidates")
+    return listed[0]
+
+
+def _taken(source: "Fit | Point") -> tuple[str, ...]:
+    asked = () if isinstance(source, Point) else Scatter(source).asked
+    return (*query.needs(source.law), *asked)
 
 
 def _at_equal_bytes(fit: "Fit", base: "Fit | Point", frame: pl.DataFrame, kind: "Kind", ci_prob: float) -> pl.DataFrame:

@@ -96,7 +96,9 @@ def refuse_unused(law: Law, given: Iterable[str], taken: Sequence[str]) -> None:
     """Refuse a value that the law does not take: it would be taken to matter."""
     unused = [name for name in given if name not in taken]
     if unused:
-        raise InputError(f"law {law.name!r} does not depend on {unused[0]!r}; it takes {', '.join(taken)}")
+        raise InputError(
+            f"law {law.name!r} does not depend on {unused[0]!r}; it takes {', '.join(dict.fromkeys(taken))}"
+        )
 
 
 def needs(law: Law, leave_out: str | None = None) -> list[str]:

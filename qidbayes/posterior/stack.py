@@ -11,7 +11,7 @@ from qidbayes.posterior import query
 from qidbayes.posterior.band import with_band, with_tokens
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.fit import Fit, Kind, Numbers
-from qidbayes.posterior.guessing import VOCABULARY, against_guessing
+from qidbayes.posterior.guessing import against_guessing
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.scatter import Scatter
 
@@ -98,7 +98,7 @@ class Stack:
         bits: Numbers | None = None,
         tokens: Numbers = 100e12,
         loss_16bit: "Fit | Point | None" = None,
-        vocabulary: int = VOCABULARY,
+        vocabulary: int | None = None,
         kind: Kind = "response",
         ci_prob: float = 0.9,
         **further: Any,
@@ -106,7 +106,7 @@ class Stack:
         """Return bands of QiD far beyond the data: the columns of `Fit.project` for a fit without a backtest."""
         frame = self._frame(None, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
         draws = np.exp(self._draws(lambda fit: fit.log_draws(frame, kind)))
-        guessing = against_guessing(frame, draws, loss_16bit, vocabulary, kind)
+        guessing = against_guessing(frame, draws, self.fits[0].data, loss_16bit, vocabulary, kind)
         where = beyond(self.fits[0].data, frame, left_out_is_new=Scatter(self.fits[0]).smooth).drop("outside")
         return pl.concat([with_band(frame, draws, ci_prob), guessing, where], how="horizontal")
 

@@ -1,38 +1,42 @@
-"""A fit as a NetCDF file in ArviZ's layout: written whole, read without running anything it holds.
+"""A fit as a NetCDF file in ArviZ's layout, and how it is read without the C library that reads NetCDF.
 
-Behind the NetCDF stands a seal, the SHA-256 of all before it, which other readers pass over. The C library that reads
-NetCDF can crash or hang on a damaged file; it is shown only bytes that are as they were written.
+That library can crash, hang or take all memory on a file that somebody made up on purpose. So behind the NetCDF, which
+is for others, stands an index: a line of JSON that says what the fit is and at which bytes of the file its numbers lie.
+Only that is read here. Last comes a seal, the SHA-256 of all before it. Other readers pass over both.
 """
 
 import hashlib
 import json
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import netCDF4
 import numpy as np
 import polars as pl
 
 from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
-from qidbayes.posterior.constants import dimensions
+from qidbayes.posterior.constants import dimensions, raw_constants
 from qidbayes.posterior.contraction import judged
-from qidbayes.posterior.diagnostics import Convergence, Diagnostics
+from qidbayes.posterior.convergence import bfmi, convergence_of_draws
+from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
 from qidbayes.posterior.discrepancy import SIMILARITY
-from qidbayes.posterior.patience import in_time
 from qidbayes.posterior.record import Record
+from qidbayes.units import format_bytes
 
 if TYPE_CHECKING:
     import xarray
 
-FORMAT = "qidbayes fit 1"
+FORMAT = "qidbayes fit 2"
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 _MAX_BYTES = 4 * 1024**3
-_PATIENCE = 30.0  # seconds; the C library goes round in circles on some files made up on purpose
+_INDEX = b"\nqidbayes index "
 _SEAL = b"\nqidbayes sha256 "
 _SEAL_BYTES = len(_SEAL) + 64 + 1  # the hash in hexadecimal, and a line's end
+_TYPES = {"f8": 8, "i8": 8, "i4": 4, "i1": 1}
 
 
 def sealed(content: bytes) -> bytes:
@@ -63,9 +67,51 @@ def unsealed(content: bytes, where: str) -> bytes:
 
 def save(fit: Record, path: str | os.PathLike[str]) -> None:
     """Write a fit; see `Fit.save`."""
+    import netCDF4
+
     file = netCDF4.Dataset("fit.nc", "w", memory=1024)
     _write(file, fit)
-    write_whole(path, sealed(bytes(file.close())))
+    content = bytearray(file.close())
+    index = json.dumps(_index(content, fit)).encode()  # without line ends, so that the last such line is the index
+    write_whole(path, sealed(bytes(content) + _INDEX + index))
+
+
+def _index(content: bytearray, fit: Record) -> dict[str, Any]:
+    """Return what there is to know of a fit, and where in the NetCDF its numbers are."""
+    said = _attributes(fit)
+    return {
+        **said,
+        "coords": {dim: list(labels) for dim, labels in fit.coords.items()},
+        "dims": dict(fit.dims),
+        "draws": {name: _place(content, np.asarray(values, dtype=float)) for name, values in fit.draws.items()},
+        "stats": {name: _place(content, _stored(fit.stats[name])) for name in _STATS},
+        "data": {
+            name: fit.data[name].to_list()
+            if fit.data[name].dtype == pl.String
+            else _place(content, _numbers(fit, name))
+            for name in fit.data.columns
+        },
+        "loss_16bit": _index(content, fit.loss_16bit) if fit.loss_16bit else None,
+    }
+
+
+def _place(content: bytearray, values: np.ndarray) -> dict[str, Any]:
+    """Return where an array's bytes lie; they are appended where the NetCDF has them in some other way."""
+    raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    at = content.find(raw)
+    if at < 0:
+        at = len(content)
+        content += raw
+    return {"at": at, "type": f"{values.dtype.kind}{values.dtype.itemsize}", "shape": list(values.shape)}
+
+
+def _stored(values: np.ndarray) -> np.ndarray:
+    """Return a statistic in a type that NetCDF has."""
+    return np.asarray(values, dtype="i1" if values.dtype == bool else values.dtype)
+
+
+def _numbers(fit: Record, name: str) -> np.ndarray:
+    return fit.data[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def _write(file: Any, fit: Record) -> None:
@@ -81,7 +127,7 @@ def _write(file: Any, fit: Record) -> None:
     stats = file.createGroup("sample_stats")
     _chain_and_draw(stats, fit)
     for name, values in fit.stats.items():
-        stored = np.asarray(values, dtype="i1" if values.dtype == bool else values.dtype)
+        stored = _stored(values)
         variable = stats.createVariable(name, stored.dtype, ("chain", "draw"))
         if values.dtype == bool:
             variable.setncattr("dtype", "bool")  # how xarray marks booleans
@@ -95,7 +141,7 @@ def _write(file: Any, fit: Record) -> None:
             if series.dtype == pl.String:
                 group.createVariable(column, str, ("row",))[:] = np.array(series.fill_null("").to_list(), dtype=object)
             else:
-                group.createVariable(column, "f8", ("row",))[:] = series.cast(pl.Float64).fill_null(np.nan).to_numpy()
+                group.createVariable(column, "f8", ("row",))[:] = _numbers(fit, column)
     if fit.loss_16bit:
         _write(file.createGroup("loss_16bit"), fit.loss_16bit)
 
@@ -138,57 +184,66 @@ def load(path: str | os.PathLike[str]) -> Record:
         content = unsealed(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from error
-    patience = _PATIENCE + len(content) / 1e6  # a second a megabyte: a hundred times what it takes
-
-    def parsed() -> Record:
-        with netCDF4.Dataset("fit.nc", memory=content) as file:
-            file.set_auto_mask(False)
-            return _read(file, str(path))
-
+    end = content.rfind(_INDEX)
+    if end < 0:
+        raise InputError(f"{path}: is not a saved fit of this version, which has an index at its end; fit again")
+    numbers = _Numbers(memoryview(content)[:end], str(path))
     try:
-        return in_time(parsed, patience)
+        return _read(json.loads(content[end + len(_INDEX) :]), numbers, str(path))
     except InputError:
         raise
-    except TimeoutError as error:
-        raise InputError(f"{path}: is not a saved fit: reading it did not end in {patience:.0f} seconds") from error
     except Exception as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a saved fit, or a damaged one ({detail})") from error
 
 
-def _read(file: Any, where: str) -> Record:
-    if getattr(file, "format", None) != FORMAT:
+class _Numbers:
+    """Arrays of a file's bytes, which together are no more than the file has."""
+
+    def __init__(self, content: memoryview, where: str) -> None:
+        self._content = content
+        self._left = len(content)
+        self._where = where
+
+    def at(self, place: Any) -> np.ndarray:
+        """Return the array at a place that `_place` gave."""
+        first, kind, shape = place["at"], place["type"], place["shape"]
+        if kind not in _TYPES or not all(isinstance(n, int) and n >= 0 for n in (first, *shape)) or len(shape) > 3:
+            raise InputError(f"{self._where}: is a damaged fit: its index says {place!r:.100} of some numbers")
+        size = math.prod(shape) * _TYPES[kind]
+        self._left -= size
+        if self._left < 0 or first + size > len(self._content):
+            listed, held = " × ".join(map(str, shape)), format_bytes(len(self._content))
+            raise InputError(
+                f"{self._where}: is a damaged fit: by its index {listed} numbers are in it, and with the others those "
+                f"are more than its {held}"
+            )
+        return np.frombuffer(self._content, f"<{kind}", math.prod(shape), first).reshape(shape).copy()
+
+
+def _read(index: Any, numbers: _Numbers, where: str) -> Record:
+    if index["format"] != FORMAT:
         raise InputError(f"{where}: is not a saved fit of this version; expected format {FORMAT!r}")
-    law = law_from_dict(json.loads(file.law), f"{where}: law")
-    posterior, sample_stats = file.groups["posterior"], file.groups["sample_stats"]
-    shape = (posterior.dimensions["chain"].size, posterior.dimensions["draw"].size)
-    coords = {
-        dim: tuple(map(str, posterior.variables[dim][:]))
-        for dim in posterior.dimensions
-        if dim not in ("chain", "draw")
-    }
-    draws, dims = {}, {}
-    for name, variable in posterior.variables.items():
-        if name in posterior.dimensions:
-            continue
-        if variable.dimensions[:2] != ("chain", "draw") or len(variable.dimensions) > 3:
-            raise InputError(f"{where}: {name!r} has dimensions {variable.dimensions}, not chain and draw")
-        draws[name] = np.asarray(variable[:], dtype=float)
-        if len(variable.dimensions) == 3:
-            dims[name] = variable.dimensions[2]
-    stats = {name: np.asarray(sample_stats.variables[name][:]) for name in _STATS}
+    law = law_from_dict(json.loads(index["law"]), f"{where}: law")
+    coords = {str(dim): tuple(map(str, labels)) for dim, labels in index["coords"].items()}
+    dims = {str(name): str(dim) for name, dim in index["dims"].items()}
+    stats = {name: numbers.at(index["stats"][name]) for name in _STATS}
     stats["diverging"] = stats["diverging"].astype(bool)
-    if any(values.shape != shape for values in stats.values()):
-        raise InputError(f"{where}: the sampler's statistics are not of the posterior's shape")
+    shape = stats["lp"].shape
+    if len(shape) != 2 or not all(shape) or any(values.shape != shape for values in stats.values()):
+        raise InputError(f"{where}: the sampler's statistics are not all of one shape, chains by draws")
+    draws = {str(name): numbers.at(place).astype(float) for name, place in index["draws"].items()}
+    for name, values in draws.items():
+        if values.shape != (*shape, *([len(coords[dims[name]])] if name in dims else [])):
+            raise InputError(f"{where}: {name!r} has not a draw for each of the sampler's")
     _check_names(law, draws, dims, where)
     columns = {}
-    for group in ("constant_data", "observed_data"):
-        for name, variable in file.groups[group].variables.items():
-            values = variable[:]
-            text = variable.dtype is str
-            column = pl.Series(name, list(map(str, values)) if text else np.asarray(values, float))
-            columns[name] = column if text else column.fill_nan(None)  # as it was before it was saved
-    saved = json.loads(file.diagnostics)
+    for name, found in index["data"].items():
+        if isinstance(found, list):
+            columns[name] = pl.Series(name, found, dtype=pl.String)
+        else:  # null again, as it was before it was saved
+            columns[name] = pl.Series(name, numbers.at(found).astype(float)).fill_nan(None)
+    saved = json.loads(index["diagnostics"])
     diagnostics = Diagnostics(
         convergence={str(n): Convergence(*map(float, c)) for n, c in saved["convergence"].items()},
         divergences=int(saved["divergences"]),
@@ -197,15 +252,52 @@ def _read(file: Any, where: str) -> Record:
         shift={str(n): float(s) for n, s in saved["shift"].items()},
         doubts=tuple(map(str, saved["doubts"])),
     )
-    attributes = json.loads(file.attributes)
+    for name, prior in law.priors.items():
+        sampled = law.sampled_name(name)
+        for label in (number(sampled, group) for group in (coords[dims[sampled]] if prior.by else (None,))):
+            if label not in diagnostics.contraction:
+                raise InputError(f"{where}: its diagnostics do not say whether {label!r} is identified")
+    attributes = json.loads(index["attributes"])
     if not 0 <= int(attributes["random_seed"]) < 2**32:
         raise InputError(f"{where}: random_seed is {attributes['random_seed']!r}, not a whole number from 0 to 2³² − 1")
-    base = _read(file.groups["loss_16bit"], f"{where}: loss_16bit") if law.loss_16bit else None
+    base = _read(index["loss_16bit"], numbers, f"{where}: loss_16bit") if law.loss_16bit else None
     if base and base.law != law.loss_16bit:
         raise InputError(f"{where}: the 16-bit law fitted beside it is not the one its law names")
-    flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in draws.items()}
-    diagnostics = judged(diagnostics, law, flat, coords, base.diagnostics if base else None)
-    return Record(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes, base)
+    if attributes.get("law_fingerprint", law.fingerprint()) != law.fingerprint():
+        raise InputError(f"{where}: holds another law than the one that was fitted; fit again")
+    record = Record(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes, base)
+    _check_constants(record, where)
+    return replace(record, diagnostics=_judged(record))
+
+
+def _check_constants(fit: Record, where: str) -> None:
+    """Refuse a file whose constants in raw counts do not follow from what was sampled."""
+    flat = _flat(fit)
+    for name, expected in raw_constants(fit.law, flat).items():
+        if name in flat and not np.allclose(flat[name], expected, rtol=1e-9, atol=0.0, equal_nan=True):
+            raise InputError(
+                f"{where}: the draws of {name!r} do not follow from those of the law's parameters; fit again"
+            )
+
+
+def _flat(fit: Record) -> dict[str, np.ndarray]:
+    return {name: values.reshape(-1, *values.shape[2:]) for name, values in fit.draws.items()}
+
+
+def _judged(fit: Record) -> Diagnostics:
+    """Return a fit's diagnostics, with all that its draws and their statistics tell worked out from them.
+
+    What was drawn of single rows and is not kept has only what was said of it when it was fitted.
+    """
+    own = convergence_of_draws(fit.law, fit.draws, fit.dims, fit.coords)
+    found = replace(
+        fit.diagnostics,
+        convergence={**fit.diagnostics.convergence, **own},
+        divergences=int(fit.stats["diverging"].sum()),
+        bfmi=bfmi(fit.stats["energy"]),
+    )
+    found = judged(found, fit.law, _flat(fit), fit.coords)
+    return found.with_part("loss_16bit", fit.loss_16bit.diagnostics) if fit.loss_16bit else found
 
 
 def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], where: str) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.table.columns import SCHEMA_VERSION
+from qidbayes.table.formulas import as_written
 from qidbayes.table.problems import refuse
 from qidbayes.table.schema import validate
 
@@ -84,7 +85,7 @@ def _read_csv(content: bytes, where: str) -> pl.DataFrame:
     lines.pop(0)
     _check_shape(header, records, lines, where)
     columns = {name: [record[i] for record in records] for i, name in enumerate(header)}
-    return validate(pl.DataFrame(columns, schema=dict.fromkeys(header, pl.String)), where, lines)
+    return validate(as_written(pl.DataFrame(columns, schema=dict.fromkeys(header, pl.String))), where, lines)
 
 
 def _check_shape(header: list[str], records: list[list[str]], lines: list[int], where: str) -> None:

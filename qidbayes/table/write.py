@@ -10,6 +10,7 @@ import polars as pl
 from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.table.columns import SCHEMA_VERSION
+from qidbayes.table.formulas import as_text
 from qidbayes.table.read import VERSION_KEY, check_suffix
 from qidbayes.table.schema import validate
 
@@ -48,7 +49,7 @@ def write_table(frame: pl.DataFrame, path: str | os.PathLike[str], metadata: Map
     table = validate(frame, str(path))
     content = io.BytesIO()
     if as_csv:
-        table.write_csv(content)
+        as_text(table).write_csv(content)
     else:
         table.write_parquet(content, metadata={**(metadata or {}), VERSION_KEY: str(SCHEMA_VERSION)})
     write_whole(path, content.getvalue())

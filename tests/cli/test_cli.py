@@ -178,6 +178,7 @@ def test_a_fit_whose_diagnostics_fail_is_saved_and_exits_1(tmp_path: Path) -> No
         (["tokens", "--published", "per-bit", "--bits", "5"], "knows bits 2, 3, 4; not 5"),
         (["project", "--published", "per-bit", "--params", "7X"], "write it like 7B"),
         (["laws", "--latex"], "needs the NAME"),
+        (["laws", "bits", "--latex", "--format", "json"], "which --format json has no place for"),
         (["plot", "projections", "x.nc"], "is not one of"),
         (["backtest", "pythia", "--split", "token > 1B"], "there is no column 'token'; write a rule like"),
         (["backtest", "pythia", "--baseline", "guess"], "choose from independent, least-squares"),

@@ -4,27 +4,39 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
-from faults.artifacts import fit as made_fit
+from faults.artifacts import sound_fit
 from matplotlib.figure import Figure
 
 import qidbayes as qb
 from qidbayes.cli import cli
 from qidbayes.errors import DiagnosticsWarning
-from qidbayes.posterior.diagnostics import Convergence, Diagnostics
+from qidbayes.posterior.constants import raw_constants
+from qidbayes.posterior.diagnostics import Diagnostics
+from qidbayes.posterior.store import _judged
 
 pytestmark = pytest.mark.filterwarnings(  # which `main` hides
     "ignore::qidbayes.errors.DiagnosticsWarning", "ignore::qidbayes.errors.ExtrapolationWarning"
 )
-WRONG = {
-    "divergences": ({"divergences": 7}, "7 divergent transitions"),
-    "R-hat": ({"convergence": {"beta": Convergence(1.2, 2000.0, 2000.0)}}, "r_hat is not below 1.01"),
-    "ESS": ({"convergence": {"beta": Convergence(1.0, 20.0, 2000.0)}}, "ess_bulk is not above 400"),
-    "E-BFMI": ({"bfmi": (0.1,)}, "E-BFMI is not > 0.3"),
-    "conflict": ({"shift": {"beta": 5.2}}, "prior and data disagree: the posterior of beta (5.2)"),
-    "flat likelihood": ({"contraction": {"beta": 0.01}}, "beta is not identified by these data"),
-    "doubts": ({"doubts": ("n_params jumps",)}, "n_params jumps"),
+WRONG: dict[str, tuple[Callable[[qb.Fit], qb.Fit], str]] = {
+    "divergences": (
+        lambda fit: replace(fit, stats={**fit.stats, "diverging": np.arange(2000).reshape(4, 500) < 7}),
+        "7 divergent transitions",
+    ),
+    "R-hat": (lambda fit: beta(fit, 0.1 * np.arange(4)[:, None]), "r_hat is not below 1.01"),
+    "ESS": (lambda fit: beta(fit, np.repeat(np.arange(20), 25)), "ess_bulk is not above 400"),
+    "E-BFMI": (
+        lambda fit: replace(fit, stats={**fit.stats, "energy": np.cumsum(fit.stats["energy"], axis=1)}),
+        "E-BFMI is not > 0.3",
+    ),
+    "conflict": (lambda fit: said(fit, shift={"beta": 5.2}), "prior and data disagree: the posterior of beta (5.2)"),
+    "flat likelihood": (
+        lambda fit: said(fit, contraction={**fit.diagnostics.contraction, "beta": 0.01}),
+        "beta is not identified by these data",
+    ),
+    "doubts": (lambda fit: said(fit, doubts=("n_params jumps",)), "n_params jumps"),
 }
 COMMANDS = {
     "summary": ["summary", "FIT"],
@@ -40,9 +52,22 @@ COMMANDS = {
 }
 
 
-def broken(**changes: object) -> qb.Fit:
-    good = made_fit(400)
-    return replace(good, diagnostics=replace(good.diagnostics, **changes))  # type: ignore[arg-type]
+def beta(fit: qb.Fit, more: np.ndarray) -> qb.Fit:
+    """Return the fit with something added to beta, and with the constant that follows from it."""
+    draws = {**fit.draws, "beta": fit.draws["beta"] + more}
+    return replace(fit, draws={**draws, **raw_constants(fit.law, draws)})
+
+
+def said(fit: qb.Fit, **changes: object) -> qb.Fit:
+    return replace(fit, diagnostics=replace(fit.diagnostics, **changes))  # type: ignore[arg-type]
+
+
+def broken(*names: str) -> qb.Fit:
+    """Return a fit with some of what may be wrong, judged by its draws as it is when it is loaded."""
+    fit = sound_fit()
+    for name in names:
+        fit = WRONG[name][0](fit)
+    return replace(fit, diagnostics=_judged(fit))
 
 
 @pytest.fixture
@@ -57,11 +82,7 @@ def test_every_command_says_what_is_wrong(
     command: str, tmp_path: Path, drawn_fast: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    everything: dict[str, object] = {}
-    for changes, _ in WRONG.values():
-        everything |= changes
-    everything["convergence"] = {"beta": Convergence(1.2, 20.0, 2000.0)}
-    broken(**everything).save("broken.nc")
+    broken(*WRONG).save("broken.nc")
     arguments = ["broken.nc" if a == "FIT" else a for a in COMMANDS[command]]
     done = CliRunner().invoke(cli, arguments)
     for _, message in WRONG.values():
@@ -74,7 +95,7 @@ def test_so_it_is_of_the_16_bit_fit_beside_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     broken().save("good.nc")
-    broken(divergences=7).save("broken.nc")
+    broken("divergences").save("broken.nc")
     arguments = ["good.nc" if a == "FIT" else a for a in COMMANDS[command]]
     assert "FAILED" not in CliRunner().invoke(cli, arguments).stderr
     assert "FAILED: 7 divergent" in CliRunner().invoke(cli, [*arguments, "--loss-16bit", "broken.nc"]).stderr
@@ -118,10 +139,9 @@ ASKED: dict[str, Callable[[qb.Fit], object]] = {
 @pytest.mark.parametrize("name", ASKED)
 def test_so_does_every_answer_in_python(name: str) -> None:
     for what in ("divergences", "conflict"):
-        changes, message = WRONG[what]
         with pytest.warns(DiagnosticsWarning) as told:
-            ASKED[name](broken(**changes))
-        assert any(message in str(warning.message) for warning in told)
+            ASKED[name](broken(what))
+        assert any(WRONG[what][1] in str(warning.message) for warning in told)
         assert told[0].filename == __file__
 
 

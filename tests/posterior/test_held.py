@@ -1,15 +1,18 @@
 """The backtest a fit carries: kept, saved, told, refused."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from faults.artifacts import sound_fit
 from scipy import stats
 
 import qidbayes as qb
 from qidbayes.errors import ExtrapolationWarning
+from qidbayes.page.sections import backtest_section
 from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.held import standard_error
 
@@ -143,16 +146,29 @@ def test_another_laws_backtest_is_refused(tested: qb.Fit, per_bit: qb.Fit) -> No
 WHOLE = {"splits": ["x"], "outside": [INSIDE] * 2, "pit": [0.5, 0.5], "run": [1, 2], "checkpoint": [1, 2]}
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {}, [], "x", {"beyond": [1.0], "pit": [0.5], "splits": ["of an earlier version"]}, {**WHOLE, "pit": ["x", 0.5]},
-        {**WHOLE, "pit": [0.5]}, {**WHOLE, "outside": [INSIDE]}, {**WHOLE, "outside": 3}, {**WHOLE, "run": None},
-        {**WHOLE, "pit": [float("nan"), 0.5]}, {**WHOLE, "splits": 1}, {**WHOLE, "splits": [1]}, {**WHOLE, "run": {}},
-        {**WHOLE, "pit": [1.5, 0.5]},
-    ],
-)  # fmt: skip
-def test_a_damaged_backtest_says_so(unified: qb.Fit, damage: object) -> None:
-    broken = replace(unified, attributes={**unified.attributes, "backtest": damage})
+DAMAGED: list[object] = [
+    {}, [], "x", None, 7, {"beyond": [1.0], "pit": [0.5], "splits": ["of an earlier version"]},
+    WHOLE | {"pit": ["x", 0.5]}, WHOLE | {"pit": [0.5]}, WHOLE | {"pit": [math.nan, 0.5]}, WHOLE | {"pit": [0.5, None]},
+    WHOLE | {"pit": [1.5, 0.5]}, WHOLE | {"pit": {"a": 0.5}}, WHOLE | {"outside": [INSIDE]}, WHOLE | {"outside": 3},
+    WHOLE | {"run": None}, WHOLE | {"run": {}}, WHOLE | {"run": [1, math.inf]}, WHOLE | {"checkpoint": [1, 10**400]},
+    WHOLE | {"splits": 1}, WHOLE | {"splits": [1]}, WHOLE | {"splits": None},
+    *({name: value for name, value in WHOLE.items() if name != missing} for missing in WHOLE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_backtest_says_so(damage: object, tmp_path: Path) -> None:
+    fit = sound_fit()
+    replace(fit, attributes={**fit.attributes, "backtest": damage}).save(tmp_path / "fit.nc")
+    broken = qb.load_fit(tmp_path / "fit.nc")  # `backtest --fit` has to be able to mend it
     with pytest.raises(qb.InputError, match="backtest is damaged"):
         broken.project(n_params=7e9, bits=4)
+    with pytest.raises(qb.InputError, match="backtest is damaged"):
+        backtest_section(broken)
+
+
+def test_a_backtest_that_held_nothing_out_is_none_at_all() -> None:
+    fit, none = sound_fit(), dict.fromkeys(WHOLE, ())
+    empty = replace(fit, attributes={**fit.attributes, "backtest": none})
+    assert empty.project(n_params=7e9, bits=4)["held_of"].to_list() == [0]
+    assert "Held out: ." in backtest_section(empty)

@@ -47,7 +47,7 @@ TABLES = {
 def test_answers_are_the_dense_normals(name: str) -> None:
     data = with_errors(TABLES[name], seed=2).sort("model", "tokens", "bits")
     fit = unified_fit(CONSTANTS, DRAWS, data)
-    # Fitted and new checkpoints of fitted models, at a width between the fitted ones too, and two fitted rows themselves.
+    # Fitted and new checkpoints of fitted models, at a width between the fitted ones too, and two fitted rows too.
     asked = data.filter(pl.col("tokens") > 5e10).unique(["suite", "model"], keep="first", maintain_order=True).head(3)
     later = asked.with_columns(tokens=asked["tokens"] * 3, revision=pl.lit("later"))
     asked = pl.concat([asked.with_columns(bits=2.5), later, data.head(1), data.tail(1)]).drop(

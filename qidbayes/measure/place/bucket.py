@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
 from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
 from qidbayes.measure.place.folder import Folder
+from qidbayes.resources import cache_folder
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -60,7 +59,10 @@ class Bucket:
         self._address = address.rstrip("/")
         self._objects = _Objects(self._address, _open(self._address) if store is None else store)
         name = "-".join(part for part in self._address.split("/") if part).replace(":", "")
-        self._local = Folder(Path(platformdirs.user_cache_dir("qidbayes")) / "runs" / name)
+        cache = cache_folder()
+        if cache is None:
+            raise InputError(f"{address}: this user has no home to keep its files in meanwhile; set XDG_CACHE_HOME")
+        self._local = Folder(cache / "runs" / name)
         self.scratch = self._local.scratch
         # Whoever shares this folder shares its locks, a machine's processes above all; a claim they left is known dead.
         self._neighbours = self._local.first("neighbours", lambda path: _write_new_id(path)).read_bytes()
