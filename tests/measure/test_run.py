@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from measure.conftest import TINY, small_model, write_plan
-from measure.prequantized.packers import by_hand, gptq_tensors, random_linear, write_checkpoint
+from measure.prequantized.packers import by_hand, gptq_tensors, nearest_linear, write_checkpoint
 from qidbayes.cli.measure import measure as command
 from qidbayes.measure import Plan, load_plan, work
 from qidbayes.measure.data import cut_windows
@@ -93,10 +93,9 @@ def test_quantized_files_are_held_against_their_original(
     (tmp_path / "theirs-step200-4bit").mkdir()
     tensors = dict(original.state_dict())
     rounded = copy.deepcopy(original)
-    for seed, (name, linear) in enumerate(stack_linears(rounded).items()):
-        codes, zeros, scales = random_linear(linear.in_features, linear.out_features, linear.in_features // 16, 4, seed)
+    for name, linear in stack_linears(rounded).items():
+        codes, zeros, scales = nearest_linear(linear.weight.detach(), linear.in_features // 16, 4, symmetric=False)
         index = torch.arange(linear.in_features) // 16
-        scales = (scales / 100).half().float()
         linear.weight.data.copy_(by_hand(codes, zeros, scales, index))
         del tensors[f"{name}.weight"]
         tensors |= {f"{name}.{part}": t for part, t in gptq_tensors(codes, zeros, scales, index, 4, 1).items()}
