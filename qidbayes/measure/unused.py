@@ -51,4 +51,4 @@ def refuse_unused(whose: str, unexpected: Iterable[str], read: Callable[[str], T
 
 
 def _is_zero(tensor: Tensor | None) -> bool:
-    return tensor is not None and not bool(torch.count_nonzero(tensor))
+    return tensor is not None and not bool(torch.count_nonzero(tensor.float()))  # float8 cannot be counted

@@ -113,7 +113,7 @@ class Int8Format:
 def _as_bytes(parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return parts whose codes are bytes also where the file calls them floating-point (`bnb_4bit_quant_storage`)."""
     stored = parts.get("weight")
-    if stored is None or not stored.is_floating_point():
+    if stored is None or not stored.is_floating_point() or stored.dim() == 0:
         return parts
     return {**parts, "weight": stored.contiguous().view(torch.uint8).reshape(-1, 1)}
 

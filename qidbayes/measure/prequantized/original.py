@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.measure.errors import MeasureError
-from qidbayes.measure.language_model import language_model
+from qidbayes.measure.language_model import ends, language_model
 from qidbayes.measure.prequantized.formats import Format, Steps
 from qidbayes.measure.prequantized.reader import Prequantized
 from qidbayes.measure.quantize.grid import round_to_grid
@@ -177,11 +177,11 @@ def _check_the_rest(
 
 
 def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """The language model's parameters and its rotary frequencies, by their full names."""
-    part = language_model(model)
-    root = next(name for name, module in model.named_modules() if module is part)
-    for name, tensor in chain(part.named_parameters(root), part.named_buffers(root)):
-        if isinstance(tensor, nn.Parameter) or name.endswith("inv_freq"):
+    """Parameters and rotary frequencies of the language model by their full names; tied ones by each name."""
+    parts = (language_model(model), *ends(model))
+    wanted = {id(tensor) for part in parts for tensor in chain(part.parameters(), part.buffers())}
+    for name, tensor in chain(model.named_parameters(remove_duplicate=False), model.named_buffers()):
+        if id(tensor) in wanted and (isinstance(tensor, nn.Parameter) or name.endswith("inv_freq")):
             yield name, tensor
 
 

@@ -1,6 +1,7 @@
 """Quantized files against their original: right ones of every kind pass, each kind of wrong one is refused by name."""
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,14 @@ def test_a_checkpoint_near_by_is_told_by_what_is_not_quantized(tmp_path: Path, l
     message = refusal(gptq_files(tmp_path, near), llama)
     assert message.startswith("model.embed_tokens.weight, which is not quantized, differs")
     assert "relative error 0.02 " in message
+
+
+def test_another_rope_theta_is_told(tmp_path: Path, llama: PreTrainedModel) -> None:
+    folder = gptq_files(tmp_path, llama)
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] = 500_000.0
+    (folder / "config.json").write_text(json.dumps(config))
+    assert refusal(folder, llama).startswith("model.rotary_emb.inv_freq, which is not quantized, differs")
 
 
 def test_a_part_that_was_left_alone_and_a_head_that_was_not_are_refused(tmp_path: Path, llama: PreTrainedModel) -> None:
