@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.hf_api import RepoSibling
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -24,8 +25,10 @@ from transformers import (
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.language_model import auto_class, ends, language_model
 from qidbayes.measure.place import First
 from qidbayes.measure.plan import Checkpoint, Source, digest
+from qidbayes.measure.unused import refuse_unused
 
 _SMALL_FILES = ("*.json", "*.txt", "tokenizer.model")  # configuration and tokenizer
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
@@ -196,14 +199,14 @@ def load_model(folder: Path, checkpoint: Checkpoint, dtype: str, device: torch.d
         If the model has another number of non-embedding parameters than the plan says.
     MeasureError
         If the files cannot be used, are of another model than their config.json describes, leave weights of it unset,
-        or hold a quantized model.
+        hold weights that it does not use, or hold a quantized model.
     """
     config = read_config(folder)
     if getattr(config, "quantization_config", None) is not None:
         raise MeasureError(f'{checkpoint}: its files are quantized already; name them with method = "prequantized"')
     _check_sizes(folder, config)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = auto_class(config).from_pretrained(
             folder,
             config=config,
             dtype=getattr(torch, dtype),
@@ -218,6 +221,7 @@ def load_model(folder: Path, checkpoint: Checkpoint, dtype: str, device: torch.d
     unset = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if unset:
         raise MeasureError(f"{checkpoint}: its files leave {len(unset)} weights unset, {unset[0]} among them")
+    refuse_unused(str(checkpoint), info["unexpected_keys"], partial(_stored, folder))
     found = count_parameters(model)
     if found != checkpoint.n_params:
         raise InputError(
@@ -226,6 +230,16 @@ def load_model(folder: Path, checkpoint: Checkpoint, dtype: str, device: torch.d
         )
     ready: PreTrainedModel = model.to(device).eval()
     return ready
+
+
+def _stored(folder: Path, name: str) -> Tensor | None:
+    """A tensor of a folder's files by its name; None if there is none."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            if name in file.keys():  # noqa: SIM118 (not a dict)
+                tensor: Tensor = file.get_tensor(name)
+                return tensor
+    return None
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -253,13 +267,12 @@ def _check_sizes(folder: Path, config: PreTrainedConfig) -> None:
                 tensors += len(file.keys())
         except (OSError, SafetensorError) as error:
             raise MeasureError(f"{path}: not a readable safetensors file ({error})") from error
-    layers = getattr(config, "num_hidden_layers", 0)
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
     if layers > tensors:
         raise MeasureError(f"{folder}: config.json says {layers:,} layers, and its files hold {tensors} tensors")
-    auto: Any = AutoModelForCausalLM
     try:
         with torch.device("meta"):
-            described = sum(p.numel() for p in auto.from_config(config).parameters())
+            described = sum(p.numel() for p in auto_class(config).from_config(config).parameters())
     except Exception as error:
         raise MeasureError(f"{folder}: config.json describes no model ({_first_line(error)})") from error
     stored = sum(path.stat().st_size for path in files)
@@ -277,6 +290,8 @@ def _first_line(error: Exception) -> str:
 def count_parameters(model: PreTrainedModel) -> int:
     """Count the parameters outside the token embedding and the output head: the N of the scaling laws.
 
+    Of a multimodal model those of its language model are counted.
+
     Examples
     --------
     >>> from transformers import AutoModelForCausalLM, GPTNeoXConfig
@@ -286,9 +301,8 @@ def count_parameters(model: PreTrainedModel) -> int:
     ...     count_parameters(AutoModelForCausalLM.from_config(pythia_160m))
     85056000
     """
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[no-untyped-call]
-    outside = {id(p) for end in ends if end is not None for p in end.parameters()}
-    return sum(p.numel() for p in model.parameters() if id(p) not in outside)
+    outside = {id(p) for end in ends(model) for p in end.parameters()}
+    return sum(p.numel() for p in language_model(model).parameters() if id(p) not in outside)
 
 
 @dataclass(frozen=True)

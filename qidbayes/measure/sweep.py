@@ -23,6 +23,7 @@ from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.evaluate import token_losses
 from qidbayes.measure.passes import Passes, Replays, Waits, run_past
+from qidbayes.measure.probe import check_stack
 from qidbayes.measure.quantize.factorize import factorize_fast
 from qidbayes.measure.quantize.gptq import GPTQ
 from qidbayes.measure.quantize.gptq_together import gridded, solve_together
@@ -123,6 +124,8 @@ def sweep(
     ------
     InputError
         If a quantizer's settings do not fit the model, or its method is not in `SWEPT`.
+    MeasureError
+        If the model's loss does not come out of its decoder stack.
 
     Examples
     --------
@@ -140,6 +143,7 @@ def sweep(
             raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(sorted(SWEPT))}")
         if quantizer.method in ("gptq", "rtn"):
             check_groups_fit(stack_linears(model), quantizer.group_size)
+    check_stack(model)
     return _Pass(model, quantizers, calibration, windows, device, report).carry_out()
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.language_model import ends, language_model
 
 Tap = Callable[[Tensor], None]
 """Receives the input of a linear, `[..., in_features]`, at each batch."""
@@ -23,6 +24,9 @@ Tap = Callable[[Tensor], None]
 _NUMBERS_CUDA, _MEMORY_PER_NUMBER = 2**26, 2**10
 _NUMBERS_CPU = 2**19
 _MOST_TOKENS = 65_536  # in a batch
+
+NEARLY_ALL = 0.95
+"""Share of the weights in matrices, embeddings and head left out, that must be quantized to call a model quantized."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class StackInputs:
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Find the decoder stack: the largest `ModuleList` whose blocks all have one type.
+    """Find the decoder stack: the largest `ModuleList` of the language model whose blocks all have one type.
 
     Returns
     -------
@@ -63,7 +67,8 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     Raises
     ------
     InputError
-        If there is no such list.
+        If there is no such list, or it does not hold nearly all weight matrices outside embeddings and head:
+        quantizing a part and calling the model quantized would be wrong.
 
     Examples
     --------
@@ -74,15 +79,45 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     >>> name, len(layers)
     ('gpt_neox.layers', 2)
     """
-    stacks = [
-        (sum(p.numel() for p in module.parameters()), name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
+    decoder = language_model(model)
+    root = next(name for name, module in model.named_modules() if module is decoder)
+    lists = [
+        (sum(p.numel() for p in module.parameters()), f"{root}.{name}".lstrip("."), module)
+        for name, module in decoder.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module)
     ]
-    if not stacks:
+    equal = [one for one in lists if len({type(block) for block in one[2]}) == 1]
+    if not equal:
         raise InputError(f"{type(model).__name__} has no list of equal layers; only decoder stacks are quantized")
-    _, name, layers = max(stacks, key=lambda stack: stack[0])
+    _, name, layers = max(equal, key=lambda one: one[0])
+    held = sum(p.numel() for p in layers.parameters() if p.dim() > 1)
+    outside = _matrices_outside(model, decoder, layers)
+    total = held + sum(outside.values())
+    if held < NEARLY_ALL * total:
+        others = [one for one in lists if one[2] is not layers]
+        listed = ""
+        if others:
+            _, other, blocks = max(others, key=lambda one: one[0])
+            listed = f", and {other} is a list of {', '.join(sorted({type(block).__name__ for block in blocks}))}"
+        raise InputError(
+            f"{name}, the largest list of equal layers, holds {held / total:.1%} of the weights in matrices outside "
+            f"embeddings and head: {max(outside, key=outside.__getitem__)} is not in it{listed}; only decoders whose "
+            "layers are one list of equal blocks can be quantized"
+        )
     return name, layers
+
+
+def _matrices_outside(model: nn.Module, decoder: nn.Module, layers: nn.ModuleList) -> dict[str, int]:
+    """Name and size of each weight matrix of the decoder that is neither in the layers, nor an embedding or the head.
+
+    A projection between the width of the embeddings and that of the layers (OPT's `project_in`) belongs to the former.
+    """
+    embeddings = [module for module in decoder.modules() if isinstance(module, nn.Embedding)]
+    known = {id(p) for module in (*ends(model), *embeddings, layers) for p in module.parameters()}
+    width = getattr(getattr(decoder, "config", None), "hidden_size", None)
+    ways = [{width, module.embedding_dim} for module in embeddings if module.embedding_dim != width]
+    known |= {id(p) for p in decoder.parameters() if p.dim() == 2 and set(p.shape) in ways}
+    return {name: p.numel() for name, p in decoder.named_parameters() if p.dim() > 1 and id(p) not in known}
 
 
 def stack_linears(model: nn.Module) -> dict[str, nn.Linear]:
@@ -149,8 +184,13 @@ def enter_stack(model: PreTrainedModel, tokens: Tensor, batch_size: int = 8) -> 
         `[n, length]` token ids.
     batch_size
         Sequences in a batch.
+
+    Raises
+    ------
+    MeasureError
+        If the model reads text without its layers.
     """
-    _, layers = decoder_layers(model)
+    name, layers = decoder_layers(model)
     tokens = tokens.to(_device(model))
     hidden: list[Tensor] = []
     calls: list[list[Call]] = [[] for _ in layers]
@@ -172,11 +212,13 @@ def enter_stack(model: PreTrainedModel, tokens: Tensor, batch_size: int = 8) -> 
     with ExitStack() as stack, evaluating(model):
         stack.enter_context(_hook(layers[0].register_forward_hook(lambda _m, _i, output: answers.append(output))))
         for layer in layers[1:]:
-            stack.enter_context(_replaced_forward(layer, pass_on))
+            stack.enter_context(replaced_forward(layer, pass_on))
         model.base_model(input_ids=tokens[:1, :1], use_cache=False)
+    if not answers:
+        raise MeasureError(f"{name} was taken for the decoder stack, and reading text does not call its layers")
     with ExitStack() as stack, evaluating(model):
         for index, layer in enumerate(layers):
-            stack.enter_context(_replaced_forward(layer, stand_in(index)))
+            stack.enter_context(replaced_forward(layer, stand_in(index)))
         for batch in torch.split(tokens, batch_size):
             # The base model: the head's logits are not wanted, and for large vocabularies they are the largest tensor.
             model.base_model(input_ids=batch, use_cache=False)
@@ -208,7 +250,7 @@ def leave_stack(model: PreTrainedModel, tokens: Tensor, hidden: Tensor, tupled: 
 
     with ExitStack() as stack, evaluating(model):
         for layer in layers:
-            stack.enter_context(_replaced_forward(layer, put_out))
+            stack.enter_context(replaced_forward(layer, put_out))
         logits: Tensor = model(input_ids=tokens.to(_device(model)), use_cache=False).logits
     return logits
 
@@ -351,7 +393,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _replaced_forward(layer: nn.Module, forward: Callable[..., object]) -> Iterator[None]:
+def replaced_forward(layer: nn.Module, forward: Callable[..., object]) -> Iterator[None]:
     own = layer.__dict__.get("forward")
     layer.__dict__["forward"] = forward
     try:

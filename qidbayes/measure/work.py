@@ -22,7 +22,8 @@ from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.evaluate import check_finite, paired_difference, window_losses
 from qidbayes.measure.fingerprint import Fingerprints, versions
 from qidbayes.measure.plan import PREQUANTIZED, Checkpoint, Plan, Quantization, Source, TextSet
-from qidbayes.measure.prequantized import load_prequantized
+from qidbayes.measure.prequantized import check_against_original, load_prequantized
+from qidbayes.measure.probe import check_stack
 from qidbayes.measure.progress import Reporter
 from qidbayes.measure.quantize import quantizer_from_settings
 from qidbayes.measure.store import Row, Store, cell_of
@@ -313,6 +314,7 @@ class _Work:
         self, model: PreTrainedModel, quantization: Quantization, calibration: Tensor
     ) -> Iterator[tuple[PreTrainedModel, float]]:
         """The quantized model and its bits per weight; afterwards the 16-bit model is as it was."""
+        check_stack(model)
         if quantization.method != PREQUANTIZED:
             with restoring_weights(model):
                 done = quantizer_from_settings(quantization.for_quantizer()).quantize(model, calibration)
@@ -327,6 +329,7 @@ class _Work:
                 f"{read.format.group_size or 'channel'}; the plan says {quantization}"
             )
         nn.Module.to(theirs, self._shared.device)
+        check_against_original(read, theirs, model)
         yield theirs, read.bits_per_weight
 
     def _row(self, cell: Cell) -> Row:
@@ -396,6 +399,6 @@ def _check_fit(model: PreTrainedModel, windows: Tensor) -> None:
     rows = next(embedding.parameters()).shape[0]
     if int(windows.max()) >= rows:
         raise InputError(f"the tokenizer gives ids up to {int(windows.max())}, the model embeds {rows} tokens")
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     if longest is not None and windows.shape[1] - 1 > longest:
         raise InputError(f"seq_len = {windows.shape[1] - 1}, the model was made for {longest}; give at most that")

@@ -1,11 +1,13 @@
 """N against Pythia's published counts, and models that must not be measured."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPTNeoXConfig
+from transformers import AutoModelForCausalLM, Gemma3Config, GPTNeoXConfig, LlamaConfig
 
 from measure.conftest import small_model
 from qidbayes.errors import InputError
@@ -58,6 +60,83 @@ def test_files_that_leave_weights_unset_are_refused(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(MeasureError, match=r"leave 1 weights unset, gpt_neox\.layers\.1\.mlp\.dense_4h_to_h\.weight"):
         load_model(tmp_path, _checkpoint(count_parameters(model)), "float32", torch.device("cpu"))
+
+
+def _add(folder: Path, extra: dict[str, torch.Tensor]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | extra, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"gpt_neox.layers.1.attention.dense.other.bias": torch.ones(32)},
+        {"gpt_neox.layers.2.mlp.dense_h_to_4h.weight": torch.full((64, 32), 0.1)},  # of a deeper model
+        {"gpt_neox.layers.0.attention.q_norm.weight": torch.tensor([0.0] * 31 + [1e-6])},
+        {"score.weight": torch.eye(3).half()},
+    ],
+)
+def test_weights_that_the_model_does_not_use_are_refused(tmp_path: Path, extra: dict[str, torch.Tensor]) -> None:
+    model = small_model()
+    model.save_pretrained(tmp_path)
+    zeros = {"gpt_neox.layers.0.attention.zeros.bias": torch.zeros(32)}
+    _add(tmp_path, extra | zeros)
+    (name,) = extra
+    with pytest.raises(MeasureError, match=rf"does not use {re.escape(name)}, which is not all zero \(1 such"):
+        load_model(tmp_path, _checkpoint(count_parameters(model)), "float32", torch.device("cpu"))
+
+
+def test_biases_that_config_does_not_declare_are_refused(tmp_path: Path) -> None:
+    """The files of a Llama with biases, the config of one without: another model, whose loss is another."""
+    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    with_biases = AutoModelForCausalLM.from_config(
+        LlamaConfig(**shape, num_attention_heads=4, attention_bias=True, mlp_bias=True)
+    )
+    with torch.no_grad():
+        for name, parameter in with_biases.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    with_biases.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path, _checkpoint(count_parameters(with_biases)), "float32", torch.device("cpu"))
+    ids = torch.arange(16)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded(input_ids=ids).logits, with_biases.eval()(input_ids=ids).logits)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"attention_bias": False, "mlp_bias": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    # Seven linears in each of two layers.
+    with pytest.raises(MeasureError, match=r"does not use model\.layers\.0\.mlp\.down_proj\.bias.*\(14 such tensors\)"):
+        load_model(tmp_path, _checkpoint(0), "float32", torch.device("cpu"))
+
+
+def test_what_old_files_keep_beside_the_weights_is_no_matter(tmp_path: Path) -> None:
+    model = small_model()
+    model.save_pretrained(tmp_path)
+    kept = {}
+    for layer in range(2):
+        attention = f"gpt_neox.layers.{layer}.attention"
+        kept[f"{attention}.bias"] = torch.ones(1, 1, 64, 64).tril().bool()
+        kept[f"{attention}.masked_bias"] = torch.tensor(-1e9)
+        kept[f"{attention}.rotary_emb.inv_freq"] = 10_000 ** -torch.arange(0, 1, 0.5)
+    _add(tmp_path, kept | {"gpt_neox.layers.0.attention.dense.extra_bias": torch.zeros(32)})
+    loaded = load_model(tmp_path, _checkpoint(count_parameters(model)), "float32", torch.device("cpu"))
+    ids = torch.arange(16)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_of_a_multimodal_model_the_language_model_is_counted() -> None:
+    """Gemma 3 4B's, by hand from its report's shape: a vision tower of 417M and its projector are left out."""
+    text = {"vocab_size": 262_208, "hidden_size": 2560, "intermediate_size": 10_240, "num_hidden_layers": 34}
+    text |= {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+    vision = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            Gemma3Config(text_config=text, vision_config=vision | {"image_size": 896, "patch_size": 14})
+        )
+    # Queries and outputs of 8 heads, keys and values of 4; three matrices of the MLP; four norms, two on heads.
+    layer = 2560 * 256 * (2 * 8 + 2 * 4) + 3 * 2560 * 10_240 + 4 * 2560 + 2 * 256
+    assert count_parameters(model) == 34 * layer + 2560
 
 
 def test_a_folder_is_pinned_by_its_contents(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from measure.conftest import TINY, small_model, write_plan
-from measure.prequantized.packers import by_hand, gptq_tensors, random_linear, write_checkpoint
+from measure.prequantized.packers import by_hand, gptq_tensors, nearest_linear, write_checkpoint
 from qidbayes.cli.measure import measure as command
 from qidbayes.measure import Plan, load_plan, work
 from qidbayes.measure.data import cut_windows
@@ -93,15 +95,15 @@ def test_quantized_files_are_held_against_their_original(
     (tmp_path / "theirs-step200-4bit").mkdir()
     tensors = dict(original.state_dict())
     rounded = copy.deepcopy(original)
-    for seed, (name, linear) in enumerate(stack_linears(rounded).items()):
-        codes, zeros, scales = random_linear(linear.in_features, linear.out_features, linear.in_features // 16, 4, seed)
+    for name, linear in stack_linears(rounded).items():
+        codes, zeros, scales = nearest_linear(linear.weight.detach(), linear.in_features // 16, 4, symmetric=False)
         index = torch.arange(linear.in_features) // 16
-        scales = (scales / 100).half().float()
         linear.weight.data.copy_(by_hand(codes, zeros, scales, index))
         del tensors[f"{name}.weight"]
         tensors |= {f"{name}.{part}": t for part, t in gptq_tensors(codes, zeros, scales, index, 4, 1).items()}
     declared = {"quant_method": "gptq", "bits": 4, "group_size": 16, "checkpoint_format": "gptq"}
     write_checkpoint(tmp_path / "theirs-step200-4bit", original, tensors, declared)
+    shutil.copytree(tmp_path / "theirs-step200-4bit", tmp_path / "theirs-step400-4bit")  # of another checkpoint
 
     entry = (
         'method = "prequantized"\nname = "released"\npath = "theirs-{revision}-{bits}bit"\nbits = 4\ngroup_size = 16'
@@ -110,8 +112,15 @@ def test_quantized_files_are_held_against_their_original(
         write_plan(tmp_path, lambda text: text.replace('method = "gptq"\nbits = 3\ngroup_size = 16', entry))
     )
     outcome = measure(plan, tmp_path / "run")
-    assert [line.split(",")[0] for line in outcome.failed] == ["small@step100", "small@step400"]  # no such folders
-    (row,) = read_table(tmp_path / "run" / "table.parquet").filter(method="released", status="ok").to_dicts()
+    assert [line.split(",")[0] for line in outcome.failed] == ["small@step100", "small@step400"]
+    missing, row, another = read_table(tmp_path / "run" / "table.parquet").filter(method="released").to_dicts()
+    assert "no such folder" in missing["error"]
+    assert re.search(
+        r"gpt_neox\.layers\.0\.attention\.query_key_value of .* not the original's, rounded to 4 bits: "
+        r"relative error 1\.\d+ \(at most .*mean shift .* grid steps",
+        another["error"],
+    )
+    assert (row["status"], another["qid"]) == ("ok", None)
     windows = cut_windows(plan.evaluation.datasets[0], tokenizer, 32, 32, plan.seed).tokens
     assert row["loss"] == pytest.approx(sum(loss_by_hand(rounded, windows)) / 32, abs=1e-5)
     assert row["loss_16bit"] == pytest.approx(sum(loss_by_hand(original, windows)) / 32, abs=1e-5)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qidbayes.errors import InputError
+from qidbayes.measure.prequantized.formats import Steps
 from qidbayes.measure.prequantized.packing import require, unpack_rows
 
 _NIBBLE_OF_OUTPUT = (0, 4, 1, 5, 2, 6, 3, 7)  # its kernel wants even outputs in the low half of a word, odd in the high
@@ -42,6 +43,12 @@ class AWQFormat:
         codes = _unpack(qweight).reshape(-1, group_size, words * 8)
         weight = scales.float()[:, None] * (codes - _unpack(qzeros)[:, None])
         return weight.reshape(n_in, -1).T.contiguous()
+
+    def steps(self, parts: Mapping[str, Tensor]) -> Steps:
+        """The linear's grid steps; see `Format.steps`."""
+        n_in = parts["qweight"].shape[0]
+        inputs = torch.arange(n_in, device=parts["scales"].device)
+        return Steps(parts["scales"].float().T, inputs // (self.group_size or n_in))
 
 
 def _unpack(words: Tensor) -> Tensor:

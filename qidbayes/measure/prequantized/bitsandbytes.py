@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qidbayes.errors import InputError
+from qidbayes.measure.prequantized.formats import Steps
 from qidbayes.measure.prequantized.packing import require
 
 
@@ -52,7 +53,7 @@ class FourBitFormat:
             raise InputError(f"{self._state} gives the shape {shape}, expected [out, in]")
         size = math.prod(shape)
         (block,) = _whole_numbers(self._state, state, "blocksize")
-        packed = require(parts, "weight", (-(-size // 2), 1), torch.uint8).flatten()
+        packed = require(_as_bytes(parts), "weight", (-(-size // 2), 1), torch.uint8).flatten()
         values = require(parts, "weight.quant_map", (16,), torch.float32)
         absmax = self._absmax(parts, state, blocks=-(-size // block))
         # The first of two neighbours is in the high half of their byte.
@@ -72,6 +73,18 @@ class FourBitFormat:
         outer = require(parts, "weight.nested_absmax", (-(-blocks // outer_block),), torch.float32)
         return values[codes] * outer[torch.arange(blocks, device=codes.device) // outer_block] + offset
 
+    def steps(self, parts: Mapping[str, Tensor]) -> Steps:
+        """The linear's grid steps; see `Format.steps`."""
+        state = _read_state(self._state, parts[self._state])
+        n_out, n_in = _whole_numbers(self._state, state, "shape")
+        (block,) = _whole_numbers(self._state, state, "blocksize")
+        absmax = self._absmax(parts, state, blocks=-(-n_out * n_in // block))
+        sizes = absmax * 2 / 15  # sixteen values from -absmax to absmax
+        inputs = torch.arange(n_in, device=absmax.device)
+        if n_in % block == 0:
+            return Steps(sizes.reshape(n_out, -1), inputs // block)
+        return Steps(sizes.repeat_interleave(block)[: n_out * n_in].reshape(n_out, n_in), inputs)
+
 
 @dataclass(frozen=True)
 class Int8Format:
@@ -90,6 +103,19 @@ class Int8Format:
         if "weight_format" in parts and int(require(parts, "weight_format", (), torch.uint8)) != 0:
             raise InputError("weight_format is one of the old tiled layouts; save the model again with row layout")
         return codes.float() * (absmax / 127)[:, None]
+
+    def steps(self, parts: Mapping[str, Tensor]) -> Steps:
+        """The linear's grid steps; see `Format.steps`."""
+        absmax = parts["SCB"]
+        return Steps((absmax / 127)[:, None], absmax.new_zeros(parts["weight"].shape[1], dtype=torch.long))
+
+
+def _as_bytes(parts: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return parts whose codes are bytes also where the file calls them floating-point (`bnb_4bit_quant_storage`)."""
+    stored = parts.get("weight")
+    if stored is None or not stored.is_floating_point() or stored.dim() == 0:
+        return parts
+    return {**parts, "weight": stored.contiguous().view(torch.uint8).reshape(-1, 1)}
 
 
 def _read_state(name: str, raw: Tensor) -> Mapping[str, Any]:

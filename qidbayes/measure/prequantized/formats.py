@@ -1,9 +1,30 @@
 """What a format of quantized files is: which tensors make up a linear, and what weight they stand for."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far apart a matrix's grid values are. Where they are not evenly spaced: how far on average.
+
+    Attributes
+    ----------
+    size
+        `[out, groups]`, float32.
+    group_of
+        `[in]`: each input's group.
+    """
+
+    size: Tensor
+    group_of: Tensor
+
+    def of_weights(self) -> Tensor:
+        """Return the step of each weight, `[out, in]`."""
+        return self.size[:, self.group_of]
 
 
 class Format(Protocol):
@@ -37,3 +58,6 @@ class Format(Protocol):
         InputError
             If a tensor is missing or malformed; the message starts with the tensor's name.
         """
+
+    def steps(self, parts: Mapping[str, Tensor]) -> Steps:
+        """The linear's grid steps, of tensors that `dequantize` has accepted."""

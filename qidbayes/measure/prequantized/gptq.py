@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qidbayes.errors import InputError
+from qidbayes.measure.prequantized.formats import Steps
 from qidbayes.measure.prequantized.packing import require, unpack_rows
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
@@ -27,6 +28,9 @@ class GPTQFormat:
         1 (AutoGPTQ's, `checkpoint_format = "gptq"`) stores zero points less one, 2 (`"gptq_v2"`) as they are. A zero
         point of 0 cannot be said in version 1: AutoGPTQ's own kernels read what its writer left there as 2^bits, and so
         does this.
+    symmetric
+        Whether the file says that its grids are symmetric (`sym`): every zero point is then 2^(bits-1). Where a
+        linear's zero points are that value in the other version, the file was written in the other version.
     """
 
     method: ClassVar[str] = "gptq"
@@ -36,6 +40,7 @@ class GPTQFormat:
     bits: int
     group_size: int | None
     version: Literal[1, 2]
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -50,12 +55,26 @@ class GPTQFormat:
         groups = -(-n_in // group_size)
         scales = require(parts, "scales", (groups, n_out), *_FLOATS).float()
         qzeros = require(parts, "qzeros", (groups, n_out * self.bits // 32), torch.int32)
-        if "g_idx" in parts:
-            group_of = require(parts, "g_idx", (n_in,), torch.int32, torch.int64).long()
-            if int(group_of.min()) < 0 or int(group_of.max()) >= groups:
-                raise InputError(f"g_idx points outside the {groups} groups there are")
-        else:
-            group_of = torch.arange(n_in, device=qweight.device) // group_size
-        zeros = unpack_rows(qzeros.T, self.bits).T + (1 if self.version == 1 else 0)
+        group_of = self._group_of(parts, n_in)
+        if int(group_of.min()) < 0 or int(group_of.max()) >= groups:
+            raise InputError(f"g_idx points outside the {groups} groups there are")
+        zeros = self._zeros(unpack_rows(qzeros.T, self.bits).T)
         codes = unpack_rows(qweight, self.bits)
         return (scales[group_of] * (codes - zeros[group_of])).T.contiguous()
+
+    def steps(self, parts: Mapping[str, Tensor]) -> Steps:
+        """The linear's grid steps; see `Format.steps`."""
+        n_in = parts["qweight"].shape[0] * 32 // self.bits
+        return Steps(parts["scales"].float().T, self._group_of(parts, n_in))
+
+    def _group_of(self, parts: Mapping[str, Tensor], n_in: int) -> Tensor:
+        if "g_idx" in parts:
+            return require(parts, "g_idx", (n_in,), torch.int32, torch.int64).long()
+        return torch.arange(n_in, device=parts["qweight"].device) // (self.group_size or n_in)
+
+    def _zeros(self, stored: Tensor) -> Tensor:
+        declared, other = (1, 0) if self.version == 1 else (0, 1)
+        middle = 2 ** (self.bits - 1)
+        if self.symmetric and bool((stored + other == middle).all()):
+            return stored + other
+        return stored + declared

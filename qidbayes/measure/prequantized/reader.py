@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.language_model import auto_class
 from qidbayes.measure.prequantized.detect import format_from_config
-from qidbayes.measure.prequantized.formats import Format
+from qidbayes.measure.prequantized.formats import Format, Steps
+from qidbayes.measure.unused import refuse_unused
 
 _INDEX = "model.safetensors.index.json"
 
@@ -34,12 +36,15 @@ class Prequantized:
         Quantized weights.
     weights
         A state dict for the 16-bit architecture.
+    steps
+        By the name of each quantized linear: how far apart the values of its grid are.
     """
 
     format: Format
     bits_per_weight: float
     n_weights: int
     weights: dict[str, Tensor]
+    steps: dict[str, Steps]
 
 
 def read_prequantized(folder: str | PathLike[str], dtype: torch.dtype = torch.float16) -> Prequantized:
@@ -74,6 +79,7 @@ def read_prequantized(folder: str | PathLike[str], dtype: torch.dtype = torch.fl
         if not modules:
             raise InputError(f"{folder}: no tensor is called …{kind.marker}, which {kind.method} files are made of")
         weights: dict[str, Tensor] = {}
+        steps: dict[str, Steps] = {}
         stored = n_weights = 0
         for module, names in modules.items():
             parts = {part: load(name) for part, name in names.items()}
@@ -84,11 +90,12 @@ def read_prequantized(folder: str | PathLike[str], dtype: torch.dtype = torch.fl
             stored += sum(8 * part.numel() * part.element_size() for part in parts.values())
             n_weights += weight.numel()
             weights[f"{module}.weight"] = weight.to(dtype)
+            steps[module] = kind.steps(parts)
         taken = {name for names in modules.values() for name in names.values()}
         for name in where.keys() - taken:
             tensor = load(name)
             weights[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
-    return Prequantized(kind, stored / n_weights, n_weights, weights)
+    return Prequantized(kind, stored / n_weights, n_weights, weights, steps)
 
 
 def load_prequantized(
@@ -100,6 +107,8 @@ def load_prequantized(
     ------
     InputError
         As `read_prequantized`, and if the architecture is unknown or its weights are not all in the files.
+    MeasureError
+        If the files hold weights that the architecture does not use.
     """
     read = read_prequantized(folder, dtype)
     try:
@@ -109,15 +118,18 @@ def load_prequantized(
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     # The class itself takes a state dict, and renames what older checkpoints call otherwise.
-    auto: Any = AutoModelForCausalLM
-    with torch.device("meta"):
-        architecture = type(auto.from_config(config))
-    model, info = architecture.from_pretrained(
-        None, config=config, state_dict=read.weights, dtype=dtype, output_loading_info=True
-    )
-    lacking = sorted(info["missing_keys"])
+    try:
+        with torch.device("meta"):
+            architecture = type(auto_class(config).from_config(config))
+        model, info = architecture.from_pretrained(
+            None, config=config, state_dict=dict(read.weights), dtype=dtype, output_loading_info=True
+        )
+    except Exception as error:  # it says what does not fit by whatever its checks happen to raise
+        raise InputError(f"{folder}: no model can be made of these files ({error})") from error
+    lacking = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if lacking:
         raise InputError(f"{folder}: {lacking[0]} is missing ({len(lacking)} tensors of {type(model).__name__} are)")
+    refuse_unused(str(folder), info["unexpected_keys"], read.weights.get)
     return model.eval(), read
 
 

@@ -56,6 +56,19 @@ def random_linear(n_in: int, n_out: int, groups: int, bits: int, seed: int) -> t
     return codes, zeros, (0.01 + torch.rand(groups, n_out, generator=generator)).half().float()
 
 
+def nearest_linear(weight: Tensor, groups: int, bits: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes `[in, out]`, zeros and scales `[groups, out]` of a weight `[out, in]`, rounded to nearest."""
+    by_group = weight.float().T.reshape(groups, -1, weight.shape[0])
+    low, high = by_group.amin(1).clamp(max=0), by_group.amax(1).clamp(min=0)
+    if symmetric:
+        high = torch.maximum(high, -low)
+        low = -high
+    scales = ((high - low) / (2**bits - 1)).half().float()
+    zeros = torch.full_like(scales, 2 ** (bits - 1)) if symmetric else (-low / scales).round().clamp(1, 2**bits - 1)
+    codes = ((by_group / scales[:, None]).round() + zeros[:, None]).clamp(0, 2**bits - 1)
+    return codes.reshape(-1, weight.shape[0]).int(), zeros.int(), scales
+
+
 def by_hand(codes: Tensor, zeros: Tensor, scales: Tensor, g_idx: Tensor) -> Tensor:
     """`[out, in]`, one weight at a time."""
     return torch.tensor(

@@ -1,6 +1,7 @@
 """Whole checkpoints, from folders to models."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.prequantized import format_from_config, load_prequantized, read_prequantized
+from qidbayes.measure.prequantized.bitsandbytes import FourBitFormat
 from qidbayes.measure.walk import stack_linears
 
 from .packers import awq_tensors, by_hand, gptq_tensors, random_linear, write_checkpoint
@@ -52,6 +55,42 @@ def test_a_checkpoint_becomes_the_model_it_stands_for(tmp_path: Path, llama: Pre
     assert not hasattr(model.config, "quantization_config")
     index_bits = 32 * sum(linear.in_features for linear in stack_linears(llama).values()) if method == "gptq" else 0
     assert read.bits_per_weight == pytest.approx(4 + 20 / 16 + index_bits / read.n_weights)
+
+
+def test_biases_of_zeros_are_no_matter_and_others_are_refused(tmp_path: Path, llama: PreTrainedModel) -> None:
+    """AutoGPTQ writes a bias of zeros for every linear; AutoAWQ scales of activations that plain models do not have."""
+    tensors, expected = quantized(llama, "gptq")
+    biases = {f"{name}.bias": torch.zeros(linear.out_features) for name, linear in stack_linears(llama).items()}
+    write_checkpoint(tmp_path, llama, tensors | biases, GPTQ)
+    model, _ = load_prequantized(tmp_path, torch.float32)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in expected.items())
+    name = "model.layers.1.mlp.up_proj.bias"
+    write_checkpoint(tmp_path, llama, tensors | biases | {name: torch.ones(64)}, GPTQ)
+    with pytest.raises(MeasureError, match=rf"does not use {re.escape(name)}, which is not all zero \(1 such"):
+        load_prequantized(tmp_path)
+    scales = {"model.layers.0.mlp.act.scales": torch.full((64,), 1.5)}
+    write_checkpoint(tmp_path, llama, tensors | scales, GPTQ)
+    with pytest.raises(MeasureError, match=r"does not use model\.layers\.0\.mlp\.act\.scales"):
+        load_prequantized(tmp_path)
+
+
+def test_layers_of_another_shape_are_named(tmp_path: Path, llama: PreTrainedModel) -> None:
+    tensors, _ = quantized(llama, "gptq")
+    write_checkpoint(tmp_path, llama, tensors | {"model.norm.weight": torch.ones(16)}, GPTQ)
+    with pytest.raises(InputError, match="no model can be made of these files"):
+        load_prequantized(tmp_path)
+
+
+def test_codes_that_bitsandbytes_calls_floating_point_are_read(llama: PreTrainedModel) -> None:
+    """`bnb_4bit_quant_storage = bfloat16`: the same bytes, two to a number."""
+    weight = llama.get_parameter("model.layers.0.mlp.up_proj.weight").detach()
+    found = []
+    for storage in (torch.uint8, torch.bfloat16):
+        packed, state = bnb.functional.quantize_4bit(weight, quant_type="nf4", quant_storage=storage)
+        parts = {"weight": packed} | {f"weight.{k}": v for k, v in state.as_dict(packed=True).items()}
+        assert packed.dtype == storage
+        found.append(FourBitFormat("nf4").dequantize(parts))
+    assert torch.equal(*found)
 
 
 def test_shards_and_half_precision(tmp_path: Path, llama: PreTrainedModel) -> None:
@@ -169,6 +208,10 @@ def test_a_truncated_file_is_named(tmp_path: Path, llama: PreTrainedModel) -> No
         (GPTQ | {"checkpoint_format": "marlin"}, "accepted: gptq, gptq_v2"),
         (GPTQ | {"group_size": 0}, "group_size = 0"),
         (GPTQ | {"bits": 5}, "accepted: 2, 3, 4, 8"),
+        (GPTQ | {"dynamic": {r"+:.*layers\.0\..*": {"bits": 8}}}, "dynamic gives the layers .* bits = 8 where .* 4"),
+        (GPTQ | {"dynamic": {r".*\.down_proj": {"group_size": 32}}}, "dynamic gives .* group_size = 32 where .* 16"),
+        (GPTQ | {"dynamic": {r".*\.down_proj": 8}}, "dynamic: .* = 8, expected settings"),
+        (GPTQ | {"dynamic": [8]}, r"dynamic = \[8\], expected patterns"),
         ({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemv"}, "accepted: gemm with 4 bits"),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bnb_4bit_quant_type = None"),
     ],
@@ -176,6 +219,11 @@ def test_a_truncated_file_is_named(tmp_path: Path, llama: PreTrainedModel) -> No
 def test_formats_that_cannot_be_read_are_named(declared: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         format_from_config(declared)
+
+
+def test_dynamic_that_gives_no_layer_another_width_is_read() -> None:
+    for dynamic in ({}, None, {r"-:.*lm_head.*": {}}, {r".*\.0\..*": {"desc_act": True, "bits": 4}}):
+        assert format_from_config(GPTQ | {"dynamic": dynamic}) == format_from_config(GPTQ)
 
 
 def test_a_plain_module_named_like_a_part_is_kept(tmp_path: Path, llama: PreTrainedModel) -> None:

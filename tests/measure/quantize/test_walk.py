@@ -3,10 +3,21 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    GPT2Config,
+    LlamaConfig,
+    LlamaModel,
+    OPTConfig,
+    PreTrainedModel,
+    Zamba2Config,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.probe import check_stack
 from qidbayes.measure.second_moment import SecondMoment
 from qidbayes.measure.walk import (
     decoder_layers,
@@ -17,6 +28,8 @@ from qidbayes.measure.walk import (
     restoring_weights,
     stack_linears,
 )
+
+from .conftest import ALTERNATING
 
 
 def test_replaying_all_layers_is_the_models_own_pass(decoder: tuple[PreTrainedModel, int], tokens: Tensor) -> None:
@@ -123,6 +136,134 @@ def test_stacks_with_other_matrices_are_refused() -> None:
 def test_a_model_without_a_stack_is_refused() -> None:
     with pytest.raises(InputError, match="no list of equal layers"):
         decoder_layers(nn.Linear(2, 2))
+
+
+def zamba2() -> PreTrainedModel:
+    """Its layers are of two types, and adapters within them are the largest list of equal blocks."""
+    return AutoModelForCausalLM.from_config(
+        Zamba2Config(
+            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, layers_block_type=["mamba", "mamba", "hybrid"], mamba_d_state=8, mamba_headdim=16,
+            n_mamba_heads=4, mamba_ngroups=1, num_mem_blocks=1, use_mem_rope=True, use_shared_attention_adapter=False,
+        )
+    )  # fmt: skip
+
+
+def test_a_list_that_is_not_the_decoders_is_refused_with_both_names() -> None:
+    with pytest.raises(
+        InputError,
+        match=r"^model\.layers\.2\..*adapter_list, the largest list of equal layers, holds [\d.]+% of the weights .*"
+        r"model\.layers is a list of Zamba2HybridLayer, Zamba2MambaDecoderLayer",
+    ):
+        decoder_layers(zamba2())
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 64])
+def test_nearly_all_weights_must_be_in_the_stack(width: int) -> None:
+    """Two blocks of 8×8 and 9×8 weights make 136; beside them two matrices of 1, 3, 4 and 64 weights."""
+    blocks = nn.ModuleList([nn.Sequential(nn.Linear(8, 8, bias=False)), nn.Sequential(nn.Linear(8, 9, bias=False))])
+    model = nn.ModuleDict({"blocks": blocks, "bridge": nn.Linear(width, 1), "other": nn.Linear(width, 1)})
+    share = 136 / (136 + 2 * width)
+    if width <= 3:  # 95% of it all: 7.2 weights may be outside
+        assert decoder_layers(model)[0] == "blocks"
+    else:
+        with pytest.raises(InputError, match=f"holds {share:.1%} of the weights.*: (bridge|other).weight is not in it"):
+            decoder_layers(model)
+
+
+def test_the_language_model_is_found_beside_a_larger_tower(tokens: Tensor) -> None:
+    model = AutoModelForCausalLM.from_config(
+        Gemma3Config(
+            text_config={**ALTERNATING, "max_position_embeddings": 64},
+            vision_config={"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6,
+                           "num_attention_heads": 4, "image_size": 16, "patch_size": 8},
+        )
+    )  # fmt: skip
+    assert decoder_layers(model)[0] == "model.language_model.layers"
+    assert len(stack_linears(model)) == 14
+    check_stack(model)
+
+
+def test_projections_of_the_embeddings_width_belong_to_the_embeddings() -> None:
+    """OPT-350m's, with which its embeddings are narrower than its layers."""
+    config = OPTConfig(
+        vocab_size=64, hidden_size=32, word_embed_proj_dim=16, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4
+    )
+    assert decoder_layers(AutoModelForCausalLM.from_config(config))[0] == "model.decoder.layers"
+
+
+class TestLossComesOutOfTheStack:
+    """A Llama with something amiss; each is refused by the stack's name."""
+
+    def refused(self, llama: PreTrainedModel, message: str) -> None:
+        with pytest.raises(MeasureError, match=message):
+            check_stack(llama)
+
+    def test_every_architecture_passes(self, decoder: tuple[PreTrainedModel, int]) -> None:
+        model, _ = decoder
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        check_stack(model)
+        assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+    def test_half_precision_passes(self, llama: PreTrainedModel) -> None:
+        check_stack(llama.half())
+        check_stack(llama.bfloat16())
+
+    def test_a_head_of_zeros(self, llama: PreTrainedModel) -> None:
+        nn.init.zeros_(llama.lm_head.weight)
+        self.refused(llama, r"the loss does not depend on model\.layers")
+
+    def test_layers_that_text_does_not_call(self, llama: PreTrainedModel) -> None:
+        llama.model.__class__ = _Idle
+        self.refused(llama, r"model\.layers was taken for the decoder stack, and reading text does not call its layers")
+
+    def test_layers_that_are_called_twice(self, llama: PreTrainedModel) -> None:
+        llama.model.__class__ = _Repeating
+        self.refused(llama, r"model\.layers has 2 layers, and reading text calls them 4 times")
+
+    def test_something_between_the_layers(self, llama: PreTrainedModel) -> None:
+        llama.model.__class__ = _Doubling
+        self.refused(llama, r"model\.layers\.1 is not given what model\.layers\.0 puts out")
+
+    def test_layers_that_are_told_of_what_came_before(self, llama: PreTrainedModel) -> None:
+        llama.model.__class__ = _Telling
+        self.refused(llama, r"model\.layers\.1 is called with more than the layer before it has put out")
+
+    def test_layers_whose_weights_do_nothing(self, llama: PreTrainedModel) -> None:
+        layer = llama.model.layers[0]
+        layer.input_layernorm.weight.data.zero_()
+        layer.post_attention_layernorm.weight.data.zero_()
+        self.refused(llama, r"model\.layers\.0 puts out the same with other weights")
+
+
+class _Plain(LlamaModel):
+    """Llama's own pass, as short as it can be."""
+
+    rounds, factor, tells = 1, 1, False
+
+    def forward(self, input_ids: Tensor, **_: object) -> BaseModelOutputWithPast:
+        hidden = self.embed_tokens(input_ids)
+        angles = self.rotary_emb(hidden, torch.arange(input_ids.shape[1])[None])
+        for layer in [*self.layers] * self.rounds:
+            more = {"attention_mask": hidden.mean() * torch.ones(1, 1, 1, 1)} if self.tells else {}
+            hidden = self.factor * layer(hidden, position_embeddings=angles, **more)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden))
+
+
+class _Idle(_Plain):
+    rounds = 0
+
+
+class _Repeating(_Plain):
+    rounds = 2
+
+
+class _Doubling(_Plain):
+    factor = 2
+
+
+class _Telling(_Plain):
+    tells = True
 
 
 def test_experts_inside_a_layer_are_not_mistaken_for_the_stack() -> None:
