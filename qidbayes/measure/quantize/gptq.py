@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.errors import MeasureError, NotFiniteError, of_linear
 from qidbayes.measure.quantize.factorize import factorize, factorize_fast
 from qidbayes.measure.quantize.grid import Grid, check_grid, check_groups_fit, fit_grid, stored_bits
 from qidbayes.measure.quantize.report import QuantizationReport
@@ -150,7 +150,7 @@ class GPTQ:
                     members = [linears[name] for name in names]
                     # Rows do not interact, so linears with one input are solved as one matrix.
                     weight = torch.cat([m.weight.float() for m in members])
-                    solution = self._solve_named(names[0], weight, moments.pop(group).value())
+                    solution = self._solve_named(names[0], weight, moments.pop(group).value(), model.dtype)
                     _assign(members, solution.weight)
                     raised |= {name: solution.damping for name in names if solution.damping > self.damping}
                     dead |= {name: solution.dead_columns for name in names if solution.dead_columns}
@@ -244,7 +244,7 @@ class GPTQ:
         except MeasureError:
             if torch.isfinite(hessian).all():
                 raise
-            raise MeasureError("calibration activations are not finite") from None
+            raise NotFiniteError("calibration activations are not finite") from None
         return Prepared(weight, spread, order, grids, group_of, damping, int(dead.sum()))
 
     def report(
@@ -257,11 +257,11 @@ class GPTQ:
             stored += sum(_GROUP_INDEX_BITS * linear.in_features for linear in linears.values())
         return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights, raised, dead)
 
-    def _solve_named(self, name: str, weight: Tensor, hessian: Tensor) -> Solution:
+    def _solve_named(self, name: str, weight: Tensor, hessian: Tensor, dtype: torch.dtype) -> Solution:
         try:
             return self.solve(weight, hessian, factorize_fast)
         except MeasureError as error:
-            raise MeasureError(f"{name}: {error}") from error
+            raise of_linear(name, error, dtype) from error
 
     @property
     def _needs_group_index(self) -> bool:
