@@ -128,16 +128,17 @@ def _documents_of(file: Path, column: str | None) -> list[str]:
         return [text_of(row, column, where) for where, row in rows]
     if column is not None:
         raise InputError(f"{file}: plain text has no field {column!r}; leave column out")
-    if text.lstrip().startswith("{") and all(map(_is_object, text.splitlines())):
-        raise InputError(f"{file}: every line is a JSON object; name it .jsonl, so that its text is read and no syntax")
+    if text.lstrip().startswith("{") and all(_is_json(line) for line in text.splitlines() if line.strip()):
+        raise InputError(f"{file}: every line is JSON; name it .jsonl, so that its text is read and no syntax")
     return text.split("\n\n")
 
 
-def _is_object(line: str) -> bool:
+def _is_json(line: str) -> bool:
     try:
-        return not line.strip() or isinstance(json.loads(line), dict)
+        json.loads(line)
     except (ValueError, RecursionError):
         return False
+    return True
 
 
 def _decoded(file: Path) -> str:
@@ -154,19 +155,21 @@ def _decoded(file: Path) -> str:
 def _json_rows(text: str, file: Path) -> list[_Row]:
     """One value, a list of rows, or a row a line, whatever the file's name says."""
     try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
-        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return [(f"{file}: line {number}", _parsed(line, number, file)) for number, line in lines]
+        whole = _parsed(text, str(file))
+    except InputError:
+        lines = [(f"{file}: line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        if len(lines) < 2 or not _is_json(lines[0][1]):
+            raise
+        return [(where, _parsed(line, where)) for where, line in lines]
     rows = whole if isinstance(whole, list) else [whole]
     return [(f"{file}: row {number}", row) for number, row in enumerate(rows, 1)]
 
 
-def _parsed(line: str, number: int, file: Path) -> object:
+def _parsed(text: str, where: str) -> object:
     try:
-        return json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: line {number}: not JSON ({error})") from error
+        raise InputError(f"{where}: not JSON ({error})") from error
 
 
 def _read_separated(text: str, separator: str, file: Path) -> pl.DataFrame:

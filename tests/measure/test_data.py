@@ -11,6 +11,7 @@ import pytest
 import torch
 from tokenizers import pre_tokenizers
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     Gemma3TextConfig,
     GemmaConfig,
@@ -46,6 +47,13 @@ def test_the_seed_fixes_the_windows(tokenizer: PreTrainedTokenizerBase) -> None:
     assert first.hash == again.hash != other.hash
     assert first.tokens.shape == (20, 65)
     assert set(first.tokens.flatten().tolist()) != set()
+
+
+def test_the_shipped_table_was_measured_on_these_windows(tokenizer: PreTrainedTokenizerBase) -> None:
+    """The digest is that of the windows behind tiny.csv: another would mean that its losses are of other tokens."""
+    begin = default_begin(tokenizer, AutoConfig.from_pretrained(TINY / "checkpoints" / "64x2" / "step1024"))
+    windows = cut_windows(HELD_OUT, tokenizer, 256, 128, 0, begin=begin)
+    assert windows.hash == "d1d67d1f63c4fb9845863d0fa19b79c7d374c890826a4bb95aedbc0cd9eae93a"
 
 
 def test_reference_tokens_are_counted_on_the_documents_used(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -74,18 +74,20 @@ REFUSED = {
     "no-mark.txt": ("text".encode("utf-16-le"), r"no-mark.txt: byte 0x00 at 1, which no text holds"),
     "a.jsonl.gz": (b"\x1f\x8b\x08\x01", r"a.jsonl.gz: byte 0x8b at 1 is not UTF-8; give .* not compressed"),
     "cut.jsonl": (b'{"text": "a"}\n{"text": "b', r"cut.jsonl: line 2: not JSON"),
+    "slip.json": (b'[\n{"text": "a"},\n{"text" "b"}\n]', r"slip.json: not JSON .*: line 3 column"),
+    "empty.jsonl": (b"", r"empty.jsonl: not JSON"),
     "null.jsonl": (b'{"text": "a"}\n{"text": null}', r"null.jsonl: line 2: text is empty; give a text"),
     "number.json": (b'[{"text": "a"}, {"text": 7}]', r"number.json: row 2: text is a number; give a text"),
     "missing.jsonl": (b'{"text": "a"}\n{"id": 2}', r"missing.jsonl: line 2: no field 'text' there; .* one of id"),
     "columns.json": (b'{"text": ["a", "b"]}', r"columns.json: row 1: text is a list"),
     "numbers.json": (b"[1, 2]", r"numbers.json: row 1: a number; give an object with a field"),
     "half.json": (b'["\\ud800"]', r"half.json: row 1 holds half of a character"),
-    "deep.json": (b"[" * 100_000, r"deep.json: line 1: not JSON"),
+    "deep.json": (b"[" * 100_000, r"deep.json: not JSON"),
     "ragged.csv": (b"id,text\n1,a\n2,b,c\n", r"ragged.csv: not a table that can be read"),
     "short.csv": (b"id,text\n1,a\nb\n", r"short.csv: row 2: text is empty"),
     "other.csv": (b"id;text\n1;a\n", r"other.csv: which field holds the text\? .* fields: id;text"),
     "broken.parquet": (b"PAR1 and no more", r"broken.parquet: not a Parquet file that can be read"),
-    "misnamed.txt": (b'{"text": "a"}\n{"text": "b"}\n', r"misnamed.txt: every line is a JSON object; name it .jsonl"),
+    "misnamed.txt": (b'{"text": "a"}\n{"text": "b"}\n', r"misnamed.txt: every line is JSON; name it .jsonl"),
 }
 
 
