@@ -167,13 +167,13 @@ def test_the_hessians_unit_does_not_matter(
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1 / 3, 1000.0, 4096.0])
-@pytest.mark.parametrize("act_order", [False, True])
-def test_dead_inputs_change_nothing_for_the_others(unit: float, act_order: bool) -> None:
-    """In any unit: the answer is that of the problem with the dead columns taken out."""
+@pytest.mark.parametrize("group_size, act_order", [(None, False), (None, True), (8, True)])
+def test_dead_inputs_change_nothing_for_the_others(unit: float, group_size: int | None, act_order: bool) -> None:
+    """In any unit: the answer is that of the problem with the dead columns taken out. In `act_order` they come last."""
     dead = [0, 3, 4, 5, 11, 12, 17, 23]
     weight, hessian = with_dead_inputs(dead)
     live = [column for column in range(24) if column not in dead]
-    quantizer = GPTQ(3, None, act_order=act_order)
+    quantizer = GPTQ(3, group_size, act_order=act_order)
     alone = quantizer.solve(weight[:, live], hessian[live][:, live]).weight
     torch.testing.assert_close(quantizer.solve(weight, unit * hessian).weight[:, live], alone, rtol=0, atol=1e-12)
 
