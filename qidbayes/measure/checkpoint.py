@@ -190,8 +190,10 @@ def _with_retries[T](ask: Callable[[], T]) -> T:
     return ask()
 
 
-def load_model(folder: Path, checkpoint: Checkpoint, dtype: str, device: torch.device) -> PreTrainedModel:
+def load_model(folder: Path, checkpoint: Checkpoint, dtype: str | None, device: torch.device) -> PreTrainedModel:
     """Load a checkpoint's model from safetensors and check that it is the one planned.
+
+    Its weights are loaded as `dtype`; None for what its config.json says, or else as they are stored.
 
     Raises
     ------
@@ -209,7 +211,7 @@ def load_model(folder: Path, checkpoint: Checkpoint, dtype: str, device: torch.d
         loaded: Any = auto_class(config).from_pretrained(
             folder,
             config=config,
-            dtype=getattr(torch, dtype),
+            dtype=getattr(torch, dtype) if dtype else "auto",
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

@@ -10,13 +10,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import Tokenizer, sha256
-from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.errors import MeasureError, is_panic
 from qidbayes.measure.place import First
 from qidbayes.measure.plan import TextSet, digest
+from qidbayes.measure.texts import local_documents, text_files, text_of
 
 _SHUFFLE_BUFFER = 10_000  # documents; a streamed set is shuffled within it
 
@@ -28,8 +29,8 @@ class Windows:
     Attributes
     ----------
     tokens
-        `[n, seq_len + 1]` token ids; windows that follow one another in the text share the token at the seam, so that
-        each token is predicted once.
+        `[n, seq_len + 1]` token ids. Each token of the text is predicted once: windows that follow one another share
+        the token at the seam, or each begins with the begin-of-text token.
     per_reference_token
         Tokens of the model's tokenizer per token of the reference tokenizer, on the documents used; a loss times this
         is in nats per reference token. None without a reference.
@@ -45,8 +46,21 @@ class Windows:
 def text_identity(texts: TextSet) -> dict[str, object]:
     """Return what fixes a set's text: the contents of local files, or the hub's names for it."""
     if texts.path is not None:
-        return {"files": [sha256(path) for path in _text_files(texts.path)]}
+        return {"files": [sha256(path) for path in text_files(texts.path)], "column": texts.column}
     return {key: getattr(texts, key) for key in ("id", "config", "split", "column", "revision", "joined")}
+
+
+def default_begin(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> str:
+    """Return where a begin-of-text token stands unless the plan says so: at each `document`, or in each `window` too.
+
+    In each window where the tokenizer puts one before whatever it is given (Llama's, Gemma's), and for the models of
+    Gemma's kind, whose loss is nonsense without it. Not for Pythia's or Qwen's, which never add one.
+    """
+    opening = tokenizer.bos_token_id
+    if opening is None:
+        return "document"
+    by_itself = _encode(tokenizer, "a", add_special_tokens=True)[:1] == [opening] != _encode(tokenizer, "a")[:1]
+    return "window" if by_itself or "gemma" in config.model_type else "document"
 
 
 def cut_windows(
@@ -56,20 +70,25 @@ def cut_windows(
     count: int,
     seed: int,
     reference: PreTrainedTokenizerBase | None = None,
+    begin: str = "document",
 ) -> Windows:
     """Read, tokenize and cut a text set.
 
     Documents are drawn at random, each begun with the tokenizer's begin- or end-of-text token, and cut into windows as
-    one row of tokens. Of a running text, `count` windows are drawn.
+    one row of tokens. Of a running text, `count` windows are drawn. With `begin = "window"`, each window begins with
+    that token, whatever it was cut from.
 
     Raises
     ------
     InputError
-        If a file or folder is not there.
+        If a file or folder is not there or cannot be read, or the tokenizer has no token to begin windows with.
     MeasureError
         If the text is too short for two windows.
     """
     opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if begin == "window" and opening is None:
+        raise InputError(f'{texts.name}: begin = "window", and the tokenizer has no begin- or end-of-text token')
+    enough = count * seq_len if begin == "document" else count * (seq_len + 1)
     ids: list[int] = []
     used: list[str] = []
     for text in _documents(texts, seed):
@@ -77,9 +96,14 @@ def cut_windows(
             ids.append(opening)
         ids += _encode(tokenizer, text)
         used.append(text)
-        if not texts.joined and len(ids) > count * seq_len:
+        if not texts.joined and len(ids) > enough:
             break
-    windows = torch.tensor(ids).unfold(0, seq_len + 1, seq_len) if len(ids) > seq_len else torch.empty(0, seq_len + 1)
+    if len(ids) <= seq_len:
+        windows = torch.empty(0, seq_len + 1)
+    elif begin == "document":
+        windows = torch.tensor(ids).unfold(0, seq_len + 1, seq_len)
+    else:
+        windows = torch.tensor(_begun(ids, seq_len, opening))
     if len(windows) < 2:
         raise MeasureError(f"{texts.name}: {len(ids):,} tokens, too few for two windows of {seq_len}")
     if texts.joined and len(windows) > count:
@@ -91,8 +115,26 @@ def cut_windows(
     return Windows(windows, ratio, hashlib.sha256(windows.numpy().tobytes()).hexdigest())
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+def _begun(ids: list[int], seq_len: int, opening: int) -> list[list[int]]:
+    """Windows that each begin with the opening token: a document's own where one starts there, else one more."""
+    windows: list[list[int]] = []
+    start = 0
+    while True:
+        own = ids[start : start + 1] == [opening]
+        stop = start + seq_len + own
+        if stop > len(ids):
+            return windows
+        windows.append(ids[start:stop] if own else [opening, *ids[start:stop]])
+        start = stop
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_tokens: bool = False) -> list[int]:
+    try:
+        ids: list[int] = tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
+    except BaseException as error:
+        if is_panic(error):
+            raise MeasureError(f"the tokenizer cannot read the text: {error}") from error
+        raise
     return ids
 
 
@@ -100,37 +142,24 @@ def _documents(texts: TextSet, seed: int) -> Iterator[str]:
     if texts.path is None:
         yield from _hub_documents(texts, seed)
         return
-    documents = [
-        document
-        for path in _text_files(texts.path)
-        for document in path.read_text(encoding="utf-8").split("\n\n")
-        if document.strip()
-    ]
+    documents = local_documents(texts.path, texts.column)
     random.Random(seed).shuffle(documents)  # noqa: S311 (not a secret)
     yield from documents
-
-
-def _text_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    found = sorted(path.rglob("*.txt")) if path.is_dir() else []
-    if not found:
-        raise InputError(f"{path}: no text there; give a text file, or a folder with .txt files")
-    return found
 
 
 def _hub_documents(texts: TextSet, seed: int) -> Iterator[str]:
     # Slow to import, and local text does without it.
     from datasets import load_dataset  # type: ignore[import-untyped]
 
-    rows: Iterable[dict[str, str]] = load_dataset(
+    rows: Iterable[dict[str, object]] = load_dataset(
         texts.id, texts.config, split=texts.split, revision=texts.revision, streaming=True
     )
+    drawn = rows if texts.joined else rows.shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER)  # type: ignore[attr-defined]
+    documents = (text_of(row, texts.column, f"{texts.id}: row {number}") for number, row in enumerate(drawn, 1))
     if texts.joined:
-        yield "\n\n".join(row[texts.column] for row in rows)
-        return
-    for row in rows.shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER):  # type: ignore[attr-defined]
-        yield row[texts.column]
+        yield "\n\n".join(documents)
+    else:
+        yield from documents
 
 
 class WindowCache:
@@ -154,16 +183,16 @@ class WindowCache:
         count: int,
         seed: int,
         reference: Tokenizer | None = None,
+        begin: str = "document",
     ) -> Windows:
         """Return the windows that `cut_windows` would."""
-        key = digest(
-            [text_identity(texts), tokenizer.identity, seq_len, count, seed, reference.identity if reference else None]
-        )
+        of_reference = reference.identity if reference else None
+        key = digest([text_identity(texts), tokenizer.identity, seq_len, count, seed, of_reference, begin])
         if key not in self._loaded:
             again = reference.tokenizer if reference else None
 
             def cut(path: Path) -> None:
-                _save(cut_windows(texts, tokenizer.tokenizer, seq_len, count, seed, again), path)
+                _save(cut_windows(texts, tokenizer.tokenizer, seq_len, count, seed, again, begin), path)
 
             path = self._first(f"windows/{texts.name}-{key[:16]}.safetensors", cut)
             self._loaded[key] = _load(path)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.errors import NotFiniteError
 
 try:
     from qidbayes.measure import token_losses_triton
@@ -53,20 +53,20 @@ def window_losses(model: PreTrainedModel, windows: Tensor, report: Callable[[flo
         done.append(losses.view(len(rows), -1).double().mean(dim=1).cpu())
         if report is not None:
             report(float(torch.cat(done).mean()))
-    return check_finite(torch.cat(done))
+    return check_finite(torch.cat(done), model.dtype)
 
 
-def check_finite(losses: Tensor) -> Tensor:
-    """Return the windows' losses.
+def check_finite(losses: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the windows' losses, of a model of this type.
 
     Raises
     ------
     MeasureError
-        If one of them is not a finite number.
+        If one of them is not a finite number; where float16 may be why, it says what to do.
     """
     bad = int((~losses.isfinite()).sum())
     if bad:
-        raise MeasureError(f"the loss is not a finite number in {bad} of {len(losses)} windows")
+        raise NotFiniteError(f"the loss is not a finite number in {bad} of {len(losses)} windows", dtype)
     return losses
 
 

@@ -35,7 +35,7 @@ class Fingerprints:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._common = {"dtype": plan.dtype, "seed": plan.seed, "versions": versions()}
+        self._common = {"dtype": plan.dtype, "begin": plan.begin, "seed": plan.seed, "versions": versions()}
         evaluation, calibration = plan.evaluation, plan.calibration
         reference = evaluation.reference_tokenizer
         self._evaluation = {

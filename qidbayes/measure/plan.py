@@ -147,10 +147,13 @@ class TextSet:
     ----------
     name
         What the table's `dataset` column holds.
-    id, config, split, column, revision
-        The data set on the hub, and which of its parts and columns holds the text.
+    id, config, split, revision
+        The data set on the hub, and which of its parts.
+    column
+        The field that holds the text; None for the one that plainly does (`plain_field`).
     path
-        A text file, or a folder of `.txt` files, one document each; documents within a file are parted by blank lines.
+        A file, or a folder of files of one form: plain text, whose documents are parted by blank lines, JSON, JSON
+        Lines, CSV, TSV or Parquet.
     joined
         Whether neighbouring rows are one running text (WikiText) rather than documents to be drawn at random.
     """
@@ -159,7 +162,7 @@ class TextSet:
     id: str | None = None
     config: str | None = None
     split: str = "train"
-    column: str = "text"
+    column: str | None = None
     revision: str | None = None
     path: Path | None = None
     joined: bool = False
@@ -214,13 +217,19 @@ class Plan:
 
     Attributes
     ----------
+    dtype
+        What weights are loaded as; None for what each model's config.json says.
+    begin
+        Where a begin-of-text token stands, at each `document` or in each `window` too; None for what each tokenizer
+        and model want (`default_begin`).
     hash
         The digest of what the plan's file says.
     """
 
     suite: str
     title: str
-    dtype: str
+    dtype: str | None
+    begin: str | None
     seed: int
     checkpoints: tuple[Checkpoint, ...]
     quantizations: tuple[Quantization, ...]

@@ -26,6 +26,7 @@ from qidbayes.measure.plan import (
 from qidbayes.measure.schedule import SHAPES, Schedule, Shape
 
 DTYPES = ("float16", "bfloat16", "float32")
+_BEGINS = ("document", "window")  # where a begin-of-text token may stand
 _MOST = 10_000  # checkpoints, and quantizations, of one plan: more is a slip, and would fill the memory
 CHANNEL = "channel"  # how TOML, which has no null, says one group per output channel
 _LEAST_PARAMETERS, _LEAST_TOKENS = 1_000, 100_000  # the table's: what is smaller was written in other units
@@ -57,7 +58,8 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     plan = Plan(
         suite=_slug(root, "suite"),
         title=root.text("title", default=""),
-        dtype=root.choice("dtype", DTYPES, default="float16"),
+        dtype=root.choice("dtype", DTYPES) if "dtype" in root else None,
+        begin=root.choice("begin", _BEGINS) if "begin" in root else None,
         seed=root.count("seed", default=0, minimum=0),
         checkpoints=_checkpoints(root, folder),
         quantizations=tuple(q for table in root.sections("quantizations") for q in _quantizations(table, folder)),
@@ -208,7 +210,7 @@ def _text_set(table: Section, folder: Path) -> TextSet:
     """Read a text set: one of the catalogue by its name, a data set of the hub, or local files."""
     name = _slug(table, "name")
     if "path" in table:
-        made = TextSet(name, path=folder / table.text("path"))
+        made = TextSet(name, path=folder / table.text("path"), column=table.optional_text("column"))
     else:
         known = CATALOGUE.get(name)
         if known is None and "id" not in table:
@@ -221,7 +223,7 @@ def _text_set(table: Section, folder: Path) -> TextSet:
             table.text("id", default=base.id),
             table.optional_text("config") or base.config,
             table.text("split", default=base.split),
-            table.text("column", default=base.column),
+            table.optional_text("column") or base.column,
             table.optional_text("revision"),
             joined=base.joined,
         )

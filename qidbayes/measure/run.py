@@ -10,6 +10,7 @@ from qidbayes.measure.plan import PREQUANTIZED, Checkpoint, Plan
 from qidbayes.measure.progress import Reporter
 from qidbayes.measure.quantize import quantizer_from_settings
 from qidbayes.measure.store import Store
+from qidbayes.measure.texts import local_documents
 from qidbayes.measure.work import Shared, measure_checkpoint
 
 
@@ -67,6 +68,10 @@ class Run:
         for quantization in plan.quantizations:
             if quantization.method != PREQUANTIZED:
                 quantizer_from_settings(quantization.for_quantizer())
+        calibration = [plan.calibration.dataset] if plan.calibration else []
+        for texts in (*plan.evaluation.datasets, *calibration):
+            if texts.path is not None:
+                local_documents(texts.path, texts.column)
         self.shared = Shared(plan, Store(folder), reporter)
 
     def carry_out(self, checkpoint: Checkpoint, *, patient: bool = False) -> bool:

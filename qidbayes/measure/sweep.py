@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.errors import MeasureError, of_linear
 from qidbayes.measure.evaluate import token_losses
 from qidbayes.measure.passes import Passes, Replays, Waits, run_past
 from qidbayes.measure.probe import check_stack
@@ -348,7 +348,7 @@ class _Pass:
                     solver = variant.quantizer
                     ready[group].append((variant, solver.prepare(weight, moments.pop(group).value(), factorize_fast)))
                 except MeasureError as error:
-                    variant.error = MeasureError(f"{prefix}{group[0]}: {error}")
+                    variant.error = of_linear(prefix + group[0], error, self._model.dtype)
                     break
         for group, all_prepared in ready.items():
             prepared = [(variant, one) for variant, one in all_prepared if not variant.error]

@@ -17,8 +17,8 @@ from transformers.utils import logging as transformers_logging
 
 from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
-from qidbayes.measure.data import WindowCache, Windows
-from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.data import WindowCache, Windows, default_begin
+from qidbayes.measure.errors import MeasureError, is_panic
 from qidbayes.measure.evaluate import check_finite, paired_difference, window_losses
 from qidbayes.measure.fingerprint import Fingerprints, versions
 from qidbayes.measure.plan import PREQUANTIZED, Checkpoint, Plan, Quantization, Source, TextSet
@@ -107,6 +107,7 @@ class _Work:
         self._fingerprints: dict[Cell, str] = {}
         self._commit = ""
         self._weights: str | None = None
+        self._begin = ""
         self.made: list[Row] = []
 
     def carry_out(self) -> None:
@@ -169,6 +170,7 @@ class _Work:
         fits = model_bytes(model) <= room(self._shared.device) // 2
         if fits:
             nn.Module.to(model, self._shared.device)
+        self._begin = self._plan.begin or default_begin(tokenizer.tokenizer, model.config)
         windows: dict[TextSet, Windows] = {}
         for texts in dict.fromkeys(cell.texts for cell in todo):
             with self._failing([cell for cell in todo if cell.texts == texts]):
@@ -211,7 +213,7 @@ class _Work:
             with self._failing(
                 [c for c in todo if c.texts == texts and (not c.quantization or c.quantization in asked)]
             ):
-                check_finite(baseline)
+                check_finite(baseline, model.dtype)
                 if Cell(None, texts) in todo:
                     mean = float(baseline.mean())
                     self._keep(Cell(None, texts), windows[texts], loss_16bit=mean, seconds_evaluate=evaluating)
@@ -225,7 +227,7 @@ class _Work:
                         self._keep_quantized(
                             cell,
                             Baseline(windows[texts], baseline),
-                            variant.losses[number],
+                            check_finite(variant.losses[number], model.dtype),
                             bits_per_weight=variant.report.bits_per_weight,
                             seconds_quantize=found.seconds_quantize / len(asked),
                             seconds_evaluate=evaluating,
@@ -251,7 +253,7 @@ class _Work:
         reference = evaluation.reference_tokenizer
         windows = self._shared.windows.windows(
             texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
-            self._shared.tokenizer(reference) if reference else None,
+            self._shared.tokenizer(reference) if reference else None, self._begin,
         )  # fmt: skip
         _check_fit(model, windows.tokens)
         return windows
@@ -301,7 +303,9 @@ class _Work:
         asked = self._plan.calibration
         if asked is None:
             return torch.empty(0, 0, dtype=torch.long)
-        windows = self._shared.windows.windows(asked.dataset, tokenizer, asked.seq_len, asked.windows, self._plan.seed)
+        windows = self._shared.windows.windows(
+            asked.dataset, tokenizer, asked.seq_len, asked.windows, self._plan.seed, begin=self._begin
+        )
         if len(windows.tokens) < asked.windows:
             raise InputError(
                 f"[calibration]: {asked.dataset.name} has {len(windows.tokens)} windows of {asked.seq_len} tokens, "
@@ -322,7 +326,7 @@ class _Work:
             return
         source = quantization.files_of(self._checkpoint)
         folder = fetch(source, self._shared.pins.pin(source, "main"), self._shared.store.downloads(self._checkpoint))
-        theirs, read = load_prequantized(folder, getattr(torch, self._plan.dtype))
+        theirs, read = load_prequantized(folder, model.dtype)
         if read.format.bits != quantization.bits or read.format.group_size != quantization.group_size:
             raise MeasureError(
                 f"{source.name}: stored with {read.format.bits} bits, group size "
@@ -354,7 +358,7 @@ class _Work:
         }
 
     def _keep_quantized(self, cell: Cell, baseline: Baseline, losses: Tensor, **cost: float) -> None:
-        difference = paired_difference(check_finite(losses), baseline.losses)
+        difference = paired_difference(losses, baseline.losses)
         self._keep(
             cell,
             baseline.windows,
@@ -381,7 +385,9 @@ class _Work:
         """Whatever goes wrong in the block becomes the rows of the cells that have none yet; the run goes on."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 (a broken download, a NaN, a bug in a kernel: all of it is a finding)
+        except BaseException as error:  # a broken download, a NaN, a bug in a kernel: all of it is a finding
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
             out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
             told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             failure: Row = {"status": "out-of-memory" if out_of_memory else "failed", "error": told[:_ERROR_LENGTH]}

@@ -52,6 +52,18 @@ def test_another_number_of_parameters_is_refused(tmp_path: Path) -> None:
     assert loaded.dtype == torch.float16
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_without_a_dtype_the_configs_is_taken_and_else_the_files(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = small_model().to(dtype)
+    model.save_pretrained(tmp_path)
+    checkpoint = _checkpoint(count_parameters(model))
+    assert load_model(tmp_path, checkpoint, None, torch.device("cpu")).dtype == dtype
+    said = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({key: said[key] for key in said if "dtype" not in key}))
+    assert load_model(tmp_path, checkpoint, None, torch.device("cpu")).dtype == dtype
+    assert load_model(tmp_path, checkpoint, "float32", torch.device("cpu")).dtype == torch.float32
+
+
 def test_files_that_leave_weights_unset_are_refused(tmp_path: Path) -> None:
     model = small_model()
     model.save_pretrained(tmp_path)

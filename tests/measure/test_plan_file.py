@@ -63,6 +63,11 @@ REFUSALS = {
     "an unknown set": ("path =", "pth =", r"give 'held-out' an id or a path, or name a known set"),
     "one window": ("tokens = 1_024", "tokens = 33", r"\[evaluation\]: tokens = 33; give a whole number of at least 64"),
     "a bad dtype": ('"float32"', '"int4"', r"dtype = 'int4' is not known; Accepted: bfloat16, float16, float32"),
+    "a bad begin": (
+        "seed = 3",
+        'seed = 3\nbegin = "words"',
+        r"begin = 'words' is not known; Accepted: document, window",
+    ),
     "not TOML": ("suite =", "suite", r"plan.toml: is not valid TOML"),
 }
 
@@ -97,3 +102,10 @@ def test_the_dry_run_imports_no_torch() -> None:
     together = done.stdout.split("together")[1].split()
     assert together[:2] == ["120", "3120"]  # 6 × 20 checkpoints; 12 quantizations and 16 bits on 2 sets
     assert 900 < float(together[2]) < 950  # GB: the sum of 16-bit Pythias is 20 × 46 GB
+
+
+def test_what_a_plan_leaves_out_is_for_models_and_tokenizers_to_say(tmp_path: Path) -> None:
+    plan = load_plan(write_plan(tmp_path, lambda text: text.replace('dtype = "float32"', "")))
+    assert (plan.dtype, plan.begin, plan.evaluation.datasets[0].column) == (None, None, None)
+    named = load_plan(write_plan(tmp_path, lambda text: text.replace('.txt" }', '.jsonl", column = "body" }')))
+    assert [named.evaluation.datasets[0].column, named.calibration and named.calibration.dataset.column] == ["body"] * 2

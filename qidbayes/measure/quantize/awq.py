@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.errors import MeasureError, NotFiniteError
 from qidbayes.measure.quantize.grid import (
     SCALE_BITS,
     check_grid,
@@ -80,7 +80,8 @@ class AWQ:
                 members = [linears[f"{stack}.{index}.{name}"] for name in group]
                 moment = moments[group].value()
                 if not torch.isfinite(moment).all():
-                    raise MeasureError(f"{stack}.{index}.{group[0]}: calibration activations are not finite")
+                    where = f"{stack}.{index}.{group[0]}"
+                    raise NotFiniteError(f"{where}: calibration activations are not finite", model.dtype)
                 weight = torch.cat([m.weight.float() for m in members])
                 solved = self.solve(weight, moment, magnitudes[group].value())
                 for member, part in zip(members, torch.split(solved, [m.out_features for m in members]), strict=True):

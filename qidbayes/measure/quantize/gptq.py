@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.errors import MeasureError, NotFiniteError, of_linear
 from qidbayes.measure.quantize.factorize import factorize, factorize_fast
 from qidbayes.measure.quantize.grid import Grid, check_grid, check_groups_fit, fit_grid, stored_bits
 from qidbayes.measure.quantize.report import QuantizationReport
@@ -102,7 +102,7 @@ class GPTQ:
         Whether all grids are fitted before any error is spread, on neighbouring columns, as llmcompressor does. If
         not, and with `act_order`, groups follow the rounding order, and the stored model needs each column's group.
     damping
-        What is added to the Hessian's diagonal, as a share of the diagonal's mean.
+        What is added to the Hessian's diagonal, as a share of its mean over inputs that calibration saw move.
     true_sequential
         Whether later linears of a layer, too, are calibrated on what its already quantized ones put out. Without it,
         one pass over a layer calibrates all of it, in about half the time.
@@ -150,7 +150,7 @@ class GPTQ:
                     members = [linears[name] for name in names]
                     # Rows do not interact, so linears with one input are solved as one matrix.
                     weight = torch.cat([m.weight.float() for m in members])
-                    solution = self._solve_named(names[0], weight, moments.pop(group).value())
+                    solution = self._solve_named(names[0], weight, moments.pop(group).value(), model.dtype)
                     _assign(members, solution.weight)
                     raised |= {name: solution.damping for name in names if solution.damping > self.damping}
                     dead |= {name: solution.dead_columns for name in names if solution.dead_columns}
@@ -224,15 +224,19 @@ class GPTQ:
         columns = hessian.shape[0]
         group_size = self.group_size or columns
         weight = weight.to(hessian.dtype, copy=True)
-        dead = hessian.diagonal() == 0
-        hessian.diagonal().masked_fill_(dead, 1)
+        used = hessian.diagonal().clone()
+        dead = used == 0
+        # Other codes put a 1 there, which is small beside their sums over tokens and large beside a mean. Damping is a
+        # share of the diagonal's mean, so it is the live entries' mean here: then a Hessian's unit does not matter.
+        mean = used.sum() / (~dead).sum()
+        hessian.diagonal().copy_(torch.where(dead, torch.where(mean.isnan(), 1, mean), used))
         weight.masked_fill_(dead, 0)
         grids, group_of, order = None, [], None
         if self.static_groups:
             grids = [fit_grid(part, self.bits, self.symmetric) for part in torch.split(weight, group_size, dim=1)]
             group_of = [column // group_size for column in range(columns)]
         if self.act_order:
-            order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+            order = torch.argsort(used, descending=True, stable=True)  # dead ones last
             weight, hessian = weight[:, order], hessian[order][:, order]
             group_of = [group_of[column] for column in order.tolist()] if group_of else []
         try:
@@ -240,7 +244,7 @@ class GPTQ:
         except MeasureError:
             if torch.isfinite(hessian).all():
                 raise
-            raise MeasureError("calibration activations are not finite") from None
+            raise NotFiniteError("calibration activations are not finite") from None
         return Prepared(weight, spread, order, grids, group_of, damping, int(dead.sum()))
 
     def report(
@@ -253,11 +257,11 @@ class GPTQ:
             stored += sum(_GROUP_INDEX_BITS * linear.in_features for linear in linears.values())
         return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights, raised, dead)
 
-    def _solve_named(self, name: str, weight: Tensor, hessian: Tensor) -> Solution:
+    def _solve_named(self, name: str, weight: Tensor, hessian: Tensor, dtype: torch.dtype) -> Solution:
         try:
             return self.solve(weight, hessian, factorize_fast)
         except MeasureError as error:
-            raise MeasureError(f"{name}: {error}") from error
+            raise of_linear(name, error, dtype) from error
 
     @property
     def _needs_group_index(self) -> bool:

@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.quantize import GPTQ
-from qidbayes.measure.quantize.factorize import factorize
+from qidbayes.measure.quantize.factorize import factorize, factorize_fast
+from qidbayes.measure.quantize.gptq import Factorizer
+from qidbayes.measure.quantize.gptq_together import solve_together
 from qidbayes.measure.quantize.grid import fit_grid, round_to_grid
 
 
@@ -126,6 +130,59 @@ def test_dead_inputs_become_zero_and_leave_the_rest_alone() -> None:
     assert solved.dead_columns == 2
     assert solved.weight[:, [3, 17]].abs().max() == 0
     assert torch.isfinite(solved.weight).all()
+
+
+SETTINGS = [
+    {"group_size": None},
+    {"group_size": 8, "symmetric": False},
+    {"group_size": 8, "act_order": True},
+    {"group_size": 8, "act_order": True, "static_groups": True},
+]
+
+
+def with_dead_inputs(dead: list[int], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    weight, hessian = problem()
+    hessian[dead] = 0
+    hessian[:, dead] = 0
+    return weight.to(dtype), hessian.to(dtype)
+
+
+@given(
+    unit=st.integers(-40, 40),
+    settings=st.sampled_from(SETTINGS),
+    dead=st.lists(st.integers(0, 23), unique=True),
+    factor=st.sampled_from([factorize, factorize_fast]),
+)
+def test_the_hessians_unit_does_not_matter(
+    unit: int, settings: dict[str, object], dead: list[int], factor: Factorizer
+) -> None:
+    """A power of two changes no digit of a float, so the answers are equal to the bit."""
+    weight, hessian = with_dead_inputs(dead, torch.float32)
+    quantizer = GPTQ(3, **settings)  # type: ignore[arg-type]
+    expected = quantizer.solve(weight, hessian, factor)
+    scaled = hessian * 2.0**unit
+    assert torch.equal(quantizer.solve(weight, scaled, factor).weight, expected.weight)
+    (together,) = solve_together([quantizer], [quantizer.prepare(weight, scaled.clone(), factor)])
+    torch.testing.assert_close(together.weight, expected.weight, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1 / 3, 1000.0, 4096.0])
+@pytest.mark.parametrize("group_size, act_order", [(None, False), (None, True), (8, True)])
+def test_dead_inputs_change_nothing_for_the_others(unit: float, group_size: int | None, act_order: bool) -> None:
+    """In any unit: the answer is that of the problem with the dead columns taken out. In `act_order` they come last."""
+    dead = [0, 3, 4, 5, 11, 12, 17, 23]
+    weight, hessian = with_dead_inputs(dead)
+    live = [column for column in range(24) if column not in dead]
+    quantizer = GPTQ(3, group_size, act_order=act_order)
+    alone = quantizer.solve(weight[:, live], hessian[live][:, live]).weight
+    torch.testing.assert_close(quantizer.solve(weight, unit * hessian).weight[:, live], alone, rtol=0, atol=1e-12)
+
+
+def test_inputs_that_are_all_dead_leave_zeros() -> None:
+    weight, hessian = with_dead_inputs(list(range(24)))
+    solved = GPTQ(3, 8, act_order=True).solve(weight, hessian)
+    assert solved.dead_columns == 24
+    assert not solved.weight.any()
 
 
 def test_arguments_are_left_as_they_were() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
 from measure.quantize.conftest import sentences
 from qidbayes.errors import InputError
@@ -97,3 +97,45 @@ def test_what_does_not_fit_is_refused_before_anything_is_computed(llama: PreTrai
         sweep(llama, [AWQ(4, 16)], calibration, windows, CPU)
     with pytest.raises(InputError, match="which group_size = 24 does not divide"):
         sweep(llama, [GPTQ(4, 24)], calibration, windows, CPU)
+
+
+def relu_model(unit: float) -> PreTrainedModel:
+    """A model half of whose neurons are dead; the others' activations are in a unit that its outputs do not show."""
+    torch.manual_seed(0)
+    model = GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=32,
+            initializer_range=0.2,
+            hidden_act="relu",
+        )
+    ).eval()
+    with torch.no_grad():
+        for layer in model.gpt_neox.layers:
+            layer.mlp.dense_h_to_4h.bias[:32] = -100
+            for parameter in layer.mlp.dense_h_to_4h.parameters():
+                parameter *= unit
+            layer.mlp.dense_4h_to_h.weight /= unit
+    return model
+
+
+def test_the_unit_of_a_relu_models_activations_does_not_matter() -> None:
+    calibration, windows = texts()
+    quantizers = [GPTQ(2, None), GPTQ(3, 16, act_order=True)]
+    expected = sweep(relu_model(1), quantizers, calibration, windows, CPU)
+    model = relu_model(2.0**-8)
+    found = sweep(model, quantizers, calibration, windows, CPU)
+    for quantizer, before, after in zip(quantizers, expected.variants, found.variants, strict=True):
+        assert after.report is not None
+        dead = after.report.dead_columns
+        assert {name: dead[name] for name in dead if "dense_4h_to_h" in name} == {
+            f"gpt_neox.layers.{index}.mlp.dense_4h_to_h": 32 for index in range(2)
+        }
+        _, plain = one_by_one(model, quantizer, calibration, windows)
+        for ours, theirs, alone in zip(after.losses, before.losses, plain, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+            torch.testing.assert_close(ours, alone, rtol=0, atol=1e-5)
