@@ -69,6 +69,6 @@ def _one(loss: pl.Series, raw: pl.Series, nats: pl.Series, problems: Problems) -
     problems.add(
         loss.is_not_null() & nats.is_not_null() & problems.clean,
         raw.name,
-        lambda i: f"{raw[i]!r} is not accepted; the row's {loss.name} is {loss[i]:.6g} nats per token already; keep one",
+        lambda i: f"{raw[i]!r} is not accepted; its {loss.name} is {loss[i]:.6g} nats per token already; keep one",
     )
     return loss.fill_null(nats).alias(loss.name)
