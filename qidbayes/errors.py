@@ -15,3 +15,7 @@ class DataWarning(UserWarning):
 
 class DiagnosticsWarning(UserWarning):
     """An answer comes from a fit whose checks failed, or whose prior and data disagree."""
+
+
+class UnfittedWarning(DiagnosticsWarning):
+    """An answer is of a method, a suite or another group that no fitted row has: as wide as these differ."""

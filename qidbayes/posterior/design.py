@@ -17,6 +17,7 @@ from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.joint import Together
 from qidbayes.posterior.scatter import Scatter
+from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
     from qidbayes.posterior.fit import Fit, Kind
@@ -167,6 +168,7 @@ def _of_law(fit: "Fit", asked: pl.DataFrame) -> np.ndarray:
 
 
 def _unmeasured(fit: "Fit", cells: pl.DataFrame) -> pl.DataFrame:
+    cells = as_in_tables(cells)
     by = [pl.col(n).cast(pl.Float64) if n in ("tokens", "bits") else pl.col(n) for n in _CELL]
     seen = fit.data.select(by).unique()
     left = cells.with_columns(by).join(seen, on=list(_CELL), how="anti", maintain_order="left")

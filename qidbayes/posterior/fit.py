@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import DiagnosticsWarning, InputError
+from qidbayes.errors import DiagnosticsWarning, InputError, UnfittedWarning
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.constants import Curve
@@ -25,6 +25,8 @@ from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.summary import constants_of, reported
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
+from qidbayes.posterior.unfitted import unfitted
+from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
     import os
@@ -236,6 +238,7 @@ class Fit(Record):
         source, curve = self._answering("response")
         found = training_level(source, curve, frame, between, ci_prob)
         self._warn_if_unidentified(curve)
+        self._warn_if_unfitted(frame, "response")
         return found
 
     def project(
@@ -401,6 +404,7 @@ class Fit(Record):
         source, curve = self._answering("response")
         found = joint(source, curve, frame)
         self._warn_if_unidentified(curve)
+        self._warn_if_unfitted(frame, "response")
         return found
 
     def curve(self) -> Curve:
@@ -460,6 +464,7 @@ class Fit(Record):
 
     def _log_draws(self, curve: Curve, asked: query.Query, kind: Kind) -> np.ndarray:
         self._warn_if_unidentified(curve)
+        self._warn_if_unfitted(asked.frame, kind)
         found = curve.log_response(asked.log_covariates, asked.index)
         if kind == "response":
             scatter = Scatter(self)
@@ -479,6 +484,7 @@ class Fit(Record):
 
     def _log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray, kind: Kind) -> np.ndarray:
         self._warn_if_unidentified(curve)
+        self._warn_if_unfitted(asked.frame, kind)
         if kind == "response_params":
             return log_tokens(curve, asked, log_qid)
         scatter = Scatter(self)
@@ -491,6 +497,12 @@ class Fit(Record):
         for remark in self.diagnostics.not_identified(apart_from=() if curve.drawn else populations):
             _warn(f"{remark}; so do answers that depend on it", IdentificationWarning)
         self._warn_if_doubtful()
+
+    def _warn_if_unfitted(self, frame: pl.DataFrame, kind: Kind) -> None:
+        # Models that were not fitted are refused, but for those of a law that differs by model.
+        matter = [*(name for name in self._extra(kind) if name != "model"), *self.law.by]
+        for remark in unfitted(self.data, as_in_tables(frame), matter):
+            _warn(remark, UnfittedWarning)
 
     def _warn_if_doubtful(self) -> None:
         for reason in (*self.diagnostics.problems(), *self.diagnostics.conflicts()):

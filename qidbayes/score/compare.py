@@ -97,9 +97,8 @@ def compare(
     if isinstance(laws, str) or len(laws) < 2:
         raise InputError("give at least two laws to compare")
     table = validate(table, "table")
-    laws = [law if isinstance(law, Law) else load_law(law) for law in laws]
     for law in laws:
-        design(table, law)  # refuses before the folds are fitted what the whole table is refused for
+        design(table, law if isinstance(law, Law) else load_law(law))
     found = backtest(table, laws, splits, random_seed=random_seed, jobs=jobs, progress=progress)
     rows, density = _answered(found)
     complete = [name for name in found.laws if np.isfinite(density[name]).all()]

@@ -61,7 +61,7 @@ def _in_nats(given: pl.DataFrame, name: str, problems: Problems) -> pl.Series:
         )
     if not set(_SIZES) <= set(given.columns):
         return pl.repeat(None, given.height, dtype=pl.Float64, eager=True)
-    return given[name] * np.log(2.0) * given["n_eval_bytes"] / given["n_eval_tokens"]
+    return given[name] * float(np.log(2.0)) * given["n_eval_bytes"] / given["n_eval_tokens"]
 
 
 def _one(loss: pl.Series, raw: pl.Series, nats: pl.Series, problems: Problems) -> pl.Series:

@@ -8,12 +8,12 @@ import qidbayes as qb
 from qidbayes.infer.fit import fit
 
 
-class Sampled(Exception):
+class SampledError(Exception):
     """The sampler reported a transition."""
 
 
 def progress(done: int, total: int) -> None:
-    raise Sampled
+    raise SampledError
 
 
 @pytest.fixture
