@@ -99,7 +99,12 @@ def pareto(
         pl.col("bits").map_elements(lambda p: bits_per_weight(p, group_size), pl.Float64).alias("bits_per_weight")
     )
     frame = frame.with_columns((8 * pl.col("memory") / pl.col("bits_per_weight")).alias("n_params"))
-    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in {"tokens": tokens, **further}.items())
+    same = query.combinations(
+        {"tokens": tokens, **{name: value for name, value in further.items() if value is not None}}
+    )
+    if same.height > 1:
+        raise InputError(f"{', '.join(same.columns)}: {same.height} combinations; give one of each, the same for all")
+    frame = frame.join(same, how="cross")
     parts = [
         _at_equal_bytes(fit, base, part, kind, ci_prob) for part in frame.partition_by("memory", maintain_order=True)
     ]
