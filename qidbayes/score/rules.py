@@ -114,9 +114,11 @@ def _where(table: pl.DataFrame, text: str, rule: str) -> np.ndarray:
             value = value.lower()  # as tables have it
         if column in TEXTS and operator not in ("=", "==", "!="):
             raise InputError(f"split {rule!r}: {column} is text and has no order; use = or !=")
-        bound = value if column in TEXTS else _number(value, rule)
         values = _column(table, column, rule)
-        held &= _compare(values, operator, bound)
+        if column == "group_size" and value == "-1":  # per channel, where tables have nothing
+            held &= _compare(values.fill_null(-1.0), operator, -1.0)
+        else:
+            held &= _compare(values, operator, value if column in TEXTS else _number(value, rule))
     return held
 
 
