@@ -184,6 +184,18 @@ def test_every_command_says_it_once(command: list[str], tmp_path: Path) -> None:
     assert "was not fitted" not in right.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--method", "GPTQ", "--bits", "7"], "--bits: no row has 7"),
+        (["--method", "GTPQ"], "--method: no row has gtpq"),
+    ],
+)
+def test_fit_chooses_rows_as_tables_read_them(options: list[str], says: str) -> None:
+    done = CliRunner().invoke(cli, ["fit", "pythia", *options])
+    assert isinstance(done.exception, qb.InputError) and says in str(done.exception)
+
+
 def test_a_law_that_knows_no_such_group_names_the_nearest() -> None:
     with pytest.raises(
         qb.InputError, match=r"model 'EleutherAI/pythia-160m' was not fitted \(did you mean .*160m-deduped"

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from qidbayes.cli import cli
 from qidbayes.table import list_tables, load_table
 from qidbayes.table.doubts import doubts
 from qidbayes.table.plausible import losses
@@ -116,6 +118,16 @@ def test_code_beside_text_is_not_doubted() -> None:
                          "method": "none", "bits": 16.0, "dataset": ["web"] * 6,
                          "loss_16bit": [2.3, 2.4, 2.5, 2.2, 2.3, 1.1]})  # fmt: skip
     assert list(losses(validate(rows, "t"))) == []
+
+
+def test_tables_tells_doubts_on_stderr(tmp_path: Path) -> None:
+    rows = published("LLaMA-1")
+    rows.with_columns(loss_16bit=BEFORE, loss=AFTER).drop("before", "after").write_csv(tmp_path / "wrong.csv")
+    rows.rename({"before": "ppl_16bit", "after": "ppl"}).write_csv(tmp_path / "right.csv")
+    wrong, right = (CliRunner().invoke(cli, ["tables", str(tmp_path / name)]) for name in ("wrong.csv", "right.csv"))
+    assert wrong.exit_code == right.exit_code == 0
+    assert "warning: loss_16bit of 24 of 24 rows is more than" in wrong.stderr
+    assert "perplexit" not in right.stderr
 
 
 def test_a_doubt_stands_among_the_others() -> None:
