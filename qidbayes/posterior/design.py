@@ -87,6 +87,7 @@ def design(
         raise InputError(f"picks must be 1 or more, not {picks}")
     question = {"n_params": n_params, "bits": bits, "tokens": tokens, "qid": qid, **further}
     asked = pl.DataFrame([{name: value for name, value in question.items() if value is not None}])
+    fit.warn_if_unfitted(asked, kind)
     left = _unmeasured(fit, cells)
     source = fit.thinned(_DRAWS) if Scatter(fit).smooth else fit
     answer = _Answer(source, source.curve(), left, asked, kind)

@@ -238,7 +238,7 @@ class Fit(Record):
         source, curve = self._answering("response")
         found = training_level(source, curve, frame, between, ci_prob)
         self._warn_if_unidentified(curve)
-        self._warn_if_unfitted(frame, "response")
+        self.warn_if_unfitted(frame, "response")
         return found
 
     def project(
@@ -404,7 +404,7 @@ class Fit(Record):
         source, curve = self._answering("response")
         found = joint(source, curve, frame)
         self._warn_if_unidentified(curve)
-        self._warn_if_unfitted(frame, "response")
+        self.warn_if_unfitted(frame, "response")
         return found
 
     def curve(self) -> Curve:
@@ -464,7 +464,7 @@ class Fit(Record):
 
     def _log_draws(self, curve: Curve, asked: query.Query, kind: Kind) -> np.ndarray:
         self._warn_if_unidentified(curve)
-        self._warn_if_unfitted(asked.frame, kind)
+        self.warn_if_unfitted(asked.frame, kind)
         found = curve.log_response(asked.log_covariates, asked.index)
         if kind == "response":
             scatter = Scatter(self)
@@ -484,7 +484,7 @@ class Fit(Record):
 
     def _log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray, kind: Kind) -> np.ndarray:
         self._warn_if_unidentified(curve)
-        self._warn_if_unfitted(asked.frame, kind)
+        self.warn_if_unfitted(asked.frame, kind)
         if kind == "response_params":
             return log_tokens(curve, asked, log_qid)
         scatter = Scatter(self)
@@ -498,7 +498,8 @@ class Fit(Record):
             _warn(f"{remark}; so do answers that depend on it", IdentificationWarning)
         self._warn_if_doubtful()
 
-    def _warn_if_unfitted(self, frame: pl.DataFrame, kind: Kind) -> None:
+    def warn_if_unfitted(self, frame: pl.DataFrame, kind: Kind) -> None:
+        """Warn of questions that name a method, a suite or another group that no fitted row has."""
         # Models that were not fitted are refused, but for those of a law that differs by model.
         matter = [*(name for name in self._extra(kind) if name != "model"), *self.law.by]
         for remark in unfitted(self.data, as_in_tables(frame), matter):

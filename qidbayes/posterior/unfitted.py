@@ -62,7 +62,9 @@ def _key(row: Sequence[object]) -> tuple[object, ...]:
 
 
 def _text(value: object) -> str:
-    return "null (per channel)" if value is None else f"{value:g}" if isinstance(value, float) else repr(value)
+    return (
+        "null (per channel, or unknown)" if value is None else f"{value:g}" if isinstance(value, float) else repr(value)
+    )
 
 
 def _instead(value: object, known: Sequence[object]) -> str:

@@ -32,7 +32,7 @@ def _as_in_tables(given: pl.Series, column: Column) -> pl.Series:
         return given
     if column.dtype == pl.Float64:
         return column.tidy(given.cast(pl.Float64)) if given.dtype.is_float() else given
-    return column.tidy(given)
+    return column.tidy(given.fill_nan(None))
 
 
 def _text(given: pl.Series, column: Column) -> pl.Series:

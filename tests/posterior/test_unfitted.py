@@ -114,9 +114,9 @@ def test_what_the_discrepancy_needs_is_asked_for(left_out: str) -> None:
         ({"dataset": ["refinedwep", "c4"]}, "dataset 'refinedwep' and 1 more were not fitted: answered as of a new "
          "dataset; did you mean 'refinedweb'?"),
         ({"group_size": 64}, "group_size 64 was not fitted: answered as of a new group_size; fitted: 128, "
-         "null (per channel)"),
-        ({"method": "awq", "group_size": -1}, "method 'awq', group_size null (per channel) were not fitted together: "
-         "answered as of a new kind of quantization"),
+         "null (per channel, or unknown)"),
+        ({"method": "awq", "group_size": -1}, "method 'awq', group_size null (per channel, or unknown) were not "
+         "fitted together: answered as of a new kind of quantization"),
     ],
 )  # fmt: skip
 def test_what_was_not_fitted_is_said(question: dict[str, object], message: str) -> None:
@@ -145,7 +145,9 @@ def test_names_and_sizes_are_read_as_tables_have_them() -> None:
 def test_every_way_of_asking_says_it() -> None:
     fit = several()
     question = {"n_params": 7e9, "bits": 4.0, "suite": "pythai"}
+    cells = several().data.head(2).with_columns(model=pl.lit("new"), cell_seconds=1.0, checkpoint_seconds=1.0)
     asks = (
+        lambda: qb.design(fit, cells, n_params=7e9, tokens=1e12, bits=4.0, suite="pythai", picks=1),
         lambda: fit.tokens_to_threshold(0.2, **question),
         lambda: fit.project(**question),
         lambda: fit.training_level([0.05], **question),
