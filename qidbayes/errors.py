@@ -51,3 +51,7 @@ class AssumptionWarning(UserWarning):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
+
+
+class UnfittedWarning(DiagnosticsWarning):
+    """An answer is of a method, a suite or another group that no fitted row has: as wide as these differ."""

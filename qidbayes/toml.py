@@ -22,6 +22,7 @@ def parse_toml(text: str, where: str, limit: int = _MAX_CHARACTERS) -> dict[str,
     >>> parse_toml("bits = [2, 3]", "plan.toml")
     {'bits': [2, 3]}
     """
+    text = text.removeprefix("\ufeff")  # the byte-order mark of Windows' editors
     if len(text) > limit:
         raise InputError(f"{where}: is longer than {limit} characters; nobody writes that by hand")
     if any(line.count(".") > _MAX_DOTS for line in text.splitlines()):

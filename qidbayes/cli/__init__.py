@@ -3,9 +3,10 @@
 import os
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -16,6 +17,7 @@ from qidbayes.errors import (
     DiagnosticsWarning,
     ExtrapolationWarning,
     InputError,
+    UnfittedWarning,
     printable,
 )
 
@@ -60,12 +62,33 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "--version", package_name="qidbayes")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Bayesian scaling laws for what low-bit quantization costs a language model.
 
     Sizes are typed as people say them: 7B parameters, 100T tokens. Data goes to stdout, progress and warnings to
     stderr. Exit status: 0 done, 1 a finding (a fit whose diagnostics fail), 2 a mistake in what was asked.
     """
+    context.with_resource(_telling())
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Say once on stderr what a question names that was not fitted, whichever command asks it."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **further: Any) -> None:
+        if not issubclass(category, UnfittedWarning):
+            others(message, category, *place, **further)
+        elif str(message) not in said:
+            said.add(str(message))
+            click.secho(printable(f"warning: {message}"), err=True, fg="yellow")
+
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+        warnings.showwarning = show
+        warnings.simplefilter("always", UnfittedWarning)
+        yield
 
 
 def main() -> None:

@@ -64,6 +64,7 @@ def fit(
     from qidbayes.law import load_law
     from qidbayes.posterior import load_fit
     from qidbayes.table import load_table
+    from qidbayes.table.question import as_in_tables
 
     chosen = load_law(law)
     other = load_fit(prior_from) if prior_from else None
@@ -73,10 +74,11 @@ def fit(
     if path.suffix != ".nc":
         raise InputError(f"--output {path}: a fit is saved as NetCDF; end its name in .nc")
     table = load_table(*tables)
-    for column, wanted in (("method", method), ("bits", bits), ("dataset", dataset)):
-        if wanted:
+    for column, given in (("method", method), ("bits", bits), ("dataset", dataset)):
+        if given:
             held = sorted(table[column].unique())
-            table = table.filter(pl.col(column).is_in(list(wanted)))
+            wanted = as_in_tables(pl.DataFrame({column: given}))[column].to_list()
+            table = table.filter(pl.col(column).is_in(wanted))
             if table.is_empty():
                 raise InputError(
                     f"--{column}: no row has {', '.join(map(str, wanted))}; there are {', '.join(map(str, held))}"

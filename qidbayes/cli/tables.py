@@ -11,15 +11,19 @@ from qidbayes.cli.output import echo_frame, format_option
 def tables(names: tuple[str, ...], fmt: str) -> None:
     """List the shipped measurement tables, or print the rows of those named.
 
-    NAMES are shipped tables (pythia, pythia/awq-bnb, …) or .csv and .parquet files; several are joined.
+    NAMES are shipped tables (pythia, pythia/awq-bnb, …) or .csv and .parquet files; several are joined. What a table
+    says that was probably not meant, such as perplexities for losses, is told on stderr.
     """
     # polars takes a third of a second to import, and --help must not wait for it.
     from qidbayes.table import list_tables, load_table
+    from qidbayes.table.doubts import doubts
 
     if not names:
         echo_frame(list_tables(), fmt, title="Measurement tables")
         return
     table = load_table(*names)
+    for doubt in doubts(table.filter(status="ok")):
+        click.secho(f"warning: {doubt}", err=True, fg="yellow")
     if fmt == "table":
         # A person reads the columns that say something; programs get the whole schema.
         table = table[[column.name for column in table if column.null_count() < table.height]]

@@ -40,6 +40,7 @@ def training_level(
     twice. The prior is flat in log tokens between two ends.
     """
     from qidbayes.cli.summary import warn
+    from qidbayes.errors import UnfittedWarning
     from qidbayes.posterior import load_fit
     from qidbayes.posterior.training_level import PriorEdgeWarning, measurements
 
@@ -52,7 +53,7 @@ def training_level(
         frame = found.training_level(qid, qid_se=qid_se, between=(between[0], between[1]), ci_prob=ci_prob, **values)
     warn(found, measurements(qid, qid_se, values))
     for warning in told:
-        if issubclass(warning.category, PriorEdgeWarning):
+        if issubclass(warning.category, PriorEdgeWarning | UnfittedWarning):
             say(f"warning: {warning.message}", err=True, fg="yellow")
     title = f"Tokens the model was trained on ({found.law.title})"
     echo_frame(frame, fmt, title, counts=("median", "lower", "upper"))

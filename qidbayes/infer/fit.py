@@ -25,6 +25,7 @@ from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.scatter import TRUE_LOG_QID
 from qidbayes.table import table_hash
 from qidbayes.table.groups import dimension
+from qidbayes.table.schema import validate
 
 FIRST, MOST = 1_000, 4_000
 """Draws of each chain that nobody gave a number of, and how many they may become."""
@@ -105,6 +106,7 @@ def fit(
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise InputError(f"random_seed must be a whole number from 0 to 2³² − 1, not {random_seed!r}")
     law = law if isinstance(law, Law) else load_law(law)
+    table = validate(table, "table")  # refuses what is no table, such as a cell twice, before the sampling
     dimensions(law)  # refuses constants that could not be reported, before the sampling
     rows = design(table, law.at(prior_from.law.reference) if prior_from else law)
     law = rows.law
@@ -112,6 +114,8 @@ def fit(
         raise InputError(
             "nothing tells the law from the error of a single row; give more rows, or a fit of others as prior_from"
         )
+    if prior_from is not None:
+        rows = replace(rows, borrowed=borrow(law, rows.coords, rows.errors, prior_from, prior_weight))
     base = None
     if law.loss_16bit:  # the two posteriors are independent, and so must their draws be
         base = fit(
@@ -119,8 +123,6 @@ def fit(
             random_seed=(seed + 1) % 2**32, progress=progress,
         )  # fmt: skip
         law = replace(law, loss_16bit=base.law)
-    if prior_from is not None:
-        rows = replace(rows, borrowed=borrow(law, rows.coords, rows.errors, prior_from, prior_weight))
     found = sample(
         rows, draws=first, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress,
         most=most,

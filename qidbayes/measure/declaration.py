@@ -91,8 +91,8 @@ class Section:
         return self.text(key) if key in self else None
 
     def choice(self, key: str, accepted: Iterable[str], default: str | None = None) -> str:
-        """One of a few names."""
-        value = self.text(key, default)
+        """One of a few names, which are in lower case; upper case is read as lower case."""
+        value = self.text(key, default).lower()
         if value not in (accepted := list(accepted)):
             raise InputError(f"{self.where}: {key} = {value!r} is not known; {nearest(value, accepted)}")
         return value

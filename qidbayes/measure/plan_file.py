@@ -72,8 +72,9 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     return plan
 
 
-def _slug(table: Section, key: str, default: str | None = None) -> str:
+def _slug(table: Section, key: str, default: str | None = None, *, fold: bool = False) -> str:
     name = table.text(key, default)
+    name = name.lower() if fold else name
     if not _NAME.fullmatch(name):
         raise table.wrong(key, "a name of lower-case letters, digits, '.' and '-'")
     return name
@@ -173,7 +174,7 @@ def _whole(table: Section, key: str, value: object, least: int = 1, most: int = 
 def _quantizations(table: Section, folder: Path) -> list[Quantization]:
     """One quantization for every width and group size that the table names."""
     method = table.choice("method", SETTINGS)
-    name = _slug(table, "name", default=method)
+    name = _slug(table, "name", default=method, fold=True)
     source, models = None, None
     if method == PREQUANTIZED:
         source = _source(table, folder)
@@ -203,7 +204,8 @@ def _group_sizes(table: Section) -> list[int | None]:
     if "group_size" not in table:
         raise table.wrong("group_size", f'the number of weights that share a scale, or "{CHANNEL}"')
     values = table.many("group_size", f'a whole number, "{CHANNEL}", or a list of them')
-    return [None if value == CHANNEL else _whole(table, "group_size", value) for value in values]
+    # GPTQ's own files say -1.
+    return [None if value in (CHANNEL, -1) else _whole(table, "group_size", value) for value in values]
 
 
 def _text_set(table: Section, folder: Path) -> TextSet:

@@ -6,7 +6,7 @@ import numpy as np
 
 from qidbayes.errors import InputError
 from qidbayes.law.evaluate import Scope, evaluate, evaluate_log
-from qidbayes.law.law import Law
+from qidbayes.law.law import Law, suggestion
 from qidbayes.table.groups import dimension
 
 
@@ -126,7 +126,9 @@ class Curve:
             found = self._new_groups(dimension, unknown) if self._new_groups else None
             if found is None:
                 some = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
-                raise InputError(f"law {self.law.name!r} knows {dimension} {some}; not {unknown[0]}")
+                raise InputError(
+                    f"law {self.law.name!r} knows {dimension} {some}; not {unknown[0]}{suggestion(unknown[0], known)}"
+                )
             self._constants |= {n: np.concatenate([self._constants[n], v], axis=1) for n, v in found.items()}
             self._coords[dimension] = (*known, *unknown)
             self.drawn += unknown

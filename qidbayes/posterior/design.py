@@ -17,6 +17,7 @@ from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.joint import Together
 from qidbayes.posterior.scatter import Scatter
+from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
     from qidbayes.posterior.fit import Fit, Kind
@@ -87,6 +88,7 @@ def design(
     query.refuse_unused(fit.law, further, (*query.needs(fit.law), *Scatter(fit).asked))
     question = {"n_params": n_params, "bits": bits, "tokens": tokens, "qid": qid, **further}
     asked = pl.DataFrame([{name: value for name, value in question.items() if value is not None}])
+    fit.warn_if_unfitted(asked, kind)
     left = _unmeasured(fit, cells)
     source = fit.thinned(_DRAWS) if Scatter(fit).smooth else fit
     answer = _Answer(source, source.curve(), left, asked, kind)
@@ -168,6 +170,7 @@ def _of_law(fit: "Fit", asked: pl.DataFrame) -> np.ndarray:
 
 
 def _unmeasured(fit: "Fit", cells: pl.DataFrame) -> pl.DataFrame:
+    cells = as_in_tables(cells)
     by = [pl.col(n).cast(pl.Float64) if n in ("tokens", "bits") else pl.col(n) for n in _CELL]
     seen = fit.data.select(by).unique()
     left = cells.with_columns(by).join(seen, on=list(_CELL), how="anti", maintain_order="left")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qidbayes.errors import InputError
 from qidbayes.table.groups import CHECKPOINT, labels
 
 SCALES = ("smooth_sd", "suite_sd", "model_sd", "checkpoint_sd")
@@ -102,14 +103,21 @@ class Fitted:
     def cells(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return where a frame's rows stand.
 
-        What a frame does not name is new, unless all fitted rows agree on it: then it is taken to be theirs. A model is
-        new unless named; the size of a named model need not be given.
+        What a row does not name, because its cell is empty or the frame has no such column, is new, unless all fitted
+        rows agree on it: then it is taken to be theirs. A model is new unless named; suite and size of a named model
+        need not be given. Each row stands where it would stand alone.
+
+        Raises
+        ------
+        InputError
+            If a row says neither its N, D and bits, nor a fitted model that has them.
         """
         frame = self._completed(frame)
-        found = {
-            f"log_{short}": np.log(frame[column].cast(pl.Float64).to_numpy())
-            for short, column in (("params", "n_params"), ("tokens", "tokens"), ("bits", "bits"))
-        }
+        found = {}
+        for short, column in (("params", "n_params"), ("tokens", "tokens"), ("bits", "bits")):
+            if column not in frame.columns or frame[column].null_count():
+                raise InputError(f"what the law misses depends on {column} too: give it with every question")
+            found[f"log_{short}"] = np.log(frame[column].cast(pl.Float64).to_numpy())
         for group in ("suite", "model", CHECKPOINT):
             found[group] = self._codes(frame, group, (group,))
         found["kind"] = self._codes(frame, "kind", KIND)
@@ -123,13 +131,25 @@ class Fitted:
         return np.array([known.get(label, NEW) for label in labels(frame, columns)], dtype=np.int64)
 
     def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if "model" in frame.columns:
-            about = [c for c in ("suite", "n_params") if c not in frame.columns]
-            if about:
-                models = self.data.unique("model", maintain_order=True).select("model", *about)
-                frame = frame.join(models, on="model", how="left", maintain_order="left")
-        alone = [c for c in ("suite", *KIND, "bits") if c not in frame.columns and self.data[c].n_unique() == 1]
-        return frame.with_columns(pl.lit(self.data[c][0], dtype=self.data.schema[c]).alias(c) for c in alone)
+        """Fill in, row by row, what a row does not name: from its model's fitted rows, or from all if they agree."""
+        for column in ("suite", "n_params"):
+            if "model" in frame.columns:
+                of_model = self.data.unique("model", maintain_order=True).select("model", pl.col(column).alias("known"))
+                known = frame.select("model").join(of_model, on="model", how="left", maintain_order="left")["known"]
+                frame = frame.with_columns(_filled(frame, column, known))
+        for column in ("suite", *KIND, "bits"):
+            # An empty group size is a value, per channel, wherever a frame has the column.
+            if self.data[column].n_unique() == 1 and (column != "group_size" or column not in frame.columns):
+                theirs = pl.repeat(self.data[column][0], frame.height, dtype=self.data.schema[column], eager=True)
+                frame = frame.with_columns(_filled(frame, column, theirs))
+        return frame
+
+
+def _filled(frame: pl.DataFrame, column: str, known: pl.Series) -> pl.Series:
+    """Return a frame's column with what is known in the place of what it does not name."""
+    if column not in frame.columns:
+        return known.alias(column)
+    return frame.select(pl.coalesce(column, pl.lit(known)).alias(column))[column]
 
 
 def prior_variance(scale: Mapping[str, Any]) -> Any:

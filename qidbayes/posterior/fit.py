@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import DiagnosticsWarning, ExtrapolationWarning, InputError
+from qidbayes.errors import DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
@@ -26,6 +26,8 @@ from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.summary import constants_of, reported
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
+from qidbayes.posterior.unfitted import unfitted
+from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
     import os
@@ -240,6 +242,7 @@ class Fit(Record):
         source, curve = self._answering("response")
         found = training_level(source, curve, frame, between, ci_prob)
         self._warn(curve, frame, "response")
+        self.warn_if_unfitted(frame, "response")
         return found
 
     def project(
@@ -410,6 +413,7 @@ class Fit(Record):
         source, curve = self._answering("response")
         found = joint(source, curve, frame)
         self._warn(curve, frame, "response")
+        self.warn_if_unfitted(frame, "response")
         return found
 
     def curve(self) -> Curve:
@@ -469,6 +473,7 @@ class Fit(Record):
 
     def _log_draws(self, curve: Curve, asked: query.Query, kind: Kind) -> np.ndarray:
         self._warn(curve, asked.frame, kind)
+        self.warn_if_unfitted(asked.frame, kind)
         found = curve.log_response(asked.log_covariates, asked.index)
         if kind == "response":
             scatter = Scatter(self)
@@ -488,6 +493,7 @@ class Fit(Record):
 
     def _log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray, kind: Kind) -> np.ndarray:
         self._warn(curve, asked.frame, kind)
+        self.warn_if_unfitted(asked.frame, kind)
         if kind == "response_params":
             return log_tokens(curve, asked, log_qid)
         scatter = Scatter(self)
@@ -524,6 +530,13 @@ class Fit(Record):
         for caution in unidentified_noise(self, frame) if kind == "response" else ():
             _warn(caution, IdentificationWarning)
         self._warn_if_doubtful()
+
+    def warn_if_unfitted(self, frame: pl.DataFrame, kind: Kind) -> None:
+        """Warn of questions that name a method, a suite or another group that no fitted row has."""
+        # Models that were not fitted are refused, but for those of a law that differs by model.
+        matter = [*(name for name in self._extra(kind) if name != "model"), *self.law.by]
+        for remark in unfitted(self.data, as_in_tables(frame), matter):
+            _warn(remark, UnfittedWarning)
 
     def _warn_if_doubtful(self) -> None:
         for reason in (*self.diagnostics.problems(), *self.diagnostics.conflicts()):

@@ -83,8 +83,8 @@ def joint(fit: "Fit", curve: Curve, frame: pl.DataFrame, blocks: int = 1) -> Joi
     shape = (_draws(fit), blocks, frame.height // blocks)
     law = np.broadcast_to(law, (shape[0], frame.height)).reshape(shape)
     if Scatter(fit).smooth:
-        return _smooth(fit, curve, frame, law)
-    return _nested(fit, frame, law)
+        return _smooth(fit, curve, asked.frame, law)
+    return _nested(fit, asked.frame, law)
 
 
 def _nested(fit: "Fit", frame: pl.DataFrame, law: np.ndarray) -> Joint:
@@ -117,13 +117,14 @@ def _smooth(fit: "Fit", curve: Curve, frame: pl.DataFrame, law: np.ndarray) -> J
 def _cells(place: Fitted, frame: pl.DataFrame) -> Cells:
     """Return where rows stand, new groups told apart by their labels."""
     known = place.data["model"].unique().to_list()
-    fitted = frame["model"].is_in(known).to_numpy() if "model" in frame.columns else np.zeros(frame.height, dtype=bool)
+    models = frame["model"] if "model" in frame.columns else pl.repeat(None, frame.height, dtype=pl.String, eager=True)
+    fitted = models.is_in(known).fill_null(False)
     # Of a model that was not fitted, the name says only which rows share it.
-    new = place.cells(frame.drop("model", "revision", strict=False))
-    found = {name: np.asarray(values).copy() for name, values in new.items()}
-    if fitted.any():
-        for name, values in place.cells(frame.filter(fitted)).items():
-            found[name][fitted] = values
+    parts = ((fitted, frame.filter(fitted)), (~fitted, frame.filter(~fitted).drop("model", "revision", strict=False)))
+    found: dict[str, np.ndarray] = {}
+    for rows, part in parts:
+        for name, values in place.cells(part).items() if part.height else ():
+            found.setdefault(name, np.empty(frame.height, dtype=values.dtype))[rows.to_numpy()] = values
     apart = {"model": _models(frame), CHECKPOINT: _checkpoints(frame)}
     for group, columns in (("suite", ("suite",)), ("kind", KIND)):
         named = [column for column in columns if column in frame.columns]
@@ -155,6 +156,7 @@ class Together:
     def __init__(self, fit: "Fit", curve: Curve, frame: pl.DataFrame) -> None:
         self._fit = fit
         asked = query.build(curve, frame, {})
+        frame = asked.frame
         mean = np.broadcast_to(curve.log_response(asked.log_covariates, asked.index), (_draws(fit), frame.height))
         own = _variance(fit, "sigma")
         if fit.law.noise.family == "student_t":

@@ -11,6 +11,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.law import COVARIATES, Law
 from qidbayes.posterior.constants import Curve, dimensions
 from qidbayes.table.groups import columns, labels
+from qidbayes.table.question import as_in_tables
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def combinations(values: Mapping[str, Any]) -> pl.DataFrame:
         if not column.height:
             raise InputError(f"{name}: no values; give at least one")
         frame = frame.join(column, how="cross") if frame.width else column
-    return frame
+    return as_in_tables(frame)
 
 
 def build(
@@ -77,7 +78,7 @@ def build(
         raise InputError("give either a frame of queries or values, not both")
     if queries is None:
         refuse_unused(law, given, (*needed, *extra))
-    frame = queries if queries is not None else combinations(given)
+    frame = as_in_tables(queries) if queries is not None else combinations(given)
     missing = [name for name in needed if name not in frame.columns]
     if missing:
         raise InputError(f"law {law.name!r} also needs {', '.join(missing)}")

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.law.law import COVARIATES, STUDENT_T_FREEDOM
+from qidbayes.law.law import COVARIATES, STUDENT_T_FREEDOM, suggestion
 from qidbayes.posterior import discrepancy, query
 from qidbayes.posterior.conditional import Known, conditional
 from qidbayes.posterior.constants import Curve
@@ -57,7 +57,8 @@ class Scatter:
             if len(unknown):
                 some = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
                 raise InputError(
-                    f"model {unknown[0]!r} was not fitted; known are {some}; leave it out to ask of a new one"
+                    f"model {unknown[0]!r} was not fitted{suggestion(unknown[0], known.to_list())}; known are {some}; "
+                    "leave it out to ask of a new one"
                 )
 
     def of(self, frame: pl.DataFrame, curve: Curve) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.joint import joint
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.threshold import check_grows
+from qidbayes.table.question import as_in_tables
 from qidbayes.units import format_count
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def measurements(
             raise InputError(
                 f"{name}: {len(column)} values for {count} measurements; give one for each, or one for all"
             )
-    frame = pl.DataFrame({n: c * (count if len(c) == 1 else 1) for n, c in columns.items()}, strict=False)
+    frame = as_in_tables(pl.DataFrame({n: c * (count if len(c) == 1 else 1) for n, c in columns.items()}, strict=False))
     value = query.positive(frame, "qid")
     if "qid_se" in frame.columns:
         error = query.positive(frame, "qid_se")

@@ -8,12 +8,14 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import DiagnosticsWarning, InputError
+from qidbayes.law import Law, load_law
 from qidbayes.posterior.fit import Fit, IdentificationWarning
 from qidbayes.posterior.stack import Stack
 from qidbayes.score.backtest import SPLITS, Backtest, LawLike, backtest
 from qidbayes.score.loo import Loo, Unit, leave_one_out
 from qidbayes.score.points import aggregate
 from qidbayes.score.stacking import stacking_weights
+from qidbayes.table.schema import validate
 
 _ROW = ("split", "fold", "suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset")
 
@@ -89,10 +91,14 @@ def compare(
     >>> found.table["law"].to_list()
     ['unified', 'per-bit']
     """
+    from qidbayes.infer.design import design
     from qidbayes.infer.fit import fit
 
     if isinstance(laws, str) or len(laws) < 2:
         raise InputError("give at least two laws to compare")
+    table = validate(table, "table")
+    for law in laws:
+        design(table, law if isinstance(law, Law) else load_law(law))
     found = backtest(table, laws, splits, random_seed=random_seed, jobs=jobs, progress=progress)
     rows, density = _answered(found)
     complete = [name for name in found.laws if np.isfinite(density[name]).all()]

@@ -110,11 +110,15 @@ def _where(table: pl.DataFrame, text: str, rule: str) -> np.ndarray:
         if not match:
             raise InputError(f"split {rule!r}: {part!r} is not a condition; {_ACCEPTED}")
         column, operator, value = match[1].lower(), match[2], match[3].strip("\"'")
+        if column == "method":
+            value = value.lower()  # as tables have it
         if column in TEXTS and operator not in ("=", "==", "!="):
             raise InputError(f"split {rule!r}: {column} is text and has no order; use = or !=")
-        bound = value if column in TEXTS else _number(value, rule)
         values = _column(table, column, rule)
-        held &= _compare(values, operator, bound)
+        if column == "group_size" and value == "-1":  # per channel, where tables have nothing
+            held &= _compare(values.fill_null(-1.0), operator, -1.0)
+        else:
+            held &= _compare(values, operator, value if column in TEXTS else _number(value, rule))
     return held
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from qidbayes.table import tidy
+
 SCHEMA_VERSION = 1
 
 
@@ -18,6 +20,7 @@ class Column:
     accepted: Callable[[pl.Series], pl.Series]  # true where a value may stay; never sees what could not be read
     required: bool = False
     default: str | None = None
+    tidy: Callable[[pl.Series], pl.Series] | None = None  # what makes one value of its several spellings
 
 
 def _text(name: str, accepts: str, *, required: bool = False, default: str | None = None) -> Column:
@@ -25,8 +28,8 @@ def _text(name: str, accepts: str, *, required: bool = False, default: str | Non
     return Column(name, pl.String, accepts, lambda s: ~s.str.contains("\0", literal=True), required, default)
 
 
-def _slug(name: str, accepts: str, *, required: bool = False, default: str | None = None) -> Column:
-    return Column(name, pl.String, accepts, lambda s: s.str.contains("^[a-z0-9][a-z0-9.-]*$"), required, default)
+def _is_slug(values: pl.Series) -> pl.Series:
+    return values.str.contains("^[a-z0-9][a-z0-9.-]*$")
 
 
 def _count(name: str, accepts: str, *, least: int = 1, required: bool = False) -> Column:
@@ -53,16 +56,30 @@ COLUMNS: tuple[Column, ...] = (
     _count("n_params", _PARAMETERS, least=1_000, required=True),
     _count("tokens", _TOKENS, least=100_000, required=True),
     _not_negative("learning_rate", "the learning rate at this checkpoint, 0 or above"),
-    _slug("method", "a lower-case name like gptq, bnb-nf4 or none (letters, digits, '.', '-')", required=True),
+    Column(
+        "method",
+        pl.String,
+        "a name like gptq, bnb-nf4 or none (letters, digits, '.', '-'; upper case is read as lower case)",
+        _is_slug,
+        required=True,
+        tidy=tidy.lower,
+    ),
     Column(
         "bits",
         pl.Float64,
         "the nominal width in bits, above 0 and at most 32",
         lambda s: s.is_finite() & (s > 0) & (s <= 32),
         required=True,
+        tidy=tidy.decimal,
     ),
     _positive("bits_per_weight", "bits per weight with scales and zero points, above 0"),
-    _count("group_size", "a whole number of weights, 1 or above, or nothing for per channel"),
+    Column(
+        "group_size",
+        pl.Int64,
+        "a whole number of weights, 1 or above, or nothing (or -1) for per channel",
+        lambda s: s >= 1,
+        tidy=tidy.per_channel,
+    ),
     _text("dataset", "the evaluation set's name, as text", default="unspecified"),
     _count("n_eval_tokens", "a whole number of evaluation tokens, 1 or above"),
     _count("seq_len", "a whole number of tokens, 1 or above"),
@@ -71,7 +88,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("qid", pl.Float64, "a finite number of nats per token (0 and below are legal)", pl.Series.is_finite),
     _not_negative("qid_se", "a finite standard error, 0 or above, in nats per token"),
     _text("source", "a citation or the run that measured it, as text"),
-    _slug("status", "ok, or a lower-case word for what became of the cell, like failed", default="ok"),
+    Column(
+        "status",
+        pl.String,
+        "ok, or a lower-case word for what became of the cell, like failed",
+        _is_slug,
+        default="ok",
+    ),
     _text("error", "what went wrong, as text"),
     _not_negative("seconds_quantize", "seconds, 0 or above"),
     _not_negative("seconds_evaluate", "seconds, 0 or above"),
@@ -79,6 +102,17 @@ COLUMNS: tuple[Column, ...] = (
     _text("device", "the device's name, as text"),
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+
+# Losses as others report them: read, turned into loss_16bit and loss, and not kept.
+_PERPLEXITY = "a finite perplexity of tokens (e to the loss in nats), above 1"
+_BITS_PER_BYTE = "a finite number of bits per byte, above 0"
+OTHER_UNITS: tuple[Column, ...] = (
+    Column("ppl_16bit", pl.Float64, _PERPLEXITY, lambda s: s.is_finite() & (s > 1)),
+    Column("ppl", pl.Float64, _PERPLEXITY, lambda s: s.is_finite() & (s > 1)),
+    _positive("bits_per_byte_16bit", _BITS_PER_BYTE),
+    _positive("bits_per_byte", _BITS_PER_BYTE),
+    _count("n_eval_bytes", "a whole number of bytes of evaluation text in UTF-8, 1 or above"),
+)
 
 # Two rows that agree on all of these claim to have measured the same thing.
 CELL = ("suite", "model", "revision", "tokens", "method", "bits", "group_size", "dataset")

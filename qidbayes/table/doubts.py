@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from qidbayes.table import plausible
 from qidbayes.table.cells import describe
 
 _GAP = 1000.0  # between neighbours of a sorted column: a thousand is a prefix (M to B), not a step of a suite
 _MOST_TOKENS = 1e6  # a parameter: thirty times the most that any model has seen
 _LEAST_TOKENS = 0.01  # a parameter, of the most that any large model of a table has seen
 _LARGE_MODEL = 10_000_000  # parameters
-_PERPLEXITY = 14.0  # nats per token: above the logarithm of any vocabulary's size
 _AGREE = 0.05  # nats per token: two measurements of one checkpoint's 16-bit loss
 _SAME_SIZE = 0.02  # of the parameters
 _OUTLIER = 5.0  # a factor, and …
@@ -35,7 +35,9 @@ def doubts(table: pl.DataFrame) -> list[str]:
     >>> doubts(load_table("pythia"))
     []
     """
-    checks = (_sizes, _tokens, _known_models, _losses, _tokenizers, _outliers)
+    if table.is_empty():
+        return []
+    checks = (_sizes, _tokens, _known_models, plausible.losses, _checkpoints, _tokenizers, _outliers)
     return [doubt for check in checks for doubt in check(table)]
 
 
@@ -83,16 +85,11 @@ def _known_models(table: pl.DataFrame) -> Iterator[str]:
             )
 
 
-def _losses(table: pl.DataFrame) -> Iterator[str]:
-    known = table.filter(pl.col("loss_16bit").is_not_null())
-    if not known.height:
-        return
-    highest = float(known["loss_16bit"].max())  # type: ignore[arg-type]
-    if highest > _PERPLEXITY:
-        yield f"loss_16bit goes up to {highest:g}: if that is a perplexity, give its logarithm, in nats per token"
-        return
+def _checkpoints(table: pl.DataFrame) -> Iterator[str]:
+    """Compare the 16-bit losses of rows of one checkpoint."""
     apart = (
-        known.group_by("suite", "model", "revision", "tokens", "dataset", maintain_order=True)
+        table.filter(pl.col("loss_16bit").is_not_null())
+        .group_by("suite", "model", "revision", "tokens", "dataset", maintain_order=True)
         .agg(least=pl.col("loss_16bit").min(), most=pl.col("loss_16bit").max())
         .filter(pl.col("most") - pl.col("least") > _AGREE)
     )

@@ -1,8 +1,10 @@
 """Measurement tables from files: CSV as people write it, Parquet as programs do."""
 
+import codecs
 import csv
 import io
 import os
+import re
 from pathlib import Path
 
 import polars as pl
@@ -14,11 +16,15 @@ from qidbayes.table.problems import refuse
 from qidbayes.table.schema import validate
 
 SUFFIXES = (".csv", ".parquet")
+_SEP = re.compile(r"(?P<before>\s*)\"?sep=(?P<delimiter>[,;\t|])\"?[ ]*(?=[\r\n])", re.I)  # on the first line
 VERSION_KEY = "qidbayes.schema_version"  # in the metadata of a Parquet file
 
 
 def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
     """Read a measurement table from a `.csv` or `.parquet` file and check it against the schema.
+
+    A CSV file is in UTF-8. Its cells are separated by commas, or by semicolons or tabs where the header has no comma or
+    a first line such as ``sep=;`` says so. Numbers have a decimal point; a decimal comma is refused.
 
     Raises
     ------
@@ -62,11 +68,11 @@ def _content(path: Path) -> bytes:
 
 def _read_csv(content: bytes, where: str) -> pl.DataFrame:
     """Read every cell as text, so that a refusal can show what stands in the file."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 text (byte {error.start}); save it as CSV in UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    text = _text(content, where)
+    delimiter = _delimiter(text)
+    if said := _SEP.match(text):  # Excel's own line; a blank one in its place keeps the numbers of the others
+        delimiter, text = said["delimiter"], said["before"] + text[said.end() :]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines: list[int] = []
     records: list[list[str]] = []
     start = 1  # a quoted cell may run over several lines; its record is called by the first
@@ -86,6 +92,25 @@ def _read_csv(content: bytes, where: str) -> pl.DataFrame:
     _check_shape(header, records, lines, where)
     columns = {name: [record[i] for record in records] for i, name in enumerate(header)}
     return validate(as_written(pl.DataFrame(columns, schema=dict.fromkeys(header, pl.String))), where, lines)
+
+
+def _text(content: bytes, where: str) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{where}: not UTF-8 text but UTF-16; save it as CSV in UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{where}: not UTF-8 text (byte {error.start}, line {line}: {content[error.start]:#04x}); "
+            "save it as CSV in UTF-8"
+        ) from error
+
+
+def _delimiter(text: str) -> str:
+    """Return what stands between the names of the header: a semicolon where Excel's decimal sign is a comma."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    return next((other for other in (";", "\t") if other in header and "," not in header), ",")
 
 
 def _check_shape(header: list[str], records: list[list[str]], lines: list[int], where: str) -> None:

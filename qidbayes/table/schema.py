@@ -1,24 +1,28 @@
 """A frame becomes a measurement table, or is refused with every reason named."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.table import cells, losses
-from qidbayes.table.columns import COLUMNS, NAMES, SCHEMA_VERSION, Column
+from qidbayes.table import cells, losses, units
+from qidbayes.table.columns import COLUMNS, NAMES, OTHER_UNITS, SCHEMA_VERSION, Column
 from qidbayes.table.problems import Problems, refuse
 
 __all__ = ["COLUMNS", "NAMES", "SCHEMA_VERSION", "validate"]
+
+_COMMA = re.compile(r"[-+]?[0-9.]*,[0-9.,]*(e[-+]?[0-9]+)?", re.I)  # a decimal comma, or thousands
 
 
 def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None) -> pl.DataFrame:
     """Return `frame` as a measurement table: every column of the schema, typed and in order, or refuse it.
 
-    Of `loss_16bit`, `loss` and `qid` (nats per token; qid = loss − loss_16bit) any two give the third. Text is
-    stripped, and an empty cell is a missing one.
+    Of `loss_16bit`, `loss` and `qid` (nats per token; qid = loss − loss_16bit) any two give the third. `ppl_16bit` and
+    `ppl` are turned into losses, and so are `bits_per_byte_16bit` and `bits_per_byte` with `n_eval_tokens` and
+    `n_eval_bytes`. Text is stripped, methods are put in lower case, and an empty cell is a missing one.
 
     Parameters
     ----------
@@ -46,7 +50,8 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
         raise InputError(f"{where}: no rows; give at least one measurement")
     problems = Problems(where, rows if rows is not None else range(1, frame.height + 1))
     table = pl.DataFrame([_read_column(frame, column, where, problems) for column in COLUMNS])
-    table = losses.complete(table, problems)
+    others = [_read_column(frame, column, where, problems) for column in OTHER_UNITS if column.name in frame.columns]
+    table = losses.complete(units.converted(table, others, problems), problems)
     cells.check_once(table, problems)
     problems.raise_if_any()
     return table
@@ -54,17 +59,21 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
 
 def _check_header(frame: pl.DataFrame, where: str) -> None:
     lines = []
+    known = (*NAMES, *(column.name for column in OTHER_UNITS))
     for name in frame.columns:
-        if name not in NAMES:
+        if name not in known:
             # A misspelt column passed over in silence would be lost data.
-            near = difflib.get_close_matches(name.strip().lower(), NAMES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(NAMES)}"
-            lines.append(f"column {name!r} is unknown; {hint}")
+            lines.append(f"column {name!r} is unknown; {units.hint(name) or _nearest(name, known)}")
     for column in COLUMNS:
         if column.required and column.name not in frame.columns:
             lines.append(f"column {column.name!r} is missing; give {column.accepts}")
     if lines:
         refuse(where, lines)
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name.strip().lower(), known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(NAMES)}"
 
 
 def _read_column(frame: pl.DataFrame, column: Column, where: str, problems: Problems) -> pl.Series:
@@ -74,12 +83,20 @@ def _read_column(frame: pl.DataFrame, column: Column, where: str, problems: Prob
         return pl.repeat(default, frame.height, dtype=column.dtype, eager=True).alias(column.name)
     raw = _plain(frame[column.name], column, where)
     values = _to_count(raw) if column.dtype == pl.Int64 else raw.cast(column.dtype, strict=False)
-    refused = raw.is_not_null() & (values.is_null() | ~column.accepted(values))
-    problems.add(refused, column.name, lambda i: f"{raw[i]!r} is not accepted; give {column.accepts}")
+    refused = raw.is_not_null() & values.is_null()
+    values = column.tidy(values) if column.tidy else values
+    refused |= (~column.accepted(values)).fill_null(False)
+    problems.add(refused, column.name, lambda i: f"{raw[i]!r} is not accepted; give {_accepted(column, raw[i])}")
     if column.required:
         problems.add(raw.is_null(), column.name, lambda _: f"empty; give {column.accepts}")
     values = values.set(refused, None)
     return values if default is None else values.fill_null(default)
+
+
+def _accepted(column: Column, given: object) -> str:
+    if column.dtype != pl.String and isinstance(given, str) and _COMMA.fullmatch(given):
+        return f"{column.accepts}; write it with a decimal point and without separators of thousands"
+    return column.accepts
 
 
 def _plain(raw: pl.Series, column: Column, where: str) -> pl.Series:
@@ -87,6 +104,8 @@ def _plain(raw: pl.Series, column: Column, where: str) -> pl.Series:
     if isinstance(raw.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
         text = raw.cast(pl.String).str.strip_chars()
         return text.set(text == "", None)
+    if column.dtype == pl.String and raw.dtype.is_integer():  # such as the steps that name a run's revisions
+        return raw.cast(pl.String)
     if not raw.dtype.is_numeric() or column.dtype == pl.String:
         raise InputError(f"{where}: column {column.name!r} holds {raw.dtype}; give {column.accepts}")
     return raw

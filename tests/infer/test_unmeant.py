@@ -48,7 +48,11 @@ WARNED: dict[str, tuple[Change, str]] = {
     "several 16-bit losses of one checkpoint": (
         lambda t: t.with_columns(loss_16bit=pl.when(FIRST).then(2.0).otherwise(3.0), loss=pl.lit(None)).with_columns(
             loss=pl.col("loss_16bit") + QID), "1 checkpoints have several 16-bit losses .* bits per token"),
-    "perplexities": (lambda t: t.with_columns(loss_16bit=pl.lit(20.0), loss=20.0 + QID), "give its logarithm"),
+    "perplexities": (lambda t: t.with_columns(loss_16bit=pl.lit(20.0), loss=20.0 + QID),
+                     "call the columns ppl_16bit and ppl"),
+    "bits per byte": (lambda t: t.with_columns(loss_16bit=pl.lit(0.8), loss=0.8 + QID),
+                      "call the columns bits_per_byte"),
+    "differences of perplexities": (lambda t: _qid(t, QID * 20), "If it is a difference of perplexities"),
     "10× outlier": (lambda t: _qid(t, pl.when(FIRST).then(QID * 10).otherwise(QID)),
                     "1 of 360 rows is far off a power law of the others, by .* times above"),
 }  # fmt: skip

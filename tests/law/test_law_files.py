@@ -161,6 +161,9 @@ def test_files(tmp_path: Path) -> None:
         load_law(path)
     path.write_text(GOOD)
     assert load_law(path).name == "mine"
+    plain = load_law(path)
+    path.write_text("\ufeff" + GOOD, encoding="utf-8")  # as Windows' editors write it
+    assert load_law(path) == plain
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="is not UTF-8"):
         load_law(path)

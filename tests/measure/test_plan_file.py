@@ -48,6 +48,18 @@ def test_settings_are_those_of_the_quantizers() -> None:
     assert set(SETTINGS) == {"gptq", "awq", "rtn", *FIXED, PREQUANTIZED}
 
 
+def test_methods_are_in_lower_case_and_minus_one_is_per_channel(tmp_path: Path) -> None:
+    """As tables read them; a byte-order mark before it all is passed over."""
+    path = write_plan(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    asked = load_plan(path).quantizations
+    assert None in {q.group_size for q in asked}
+    other = text.replace('group_size = "channel"', "group_size = -1").replace('method = "gptq"', 'method = "GPTQ"')
+    assert other != text
+    path.write_text("\ufeff" + other, encoding="utf-8")
+    assert load_plan(path).quantizations == asked
+
+
 REFUSALS = {
     "misspelt key": ("seed = 3", "sed = 3", r"plan.toml: the key sed is not known; did you mean seed\?"),
     "unknown method": ('method = "gptq"', 'method = "gtpq"', r"\[\[quantizations\]\] 2: method = 'gtpq'.*mean gptq\?"),

@@ -33,6 +33,22 @@ def test_a_rule_holds_out_what_a_filter_keeps(pythia: pl.DataFrame, rule: str, e
     assert pythia.filter(fold.train).equals(pythia.filter(~expression))
 
 
+@pytest.mark.parametrize(
+    ("rule", "expression"),
+    [
+        ("method = GPTQ", pl.col("method") == "gptq"),
+        ("method != Gptq and bits = 4", (pl.col("method") != "gptq") & (BITS == 4)),
+        ("method = gptq and group_size = -1", (pl.col("method") == "gptq") & pl.col("group_size").is_null()),
+        ("group_size != -1", pl.col("group_size").is_not_null()),
+    ],
+)
+def test_a_rule_names_values_as_tables_read_them(rule: str, expression: pl.Expr) -> None:
+    table = qb.load_table("nano")
+    assert set(table["group_size"].unique()) == {None, 64}
+    (fold,) = folds(table, rule)
+    assert table.filter(fold.held_out).equals(table.filter(expression))
+
+
 @pytest.mark.parametrize(("column", "count"), [("n_params", 6), ("bits", 3), ("model", 6), ("tokens", 20)])
 def test_leave_holds_out_every_row_once(pythia: pl.DataFrame, column: str, count: int) -> None:
     found = folds(pythia, f"leave {column}")

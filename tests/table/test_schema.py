@@ -116,9 +116,9 @@ def test_a_failed_cell_stays_and_says_why(csv_file: CsvFile) -> None:
         ("tokens", "1e400", "plain count"),
         ("tokens", "9" * 30, "plain count"),
         ("tokens", "nan", "plain count"),
-        ("method", "GPTQ", "lower-case name"),
-        ("method", "-x", "lower-case name"),
-        ("method", "gptq\u0301", "lower-case name"),
+        ("method", "GPTQ 4", "a name like gptq"),
+        ("method", "-x", "a name like gptq"),
+        ("method", "gptq\u0301", "a name like gptq"),
         ("bits", "0", "at most 32"),
         ("bits", "33", "at most 32"),
         ("bits", "four", "at most 32"),
@@ -129,7 +129,14 @@ def test_a_failed_cell_stays_and_says_why(csv_file: CsvFile) -> None:
         ("qid_se", "-0.1", "0 or above"),
         ("group_size", "0", "1 or above"),
         ("group_size", "12.5", "1 or above"),
-        ("group_size", "-1", "per channel"),
+        ("group_size", "-2", "per channel"),
+        ("ppl", "1", "perplexity of tokens"),
+        ("ppl_16bit", "inf", "perplexity of tokens"),
+        ("bits_per_byte", "0", "bits per byte, above 0"),
+        ("n_eval_bytes", "1.5", "bytes of evaluation text"),
+        ("n_params", "1,000,000", "without separators of thousands"),
+        ("tokens", "2.000.000,5", "without separators of thousands"),
+        ("qid", "0,052", "with a decimal point"),
         ("loss_16bit", "0", "above 0"),
         ("loss", "-2", "above 0"),
         ("learning_rate", "-1", "0 or above"),
@@ -212,7 +219,7 @@ def test_a_group_size_that_cannot_be_read_is_no_duplicate_of_an_empty_one(csv_fi
 
 
 def test_all_problems_come_in_one_message_in_the_order_of_rows(csv_file: CsvFile) -> None:
-    message = refusal(csv_file(HEADER, "m,7,2e11,gptq,99,0.1", ROW, "m,1e9,2,GPTQ,4,nan"))
+    message = refusal(csv_file(HEADER, "m,7,2e11,gptq,99,0.1", ROW, "m,1e9,2,g tq,4,nan"))
     places = [line.split(": ")[1] for line in message.splitlines()]
     assert places == [
         "row 2, column 'n_params'",
@@ -235,7 +242,7 @@ def test_no_rows(csv_file: CsvFile) -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("qid", True), ("tokens", date(2024, 1, 1)), ("n_params", [1]), ("model", 7), ("bits", {"a": 1})],
+    [("qid", True), ("tokens", date(2024, 1, 1)), ("n_params", [1]), ("model", 7.5), ("bits", {"a": 1})],
 )
 def test_a_column_of_the_wrong_type_is_refused(point: pl.DataFrame, column: str, value: object) -> None:
     frame = point.drop(column).with_columns(pl.Series(column, [value]))

@@ -1,0 +1,43 @@
+"""Questions speak of a table's columns: their values are read as a table's are."""
+
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.table.columns import COLUMNS, Column
+
+
+def as_in_tables(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame of questions with its values as tables hold them: methods in lower case, −1 as per channel.
+
+    Raises
+    ------
+    InputError
+        If a column that tables hold as text is of another type.
+
+    Examples
+    --------
+    >>> as_in_tables(pl.DataFrame({"method": "GPTQ", "group_size": -1, "revision": 1000, "mine": 3})).row(0)
+    ('gptq', None, '1000', 3)
+    """
+    return frame.with_columns(
+        _as_in_tables(frame[column.name], column) for column in COLUMNS if column.name in frame.columns
+    )
+
+
+def _as_in_tables(given: pl.Series, column: Column) -> pl.Series:
+    if column.dtype == pl.String:
+        text = _text(given, column)
+        return column.tidy(text) if column.tidy else text
+    if column.tidy is None or not given.dtype.is_numeric():  # what is no number is refused where it is needed
+        return given
+    if column.dtype == pl.Float64:
+        return column.tidy(given.cast(pl.Float64)) if given.dtype.is_float() else given
+    return column.tidy(given.fill_nan(None))
+
+
+def _text(given: pl.Series, column: Column) -> pl.Series:
+    if isinstance(given.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null) or given.dtype.is_integer():
+        return given.cast(pl.String)
+    if given.dtype.is_float():  # as the command line reads a name of digits
+        return pl.Series(given.name, [None if v is None else f"{v:.15g}" for v in given], dtype=pl.String)
+    raise InputError(f"{column.name} must be text, not {given.dtype}")

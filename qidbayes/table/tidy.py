@@ -1,0 +1,34 @@
+"""One spelling for values that people and programs write in several."""
+
+import numpy as np
+import polars as pl
+
+_DIGITS = 6  # what a number in single precision keeps of a decimal
+
+
+def lower(names: pl.Series) -> pl.Series:
+    """Return names in lower case: ``GPTQ`` is ``gptq``."""
+    return names.str.to_lowercase()
+
+
+def per_channel(sizes: pl.Series) -> pl.Series:
+    """Return group sizes with null for −1, which GPTQ's own files say for one group per output channel."""
+    return sizes.set((sizes == -1).fill_null(False), None)
+
+
+def decimal(widths: pl.Series) -> pl.Series:
+    """Return numbers as the short decimals they were before they passed through single precision.
+
+    Examples
+    --------
+    >>> decimal(pl.Series([1.5800000429153442, 1.58, 1.584962500721156])).to_list()
+    [1.58, 1.58, 1.584962500721156]
+    """
+    known = widths.drop_nulls().unique()
+    return widths.replace_strict(old=known, new=[_decimal(width) for width in known], return_dtype=pl.Float64)
+
+
+def _decimal(value: float) -> float:
+    short = float(f"{value:.{_DIGITS}g}")
+    with np.errstate(over="ignore", under="ignore"):
+        return short if np.float32(short) == np.float32(value) else value
