@@ -117,7 +117,7 @@ class Quantization:
     group_size: int | None
     settings: tuple[tuple[str, object], ...] = ()
     source: Source | None = None
-    models: tuple[str, ...] | None = None
+    models: frozenset[str] | None = None
 
     def __str__(self) -> str:
         """Return the name, the width and the group, as in `gptq 4 bits g128`."""
