@@ -10,6 +10,7 @@ from typing import cast
 from qidbayes.errors import InputError
 from qidbayes.measure.declaration import LARGEST, LONGEST, Section, nearest
 from qidbayes.measure.plan import (
+    CALIBRATED,
     CATALOGUE,
     FIXED,
     PREQUANTIZED,
@@ -278,7 +279,7 @@ def _check_together(plan: Plan, where: str) -> None:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise InputError(f"{where}: two {kind} are {twice[0]}; keep one, or give one of them another name")
-    if plan.calibration is None and any(q.method in ("gptq", "awq") for q in plan.quantizations):
+    if plan.calibration is None and any(q.method in CALIBRATED for q in plan.quantizations):
         raise InputError(f"{where}: [calibration] is missing; gptq and awq need a dataset, windows and seq_len")
     for models, quantization in {q.models: q for q in plan.quantizations}.items():
         for model in sorted(models or ()):
