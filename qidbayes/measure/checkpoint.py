@@ -91,8 +91,8 @@ class Pins:
         commit = content.partition(b" ")[0].decode(errors="replace")
         if content != kept(commit):
             raise InputError(
-                f"{path}: not a pin of {source.name}@{revision} that this version wrote; remove it to look the revision "
-                "up anew"
+                f"{path}: not a pin of {source.name}@{revision} that this version wrote; remove it to look the "
+                "revision up anew"
             )
         return commit
 

@@ -150,7 +150,11 @@ class Store:
     def log(self, checkpoint: Checkpoint, text: str) -> str:
         """Append to what is said of a checkpoint for whoever looks for the cause of a fault; returns where that is."""
         name = f"logs/{file_name(str(checkpoint))}.txt"
-        self._place.update(name, lambda before, beside: beside.write_bytes((before or b"") + text.encode()) and None)
+
+        def append(before: bytes | None, beside: Path) -> None:
+            beside.write_bytes((before or b"") + text.encode())
+
+        self._place.update(name, append)
         return self._place.where(name)
 
     def with_weights(self, plan: Plan, weights: str, tokens: int) -> str | None:

@@ -15,7 +15,6 @@ DIGEST_KEY = "qidbayes.digest"  # in the metadata of a Parquet file
 _BLANK = "0" * 64
 # How a Parquet file's last part, in Thrift's compact protocol, holds the key and the head of a value of 64 bytes.
 _MARK = DIGEST_KEY.encode() + b"\x18\x40"
-_WRITER, _TAIL = b"Polars", 4_096  # who wrote a file stands in its last bytes
 
 
 class UnreadableError(ValueError):
@@ -32,13 +31,10 @@ class Parquet:
         Its rows.
     metadata
         What was written beside them.
-    digested
-        Whether a digest says that this is the file that was written. Other programs write none.
     """
 
     frame: pl.DataFrame
     metadata: Mapping[str, str]
-    digested: bool
 
 
 def to_parquet(frame: pl.DataFrame, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -47,9 +43,8 @@ def to_parquet(frame: pl.DataFrame, metadata: Mapping[str, str] | None = None) -
     Examples
     --------
     >>> content = to_parquet(pl.DataFrame({"bits": [2, 3]}), {"plan": "nano"})
-    >>> read = from_parquet(content)
-    >>> read.metadata["plan"], read.digested
-    ('nano', True)
+    >>> from_parquet(content).metadata["plan"]
+    'nano'
     >>> from_parquet(content.replace(b"nano", b"nani"))
     Traceback (most recent call last):
     ...
@@ -71,8 +66,7 @@ def from_parquet(content: bytes, *, digested: bool = False) -> Parquet:
     content
         The file's bytes.
     digested
-        Whether to refuse a file without a digest. Otherwise, one that another program wrote is read as it is, though
-        it may have kept the digest of what it was made from.
+        Whether to refuse a file without a digest, as other programs write it.
 
     Raises
     ------
@@ -80,15 +74,13 @@ def from_parquet(content: bytes, *, digested: bool = False) -> Parquet:
         If it is none, or not as it was written.
     """
     start = _place_of_digest(content)
-    if start is not None and content[start : start + len(_BLANK)] != _digest(content, start):
-        if digested or _WRITER in content[-_TAIL:]:
-            raise UnreadableError("it is not as it was written: its digest is of another content")
-        start = None
-    if digested and start is None:
+    if start is None and digested:
         raise UnreadableError("it has no digest; earlier versions wrote none")
+    if start is not None and content[start : start + len(_BLANK)] != _digest(content, start):
+        raise UnreadableError("it is not as it was written: its digest is of another content")
     try:
         metadata = pl.read_parquet_metadata(io.BytesIO(content))
-        return Parquet(pl.read_parquet(io.BytesIO(content)), metadata, start is not None)
+        return Parquet(pl.read_parquet(io.BytesIO(content)), metadata)
     # A panic inside polars is no Exception in Python's eyes, and a damaged file can cause one.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         raise UnreadableError(str(error)) from error
