@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
 from qidbayes.law.law import Law, Noise, suggestion
 from qidbayes.law.prior import Prior
@@ -50,9 +51,7 @@ def load_law(name_or_path: str | os.PathLike[str]) -> Law:
             near = suggestion(text, known)
             raise InputError(f"no law is called {text!r}{near}; shipped are {', '.join(known)}, or give a .toml file")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: is larger than {_MAX_BYTES} bytes; that is not a law")
-        source = path.read_text(encoding="utf-8")
+        source = read_bounded(path, _MAX_BYTES, "a law").decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from qidbayes.errors import InputError
-from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.errors import MeasureError, miscounted
 from qidbayes.measure.language_model import auto_class, ends, language_model
 from qidbayes.measure.place import First
 from qidbayes.measure.plan import Checkpoint, Source, digest
@@ -53,6 +53,8 @@ def pin(source: Source, revision: str) -> str:
         return commit
     if not source.folder.is_dir():
         raise InputError(f"{source.folder}: no such folder; give a folder with config.json and *.safetensors")
+    for path in source.folder.iterdir():
+        _refuse_device(path)  # whatever its name is: the tokenizer's library opens files of many
     kept = [p for p in source.folder.iterdir() if p.suffix in (".json", ".txt", ".model", ".safetensors")]
     return digest({p.name: sha256(p) for p in sorted(kept)})
 
@@ -73,21 +75,51 @@ class Pins:
         self._first = first
 
     def pin(self, source: Source, revision: str) -> str:
-        """Return what `pin` returns, or returned the first time."""
+        """Return what `pin` returns, or returned the first time.
+
+        Raises
+        ------
+        InputError
+            As `pin`, and if what was kept has been damaged.
+        """
         if source.folder is not None:
             return pin(source, revision)
+
+        def kept(commit: str) -> bytes:
+            return f"{commit} {digest([source.name, revision, commit])}".encode()
+
         name = f"pins/{digest([source.name, revision])}"
-        return self._first(name, lambda path: _write(path, pin(source, revision))).read_text()
+        path = self._first(name, lambda path: _write(path, kept(pin(source, revision))))
+        content = path.read_bytes()
+        commit = content.partition(b" ")[0].decode(errors="replace")
+        if content != kept(commit):
+            raise InputError(
+                f"{path}: not a pin of {source.name}@{revision} that this version wrote; remove it to look the "
+                "revision up anew"
+            )
+        return commit
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def sha256(path: Path) -> str:
-    """Return the sha256 (hexadecimal) of a file."""
+    """Return the sha256 (hexadecimal) of a file.
+
+    Raises
+    ------
+    InputError
+        If it is a FIFO or a device, which might be read for ever.
+    """
+    _refuse_device(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refuse_device(path: Path) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path}: is not a plain file; remove it, or put a file in its place")
 
 
 def weights_digest(folder: Path) -> str:
@@ -226,10 +258,7 @@ def load_model(folder: Path, checkpoint: Checkpoint, dtype: str | None, device: 
     refuse_unused(str(checkpoint), info["unexpected_keys"], partial(_stored, folder))
     found = count_parameters(model)
     if found != checkpoint.n_params:
-        raise InputError(
-            f"{checkpoint}: {found:,} non-embedding parameters in its files, n_params = {checkpoint.n_params:,} in the "
-            f"plan; give n_params = {found}, or another model"
-        )
+        raise InputError(miscounted(checkpoint, found, checkpoint.n_params))
     ready: PreTrainedModel = model.to(device).eval()
     return ready
 

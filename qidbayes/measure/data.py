@@ -112,7 +112,7 @@ def cut_windows(
     ratio = None
     if reference is not None:
         ratio = sum(len(_encode(tokenizer, t)) for t in used) / sum(len(_encode(reference, t)) for t in used)
-    return Windows(windows, ratio, hashlib.sha256(windows.numpy().tobytes()).hexdigest())
+    return Windows(windows, ratio, _hash(windows))
 
 
 def _begun(ids: list[int], seq_len: int, opening: int) -> list[list[int]]:
@@ -192,23 +192,39 @@ class WindowCache:
             again = reference.tokenizer if reference else None
 
             def cut(path: Path) -> None:
-                _save(cut_windows(texts, tokenizer.tokenizer, seq_len, count, seed, again, begin), path)
+                _save(cut_windows(texts, tokenizer.tokenizer, seq_len, count, seed, again, begin), path, key)
 
             path = self._first(f"windows/{texts.name}-{key[:16]}.safetensors", cut)
-            self._loaded[key] = _load(path)
+            self._loaded[key] = _load(path, key)
         return self._loaded[key]
 
 
-def _save(windows: Windows, path: Path) -> None:
+def _save(windows: Windows, path: Path, key: str) -> None:
     ratio = "" if windows.per_reference_token is None else repr(windows.per_reference_token)
-    save_file({"tokens": windows.tokens}, path, {"per_reference_token": ratio, "hash": windows.hash})
+    says = {"per_reference_token": ratio, "hash": windows.hash, "seal": _seal(windows, key)}
+    save_file({"tokens": windows.tokens}, path, says)
 
 
-def _load(path: Path) -> Windows:
+def _load(path: Path, key: str) -> Windows:
     try:
         with safe_open(path, "pt") as file:
             says = file.metadata()
             ratio = float(says["per_reference_token"]) if says["per_reference_token"] else None
-            return Windows(file.get_tensor("tokens"), ratio, says["hash"])
+            windows, seal = Windows(file.get_tensor("tokens"), ratio, says["hash"]), says.get("seal")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not windows this version wrote ({error}); remove it to cut them anew") from error
+    if seal != _seal(windows, key):
+        reason = "it has no seal; earlier versions made none" if seal is None else "it is damaged, or of other texts"
+        raise InputError(f"{path}: not windows this version wrote ({reason}); remove it to cut them anew")
+    return windows
+
+
+def _hash(tokens: Tensor) -> str:
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
+
+
+def _seal(windows: Windows, key: str) -> str:
+    """The digest of all that a file of windows says, worked out from the ids themselves."""
+    tokens = windows.tokens
+    says = [key, list(tokens.shape), str(tokens.dtype), _hash(tokens), windows.hash, windows.per_reference_token]
+    return digest(says)

@@ -5,11 +5,14 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
 from qidbayes.toml import parse_toml
 from qidbayes.units import parse_count
 
 LARGEST = 2**63 - 1  # what a column of whole numbers holds
+LONGEST = 4_096  # characters of a text: the longest path
+_MAX_BYTES = 1_000_000  # of a file: the characters that `parse_toml` takes, four bytes each
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -48,10 +51,10 @@ class Section:
         Raises
         ------
         InputError
-            If it cannot be read or is not TOML.
+            If it cannot be read, is no plain file, or is not TOML.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_bounded(path, _MAX_BYTES, "a plan").decode("utf-8-sig")
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of a TOML file") from error
         except UnicodeDecodeError as error:
@@ -84,6 +87,8 @@ class Section:
             return default
         if not isinstance(value, str) or not value:
             raise self.wrong(key, "a string")
+        if len(value) > LONGEST:
+            raise InputError(f"{self.where}: {key} has {len(value):,} characters; give at most {LONGEST:,}")
         return value
 
     def optional_text(self, key: str) -> str | None:
@@ -128,6 +133,11 @@ class Section:
         if not values or None in values:
             raise self.wrong(key, accepted)
         return values
+
+    def size(self, key: str) -> int:
+        """How many values `many` would return; 1 for what it refuses. The key counts as not asked for."""
+        value = self._values.get(key)
+        return max(1, len(value)) if isinstance(value, list) else 1
 
     def section(self, key: str) -> "Section":
         """A table inside this one."""

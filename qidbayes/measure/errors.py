@@ -28,3 +28,16 @@ def is_panic(error: BaseException) -> bool:
     Every such library makes a class of that name for itself and exports none of them.
     """
     return type(error).__name__ == "PanicException"
+
+
+def miscounted(checkpoint: object, found: int, planned: int) -> str:
+    """Say that a checkpoint's files have another number of parameters than the plan."""
+    return (
+        f"{checkpoint}: {found:,} non-embedding parameters in its files, n_params = {planned:,} in the plan; "
+        f"give n_params = {found}, or another model"
+    )
+
+
+def copied(checkpoint: object, other: object) -> str:
+    """Say that two checkpoints, which the plan puts at different training tokens, are one file."""
+    return f"{checkpoint} holds the same weights as {other}: they cannot both be right"

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from qidbayes.measure.data import text_identity
-from qidbayes.measure.plan import Plan, Quantization, TextSet, digest
+from qidbayes.measure.plan import Checkpoint, Plan, Quantization, TextSet, digest
 
 _DECIDE_NUMBERS = ("qidbayes", "torch", "transformers", "tokenizers", "bitsandbytes")
 
@@ -35,7 +35,7 @@ class Fingerprints:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._common = {"dtype": plan.dtype, "begin": plan.begin, "seed": plan.seed, "versions": versions()}
+        self._common = {"dtype": plan.dtype, "begin": plan.begin, "seed": plan.seed}
         evaluation, calibration = plan.evaluation, plan.calibration
         reference = evaluation.reference_tokenizer
         self._evaluation = {
@@ -64,5 +64,16 @@ class Fingerprints:
         texts
             The evaluation set.
         """
+        return digest([versions(), self._of_cell(commit, tokenizer, quantization, files, texts)])
+
+    def asked(self, checkpoint: Checkpoint, quantization: Quantization | None, texts: TextSet) -> str:
+        """Return the digest of what the plan says of a cell's numbers, whatever its names stand for by now."""
+        place, apart = checkpoint.source.name, checkpoint.tokenizer
+        files = quantization.files_of(checkpoint).name if quantization and quantization.source else None
+        return digest(self._of_cell(place, apart.name if apart else place, quantization, files, texts))
+
+    def _of_cell(
+        self, place: str, tokenizer: str, quantization: Quantization | None, files: str | None, texts: TextSet
+    ) -> list[object]:
         method = quantization and {**quantization.for_quantizer(), "calibration": self._calibration, "files": files}
-        return digest([self._common, commit, tokenizer, method, self._evaluation, self._texts[texts.name]])
+        return [self._common, place, tokenizer, method, self._evaluation, self._texts[texts.name]]

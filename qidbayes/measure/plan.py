@@ -8,6 +8,8 @@ from pathlib import Path
 
 PREQUANTIZED = "prequantized"  # the method of files that somebody else has quantized
 
+CALIBRATED = ("gptq", "awq")  # the methods that need texts to quantize with
+
 # The settings each method takes besides `bits` and `group_size`, here so that a plan is checked without torch.
 SETTINGS: Mapping[str, frozenset[str]] = {
     "gptq": frozenset({"symmetric", "act_order", "static_groups", "true_sequential", "damping", "block_size"}),
@@ -117,7 +119,7 @@ class Quantization:
     group_size: int | None
     settings: tuple[tuple[str, object], ...] = ()
     source: Source | None = None
-    models: tuple[str, ...] | None = None
+    models: frozenset[str] | None = None
 
     def __str__(self) -> str:
         """Return the name, the width and the group, as in `gptq 4 bits g128`."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from qidbayes.errors import InputError
-from qidbayes.measure.declaration import LARGEST, Section, nearest
+from qidbayes.measure.declaration import LARGEST, LONGEST, Section, nearest
 from qidbayes.measure.plan import (
+    CALIBRATED,
     CATALOGUE,
     FIXED,
     PREQUANTIZED,
@@ -28,6 +29,7 @@ from qidbayes.measure.schedule import SHAPES, Schedule, Shape
 DTYPES = ("float16", "bfloat16", "float32")
 _BEGINS = ("document", "window")  # where a begin-of-text token may stand
 _MOST = 10_000  # checkpoints, and quantizations, of one plan: more is a slip, and would fill the memory
+_MOST_CELLS = 1_000_000  # likewise, of all checkpoints together
 CHANNEL = "channel"  # how TOML, which has no null, says one group per output channel
 _LEAST_PARAMETERS, _LEAST_TOKENS = 1_000, 100_000  # the table's: what is smaller was written in other units
 _NAME = re.compile("[a-z0-9][a-z0-9.-]*")
@@ -62,7 +64,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
         begin=root.choice("begin", _BEGINS) if "begin" in root else None,
         seed=root.count("seed", default=0, minimum=0),
         checkpoints=_checkpoints(root, folder),
-        quantizations=tuple(q for table in root.sections("quantizations") for q in _quantizations(table, folder)),
+        quantizations=_all_quantizations(root, folder),
         evaluation=_evaluation(evaluation, folder),
         calibration=_calibration(root.section("calibration"), folder) if "calibration" in root else None,
         hash=says,
@@ -92,8 +94,10 @@ def _source(table: Section, folder: Path) -> Source:
 def _checkpoints(root: Section, folder: Path) -> tuple[Checkpoint, ...]:
     steps = _Steps(root.section("revisions")) if "revisions" in root else None
     models = root.sections("models")
-    if steps and len(models) * len(steps.steps) > _MOST:
-        raise InputError(f"{root.where}: {len(models)} models of {len(steps.steps)} steps; give at most {_MOST} in all")
+    with_steps = sum("tokens" not in table for table in models) if steps else 0
+    made = len(models) - with_steps + (with_steps * len(steps.steps) if steps else 0)
+    if made > _MOST:
+        raise InputError(f"{root.where}: {len(models):,} models make {made:,} checkpoints; give at most {_MOST:,}")
     return tuple(c for table in models for c in _checkpoints_of(table, folder, steps))
 
 
@@ -132,7 +136,10 @@ def _checkpoints_of(table: Section, folder: Path, steps: _Steps | None) -> list[
     tokenizer = _tokenizer(table, "tokenizer", folder)
 
     def checkpoint(revision: str, tokens: int, rate: float | None) -> Checkpoint:
-        return Checkpoint(model, source.filled(revision=revision), revision, n_params, tokens, rate, tokenizer)
+        filled = source.filled(revision=revision)
+        if len(filled.name) > LONGEST:
+            raise InputError(f"{table.where}: its place is longer than {LONGEST:,} characters; give a shorter one")
+        return Checkpoint(model, filled, revision, n_params, tokens, rate, tokenizer)
 
     if "tokens" in table:
         made = [checkpoint(table.text("revision", default="main"), table.count("tokens", minimum=_LEAST_TOKENS), peak)]
@@ -171,6 +178,17 @@ def _whole(table: Section, key: str, value: object, least: int = 1, most: int = 
     return value
 
 
+def _all_quantizations(root: Section, folder: Path) -> tuple[Quantization, ...]:
+    tables = root.sections("quantizations")
+    made = sum(table.size("bits") * table.size("group_size") for table in tables)  # before any of them is
+    if made > _MOST:
+        raise InputError(
+            f"{root.where}: {len(tables):,} tables [[quantizations]] make {made:,} widths and group sizes; "
+            f"give at most {_MOST:,}"
+        )
+    return tuple(q for table in tables for q in _quantizations(table, folder))
+
+
 def _quantizations(table: Section, folder: Path) -> list[Quantization]:
     """One quantization for every width and group size that the table names."""
     method = table.choice("method", SETTINGS)
@@ -178,8 +196,8 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
     source, models = None, None
     if method == PREQUANTIZED:
         source = _source(table, folder)
-        models = tuple(str(m) for m in table.many("models", "a list of models")) if "models" in table else None
-    shapes = [FIXED[method]] if method in FIXED else _shapes(table)
+        models = frozenset(map(str, table.many("models", "a list of models"))) if "models" in table else None
+    shapes = [FIXED[method]] if method in FIXED else list(product(_widths(table), _group_sizes(table)))
     settings = table.rest()
     for key in settings:
         if key not in SETTINGS[method]:
@@ -187,13 +205,6 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
             raise InputError(f"{table.where}: {method} has no setting {key}; {nearest(key, known)}")
     fixed = tuple(sorted(settings.items()))
     return [Quantization(name, method, bits, group, fixed, source, models) for bits, group in shapes]
-
-
-def _shapes(table: Section) -> list[tuple[int, int | None]]:
-    widths, sizes = _widths(table), _group_sizes(table)
-    if len(widths) * len(sizes) > _MOST:
-        raise InputError(f"{table.where}: {len(widths)} widths of {len(sizes)} group sizes; give at most {_MOST}")
-    return list(product(widths, sizes))
 
 
 def _widths(table: Section) -> list[int]:
@@ -253,6 +264,17 @@ def _calibration(table: Section, folder: Path) -> Calibration:
 
 def _check_together(plan: Plan, where: str) -> None:
     """Refuse what only shows when tables are held against each other."""
+    of_model = Counter(checkpoint.model for checkpoint in plan.checkpoints)
+    quantized = sum(  # checkpoints, each as often as it is quantized
+        many * sum(of_model[model] for model in of_model if models is None or model in models)
+        for models, many in Counter(q.models for q in plan.quantizations).items()
+    )
+    cells = (len(plan.checkpoints) + quantized) * len(plan.evaluation.datasets)
+    if cells > _MOST_CELLS:
+        raise InputError(
+            f"{where}: {len(plan.checkpoints):,} checkpoints, {len(plan.quantizations):,} quantizations and "
+            f"{len(plan.evaluation.datasets):,} evaluation sets make {cells:,} cells; give at most {_MOST_CELLS:,}"
+        )
     for kind, names in {
         "models and revisions": [str(c) for c in plan.checkpoints],
         "quantizations": [str(q) for q in plan.quantizations if q.models is None],
@@ -261,10 +283,9 @@ def _check_together(plan: Plan, where: str) -> None:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise InputError(f"{where}: two {kind} are {twice[0]}; keep one, or give one of them another name")
-    if plan.calibration is None and any(q.method in ("gptq", "awq") for q in plan.quantizations):
+    if plan.calibration is None and any(q.method in CALIBRATED for q in plan.quantizations):
         raise InputError(f"{where}: [calibration] is missing; gptq and awq need a dataset, windows and seq_len")
-    known = sorted({c.model for c in plan.checkpoints})
-    for quantization in plan.quantizations:
-        for model in quantization.models or ():
-            if model not in known:
-                raise InputError(f"{where}: {quantization} is for the model {model!r}; {nearest(model, known)}")
+    for models, quantization in {q.models: q for q in plan.quantizations}.items():
+        for model in sorted(models or ()):
+            if model not in of_model:
+                raise InputError(f"{where}: {quantization} is for the model {model!r}; {nearest(model, of_model)}")

@@ -25,9 +25,9 @@ from qidbayes.measure.evaluate import token_losses
 from qidbayes.measure.passes import Passes, Replays, Waits, run_past
 from qidbayes.measure.probe import check_stack
 from qidbayes.measure.quantize.factorize import factorize_fast
+from qidbayes.measure.quantize.fit import check_fit
 from qidbayes.measure.quantize.gptq import GPTQ
 from qidbayes.measure.quantize.gptq_together import gridded, solve_together
-from qidbayes.measure.quantize.grid import check_groups_fit
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
 from qidbayes.measure.rotary import fused_rotary
 from qidbayes.measure.second_moment import SecondMoment
@@ -141,8 +141,7 @@ def sweep(
     for quantizer in quantizers:
         if quantizer.method not in SWEPT:
             raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(sorted(SWEPT))}")
-        if quantizer.method in ("gptq", "rtn"):
-            check_groups_fit(stack_linears(model), quantizer.group_size)
+        check_fit(quantizer, model)
     check_stack(model)
     return _Pass(model, quantizers, calibration, windows, device, report).carry_out()
 

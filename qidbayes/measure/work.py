@@ -3,6 +3,7 @@
 import platform
 import shutil
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +19,15 @@ from transformers.utils import logging as transformers_logging
 from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
 from qidbayes.measure.data import WindowCache, Windows, default_begin
-from qidbayes.measure.errors import MeasureError, is_panic
+from qidbayes.measure.errors import MeasureError, copied, is_panic
 from qidbayes.measure.evaluate import check_finite, paired_difference, window_losses
 from qidbayes.measure.fingerprint import Fingerprints, versions
-from qidbayes.measure.plan import PREQUANTIZED, Checkpoint, Plan, Quantization, Source, TextSet
+from qidbayes.measure.plan import CALIBRATED, PREQUANTIZED, Checkpoint, Plan, Quantization, Source, TextSet
 from qidbayes.measure.prequantized import check_against_original, load_prequantized
 from qidbayes.measure.probe import check_stack
 from qidbayes.measure.progress import Reporter
-from qidbayes.measure.quantize import quantizer_from_settings
-from qidbayes.measure.store import Row, Store, cell_of
+from qidbayes.measure.quantize import Quantizer, check_fit, quantizer_from_settings
+from qidbayes.measure.store import Row, Store, cell_of, labels
 from qidbayes.measure.sweep import SWEPT, model_bytes, room, sweep
 from qidbayes.measure.walk import restoring_weights
 
@@ -88,14 +89,18 @@ def measure_checkpoint(shared: Shared, checkpoint: Checkpoint) -> None:
         work.carry_out()
     finally:
         shutil.rmtree(shared.store.downloads(checkpoint), ignore_errors=True)
-    # A checkpoint that could not even be looked up (its folder has been moved, say) loses nothing that was measured.
-    made = {
-        cell_of(row): row
-        for row in work.made
-        if row["fingerprint"] is not None or stored.get(cell_of(row), row)["status"] != "ok"
-    }
+    made = {cell_of(row): row for row in work.made if not _was_only_not_found(row, stored.get(cell_of(row)))}
     if made:
         shared.store.write(checkpoint, made.values())
+
+
+def _was_only_not_found(row: Row, stored: Row | None) -> bool:
+    """Whether a checkpoint could not even be looked up (it was moved, say) of which the same has been measured."""
+    return row["fingerprint"] is None and stored is not None and _measured_as(stored, "asked", row["asked"])
+
+
+def _measured_as(stored: Row, name: str, value: object) -> bool:
+    return stored["status"] == "ok" and stored[name] == value
 
 
 class _Work:
@@ -145,16 +150,16 @@ class _Work:
                         self._commit, tokenizer_commit, quantization, files, cell.texts
                     )
                     self._fingerprints[cell] = fingerprint
-                    if self._is_measured(cell):
+                    row = self._row(cell)
+                    stored = self._stored.get(cell_of(row))
+                    if stored is not None and _measured_as(stored, "fingerprint", fingerprint):
                         self._shared.reporter.done(1)
+                        if stored["asked"] != row["asked"]:  # of another place, where the same was
+                            self.made.append(stored | {"asked": row["asked"]})
                     else:
                         todo.append(cell)
             return todo
         return []
-
-    def _is_measured(self, cell: Cell) -> bool:
-        row = self._stored.get(cell_of(self._row(cell)))
-        return row is not None and row["status"] == "ok" and row["fingerprint"] == self._fingerprints[cell]
 
     def _refuse_a_copy(self, folder: Path, todo: Sequence[Cell]) -> None:
         """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
@@ -163,7 +168,7 @@ class _Work:
         if other is not None:
             refused = {cell_of(self._row(cell)) for cell in todo}
             self.made = [row for row in self.made if cell_of(row) not in refused]
-            raise MeasureError(f"{self._checkpoint} holds the same weights as {other}: they cannot both be right")
+            raise MeasureError(copied(self._checkpoint, other))
         self._weights = weights
 
     def _measure(self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]) -> None:
@@ -175,16 +180,42 @@ class _Work:
         for texts in dict.fromkeys(cell.texts for cell in todo):
             with self._failing([cell for cell in todo if cell.texts == texts]):
                 windows[texts] = self._windows(model, tokenizer, texts)
-        self._sweep(model, tokenizer, [cell for cell in todo if cell.texts in windows], windows)
-        settled = {cell_of(row) for row in self.made}
-        left = [cell for cell in todo if cell_of(self._row(cell)) not in settled]
+        quantizers = self._quantizers(model, tokenizer, todo)
+        self._sweep(model, tokenizer, self._unsettled(todo), windows, quantizers)
+        left = self._unsettled(todo)
         with self._failing(left):
             if left and not fits:
                 raise MeasureError("this needs the whole model on the GPU, which has no room for it")
             self._one_by_one(model, tokenizer, left, windows)
 
+    def _unsettled(self, cells: Sequence[Cell]) -> list[Cell]:
+        settled = {cell_of(row) for row in self.made}
+        return [cell for cell in cells if cell_of(self._row(cell)) not in settled]
+
+    def _quantizers(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]
+    ) -> dict[Quantization, Quantizer]:
+        """The quantizers of what is asked for; what cannot be quantized becomes rows, and no affair of the others'."""
+        made: dict[Quantization, Quantizer] = {}
+        asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q and q.method != PREQUANTIZED]
+        for quantization in asked:
+            with self._failing([cell for cell in todo if cell.quantization == quantization]):
+                quantizer = quantizer_from_settings(quantization.for_quantizer())
+                check_fit(quantizer, model)
+                made[quantization] = quantizer
+        calibrated = [quantization for quantization in made if quantization.method in CALIBRATED]
+        with self._failing([cell for cell in todo if cell.quantization in calibrated]):
+            if calibrated:
+                _check_windows(model, self._calibration_windows(tokenizer), "[calibration]: ")
+        return made
+
     def _sweep(
-        self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell], windows: dict[TextSet, Windows]
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        todo: Sequence[Cell],
+        windows: dict[TextSet, Windows],
+        quantizers: dict[Quantization, Quantizer],
     ) -> None:
         """Measure all quantizations that the sweep knows in one pass; where that fails, none."""
         asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q is not None and q.method in SWEPT]
@@ -196,15 +227,18 @@ class _Work:
         try:
             found = sweep(
                 model,
-                [quantizer_from_settings(q.for_quantizer()) for q in asked],
-                self._calibration(tokenizer),
+                [quantizers[q] for q in asked],
+                self._calibration(tokenizer, asked),
                 [one.tokens for one in windows.values()],
                 self._shared.device,
                 self._shared.reporter.step,
             )
         except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
+            log = self._shared.store.log(
+                self._checkpoint, f"{self._checkpoint}, the sweep:\n{traceback.format_exc()}\n"
+            )
             text = f"{self._checkpoint}: the sweep failed, so quantizations are measured one by one: {error}"
-            warnings.warn(text, stacklevel=2)
+            warnings.warn(f"{text} (its traceback is in {log})", stacklevel=2)
             if cuda:
                 torch.cuda.empty_cache()
             return
@@ -255,7 +289,7 @@ class _Work:
             texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
             self._shared.tokenizer(reference) if reference else None, self._begin,
         )  # fmt: skip
-        _check_fit(model, windows.tokens)
+        _check_windows(model, windows.tokens)
         return windows
 
     def _baseline(self, model: PreTrainedModel, windows: Windows, texts: TextSet, is_row: bool) -> Baseline:
@@ -275,7 +309,7 @@ class _Work:
     ) -> None:
         report = self._shared.reporter
         report.step(str(quantization))
-        calibration = self._calibration(tokenizer)
+        calibration = self._calibration(tokenizer, [quantization])
         cuda = self._shared.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -298,11 +332,15 @@ class _Work:
                         seconds_evaluate=time.perf_counter() - began,
                     )
 
-    def _calibration(self, tokenizer: Tokenizer) -> Tensor:
-        """The calibration tokens, `[n, length]`; none for a plan whose methods need none."""
-        asked = self._plan.calibration
-        if asked is None:
+    def _calibration(self, tokenizer: Tokenizer, quantizations: Sequence[Quantization]) -> Tensor:
+        """The calibration tokens, `[n, length]`; none where no method needs any."""
+        if not any(quantization.method in CALIBRATED for quantization in quantizations):
             return torch.empty(0, 0, dtype=torch.long)
+        return self._calibration_windows(tokenizer)[:, :-1].to(self._shared.device)
+
+    def _calibration_windows(self, tokenizer: Tokenizer) -> Tensor:
+        asked = self._plan.calibration
+        assert asked is not None  # a plan without one has no such method
         windows = self._shared.windows.windows(
             asked.dataset, tokenizer, asked.seq_len, asked.windows, self._plan.seed, begin=self._begin
         )
@@ -311,7 +349,7 @@ class _Work:
                 f"[calibration]: {asked.dataset.name} has {len(windows.tokens)} windows of {asked.seq_len} tokens, "
                 f"{asked.windows} were asked for"
             )
-        return windows.tokens[:, :-1].to(self._shared.device)
+        return windows.tokens
 
     @contextmanager
     def _quantizing(
@@ -337,24 +375,20 @@ class _Work:
         yield theirs, read.bits_per_weight
 
     def _row(self, cell: Cell) -> Row:
-        checkpoint, quantization = self._checkpoint, cell.quantization
-        commit = f"@{self._commit[:12]}" if self._commit else ""
+        quantization, version = cell.quantization, versions()["qidbayes"]
         return {
-            "suite": self._plan.suite,
-            "model": checkpoint.model,
-            "revision": checkpoint.revision,
-            "n_params": checkpoint.n_params,
-            "tokens": checkpoint.tokens,
-            "learning_rate": checkpoint.learning_rate,
+            **labels(self._plan, self._checkpoint, version, self._commit),
             "method": quantization.name if quantization else "none",
             "bits": float(quantization.bits) if quantization else 16.0,
             "group_size": quantization.group_size if quantization else None,
             "dataset": cell.texts.name,
             "seq_len": self._plan.evaluation.seq_len,
-            "source": f"qidbayes {versions()['qidbayes']}, {checkpoint.source.name}{commit}",
             "device": self._shared.device_name,
+            "commit": self._commit or None,
+            "version": version,
             "weights": self._weights,
             "fingerprint": self._fingerprints.get(cell),
+            "asked": self._shared.fingerprints.asked(self._checkpoint, quantization, cell.texts),
         }
 
     def _keep_quantized(self, cell: Cell, baseline: Baseline, losses: Tensor, **cost: float) -> None:
@@ -399,12 +433,14 @@ class _Work:
                 torch.cuda.empty_cache()
 
 
-def _check_fit(model: PreTrainedModel, windows: Tensor) -> None:
+def _check_windows(model: PreTrainedModel, windows: Tensor, where: str = "") -> None:
     """Refuse windows that the model was not made for; on a GPU they would end the process's CUDA context."""
     embedding = model.get_input_embeddings()
     rows = next(embedding.parameters()).shape[0]
     if int(windows.max()) >= rows:
-        raise InputError(f"the tokenizer gives ids up to {int(windows.max())}, the model embeds {rows} tokens")
+        raise InputError(f"{where}the tokenizer gives ids up to {int(windows.max())}, the model embeds {rows} tokens")
     longest = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     if longest is not None and windows.shape[1] - 1 > longest:
-        raise InputError(f"seq_len = {windows.shape[1] - 1}, the model was made for {longest}; give at most that")
+        raise InputError(
+            f"{where}seq_len = {windows.shape[1] - 1}, the model was made for {longest}; give at most that"
+        )

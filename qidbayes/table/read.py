@@ -12,6 +12,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.table.columns import SCHEMA_VERSION
 from qidbayes.table.formulas import as_written
+from qidbayes.table.parquet import UnreadableError, from_parquet
 from qidbayes.table.problems import refuse
 from qidbayes.table.schema import validate
 
@@ -129,11 +130,10 @@ def _check_shape(header: list[str], records: list[list[str]], lines: list[int], 
 
 def _read_parquet(content: bytes, where: str) -> pl.DataFrame:
     try:
-        version = pl.read_parquet_metadata(io.BytesIO(content)).get(VERSION_KEY, str(SCHEMA_VERSION))
-        frame = pl.read_parquet(io.BytesIO(content))
-    # A panic inside polars is no Exception in Python's eyes, and a damaged file can cause one.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        read = from_parquet(content)
+    except UnreadableError as error:
         raise InputError(f"{where}: not a Parquet file that can be read ({error}); write it again") from error
+    version = read.metadata.get(VERSION_KEY, str(SCHEMA_VERSION))
     if version != str(SCHEMA_VERSION):
         raise InputError(f"{where}: schema version {version}; this qidbayes reads version {SCHEMA_VERSION}")
-    return validate(frame, where)
+    return validate(read.frame, where)

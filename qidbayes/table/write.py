@@ -1,6 +1,5 @@
 """Measurement tables to files."""
 
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.table.columns import SCHEMA_VERSION
 from qidbayes.table.formulas import as_text
+from qidbayes.table.parquet import to_parquet
 from qidbayes.table.read import VERSION_KEY, check_suffix
 from qidbayes.table.schema import validate
 
@@ -25,7 +25,7 @@ def write_table(frame: pl.DataFrame, path: str | os.PathLike[str], metadata: Map
     path
         Its suffix chooses the format.
     metadata
-        Kept in the Parquet file beside the schema's version.
+        Kept in the Parquet file beside the schema's version and a digest of all that it says.
 
     Raises
     ------
@@ -47,9 +47,7 @@ def write_table(frame: pl.DataFrame, path: str | os.PathLike[str], metadata: Map
     if as_csv and metadata:
         raise InputError(f"{path}: a CSV file cannot hold metadata; write a .parquet file")
     table = validate(frame, str(path))
-    content = io.BytesIO()
     if as_csv:
-        as_text(table).write_csv(content)
+        write_whole(path, as_text(table).write_csv().encode())
     else:
-        table.write_parquet(content, metadata={**(metadata or {}), VERSION_KEY: str(SCHEMA_VERSION)})
-    write_whole(path, content.getvalue())
+        write_whole(path, to_parquet(table, {**(metadata or {}), VERSION_KEY: str(SCHEMA_VERSION)}))

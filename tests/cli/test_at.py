@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
-from posterior.made import SMOOTH, unified_fit
+from made import SMOOTH, unified_fit
 
 import qidbayes as qb
 from qidbayes.cli import cli

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from made import NESTED, unified_fit
 from matplotlib.figure import Figure
-from posterior.made import NESTED, unified_fit
 
 import qidbayes as qb
 from qidbayes.cli.output import write_csv

@@ -1,6 +1,7 @@
 """N against Pythia's published counts, and models that must not be measured."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from transformers import AutoModelForCausalLM, Gemma3Config, GPTNeoXConfig, Llam
 from measure.conftest import small_model
 from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import count_parameters, load_model, pin, safetensors_among
+from qidbayes.measure.data import text_identity
 from qidbayes.measure.errors import MeasureError
-from qidbayes.measure.plan import Checkpoint, Source
+from qidbayes.measure.plan import Checkpoint, Source, TextSet
 
 # Width, layers, heads, padded vocabulary, and the non-embedding parameters that Pythia's authors publish.
 PYTHIA = {
@@ -158,6 +160,23 @@ def test_a_folder_is_pinned_by_its_contents(tmp_path: Path) -> None:
     assert pin(source, "another") == first
     small_model(1).save_pretrained(tmp_path)
     assert pin(source, "main") != first
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_a_fifo_or_a_device_among_a_checkpoints_files_is_refused_unread(kind: str, name: str, tmp_path: Path) -> None:
+    if kind == "fifo":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=f"{tmp_path / name}: is not a plain file; remove it, or put a file in its"):
+        pin(Source("here", tmp_path), "main")
+
+
+def test_a_fifo_among_texts_is_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "one.txt")
+    with pytest.raises(InputError, match=r"one\.txt: is not a plain file"):
+        text_identity(TextSet("mine", path=tmp_path))
 
 
 def test_pickles_are_refused() -> None:

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from measure.conftest import write_plan
+from measure.conftest import PLAN, write_plan
 from qidbayes.errors import InputError
 from qidbayes.measure import load_plan
 from qidbayes.measure.plan import FIXED, PREQUANTIZED, SETTINGS
@@ -102,6 +103,60 @@ def test_mistakes_are_named(name: str, tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.toml: cannot be read"):
         load_plan(tmp_path / "nowhere.toml")
+
+
+def many(count: int, start: int = 0) -> str:
+    return str(list(range(start, start + count)))
+
+
+WIDTHS = '[[quantizations]]\nmethod = "rtn"\nbits = {bits}\ngroup_size = {sizes}\n'
+TOO_MUCH = {
+    # Each table makes fewer than 10,000; all of them 1.5 million, from 120 kB.
+    "quantizations": (
+        lambda text: text + 150 * WIDTHS.format(bits=[2] * 100, sizes=many(99, 1)),
+        r"152 tables \[\[quantizations\]\] make 1,485,003 widths and group sizes; give at most 10,000",
+    ),
+    "checkpoints": (
+        lambda text: text.replace("[100, 200, 400]", many(10_001, 100)),
+        "1 models make 10,001 checkpoints; give at most 10,000",
+    ),
+    "cells": (
+        lambda text: text.replace("[100, 200, 400]", many(5_000, 100)) + WIDTHS.format(bits="[5]", sizes=many(500, 1)),
+        "5,000 checkpoints, 503 quantizations and 1 evaluation sets make 2,520,000 cells; give at most 1,000,000",
+    ),
+    "a place": (
+        lambda text: text.replace("models/{revision}", 300 * "{revision}/").replace("step{step}", 200 * "s" + "{step}"),
+        "its place is longer than 4,096 characters; give a shorter one",
+    ),
+    "a text": (
+        lambda text: text.replace("models/{revision}", 5_000 * "a"),
+        "path has 5,000 characters; give at most 4,096",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_more_than_a_plan_holds_is_refused_with_figures_before_it_is_made(name: str, tmp_path: Path) -> None:
+    change, message = TOO_MUCH[name]
+    path = write_plan(tmp_path, change)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=message):
+        load_plan(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 40e6  # what TOML itself takes, not what the plan would
+
+
+def test_quantized_files_of_one_model_each_are_counted_as_what_they_are(tmp_path: Path) -> None:
+    """1,200 checkpoints of 1,200 models, each with files of its own: 1,200 × 1,200 cells only if counted wrongly."""
+    head, _, tail = PLAN.partition("[[models]]")
+    model = '[[models]]\nname = "m{n}"\npath = "m"\ntokens = "1B"\nn_params = 10_000\n'
+    files = '[[quantizations]]\nmethod = "prequantized"\npath = "q"\nbits = 4\ngroup_size = 32\nmodels = ["m{n}"]\n'
+    made = head + "".join(model.format(n=n) + files.format(n=n) for n in range(1_200))
+    path = tmp_path / "plan.toml"
+    path.write_text(made.format() + tail[tail.index("[evaluation]") :].format(evaluation="texts"))
+    plan = load_plan(path)
+    assert sum(plan.rows_of(checkpoint) for checkpoint in plan.checkpoints) == 2_400
 
 
 def test_the_dry_run_imports_no_torch() -> None:

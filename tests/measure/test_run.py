@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -168,14 +169,56 @@ def test_a_sweep_that_fails_is_told_and_costs_no_row(
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(work, "sweep", fails)
-    with pytest.warns(UserWarning, match="the sweep failed, so .* one by one: no kernel image"):
+    with pytest.warns(UserWarning, match="the sweep failed, so .* one by one: no kernel image") as told:
         outcome = measure(plan, tmp_path / "plain")
     assert (outcome.rows, outcome.failed) == (12, ())
+    logs = [str(one.message).split("its traceback is in ")[1].removesuffix(")") for one in told]
+    assert len(set(logs)) == 3 and not (tmp_path / "swept" / "logs").exists()
+    for log, step in zip(logs, (100, 200, 400), strict=True):
+        said = Path(log).read_text()
+        assert said.startswith(f"small@step{step}, the sweep:\nTraceback")
+        assert "in fails\n" in said and "RuntimeError: no kernel image" in said
     swept, plain = (read_table(tmp_path / run / "table.parquet") for run in ("swept", "plain"))
     # Sums in another order tip a rounding here and there, which moves QiD by less than its own error.
     moved = (swept["qid"] - plain["qid"]).abs() / swept["qid_se"]
     assert moved.drop_nulls().max() < 1  # type: ignore[operator]
     assert swept["loss_16bit"].to_list() == pytest.approx(plain["loss_16bit"].to_list(), abs=1e-5)
+
+
+def in_groups(sizes: str) -> Callable[[str], str]:
+    return lambda text: text.replace('"channel"', sizes).replace("[100, 200, 400]", "[100]")
+
+
+def test_a_group_size_that_fits_no_row_costs_its_own_cells_and_no_others(tmp_path: Path, plan_file: Path) -> None:
+    """The others are measured in the sweep all the same: nothing is warned of, and their numbers are the same."""
+    assert plan_file.exists()
+    measure(load_plan(write_plan(tmp_path, in_groups("[16, 32]"))), tmp_path / "good")
+    outcome = measure(load_plan(write_plan(tmp_path, in_groups("[16, 24, 32]"))), tmp_path / "bad")
+    assert len(outcome.failed) == 2
+    assert all("32 inputs, which group_size = 24 does not divide; give a divisor" in line for line in outcome.failed)
+    good, bad = (read_table(tmp_path / run / "table.parquet").drop(COST) for run in ("good", "bad"))
+    assert bad.filter(status="ok").equals(good)
+    assert not (tmp_path / "bad" / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("windows = 8", "windows = 80_000", r"calibration has [0-9]+ windows of 32 tokens, 80000 were asked for"),
+        ("seq_len = 32", "seq_len = 65", "seq_len = 65, the model was made for 64; give at most that"),
+    ],
+)
+def test_a_calibration_set_that_cannot_be_used_costs_no_other_method(
+    old: str, new: str, said: str, tmp_path: Path, plan_file: Path
+) -> None:
+    assert plan_file.exists()
+    measure(load_plan(write_plan(tmp_path, in_groups("16"))), tmp_path / "good")
+    (line,) = measure(
+        load_plan(write_plan(tmp_path, lambda text: in_groups("16")(text).replace(old, new, 1))), tmp_path / "bad"
+    ).failed
+    assert re.search(rf"gptq.*\[calibration\]: {said}", line)
+    good, bad = (read_table(tmp_path / run / "table.parquet").drop(COST) for run in ("good", "bad"))
+    assert bad.filter(status="ok").equals(good.filter(pl.col("method") != "gptq"))
 
 
 def test_running_out_of_memory_fails_one_cell(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,8 +230,7 @@ def test_running_out_of_memory_fails_one_cell(plan: Plan, tmp_path: Path, monkey
         return make(settings)
 
     monkeypatch.setattr(work, "quantizer_from_settings", greedy)
-    with pytest.warns(UserWarning, match="the sweep failed"):
-        outcome = measure(plan, tmp_path / "run")
+    outcome = measure(plan, tmp_path / "run")
     assert len(outcome.failed) == 3
     table = read_table(tmp_path / "run" / "table.parquet")
     assert table.filter(pl.col("status") == "out-of-memory")["method"].to_list() == ["gptq"] * 3

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from qidbayes.errors import InputError
 from qidbayes.measure.place.folder import Folder
 
 type First = Callable[[str, Callable[[Path], None]], Path]
@@ -59,8 +60,12 @@ def place_at(where: Path | str) -> Place:
     InputError
         If the folder cannot be made, or the address is of no kind that is known.
     """
-    if isinstance(where, str) and "://" in where:
-        from qidbayes.measure.place.bucket import Bucket
+    if ":/" in str(where):  # a path of Python's has one slash left of the two
+        from qidbayes.measure.place.bucket import SCHEMES, Bucket
 
-        return Bucket(where)
+        if isinstance(where, str) and "://" in where:
+            return Bucket(where)
+        scheme = str(where).partition(":/")[0]
+        if scheme in SCHEMES:
+            raise InputError(f"{scheme}:/…: not an address that is known; give it as text, {scheme}://BUCKET/…")
     return Folder(Path(where))

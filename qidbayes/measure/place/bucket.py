@@ -7,6 +7,7 @@ long "a while" is, each machine measures for itself, so that no two clocks are e
 """
 
 import random
+import re
 import tempfile
 import threading
 import time
@@ -20,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 from qidbayes.atomic import replacing
 from qidbayes.errors import InputError
 from qidbayes.measure.place.folder import Folder
+from qidbayes.measure.plan import digest
 from qidbayes.resources import cache_folder
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+_PLAIN = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*")  # the name of a bucket, a container or a host
 BEAT = 20.0  # seconds from one change of a claim to the next
 PATIENCE = 120.0  # seconds without a change after which its holder counts as gone
 
@@ -52,17 +55,17 @@ class Bucket:
     Raises
     ------
     InputError
-        If the address is of no kind that is known, or the library is not installed.
+        If the address is of no kind that is known or holds credentials, or the library is not installed.
     """
 
     def __init__(self, address: str, store: "ObjectStore | None" = None) -> None:
+        check_address(address)
         self._address = address.rstrip("/")
         self._objects = _Objects(self._address, _open(self._address) if store is None else store)
-        name = "-".join(part for part in self._address.split("/") if part).replace(":", "")
         cache = cache_folder()
         if cache is None:
             raise InputError(f"{address}: this user has no home to keep its files in meanwhile; set XDG_CACHE_HOME")
-        self._local = Folder(cache / "runs" / name)
+        self._local = Folder(cache / "runs" / _folder_name(self._address))
         self.scratch = self._local.scratch
         # Whoever shares this folder shares its locks, a machine's processes above all; a claim they left is known dead.
         self._neighbours = self._local.first("neighbours", lambda path: _write_new_id(path)).read_bytes()
@@ -236,9 +239,44 @@ def _tag(meta: Any) -> dict[str, str]:
     return {key: meta[key] for key in ("e_tag", "version") if meta[key]}
 
 
+def check_address(address: str) -> None:
+    """Refuse an address of no kind that is known, or with credentials in it; what might be a secret is not repeated.
+
+    Examples
+    --------
+    >>> check_address("s3://me:secret@bucket/run")
+    Traceback (most recent call last):
+    ...
+    qidbayes.errors.InputError: s3://…: the name of a bucket and a path have to follow, and nothing else; give \
+s3://BUCKET/…, and keys in the environment (AWS_…, GOOGLE_…, AZURE_…)
+    """
+    scheme, _, rest = address.partition("://")
+    if scheme not in SCHEMES:
+        shown = f"{scheme}://…: " if _PLAIN.fullmatch(scheme) else ""
+        raise InputError(f"{shown}not an address that is known; give a folder, or {'://, '.join(SCHEMES)}://")
+    azure = scheme.startswith("abfs")
+    named, _, prefix = rest.partition("/")
+    container, at, host = named.rpartition("@")
+    plain = _PLAIN.fullmatch(host) and (not at or (azure and _PLAIN.fullmatch(container)))
+    if not plain or "?" in prefix or "#" in prefix:
+        raise InputError(
+            f"{scheme}://…: the name of a bucket and a path have to follow, and nothing else; give {scheme}://"
+            f"{'CONTAINER@ACCOUNT.dfs.core.windows.net' if azure else 'BUCKET'}/…, and keys in the environment "
+            "(AWS_…, GOOGLE_…, AZURE_…)"
+        )
+
+
+def _folder_name(address: str) -> str:
+    """A folder's name for an address, readable and one of a kind.
+
+    >>> _folder_name("s3://a/b-c"), _folder_name("s3://a-b/c")
+    ('s3-a-b-c-94ed1727', 's3-a-b-c-d58eb495')
+    """
+    name = "-".join(part for part in address.split("/") if part).replace(":", "")
+    return f"{name[:100]}-{digest(address)[:8]}"
+
+
 def _open(address: str) -> "ObjectStore":
-    if address.split("://")[0] not in SCHEMES:
-        raise InputError(f"{address}: not an address that is known; give a folder, or {'://, '.join(SCHEMES)}://")
     try:
         from obstore.exceptions import BaseError
         from obstore.store import from_url

@@ -2,9 +2,19 @@
 
 from qidbayes.measure.quantize.awq import AWQ
 from qidbayes.measure.quantize.bitsandbytes import BitsAndBytes
+from qidbayes.measure.quantize.fit import check_fit
 from qidbayes.measure.quantize.gptq import GPTQ
 from qidbayes.measure.quantize.report import QuantizationReport, Quantizer
 from qidbayes.measure.quantize.rtn import RTN
 from qidbayes.measure.quantize.settings import quantizer_from_settings
 
-__all__ = ["AWQ", "GPTQ", "RTN", "BitsAndBytes", "QuantizationReport", "Quantizer", "quantizer_from_settings"]
+__all__ = [
+    "AWQ",
+    "GPTQ",
+    "RTN",
+    "BitsAndBytes",
+    "QuantizationReport",
+    "Quantizer",
+    "check_fit",
+    "quantizer_from_settings",
+]

@@ -1,7 +1,7 @@
 """The formats of bitsandbytes: NF4 and FP4 in blocks, int8 by rows. Its own kernels do the rounding."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -64,10 +64,7 @@ class BitsAndBytes:
 
     def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
         """Round one linear; see `MatrixQuantizer.round_linear`."""
-        try:
-            import bitsandbytes.functional as bnb
-        except ImportError as error:
-            raise InputError(f"{self.method} needs bitsandbytes; install qidbayes[measure]") from error
+        bnb = library(self.method)
         weight = linear.weight.detach()
         if self.kind == "int8":
             # The library rounds float16 only, which is also what it does to a bfloat16 model on loading.
@@ -79,6 +76,21 @@ class BitsAndBytes:
             weight.reshape(1, -1), blocksize=_BLOCK, quant_type=self.kind, compress_statistics=self.nested
         )
         return bnb.dequantize_4bit(packed, state).view_as(weight), 4 * weight.numel() + _scale_bits(state)
+
+
+def library(method: str) -> Any:
+    """Return bitsandbytes, whose import takes seconds.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        import bitsandbytes.functional as bnb
+    except ImportError as error:
+        raise InputError(f"{method} needs bitsandbytes; install qidbayes[measure]") from error
+    return bnb
 
 
 def _bits(tensor: Tensor) -> int:

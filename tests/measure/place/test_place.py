@@ -13,7 +13,7 @@ from obstore.store import MemoryStore
 
 from qidbayes.errors import InputError
 from qidbayes.measure.place import Place, bucket, place_at
-from qidbayes.measure.place.bucket import Bucket
+from qidbayes.measure.place.bucket import Bucket, check_address
 from qidbayes.measure.place.folder import Folder
 
 type OnMachine = Callable[[str], Bucket]
@@ -175,6 +175,51 @@ def test_a_machine_that_stood_still_does_not_take_its_claim_back(on_machine: OnM
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(InputError, match="not an address that is known; give a folder, or s3://"):
         place_at(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://AKIDKEY:SECRET@bucket/run",
+        "s3://AKIDKEY:SEC/RET@bucket/run",  # a secret may hold a slash
+        "s3://AKIDKEY%3ASECRET%40bucket/run",
+        "s3:///AKIDKEY:SECRET@bucket/run",
+        "gs://AKIDKEY@bucket/run",
+        "az://AKIDKEY:SECRET@container/run",
+        "az://container/run?sig=SECRET",
+        "az://container/run#SECRET",
+        "abfs://container:SECRET@account.dfs.core.windows.net/run",
+        "https://AKIDKEY:SECRET@host/run",
+        "AKIDKEY:SECRET@s3://bucket/run",
+        "s3:/AKIDKEY:SECRET@bucket/run",
+        Path("s3://AKIDKEY:SECRET@bucket/run"),
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(
+    address: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as told:
+        place_at(address)
+    said = str(told.value) + "".join(capsys.readouterr())
+    assert not [part for part in ("AKIDKEY", "SECRET", "SEC/RET", "RET@") if part in said]
+    assert "give " in said
+    assert list(tmp_path.iterdir()) == []  # no folder was named after it
+
+
+def test_the_address_of_azures_data_lake_names_container_and_account() -> None:
+    check_address("abfss://container@account.dfs.core.windows.net/runs/mine")
+    check_address("az://$root/run")
+    check_address("s3://bucket/pythia@step1000")
+
+
+def test_addresses_that_read_alike_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    store = MemoryStore()
+    addresses = ("s3://a/b-c", "s3://a-b/c", "s3://a-b-c", "gs://a/b-c", f"s3://a/{'long' * 100}")
+    assert len({Bucket(address, store).scratch for address in addresses}) == len(addresses)
+    assert Bucket("s3://a/b-c/", store).scratch == Bucket("s3://a/b-c", store).scratch
 
 
 def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
