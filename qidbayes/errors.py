@@ -15,3 +15,7 @@ class DataWarning(UserWarning):
 
 class DiagnosticsWarning(UserWarning):
     """An answer comes from a fit whose checks failed, or whose prior and data disagree."""
+
+
+class SlowWarning(UserWarning):
+    """Sampling will take more than a minute; the message says about how long."""

@@ -22,6 +22,7 @@ from qidbayes.law import COVARIATES, Law, load_law
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.scatter import TRUE_LOG_QID
+from qidbayes.process import note
 from qidbayes.table import table_hash
 from qidbayes.table.groups import dimension
 
@@ -93,6 +94,7 @@ def fit(
     >>> posterior.interval("beta")["median"].round(2).item()
     0.47
     """
+    note()
     first, most = (FIRST, MOST) if draws is None else (draws, draws)
     for name, value, least in (("draws", first, 4), ("tune", tune, 100), ("chains", chains, 1)):
         if not isinstance(value, int) or value < least:
@@ -104,12 +106,15 @@ def fit(
         raise InputError(f"random_seed must be a whole number from 0 to 2³² − 1, not {random_seed!r}")
     law = law if isinstance(law, Law) else load_law(law)
     dimensions(law)  # refuses constants that could not be reported, before the sampling
+    hash_ = table_hash(table)  # refuses what no table may hold, repeated cells among it
     rows = design(table, law.at(prior_from.law.reference) if prior_from else law)
     law = rows.law
     if rows.frame.height == 1 and prior_from is None:
         raise InputError(
             "nothing tells the law from the error of a single row; give more rows, or a fit of others as prior_from"
         )
+    if prior_from is not None:
+        rows = replace(rows, borrowed=borrow(law, rows.coords, rows.errors, prior_from, prior_weight))
     base = None
     if law.loss_16bit:  # the two posteriors are independent, and so must their draws be
         base = fit(
@@ -117,8 +122,6 @@ def fit(
             random_seed=(seed + 1) % 2**32, progress=progress,
         )  # fmt: skip
         law = replace(law, loss_16bit=base.law)
-    if prior_from is not None:
-        rows = replace(rows, borrowed=borrow(law, rows.coords, rows.errors, prior_from, prior_weight))
     found = sample(
         rows, draws=first, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress,
         most=most,
@@ -159,7 +162,7 @@ def fit(
             "tune": tune,
             "chains": chains,
             "target_accept": found.target_accept,
-            "table_hash": table_hash(table),
+            "table_hash": hash_,
             "law_fingerprint": law.fingerprint(),
             "left_out": dict(rows.left_out),
             "prior_from": {"fit_hash": fit_hash(prior_from), "weight": prior_weight} if prior_from else None,
