@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import warnings
 from contextlib import suppress
 from importlib import import_module
@@ -30,6 +31,8 @@ _COMMANDS = {
     "tokens": "Training tokens at which QiD reaches a threshold, with intervals.",
     "training-level": "How far a model is trained, from QiDs measured of it.",
 }
+
+_COMPUTING = "qidbayes, computing"  # what `qidbayes.infer.threads` calls its threads
 
 
 class _Commands(click.Group):
@@ -96,6 +99,10 @@ def main() -> None:
 
 def _stopped() -> NoReturn:
     click.echo("qidbayes: stopped", err=True)
+    if any(thread.name == _COMPUTING for thread in threading.enumerate()):
+        # One that is in the midst of a long computation, and would abort Python's own end when it comes back.
+        sys.stdout.flush()
+        os._exit(130)
     sys.exit(130)
 
 

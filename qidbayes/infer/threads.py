@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+NAME = "qidbayes, computing"
+"""What the threads are called."""
 _AWAKE = 0.1
 """Seconds between two looks at the world."""
 _PATIENCE = 1.0
@@ -55,7 +57,9 @@ def run[T](
                 except BaseException as error:  # noqa: BLE001 (raised again where the results are waited for)
                     ended.put((i, None, error))
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(tasks), width or len(tasks)))]
+    threads = [
+        threading.Thread(target=work, name=NAME, daemon=True) for _ in range(min(len(tasks), width or len(tasks)))
+    ]
     found: dict[int, T] = {}
     try:
         for thread in threads:
