@@ -29,7 +29,7 @@ def sampling(doing: str = "sampling") -> Iterator[Callable[[int, int], None]]:
             else:
                 others(message, category, *where, **more)
 
-        warnings.showwarning = say  # type: ignore[assignment]  # whose signature has defaults
+        warnings.showwarning = say
         task = bar.add_task("building the model", total=None)
 
         def tell(done: int, total: int) -> None:

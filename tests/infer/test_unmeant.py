@@ -118,6 +118,6 @@ def test_what_a_constant_column_leaves_open_is_named(name: str, pythia: pl.DataF
 
 def test_repeated_cells_are_refused_before_sampling(pythia: pl.DataFrame) -> None:
     begun: list[int] = []
-    with pytest.raises(qb.InputError, match="same cell|twice|repeat|again"):
+    with pytest.raises(qb.InputError, match="the same cell"):
         qb.fit(pl.concat([pythia, pythia]), "unified", progress=lambda done, total: begun.append(done))
     assert begun == []
