@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import warnings
 from contextlib import suppress
 from importlib import import_module
@@ -32,7 +31,7 @@ _COMMANDS = {
     "training-level": "How far a model is trained, from QiDs measured of it.",
 }
 
-_COMPUTING = "qidbayes, computing"  # what `qidbayes.infer.threads` calls its threads
+_COMPUTES = "qidbayes.infer.threads"
 
 
 class _Commands(click.Group):
@@ -99,9 +98,10 @@ def main() -> None:
 
 def _stopped() -> NoReturn:
     click.echo("qidbayes: stopped", err=True)
-    if any(thread.name == _COMPUTING for thread in threading.enumerate()):
-        # One that is in the midst of a long computation, and would abort Python's own end when it comes back.
+    if _COMPUTES in sys.modules:
+        # A thread in the midst of a long computation would abort Python's own end, which takes JAX seconds besides.
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(130)
     sys.exit(130)
 
