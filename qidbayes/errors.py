@@ -55,3 +55,7 @@ class AssumptionWarning(UserWarning):
 
 class UnfittedWarning(DiagnosticsWarning):
     """An answer is of a method, a suite or another group that no fitted row has: as wide as these differ."""
+
+
+class SlowWarning(UserWarning):
+    """Sampling will take more than a minute; the message says about how long."""

@@ -40,6 +40,8 @@ _COMMANDS = {
     "training-level": "How far a model is trained, from QiDs measured of it.",
 }
 
+_COMPUTES = "qidbayes.infer.threads"
+
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -128,6 +130,11 @@ def main() -> None:
 
 def _stopped() -> NoReturn:
     click.echo("qidbayes: stopped", err=True)
+    if _COMPUTES in sys.modules:
+        # A thread in the midst of a long computation would abort Python's own end, which takes JAX seconds besides.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
     sys.exit(130)
 
 

@@ -1,10 +1,13 @@
 """A progress bar on stderr."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from qidbayes.cli.interrupts import stop_if_it_came
+from qidbayes.errors import SlowWarning
 
 
 @contextmanager
@@ -15,7 +18,18 @@ def sampling(doing: str = "sampling") -> Iterator[Callable[[int, int], None]]:
 
     console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    with warnings.catch_warnings(), bar:
+        warnings.simplefilter("always", SlowWarning)
+        others = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, SlowWarning):
+                console.print(f"qidbayes: {message}", markup=False, highlight=False, soft_wrap=True)
+            else:
+                others(message, category, *where, **more)
+
+        warnings.showwarning = say
         task = bar.add_task("building the model", total=None)
 
         def tell(done: int, total: int) -> None:

@@ -5,7 +5,6 @@ argument, and one compiled program serves all data of the same shapes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import pymc as pm
@@ -18,13 +17,6 @@ from pytensor.graph.traversal import graph_inputs
 from pytensor.link.jax.dispatch import jax_funcify
 
 type LogDensity = Callable[[Sequence[jax.Array], Sequence[jax.Array]], jax.Array]
-
-
-@jax_funcify.register(CheckParameterValue)  # type: ignore[untyped-decorator]
-def _without_the_check(op: CheckParameterValue, **_: Any) -> Callable[..., Any]:
-    # A transformed parameter cannot leave its support, so the check has nothing to find; JAX could not raise anyway.
-    del op
-    return lambda value, *_conditions: value
 
 
 def log_density(model: pm.Model) -> tuple[LogDensity, list[str]]:
@@ -48,6 +40,9 @@ def log_density(model: pm.Model) -> tuple[LogDensity, list[str]]:
     # Without it parameters by group would have shapes that JAX cannot trace. Specialising is XLA's work, and takes
     # minutes on a graph of matrices.
     JAX.excluding("specialize", "uncanonicalize").optimizer.rewrite(graph)
+    # A transformed parameter cannot leave its support, so checks have nothing to find; JAX could not raise anyway.
+    checks = [node for node in graph.toposort() if isinstance(node.op, CheckParameterValue)]
+    graph.replace_all([(node.outputs[0], node.inputs[0]) for node in checks])
     function = jax_funcify(graph)
     # Jitted by itself, so that a sampler which calls it in several places has it traced once.
     return jax.jit(lambda values, data: function(*values, *data)[0]), [v.name for v in shared]

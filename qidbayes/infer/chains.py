@@ -1,32 +1,25 @@
 """Chains under way, which can be taken on from where they are."""
 
 import os
-import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
-BLOCK = 100
-"""Transitions run by one call of the compiled program; progress is told between calls."""
-_AWAKE = 0.1  # seconds
+from qidbayes.infer.pace import GRADIENTS, Pace
+from qidbayes.infer.program import BLOCK, Program
+from qidbayes.infer.threads import StoppedError, run
+
+_DEEPEST = 1023
+"""The most gradients of a transition."""
+_HEARD = 0.5
+"""Seconds that a block of transitions should take."""
 
 type Progress = Callable[[int, int], None]
 """Called with the transitions done and their total, over all chains."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """A law's compiled program for data of some shapes."""
-
-    init: Callable[..., Any]
-    block: Callable[..., Any]
-    names: list[str]
-    data_names: list[str]
-    shapes: list[tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -35,73 +28,75 @@ class Job:
 
     program: Program
     keys: jax.Array
-    start: list[jax.Array]
+    start: list[np.ndarray]
     data: list[jax.Array]
     accept: float
     progress: Progress | None
+    pace: Pace
 
 
-class Threads:
-    """Chains on CPUs, a thread each: XLA leaves Python's lock while it computes, so that every core is busy."""
+class Chains:
+    """Chains of one job: on CPUs a thread each, since XLA leaves Python's lock while it computes; all in one program on
+    an accelerator, which is kept busy by width and not by threads.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._states: list[Any] = [None for _ in job.keys]
+        together = job.program.together
+        keys = [job.keys] if together else list(job.keys)
+        starts = [job.start] if together else [[v[i] for v in job.start] for i in range(len(keys))]
+        self._begin = list(zip(keys, starts, strict=True))
+        self._states: list[Any] = [None for _ in keys]
         self._tell = _Tell(job.progress)
 
     def advance(self, count: int) -> list[np.ndarray]:
         """Return that many transitions more of all chains, ``(chains, count, …)`` each."""
-        stopped = threading.Event()
-        self._tell.expect(count * len(self._states))
+        job = self._job
+        self._tell.expect(count * len(job.keys))
+        found = run(
+            [lambda i=i: self._run(i, count) for i in range(len(self._states))],  # type: ignore[misc]
+            job.program.stopped.set,
+            width=os.cpu_count() or 1,
+            awake=lambda: job.pace.look(job.program.gradients),
+        )
+        if job.program.together:
+            return found[0]
+        return [np.stack(parts) for parts in zip(*found, strict=True)]
 
-        def chain(i: int) -> list[np.ndarray]:
-            job, state = self._job, self._states[i]
+    def _run(self, i: int, count: int) -> list[np.ndarray]:
+        job, state = self._job, self._states[i]
+        along = int(job.program.together)  # the axis of transitions
+        with jax.enable_x64(True):
             if state is None:
-                state = job.program.init(job.keys[i], [v[i] for v in job.start], job.data)
-            blocks = []
-            for _ in range(0, count, BLOCK):
-                if stopped.is_set():
-                    break
-                state, found = job.program.block(state, job.data, job.accept)
-                # The last block runs in full, and what is beyond is left off: a shorter one would compile anew.
-                blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
-                self._tell.done(BLOCK)
-            self._states[i] = state
-            return [np.concatenate(parts)[:count] for parts in zip(*blocks, strict=True)]
-
-        with ThreadPoolExecutor(min(len(self._states), os.cpu_count() or 1)) as pool:
-            try:  # from the first thread on: Ctrl-C may come while the others are being started
-                under_way = [pool.submit(chain, i) for i in range(len(self._states))]
-                # Woken now and then: a signal that came to another thread is only noticed by a main thread that is
-                # awake.
-                while wait(under_way, _AWAKE, FIRST_EXCEPTION).not_done and not any(map(_failed, under_way)):
-                    pass
-                chains = [future.result() for future in under_way]
-            except BaseException:  # Ctrl-C, as a rule: the pool waits for its threads, which need not draw to the end
-                stopped.set()
-                raise
-        return [np.stack(parts) for parts in zip(*chains, strict=True)]
+                state = job.program.init(*self._begin[i], job.data)
+            blocks: list[list[np.ndarray]] = []
+            done, size = 0, 1
+            while done < count:
+                size = min(size, count - done)
+                begun = time.monotonic()
+                state, drawn = job.program.block(state, job.data, job.accept, size)
+                leaves = [np.asarray(v)[:, :size] if along else np.asarray(v)[:size] for v in drawn]
+                if job.program.stopped.is_set():
+                    raise StoppedError
+                blocks.append(leaves)
+                done += size
+                self._tell.done(size * len(job.keys) if along else size)
+                gradients = int(leaves[_N_STEPS].sum()) // (len(job.keys) if along else 1)
+                size = _next(job.program, gradients, time.monotonic() - begun)
+        self._states[i] = state
+        return [np.concatenate(parts, axis=along) for parts in zip(*blocks, strict=True)]
 
 
-class Together:
-    """Every chain in one program: an accelerator is kept busy by width, not by threads."""
+_N_STEPS = 2
+"""Where `Program.block` has the gradients of each transition."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._state = jax.jit(jax.vmap(job.program.init, in_axes=(0, 0, None)))(job.keys, job.start, job.data)
-        self._block = jax.jit(jax.vmap(job.program.block, in_axes=(0, None, None)))
-        self._tell = _Tell(job.progress)
 
-    def advance(self, count: int) -> list[np.ndarray]:
-        """See `Threads.advance`."""
-        chains = len(self._job.keys)
-        self._tell.expect(count * chains)
-        blocks = []
-        for _ in range(0, count, BLOCK):
-            self._state, found = self._block(self._state, self._job.data, self._job.accept)
-            blocks.append([np.asarray(v) for v in jax.tree.leaves(found)])
-            self._tell.done(BLOCK * chains)
-        return [np.concatenate(parts, axis=1)[:, :count] for parts in zip(*blocks, strict=True)]
+def _next(program: Program, gradients: int, seconds: float) -> int:
+    """Return how many transitions can be heard the end of soon, whatever tree they grow."""
+    if not program.listens:
+        program.gradients += gradients
+    deepest = GRADIENTS if program.listens else _DEEPEST
+    return int(np.clip(_HEARD * gradients / (seconds * deepest), 1, BLOCK))
 
 
 class _Tell:
@@ -111,14 +106,9 @@ class _Tell:
         self._progress, self._done, self._expected = progress, 0, 0
 
     def expect(self, count: int) -> None:
-        self._done = self._expected  # blocks run in full, and what was beyond is no progress
         self._expected += count
 
     def done(self, count: int) -> None:
         self._done += count
         if self._progress:
-            self._progress(min(self._done, self._expected), self._expected)
-
-
-def _failed(future: "Future[list[np.ndarray]]") -> bool:
-    return future.done() and future.exception() is not None
+            self._progress(self._done, self._expected)

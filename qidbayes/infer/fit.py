@@ -23,6 +23,7 @@ from qidbayes.posterior.constants import Curve, dimensions, raw_constants
 from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.scatter import TRUE_LOG_QID
+from qidbayes.process import note
 from qidbayes.table import table_hash
 from qidbayes.table.groups import dimension
 from qidbayes.table.schema import validate
@@ -96,6 +97,7 @@ def fit(
     >>> posterior.interval("beta")["median"].round(2).item()
     0.47
     """
+    note()
     first, most = (FIRST, MOST) if draws is None else (draws, draws)
     for name, value, least in (("draws", first, 4), ("tune", tune, 100), ("chains", chains, 1)):
         if not isinstance(value, int) or value < least:
@@ -108,6 +110,7 @@ def fit(
     law = law if isinstance(law, Law) else load_law(law)
     table = validate(table, "table")  # refuses what is no table, such as a cell twice, before the sampling
     dimensions(law)  # refuses constants that could not be reported, before the sampling
+    hash_ = table_hash(table)  # refuses what no table may hold, repeated cells among it
     rows = design(table, law.at(prior_from.law.reference) if prior_from else law)
     law = rows.law
     if rows.frame.height == 1 and prior_from is None:
@@ -163,7 +166,7 @@ def fit(
             "tune": tune,
             "chains": chains,
             "target_accept": found.target_accept,
-            "table_hash": table_hash(table),
+            "table_hash": hash_,
             "law_fingerprint": law.fingerprint(),
             "left_out": dict(rows.left_out),
             "prior_from": {"fit_hash": fit_hash(prior_from), "weight": prior_weight} if prior_from else None,

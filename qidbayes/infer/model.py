@@ -8,9 +8,8 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from qidbayes.infer import latent, nested, pooling, smooth, strata
-from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.design import Design
-from qidbayes.infer.nested import Level
+from qidbayes.infer.spec import Grouping, ModelSpec, describe
 from qidbayes.law.evaluate import Scope, evaluate_log
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
@@ -37,17 +36,24 @@ def build_model(design: Design) -> pm.Model:
     >>> [v.name for v in model.free_RVs]
     ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'checkpoint_sd', 'model_sd']
     """
-    law = design.law
     arrays = model_data(design)
-    with pm.Model(coords={d: list(c) for d, c in design.coords.items()}) as model:
+    return model_of(describe(design, arrays), arrays)
+
+
+def model_of(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> pm.Model:
+    """Return the model that a description is of, with arrays of its shapes; it knows nothing else."""
+    with pm.Model() as model:
         # With their shapes known, no check of broadcasting is left for JAX to warn of.
         data = {name: pm.Data(name, values, shape=values.shape) for name, values in arrays.items()}
-        parameters = {name: _prior(name, prior, design, data) for name, prior in law.priors.items()}
-        errors = {name: _error(name, prior, design) for name, prior in design.errors.items()}
-        if design.borrowed:
-            pm.Potential("borrowed", _log_borrowed(design.borrowed, design, parameters, errors, data))
-        likelihood = _of_strata if "root" in data else _of_smooth if design.smooth else _of_rows
-        pm.Potential("log_likelihood", likelihood(design, data, parameters, errors))
+        parameters = {
+            name: _prior(name, prior, size, spec, data)
+            for (name, prior), size in zip(spec.priors, spec.groups, strict=True)
+        }
+        errors = {name: _error(name, prior, spec) for name, prior in spec.errors}
+        if spec.borrowed is not None:
+            pm.Potential("borrowed", _log_borrowed(spec, parameters, errors, data))
+        likelihood = _of_strata if "root" in data else _of_rows if spec.parts is None else _of_smooth
+        pm.Potential("log_likelihood", likelihood(spec, data, parameters, errors))
     return model
 
 
@@ -60,43 +66,43 @@ def model_data(design: Design) -> dict[str, np.ndarray]:
     return arrays | {f"{name}_centring": values for name, values in design.centring.items()}
 
 
-def _of_strata(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
-    variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in design.levels]
-    priors = design.law.priors
+def _of_strata(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any:
+    variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in spec.levels]
+    priors = dict(spec.priors)
     position = [pt.log(value) if priors[name].log_scaled else value for name, value in parameters.items()]
     direction = pt.concatenate([[1.0], *(-pt.atleast_1d(z) for z in position)])
     steps = [variance, *(data["members"][i] * effect for i, effect in enumerate(effects))]
     return strata.log_density(data["root"], data["freedom"], pt.cumsum(pt.stack(steps)), direction, pt.log)
 
 
-def _of_rows(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
-    variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in design.levels]
-    residual = data["log_response"] - _log_mean(design, data, parameters)
+def _of_rows(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any:
+    variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in spec.levels]
+    residual = data["log_response"] - _log_mean(spec, data, parameters)
     variance_of_row = variance + data["variance"]
-    if design.law.noise.family == "student_t":
+    if spec.family == "student_t":
         return pm.logp(pm.StudentT.dist(STUDENT_T_FREEDOM, sigma=pt.sqrt(variance_of_row)), residual).sum()
-    levels = [(effect, _group_sum(level, data)) for level, effect in zip(design.levels, effects, strict=True)]
+    levels = [(effect, _group_sum(level, data)) for level, effect in zip(spec.levels, effects, strict=True)]
     found = nested.log_density(residual, variance_of_row, levels, pt.log)
-    return found + _of_noise(design, data, residual, variance, effects) if design.latent else found
+    return found + _of_noise(spec, data, residual, variance, effects) if "latent_row" in data else found
 
 
-def _of_smooth(design: Design, data: Data, parameters: Data, errors: Data) -> Any:
+def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any:
     log_response, variance, measured = data["log_response"], data["variance"], 0.0
-    if design.latent:
+    if "latent_row" in data:
         rows = data["latent_row"]
         log_true = latent.stretch(
-            log_response[rows], variance[rows], pm.Flat(latent.NAME, shape=len(design.latent["latent_row"])), pt
+            log_response[rows], variance[rows], pm.Flat(latent.NAME, shape=spec.count("latent_row")), pt
         )
         error = data["latent_error"]
         measured = (-0.5 * ((data["latent_qid"] - pt.exp(log_true)) / error) ** 2 - pt.log(error)).sum()
         log_response = pt.set_subtensor(log_response[rows], log_true)
         variance = pt.set_subtensor(variance[rows], 0.0)
-    residual = log_response - _log_mean(design, data, parameters)
-    return measured + smooth.log_density(residual, variance, errors, errors["sigma"], design.reduced, data, pt)
+    residual = log_response - _log_mean(spec, data, parameters)
+    return measured + smooth.log_density(residual, variance, errors, errors["sigma"], spec, data, pt)
 
 
-def _log_mean(design: Design, data: Data, parameters: Data) -> Any:
-    law = design.law
+def _log_mean(spec: ModelSpec, data: Data, parameters: Data) -> Any:
+    law = spec.law
     scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed, shares=law.shares)
     for name, value in parameters.items():
         by = law.priors[name].by
@@ -106,15 +112,16 @@ def _log_mean(design: Design, data: Data, parameters: Data) -> Any:
     return evaluate_log(law.expression, scope)
 
 
-def _of_noise(design: Design, data: Data, residual: Any, variance: Any, effects: list[Any]) -> Any:
+def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects: list[Any]) -> Any:
     """Return the log density of the noisy rows, less that of their sketches (see `qidbayes.infer.latent`)."""
-    rows, count = data["latent_row"], len(design.latent["latent_row"])
-    groups = [len(design.latent[f"latent_{level.name}"]) for level in design.levels]
+    rows, count = data["latent_row"], spec.count("latent_row")
+    groups = [spec.count(f"latent_{level.name}") for level in spec.levels]
     normal = pm.Normal(latent.NAME, shape=count + sum(groups))
     levels, start = [], count
-    for level, effect, size in zip(design.levels, effects, groups, strict=True):
+    for level, effect, size in zip(spec.levels, effects, groups, strict=True):
         own = pt.set_subtensor(pt.zeros(level.size)[data[f"latent_{level.name}"]], normal[start : start + size])
-        parent = level.parent if level.regular else data[f"{level.name}_parent"]
+        members = np.repeat(np.arange(level.size), level.members // level.size)
+        parent = members if level.regular else data[f"{level.name}_parent"]
         levels.append(nested.Shared(effect, _group_sum(level, data), parent, own))
         start += size
     *_, shared = nested.effects(residual, variance + data["variance"], levels, pt.sqrt)
@@ -129,27 +136,24 @@ def _of_noise(design: Design, data: Data, residual: Any, variance: Any, effects:
 
 def sampled_names(design: Design) -> list[str]:
     """Return what the sampler's variables are called, in the model's order."""
-    law = design.law
-    parameters: list[str] = []
-    for name, prior in law.priors.items():
-        sampled = law.sampled_name(name)
-        pooled = (pooling.offset_name(law.population_name(name)), law.spread_name(name), pooling.offset_name(sampled))
-        parameters += pooled if prior.pooled else (sampled,)
-    return [*parameters, *design.errors, *([latent.NAME] if design.latent else [])]
+    return list(describe(design, model_data(design)).names)
 
 
-def _error(name: str, prior: Prior, design: Design) -> Any:
-    if design.borrowed and name in design.borrowed.sizes:
-        family, arguments = _flat(prior)
-        return family(name, **arguments)
-    return getattr(pm, prior.family)(name, **dict(prior.arguments))
+def _error(name: str, prior: Prior, spec: ModelSpec) -> Any:
+    family, arguments = _flat(prior) if name in (spec.borrowed or ()) else _declared(prior)
+    return family(name, **arguments)
 
 
-def _log_borrowed(borrowed: Borrowed, design: Design, parameters: Data, errors: Data, data: Data) -> Any:
+def _declared(prior: Prior) -> tuple[Any, dict[str, float]]:
+    # As floats, so that priors which are equal make one graph.
+    return getattr(pm, prior.family), {name: float(value) for name, value in prior.arguments}
+
+
+def _log_borrowed(spec: ModelSpec, parameters: Data, errors: Data, data: Data) -> Any:
     """Return the log density of the borrowed prior over the flat ones that stand in the model, on the real line."""
     position, jacobian = [], pt.as_tensor(0.0)
-    borrowed_errors = [(design.errors[name], errors[name]) for name in errors if name in borrowed.sizes]
-    for prior, value in [*((prior, parameters[name]) for name, prior in design.law.priors.items()), *borrowed_errors]:
+    borrowed_errors = [(prior, errors[name]) for name, prior in spec.errors if name in (spec.borrowed or ())]
+    for prior, value in [*((prior, parameters[name]) for name, prior in spec.priors), *borrowed_errors]:
         value = pt.atleast_1d(value)
         position.append(_real_line(prior, value))
         if prior.log_scaled:
@@ -177,16 +181,13 @@ def _flat(prior: Prior) -> tuple[Any, dict[str, float]]:
     return (pm.HalfFlat if prior.log_scaled else pm.Flat), {}
 
 
-def _prior(name: str, prior: Prior, design: Design, data: Data) -> Any:
-    law, sampled = design.law, design.law.sampled_name(name)
-    family, arguments = _flat(prior) if design.borrowed else (getattr(pm, prior.family), dict(prior.arguments))
-    if not prior.by:
+def _prior(name: str, prior: Prior, groups: int | None, spec: ModelSpec, data: Data) -> Any:
+    law, sampled = spec.law, spec.law.sampled_name(name)
+    family, arguments = _declared(prior) if spec.borrowed is None else _flat(prior)
+    if groups is None:
         return family(sampled, **arguments)
-    dim = dimension(prior.by)
-    groups = len(design.coords[dim])
     if prior.spread is None:
-        # The shape is given, since a length taken from the dimension would be an argument of the compiled program.
-        return family(sampled, **arguments, shape=groups, dims=dim)
+        return family(sampled, **arguments, shape=groups)
     step = pm.Normal(pooling.offset_name(law.population_name(name)))
     sd = pm.LogNormal(law.spread_name(name), np.log(prior.spread), SPREAD_LOG_SD)
     c = data[f"{name}_centring"]
@@ -195,10 +196,10 @@ def _prior(name: str, prior: Prior, design: Design, data: Data) -> Any:
     precision, sum_ = pooling.told(offset, sd, prior, c)
     pm.Potential(f"{sampled}_shared", 0.5 * (sum_**2 / precision - pt.log(precision)))
     _, values = pooling.population_and_groups(step, sd, offset, prior, c)
-    return pm.Deterministic(sampled, pt.exp(values) if prior.log_scaled else values, dims=dim)
+    return pm.Deterministic(sampled, pt.exp(values) if prior.log_scaled else values)
 
 
-def _group_sum(level: Level, data: Mapping[str, Any]) -> Callable[[Any], Any]:
+def _group_sum(level: Grouping, data: Mapping[str, Any]) -> Callable[[Any], Any]:
     if level.regular:  # a reshape instead of a scatter: the gradient costs a fifth
         return lambda values: values.reshape((level.size, -1)).sum(axis=1)
     parent = data[f"{level.name}_parent"]

@@ -12,11 +12,11 @@ table of any number of suites and repetitions costs what its distinct places cos
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from qidbayes.posterior.grids import Block, blocks
+from qidbayes.posterior.grids import Block, Shape, blocks
 from qidbayes.posterior.kronecker import products
 from qidbayes.posterior.replicates import replicates
 from qidbayes.table.groups import dimension
@@ -26,6 +26,40 @@ if TYPE_CHECKING:
 
 _FEW = 30
 """So many columns cost less than their products."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the density knows of a block but its `arrays`.
+
+    Attributes
+    ----------
+    grid
+        The shape of its grid.
+    copies
+        How many copies it has.
+    taken
+        How many of them its places are of: all, or 1 if they are the mean of all.
+    deviations
+        How many columns d_i enter as they are; None if their products do.
+    """
+
+    grid: Shape
+    copies: int
+    taken: int
+    deviations: int | None
+
+    @property
+    def size(self) -> int:
+        """The places of one copy."""
+        return self.grid.runs * self.grid.quantizations - self.grid.holes + self.grid.others
+
+
+class Parted(Protocol):
+    """What says which parts a density has: places, or a description of them without a number."""
+
+    @property
+    def parts(self) -> tuple[Part, ...] | None: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +98,7 @@ class Reduced:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """What the density of the places takes, by name."""
-        found = {"within": self.within, "count": self.count.astype(float)}
+        found = {"count": self.count.astype(float)} | ({"within": self.within} if self.within.size else {})
         for i, block in enumerate(self.blocks):
             columns, parts = self.deviations[i], block.grid.arrays
             if self.by_products(i):
@@ -80,9 +114,12 @@ class Reduced:
         return bool(len(self.deviations[block]) > _FEW and grid.rows.size and not grid.holes.size + grid.rest.size)
 
     @property
-    def shape(self) -> tuple[tuple[int, int, int], ...]:
-        """What a compiled program knows of the blocks beside the shapes of `arrays`."""
-        return tuple((b.grid.models, b.grid.rank, n) for b, n in zip(self.blocks, self.copies, strict=True))
+    def parts(self) -> tuple[Part, ...]:
+        """What the density knows of the blocks but their `arrays`."""
+        return tuple(
+            Part(block.grid.shape, copies, len(block.members), None if self.by_products(i) else len(columns))
+            for i, (block, copies, columns) in enumerate(zip(self.blocks, self.copies, self.deviations, strict=True))
+        )
 
 
 def reduce(design: "Design", noisy: np.ndarray) -> Reduced:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.infer.reduced import Reduced
+from qidbayes.infer.reduced import Parted
 from qidbayes.posterior.discrepancy import covariance
-from qidbayes.posterior.grids import QUANTIZATION, RUN, Grid
+from qidbayes.posterior.grids import QUANTIZATION, RUN, Shape
 from qidbayes.posterior.kronecker import Factored, forward, inner, named
 
 _APART = 1e-9
@@ -23,7 +23,7 @@ def log_density(
     variance: Any,
     scale: Mapping[str, Any],
     sigma: Any,
-    where: Reduced,
+    where: Parted,
     data: Mapping[str, Any],
     ops: Any,
 ) -> Any:
@@ -39,27 +39,29 @@ def log_density(
     sigma
         The standard deviation of a row's own error.
     where
-        The shapes of the blocks.
+        The parts, whose places follow each other.
     data
-        Its `arrays`, as the model's data.
+        The `arrays` of `Reduced`, as the model's data.
     ops
         The array library: NumPy or PyTensor.
     """
     own = (sigma**2 + variance) / data["count"]
-    found = _within(data["within"], sigma**2, ops.log) if where.within.size else 0.0
-    for i, block in enumerate(where.blocks):
+    found: Any = _within(data["within"], sigma**2, ops.log) if "within" in data else 0.0
+    start = 0
+    for i, part in enumerate(where.parts or ()):
         at = {name.split("_", 1)[1]: values for name, values in data.items() if name.startswith(f"block{i}_")}
-        copies, (columns, size) = where.copies[i], block.members.shape
+        taken, size = part.taken, part.size
         # A block's places follow each other: a slice has a cheaper derivative than an index.
-        members = slice(int(block.members[0, 0]), int(block.members[-1, -1]) + 1)
+        members = slice(start, start + taken * size)
+        start += taken * size
         # Places that are the mean of copies count for all of them.
-        left = residual[members].reshape((columns, size)) * np.sqrt(copies / columns)
-        if "deviations" in at and len(where.deviations[i]):
+        left = residual[members].reshape((taken, size)) * np.sqrt(part.copies / taken)
+        if part.deviations:
             left = ops.concatenate([left, at["deviations"]])
         square, log_determinant = _of_block(
-            left, own[members].reshape((columns, size)).mean(axis=0), scale, block.grid, at, ops
+            left, own[members].reshape((taken, size)).mean(axis=0), scale, part.grid, at, ops
         )
-        found = found - 0.5 * (square + copies * (log_determinant + size * np.log(2.0 * np.pi)))
+        found = found - 0.5 * (square + part.copies * (log_determinant + size * np.log(2.0 * np.pi)))
     return found
 
 
@@ -71,18 +73,19 @@ def _within(statistics: Any, variance: Any, log: Callable[[Any], Any]) -> Any:
 
 
 def _of_block(
-    residual: Any, own: Any, scale: Mapping[str, Any], grid: Grid, at: Mapping[str, Any], ops: Any
+    residual: Any, own: Any, scale: Mapping[str, Any], grid: Shape, at: Mapping[str, Any], ops: Any
 ) -> tuple[Any, Any]:
     """Return Σ r'C⁻¹r over the rows of the residuals, ``(columns, places)``, and log |C|."""
-    others = len(grid.rest)
+    others = grid.others
     square, log_determinant = 0.0, 0.0
     over, left = residual[:, at["rest"]].T, ops.zeros((others, others))
     if others:
         beside = named((*RUN, *QUANTIZATION), at["beside"])
         left = covariance(scale, beside, beside, ops) * ops.ones((others, others)) + ops.diag(own[at["rest"]])
-    if grid.rows.size:
-        known = (grid.rows >= 0) if grid.holes.size else np.ones(1)
-        of_width = (own[at["rows"]] * known).sum(axis=0) / (grid.rows >= 0).sum(axis=0)
+    if grid.runs:
+        known = at["known"] if grid.holes else np.ones(1)
+        count = known.sum(axis=0) if grid.holes else np.full(grid.quantizations, grid.runs)
+        of_width = (own[at["rows"]] * known).sum(axis=0) / count
         factored = Factored(grid, at, of_width, scale, ops, _APART)
         inside = factored.rotate(residual[:, at["rows"]] * known)
         solved = factored.solve(inside)

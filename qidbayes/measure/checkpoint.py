@@ -1,7 +1,6 @@
 """A checkpoint's files, pinned and checked, and the model in them."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -355,7 +354,6 @@ class Tokenizer:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Load the tokenizer of a folder, from its files alone."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forked readers of data sets would warn about it
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     vocabulary = [sha256(path) for path in map(folder.joinpath, _VOCABULARIES) if path.exists()]
     return Tokenizer(tokenizer, digest([vocabulary, tokenizer.bos_token_id, tokenizer.eos_token_id]))

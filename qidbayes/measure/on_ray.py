@@ -8,7 +8,8 @@ Ray has given up still holds its claim, the checkpoint is asked for again a litt
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from qidbayes.measure.shard import longest_first
 from qidbayes.measure.store import Store
 
 RETRIES = 3  # of a task whose worker or node died
+_STATISTICS = "RAY_USAGE_STATS_ENABLED"
 _PAUSES = (0, 5, 30, 90)  # seconds before what was held is asked for again; a lock of a dead machine may last that long
 _CONTEXT = 2**30  # bytes of a GPU that a process takes besides its tensors
 
@@ -53,7 +55,6 @@ def measure_on_ray(
         If Ray is not installed or not there, a quantizer's settings or a local text cannot be used, or what workers
         measured is not in the folder here.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
     except ImportError as error:
@@ -64,7 +65,8 @@ def measure_on_ray(
     store = Store(where)
     mine = plan.checkpoints if checkpoints is None else checkpoints
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        with _without_statistics():
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from error
     try:
@@ -89,6 +91,20 @@ def measure_on_ray(
             "address of an object store"
         )
     return conclude(store, plan, mine, versions, left, [f"{checkpoint}: {why}" for checkpoint, why in lost.items()])
+
+
+@contextmanager
+def _without_statistics() -> Iterator[None]:
+    """Start Ray without its usage statistics; the environment is as before afterwards."""
+    before = os.environ.get(_STATISTICS)
+    os.environ[_STATISTICS] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_STATISTICS]
+        else:
+            os.environ[_STATISTICS] = before
 
 
 def _check_address(address: str | None) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from qidbayes.errors import InputError
 from qidbayes.measure.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
@@ -27,6 +26,7 @@ from qidbayes.measure.prequantized import check_against_original, load_prequanti
 from qidbayes.measure.probe import check_stack
 from qidbayes.measure.progress import Reporter
 from qidbayes.measure.quantize import Quantizer, check_fit, quantizer_from_settings
+from qidbayes.measure.quiet import quietly
 from qidbayes.measure.store import Row, Store, cell_of, labels
 from qidbayes.measure.sweep import SWEPT, model_bytes, room, sweep
 from qidbayes.measure.walk import restoring_weights
@@ -54,7 +54,6 @@ class Shared:
         self.windows = WindowCache(store.first)
         self.fingerprints = Fingerprints(plan)
         self._tokenizers: dict[Source, Tokenizer] = {}
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would draw over ours
 
     def tokenizer(self, source: Source) -> Tokenizer:
         """Return a tokenizer that does not come with a checkpoint; downloaded once for the folder."""
@@ -86,7 +85,8 @@ def measure_checkpoint(shared: Shared, checkpoint: Checkpoint) -> None:
     stored = {cell_of(row): row for row in shared.store.read(checkpoint)}
     work = _Work(shared, checkpoint, stored)
     try:
-        work.carry_out()
+        with quietly():
+            work.carry_out()
     finally:
         shutil.rmtree(shared.store.downloads(checkpoint), ignore_errors=True)
     made = {cell_of(row): row for row in work.made if not _was_only_not_found(row, stored.get(cell_of(row)))}

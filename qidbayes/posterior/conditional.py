@@ -143,7 +143,7 @@ class _OfBlock:
         if where.rows.size:
             known = where.rows >= 0
             own = (variance[where.rows] * known).sum(axis=0) / known.sum(axis=0)
-            self.grid = Factored(where, where.arrays, own, scale, np)
+            self.grid = Factored(where.shape, where.arrays, own, scale, np)
             self.solved = self.grid.solve(self.grid.rotate((residual[where.rows] * known)[None]))
             cross = self.grid.cross(self.outside)
             self.weights = self.grid.solve(cross)

@@ -27,6 +27,7 @@ from qidbayes.posterior.summary import constants_of, reported
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
 from qidbayes.posterior.unfitted import unfitted
+from qidbayes.process import note
 from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Fit(Record):
             a 16-bit law beside it has a first column ``response``, and its constants below, beside the first point
             published of them.
         """
+        note()
         own = constants_of(self, ci_prob, published)
         if not self.loss_16bit:
             return own
@@ -91,6 +93,7 @@ class Fit(Record):
         InputError
             If there is no such name, or the data do not identify it.
         """
+        note()
         if name not in reported(self):
             raise InputError(f"no parameter is called {name!r}; there are {', '.join(reported(self))}")
         chosen = constants_of(self, ci_prob).filter(pl.col("name") == name)
@@ -451,11 +454,13 @@ class Fit(Record):
         return new_groups(self.law, flat, dim, labels, int(self.attributes["random_seed"]))
 
     def _flat(self, name: str) -> np.ndarray:
+        note()
         values = self.draws[name]
         return values.reshape(-1, *values.shape[2:])
 
     def _answering(self, kind: Kind) -> tuple["Fit", Curve]:
         """Return the draws that answer questions of a kind, as a fit, and their curve."""
+        note()
         if kind not in ("response", "response_params"):
             raise InputError(f"kind must be 'response' or 'response_params', not {kind!r}")
         source = self.thinned() if kind == "response" and Scatter(self).smooth else self
@@ -557,6 +562,7 @@ def load_fit(path: "str | os.PathLike[str]") -> Fit:
     """
     from qidbayes.posterior.store import load
 
+    note()
     return _fit(load(path))
 
 

@@ -13,11 +13,27 @@ from typing import Any
 
 import numpy as np
 
+from qidbayes.memory import check
+
 RUN = ("log_params", "log_tokens", "suite", "model", "checkpoint")
 QUANTIZATION = ("log_bits", "kind")
 _CODES = ("suite", "model", "checkpoint", "kind")
 _STEP = 4e4  # what any step costs, in the units of `_cost`
+_FLOAT = 8.0  # bytes
+_REMEDY = 'take fewer rows, measured at the same training tokens and widths, or a law with discrepancy = "none"'
 _NOWHERE = -2_000_000  # the code of a checkpoint that a hole would be of
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the parts of a grid are: all that its algebra knows of it but its `arrays`."""
+
+    runs: int
+    quantizations: int
+    models: int
+    rank: int
+    holes: int
+    others: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,12 @@ class Grid:
         return self.spread.rank if self.spread else self.rows.shape[0]
 
     @property
+    def shape(self) -> Shape:
+        """How large its parts are."""
+        runs, quantizations = self.rows.shape
+        return Shape(runs, quantizations, self.models, self.rank, self.holes.shape[1], len(self.rest))
+
+    @property
     def arrays(self) -> dict[str, np.ndarray]:
         """What is known of it but its shape, by name."""
         found = {
@@ -78,6 +100,8 @@ class Grid:
             "beside": self.beside,
             "holes": self.holes,
         }
+        if self.holes.size:
+            found["known"] = (self.rows >= 0).astype(float)
         if self.spread:
             found |= {"basis": self.spread.basis, "spots": self.spread.spots}
             found |= {"to_spot": self.spread.to_spot, "same": self.spread.same_model}
@@ -190,13 +214,28 @@ def best_grid(cells: Mapping[str, np.ndarray], count: np.ndarray) -> Grid:
     usual = np.array([_mode(count[quantization == code]) for code in range(quantization.max() + 1)])
     rows = np.flatnonzero(count == usual[quantization])[::-1]  # of two in one place the first stays
     _, run = np.unique(cells["checkpoint"], return_inverse=True)
+    _check_search(cells, int(run.max()) + 1, int(quantization.max()) + 1)
     place = np.full((run.max() + 1, quantization.max() + 1), -1)
     place[run[rows], quantization[rows]] = rows
     place = place[(place >= 0).any(axis=1)]
     place = place[:, np.argsort(-(place >= 0).sum(axis=0), kind="stable")]
     found = [(float(total) ** 3, _grid(cells, place[:0, :0], 0)), _of_runs(cells, place, total)]
     found += _of_models(cells, place, total)
-    return min(found, key=lambda one: one[0])[1]
+    best = min(found, key=lambda one: one[0])[1]
+    if not best.models:  # its runs have a basis, from a full singular value decomposition
+        check(4 * _FLOAT * float(len(best.rows)) ** 2, f"a grid of {len(best.rows):,} runs", _REMEDY)
+    check(4 * _FLOAT * float(len(best.rest)) ** 2, f"{len(best.rest):,} of {total:,} rows beside every grid", _REMEDY)
+    return best
+
+
+def _check_search(cells: Mapping[str, np.ndarray], runs: int, quantizations: int) -> None:
+    """Refuse a table whose grids cannot be searched for: of runs, and of models and tokens."""
+    models, tokens = (np.unique(cells[name]).size for name in ("model", "log_tokens"))
+    # What stands where, what is known of it in two orders, and the cost of each choice.
+    cells_of = 2.0 * runs * quantizations + (2.0 * quantizations + 8.0) * models * tokens
+    rows = len(cells["model"])
+    what = f"the search for a grid among {rows:,} rows of {models:,} models, {tokens:,} training tokens and "
+    check(_FLOAT * cells_of, f"{what}{quantizations:,} quantizations", _REMEDY)
 
 
 def _mode(values: np.ndarray) -> int:

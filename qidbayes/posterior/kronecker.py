@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from qidbayes.posterior.discrepancy import Cells, matern, places, quantizations, runs
-from qidbayes.posterior.grids import QUANTIZATION, RUN, Grid
+from qidbayes.posterior.grids import QUANTIZATION, RUN, Grid, Shape
 
 
 class Factored:
@@ -32,7 +32,7 @@ class Factored:
     """
 
     def __init__(
-        self, where: Grid, at: Mapping[str, Any], own: Any, scale: Mapping[str, Any], ops: Any, apart: float = 0.0
+        self, where: Shape, at: Mapping[str, Any], own: Any, scale: Mapping[str, Any], ops: Any, apart: float = 0.0
     ) -> None:
         """Factor the covariance.
 
@@ -41,7 +41,7 @@ class Factored:
         where
             The grid's shape.
         at
-            Its `arrays`.
+            The grid's `arrays`.
         own
             The variance of the rows' own errors; shape ``(quantizations,)``.
         scale
@@ -52,7 +52,7 @@ class Factored:
             Tells equal eigenvalues apart where derivatives are asked: their vectors have none otherwise.
         """
         self.apart = apart
-        count, width = where.rows.shape
+        count, width = where.runs, where.quantizations
         self.blocks = max(1, where.models)
         self.length = count // self.blocks
         self.own, self.scale, self.ops = own, scale, ops
@@ -89,12 +89,12 @@ class Factored:
         self.log_determinant = found + count * log(self.own).sum()
         """The log determinant of the covariance of what was measured."""
         self.gaps: Any = None
-        if where.holes.size:
+        if where.holes:
             unit = self._unit(at["holes"][0], at["holes"][1])
             solved = self._full(unit)
             factor = ops.linalg.cholesky(inner(unit, solved, ops))
             self.log_determinant = self.log_determinant + 2.0 * log(ops.diagonal(factor)).sum()
-            self.gaps = forward(factor, solved.reshape((-1, where.holes.shape[1])).T, ops)
+            self.gaps = forward(factor, solved.reshape((-1, where.holes)).T, ops)
 
     def rotate(self, residual: Any) -> Any:
         """Return residuals ``(columns, runs, quantizations)`` as columns, ``(…, columns)``."""

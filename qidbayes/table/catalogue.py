@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.process import note
 from qidbayes.resources import shipped
 from qidbayes.table.join import join_named
 from qidbayes.table.read import SUFFIXES, read_table
@@ -37,6 +38,7 @@ def load_table(*tables: str | os.PathLike[str]) -> pl.DataFrame:
     >>> load_table("pythia").height, load_table("pythia", "pythia/awq-bnb").height
     (360, 576)
     """
+    note()
     if not tables:
         raise InputError(f"no table named; give a .csv or .parquet file, or one of {', '.join(_shipped_files())}")
     return join_named([(os.fspath(table), _load(table)) for table in tables])

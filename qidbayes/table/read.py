@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.process import note
 from qidbayes.table.columns import SCHEMA_VERSION
 from qidbayes.table.formulas import as_written
 from qidbayes.table.parquet import UnreadableError, from_parquet
@@ -41,6 +42,7 @@ def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
     >>> read_table(path).select("suite", "tokens", "qid").row(0)
     ('mine', 200000000000, 0.1)
     """
+    note()
     path = Path(path)
     check_suffix(path)
     content = _content(path)

@@ -11,7 +11,7 @@ from arviz_stats.ecdf_utils import ecdf_pit
 from plain import plain
 
 import qidbayes as qb
-from qidbayes.infer import bridge, sample, strata
+from qidbayes.infer import bridge, program, strata
 from qidbayes.infer.calibration import calibrate, simulate
 from qidbayes.infer.design import design
 from qidbayes.infer.envelope import Envelope
@@ -60,7 +60,7 @@ def without_the_jacobian_of_k(monkeypatch: pytest.MonkeyPatch) -> None:
         model.logp = lambda: right(model, [k], jacobian=False) + right(model, rest)
         return bridge.log_density(model)
 
-    monkeypatch.setattr(sample, "log_density", log_density)
+    monkeypatch.setattr(program, "log_density", log_density)
 
 
 def with_a_wrong_noise_scale(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def with_a_wrong_noise_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_model_is_found_out(
     wrong: Any, found_by: str, few: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sample, "_PROGRAMS", {})
+    monkeypatch.setattr(program, "_IDLE", {})
     wrong(monkeypatch)
     places = calibrate(few, LAW, range(100))
     assert least_p(places)[0] < 0.01

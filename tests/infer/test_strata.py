@@ -10,7 +10,7 @@ from plain import plain
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.infer import sample
+from qidbayes.infer import program
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model
 from qidbayes.infer.problem import Problem
@@ -80,7 +80,7 @@ def test_both_ways_have_the_same_posterior(pythia: pl.DataFrame, unified: qb.Fit
 
 def test_one_program_serves_grids_of_every_size(pythia: pl.DataFrame) -> None:
     qb.fit(pythia.filter(pl.col("tokens") > 50e9), plain("unified"), random_seed=1)
-    programs = set(sample._PROGRAMS)
+    programs = set(program._IDLE)
     smaller = qb.fit(pythia.filter(pl.col("n_params") < 5e9), plain("unified"), random_seed=1)
-    assert set(sample._PROGRAMS) == programs
+    assert set(program._IDLE) == programs
     assert smaller.data.height == 240 and not smaller.diagnostics.problems()

@@ -118,3 +118,10 @@ def test_what_a_constant_column_leaves_open_is_named(name: str, pythia: pl.DataF
         warnings.simplefilter("ignore", DataWarning)  # one size, under names of many models
         fit = qb.fit(change(pythia), plain("unified"), random_seed=0)
     assert any(re.match(rf"{parameter} is not identified", remark) for remark in fit.diagnostics.remarks())
+
+
+def test_repeated_cells_are_refused_before_sampling(pythia: pl.DataFrame) -> None:
+    begun: list[int] = []
+    with pytest.raises(qb.InputError, match="the same cell"):
+        qb.fit(pl.concat([pythia, pythia]), "unified", progress=lambda done, total: begun.append(done))
+    assert begun == []
