@@ -21,6 +21,7 @@ from qidbayes.errors import (
     printable,
 )
 
+_TOLD = (AssumptionWarning, ExtrapolationWarning, UnfittedWarning)
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
     "advise": "How few bits keep QiD under a bound, or what to run in some memory.",
@@ -76,27 +77,27 @@ def cli(context: click.Context) -> None:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Say once on stderr what a question names that was not fitted, whichever command asks it."""
-    said: set[str] = set()
+    """Say once on stderr what an answer takes for granted, whichever command asks for it."""
+    from qidbayes.cli.output import caution
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **further: Any) -> None:
-        if not issubclass(category, UnfittedWarning):
+        if issubclass(category, _TOLD):
+            caution(str(message))
+        else:
             others(message, category, *place, **further)
-        elif str(message) not in said:
-            said.add(str(message))
-            click.secho(printable(f"warning: {message}"), err=True, fg="yellow")
 
     with warnings.catch_warnings():
         others = warnings.showwarning
         warnings.showwarning = show
-        warnings.simplefilter("always", UnfittedWarning)
+        for category in _TOLD:
+            warnings.simplefilter("always", category)
         yield
 
 
 def main() -> None:
     """Run the command line; what a user or the system can help is told in one message, without a traceback."""
     interrupts.listen()
-    for told in (AssumptionWarning, DataWarning, DiagnosticsWarning, ExtrapolationWarning):
+    for told in (DataWarning, DiagnosticsWarning):
         warnings.simplefilter("ignore", told)  # the commands say these in their own way
     try:
         try:

@@ -55,7 +55,7 @@ def advise(
     import polars as pl
 
     import qidbayes
-    from qidbayes.cli.summary import readable, telling_assumptions, warn
+    from qidbayes.cli.summary import readable, warn
     from qidbayes.posterior import load_fit
     from qidbayes.posterior.pareto import UNQUANTIZED
 
@@ -74,8 +74,7 @@ def advise(
         base = load_fit(loss_16bit) if loss_16bit else None
         if base:
             warn(base)
-        with telling_assumptions():
-            frame = qidbayes.pareto(found, memory=memory, tokens=tokens[0], loss_16bit=base, **further)
+        frame = qidbayes.pareto(found, memory=memory, tokens=tokens[0], loss_16bit=base, **further)
         title = f"Loss in nats per token of models that take the same memory ({found.law.title})"
     else:
         assert params is not None

@@ -37,6 +37,15 @@ def say(text: str = "", *, err: bool = False, **style: Any) -> None:
     click.echo(click.style(text, **style) if style else text, err=err)
 
 
+def caution(remark: str) -> None:
+    """Print what an answer rests on, on stderr: once, however many parts of a command come upon it."""
+    context = click.get_current_context(silent=True)
+    said: set[str] = context.find_root().meta.setdefault(__name__, set()) if context else set()
+    if remark not in said:
+        said.add(remark)
+        say(f"warning: {remark}", err=True, fg="yellow")
+
+
 def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts: tuple[str, ...] = ()) -> None:
     """Print a frame on stdout.
 

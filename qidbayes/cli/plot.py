@@ -67,7 +67,7 @@ def plot(
         having = ", ".join(other for other, found in _FIGURES.items() if found.several)
         raise click.UsageError(f"{name} is drawn from one fit, not {len(fits)}; {having} take several")
     from qidbayes import plots
-    from qidbayes.cli.summary import telling_assumptions, warn
+    from qidbayes.cli.summary import warn
     from qidbayes.posterior import load_fit
     from qidbayes.posterior import published as published_point
     from qidbayes.table import load_table
@@ -77,17 +77,16 @@ def plot(
     base = load_fit(loss_16bit) if loss_16bit else None
     for found in (*loaded, *([base] if base else [])):
         warn(found)
-    with telling_assumptions():
-        drawn = getattr(plots, name.replace("-", "_"))(
-            *loaded,
-            kind=kind,
-            ci_prob=ci_prob,
-            **given(
-                table=load_table(*tables) if tables else None,
-                loss_16bit=base,
-                published=published_point(law, point or None) if published else None,
-            ),
-        )
+    drawn = getattr(plots, name.replace("-", "_"))(
+        *loaded,
+        kind=kind,
+        ci_prob=ci_prob,
+        **given(
+            table=load_table(*tables) if tables else None,
+            loss_16bit=base,
+            published=published_point(law, point or None) if published else None,
+        ),
+    )
     path = output or Path(f"{name}.png")
     plots.save(drawn, path)
     say(f"drawn in {path}", err=True)

@@ -53,7 +53,7 @@ def project(
     --fit`), `held` is the share of held-out points as far outside that such bands held, with its standard error over
     runs: of fewer than 10 checkpoints or 3 runs, it says nothing.
     """
-    from qidbayes.cli.summary import readable, telling_assumptions, warn
+    from qidbayes.cli.summary import readable, warn
     from qidbayes.posterior import Fit, load_fit
     from qidbayes.posterior.query import needs
 
@@ -72,8 +72,7 @@ def project(
         base = load_fit(loss_16bit) if loss_16bit else None
         if base:
             warn(base)
-        with telling_assumptions():
-            frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
+        frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit):
         frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     else:

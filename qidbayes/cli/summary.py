@@ -1,14 +1,11 @@
 """`qidbayes summary`: what a fit found, and whether to believe it."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from qidbayes.cli.options import ci_option
-from qidbayes.cli.output import echo_frame, format_option, say
+from qidbayes.cli.output import caution, echo_frame, format_option, say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,21 +58,4 @@ def warn(fit: "Fit", frame: "pl.DataFrame | None" = None, kind: "Kind" = "respon
     for problem in fit.diagnostics.problems():
         say(f"FAILED: {problem}", err=True, fg="red")
     for remark in [*fit.diagnostics.remarks(), *(fit.cautions(frame, kind) if frame is not None else ())]:
-        say(f"warning: {remark}", err=True, fg="yellow")
-
-
-@contextmanager
-def telling_assumptions() -> Iterator[None]:
-    """Say on stderr, once each, what answers in the block take for granted, and where they lie beyond the data."""
-    from qidbayes.errors import AssumptionWarning, ExtrapolationWarning
-
-    told_here: tuple[type[Warning], ...] = (AssumptionWarning, ExtrapolationWarning)
-    with warnings.catch_warnings(record=True) as told:
-        for category in told_here:
-            warnings.simplefilter("always", category)
-        yield
-    for message, category in dict.fromkeys((str(warning.message), warning.category) for warning in told):
-        if issubclass(category, told_here):
-            say(f"warning: {message}", err=True, fg="yellow")
-        else:
-            warnings.warn(message, category, stacklevel=3)
+        caution(remark)

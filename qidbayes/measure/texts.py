@@ -28,7 +28,10 @@ def text_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     inside = sorted(path.rglob("*")) if path.is_dir() else []
-    found = [file for file in inside if file.suffix.lower() in _FORMS and file.is_file()]
+    found = [file for file in inside if file.suffix.lower() in _FORMS and not file.is_dir()]
+    for file in found:
+        if not file.is_file():
+            raise InputError(f"{file}: is not a plain file; remove it, or put a file in its place")
     if not found:
         raise InputError(f"{path}: no text there; give a text file, or a folder of them ({', '.join(_FORMS)})")
     kinds = sorted({file.suffix.lower() for file in found})
