@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import COVARIATES, Law
 from qidbayes.posterior.constants import Curve, dimensions
+from qidbayes.table.columns import COLUMNS
 from qidbayes.table.groups import columns, labels
 from qidbayes.table.question import as_in_tables
+
+# 7 in the place of 7e9 is no size that a table may hold, nor one to ask about.
+_COUNTS = {column.name: column for column in COLUMNS if column.name in ("n_params", "tokens")}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ def combinations(values: Mapping[str, Any]) -> pl.DataFrame:
     """
     frame = pl.DataFrame()
     for name, given in values.items():
-        one = isinstance(given, str | int | float)
+        one = isinstance(given, str | Real)
         if not one and not isinstance(given, Sequence | np.ndarray | pl.Series):
             raise InputError(f"{name} must be a number, or a list of them; got {type(given).__name__}")
         column = pl.DataFrame({name: [given] if one else list(given)}, strict=False)
@@ -117,4 +122,8 @@ def positive(frame: pl.DataFrame, column: str) -> np.ndarray:
     wrong = ~(np.isfinite(found) & (found > 0))
     if wrong.any():
         raise InputError(f"{column} must be positive and finite; got {found[wrong][0]:g}")
+    if column in _COUNTS:
+        small = ~_COUNTS[column].accepted(pl.Series(found)).to_numpy()
+        if small.any():
+            raise InputError(f"{column}: {found[small][0]:g} is not accepted; give {_COUNTS[column].accepts}")
     return found
