@@ -16,7 +16,7 @@ from qidbayes.table.groups import columns, labels
 from qidbayes.table.question import as_in_tables
 
 # 7 in the place of 7e9 is no size that a table may hold, nor one to ask about.
-_COUNTS = {column.name: column for column in COLUMNS if column.name in ("n_params", "tokens")}
+_COUNTS = {s: column for column in COLUMNS for s, name in COVARIATES.items() if s in "ND" and name == column.name}
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,21 @@ def build(
         for symbol in law.covariates
         if COVARIATES[symbol] != leave_out
     }
+    # Frames of training_level's search hold any tokens.
+    _refuse_other_units(log_covariates, "ND" if queries is None else "N")
     index = {}
     for dim in set(dimensions(law).values()):
         index[dim] = curve.group_index(dim, labels(frame, dim.split(":")).to_list())
     return Query(frame, log_covariates, index)
+
+
+def _refuse_other_units(log_covariates: Mapping[str, np.ndarray], symbols: str) -> None:
+    for symbol in symbols:
+        column = _COUNTS[symbol]
+        found = np.exp(log_covariates.get(symbol, np.empty(0)))
+        small = ~column.accepted(pl.Series(found * (1 + 1e-9))).to_numpy()
+        if small.any():
+            raise InputError(f"{column.name}: {found[small][0]:g} is not accepted; give {column.accepts}")
 
 
 def refuse_unused(law: Law, given: Iterable[str], taken: Sequence[str]) -> None:
@@ -122,8 +133,4 @@ def positive(frame: pl.DataFrame, column: str) -> np.ndarray:
     wrong = ~(np.isfinite(found) & (found > 0))
     if wrong.any():
         raise InputError(f"{column} must be positive and finite; got {found[wrong][0]:g}")
-    if column in _COUNTS:
-        small = ~_COUNTS[column].accepted(pl.Series(found)).to_numpy()
-        if small.any():
-            raise InputError(f"{column}: {found[small][0]:g} is not accepted; give {_COUNTS[column].accepts}")
     return found
