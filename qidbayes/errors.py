@@ -42,6 +42,9 @@ class DataWarning(_Warning):
 class DiagnosticsWarning(_Warning):
     """An answer comes from a fit whose checks failed, or whose prior and data disagree."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class ExtrapolationWarning(_Warning):
     """An answer is of a kind that nothing was measured of, such as a bit width beyond all that were fitted."""

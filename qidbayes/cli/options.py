@@ -45,6 +45,9 @@ class Numbers(click.ParamType[list[float]]):
 
     name = "NUMBERS"
 
+    def __init__(self, also: float | None = None) -> None:
+        self._also = also  # one more that has a meaning, such as −1 of group sizes
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
         if isinstance(value, list):
             return value
@@ -52,8 +55,9 @@ class Numbers(click.ParamType[list[float]]):
             found = [float(part) for part in str(value).split(",")]
         except ValueError:
             found = []
-        if not found or not all(0 < number < float("inf") for number in found):
-            self.fail(f"{value!r} is not a list of positive numbers, such as 2,3,4", param, ctx)
+        if not found or not all(0 < number < float("inf") or number == self._also for number in found):
+            also = "" if self._also is None else f" (or {self._also:g}, per channel)"
+            self.fail(f"{value!r} is not a list of positive numbers, such as 2,3,4{also}", param, ctx)
         return found
 
 
@@ -86,7 +90,8 @@ def _further(
             raise click.BadParameter(f"a table has no column {column!r}{near}, and a law needs none", ctx, param)
         if column in found:
             raise click.BadParameter(f"{column} is given twice; give all its values at once, as a,b", ctx, param)
-        found[column] = values if known[column] == pl.String else Numbers().convert(listed, param, ctx)
+        numbers = Numbers(also=-1) if column == "group_size" else Numbers()
+        found[column] = values if known[column] == pl.String else numbers.convert(listed, param, ctx)
     return found
 
 

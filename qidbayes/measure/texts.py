@@ -147,7 +147,8 @@ def _is_json(line: str) -> bool:
 def _decoded(file: Path) -> str:
     content = file.read_bytes()
     if b"\0" in content:
-        raise InputError(f"{file}: byte 0x00 at {content.index(0):,}, which no text holds; give text in UTF-8")
+        byte = f"byte 0x00 at {content.index(0):,}"
+        raise InputError(f"{file}: {byte}, which no text holds; give text in UTF-8, not compressed")
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
@@ -175,11 +176,18 @@ def _parsed(text: str, where: str) -> object:
         raise InputError(f"{where}: not JSON ({error})") from error
 
 
+_SEPARATORS = {",": "commas", "\t": "tabs"}
+
+
 def _read_separated(text: str, separator: str, file: Path) -> pl.DataFrame:
     try:
         return pl.read_csv(io.BytesIO(text.encode()), separator=separator, infer_schema=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
-        raise InputError(f"{file}: not a table that can be read ({error})") from error
+        found = str(error).partition("\n")[0]  # what follows is advice on arguments of polars
+        raise InputError(
+            f"{file}: not a table that can be read ({found}); part its cells by {_SEPARATORS[separator]}, and quote "
+            "those that hold one"
+        ) from error
 
 
 def _read_parquet(file: Path) -> pl.DataFrame:

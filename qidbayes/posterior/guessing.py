@@ -48,8 +48,8 @@ def loss_16bit_for(data: pl.DataFrame, given: "Fit | Point | None") -> "tuple[Fi
         )
     point, ratio, scatter = _scaled(paper, own)
     return point, (
-        f"16-bit losses are {ratio:.3g} times those of the constants that arXiv:2411.17691 found for Pythia, as the "
-        f"table's own at {own.height} checkpoints and sets are, to within {scatter:.0%} of each; {way_out}",
+        f"16-bit losses come from the constants that arXiv:2411.17691 found for Pythia, times {ratio:.3g}: so they lie "
+        f"within {scatter:.0%} of each of the table's own ({own.height}, one a checkpoint and data set); {way_out}",
     )
 
 

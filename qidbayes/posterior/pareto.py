@@ -1,6 +1,7 @@
 """Fewer bits or fewer parameters: which of the models that fit into the same memory has the least loss."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,10 +124,11 @@ def pareto(
 
 def _one(name: str, value: Any) -> str | float:
     """Return the value that holds for all candidates, which may be given as a list of one."""
-    listed = [value] if isinstance(value, str | int | float) else list(value)
+    listed: list[Any] = [value] if isinstance(value, str | Real) else list(value)
     if len(listed) != 1:
         raise InputError(f"{name}: {len(listed)} values; give one, which holds for all candidates")
-    return listed[0]
+    found: str | float = listed[0]
+    return found
 
 
 def _taken(source: "Fit | Point") -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import COVARIATES, Law
 from qidbayes.posterior.constants import Curve, dimensions
+from qidbayes.table.columns import COLUMNS
 from qidbayes.table.groups import columns, labels
 from qidbayes.table.question import as_in_tables
+
+# 7 in the place of 7e9 is no size that a table may hold, nor one to ask about.
+_COUNTS = {s: column for column in COLUMNS for s, name in COVARIATES.items() if s in "ND" and name == column.name}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ def combinations(values: Mapping[str, Any]) -> pl.DataFrame:
     """
     frame = pl.DataFrame()
     for name, given in values.items():
-        one = isinstance(given, str | int | float)
+        one = isinstance(given, str | Real)
         if not one and not isinstance(given, Sequence | np.ndarray | pl.Series):
             raise InputError(f"{name} must be a number, or a list of them; got {type(given).__name__}")
         column = pl.DataFrame({name: [given] if one else list(given)}, strict=False)
@@ -87,10 +92,21 @@ def build(
         for symbol in law.covariates
         if COVARIATES[symbol] != leave_out
     }
+    # Frames of training_level's search hold any tokens.
+    _refuse_other_units(log_covariates, "ND" if queries is None else "N")
     index = {}
     for dim in set(dimensions(law).values()):
         index[dim] = curve.group_index(dim, labels(frame, dim.split(":")).to_list())
     return Query(frame, log_covariates, index)
+
+
+def _refuse_other_units(log_covariates: Mapping[str, np.ndarray], symbols: str) -> None:
+    for symbol in symbols:
+        column = _COUNTS[symbol]
+        found = np.exp(log_covariates.get(symbol, np.empty(0)))
+        small = ~column.accepted(pl.Series(found * (1 + 1e-9))).to_numpy()
+        if small.any():
+            raise InputError(f"{column.name}: {found[small][0]:g} is not accepted; give {column.accepts}")
 
 
 def refuse_unused(law: Law, given: Iterable[str], taken: Sequence[str]) -> None:

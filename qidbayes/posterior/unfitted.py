@@ -68,7 +68,8 @@ def _text(value: object) -> str:
 
 
 def _instead(value: object, known: Sequence[object]) -> str:
-    near = difflib.get_close_matches(str(value), [name for name in known if isinstance(name, str)], n=1)
+    names = {name.lower(): name for name in known if isinstance(name, str)}
+    near = difflib.get_close_matches(str(value).strip().lower(), names, n=1)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {names[near[0]]!r}?"
     return f"fitted: {', '.join(map(_text, known[:_SHOWN]))}" + (", …" if len(known) > _SHOWN else "")

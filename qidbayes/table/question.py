@@ -12,7 +12,7 @@ def as_in_tables(frame: pl.DataFrame) -> pl.DataFrame:
     Raises
     ------
     InputError
-        If a column that tables hold as text is of another type.
+        If a column that tables hold as text is of another type, or a group size is none.
 
     Examples
     --------
@@ -32,7 +32,11 @@ def _as_in_tables(given: pl.Series, column: Column) -> pl.Series:
         return given
     if column.dtype == pl.Float64:
         return column.tidy(given.cast(pl.Float64)) if given.dtype.is_float() else given
-    return column.tidy(given.fill_nan(None))
+    found = column.tidy(given.fill_nan(None))
+    wrong = found.filter(~column.accepted(found))
+    if wrong.len():
+        raise InputError(f"{column.name}: {wrong[0]:g} is not accepted; give {column.accepts}")
+    return found
 
 
 def _text(given: pl.Series, column: Column) -> pl.Series:

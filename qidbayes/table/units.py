@@ -16,6 +16,7 @@ _ELSEWHERE = {
     ("byte_perplexity", "byte_ppl"): "give 'bits_per_byte' (and 'bits_per_byte_16bit'), which is log2 of it",
     ("bpb", "bits_per_character", "bpc"): "bits per byte go into 'bits_per_byte' (and 'bits_per_byte_16bit')",
     ("bits_per_token",): "in nats per token a loss is ln 2 · bits per token",
+    ("nll", "cross_entropy", "ce_loss"): "losses in nats per token go into 'loss' (and 'loss_16bit')",
 }
 
 
@@ -25,7 +26,7 @@ def hint(name: str) -> str | None:
     for names, text in _ELSEWHERE.items():
         if any(plain in (known, f"{known}_16bit", f"{known}_fp16") for known in names):
             return text
-    return None
+    return _ELSEWHERE["perplexity", "pplx"] if "ppl" in plain.split("_") and plain not in _UNITS else None
 
 
 def converted(table: pl.DataFrame, others: Sequence[pl.Series], problems: Problems) -> pl.DataFrame:

@@ -13,7 +13,9 @@ import qidbayes as qb
 from qidbayes.cli import cli
 from qidbayes.table.schema import NAMES
 
-pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")  # which `main` hides
+pytestmark = pytest.mark.filterwarnings(  # which `main` hides
+    "ignore::qidbayes.errors.DiagnosticsWarning", "ignore::qidbayes.errors.ExtrapolationWarning"
+)
 COMMANDS = {
     "tokens": ["tokens", "FIT"],
     "project": ["project", "FIT"],
@@ -81,6 +83,7 @@ def test_every_column_is_answered_or_refused(command: str, saved: Path) -> None:
         (["suite=a", "suite=b"], "suite is given twice; give all its values at once"),
         (["learning_rate=fast"], "is not a list of positive numbers"),
         (["learning_rate=nan"], "is not a list of positive numbers"),
+        (["group_size=-2"], r"(or -1, per channel)|option of its own"),
         (["suite"], "is not a column and its values"),
         (["suite=a,,b"], "is not a column and its values"),
     ],
@@ -100,6 +103,14 @@ def test_a_column_is_asked_of_as_in_python(saved: Path) -> None:
     # A text stays one though it could be read as a number.
     assert python["revision"].unique().to_list() == ["7"]
     assert pl.DataFrame(json.loads(done.stdout)).equals(python)
+
+
+def test_a_group_size_of_minus_one_is_per_channel(saved: Path) -> None:
+    given = ("--params", "7B", "--bits", "3", "--format", "json")
+    per_channel = ask("tokens", saved, *given, "--at", "group_size=-1")
+    assert [row["lower"] for row in json.loads(per_channel.stdout)] == [
+        row["lower"] for row in json.loads(ask("tokens", saved, *given).stdout)
+    ]
 
 
 def test_candidates_of_a_memory_share_one_value(saved: Path) -> None:

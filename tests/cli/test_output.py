@@ -26,6 +26,7 @@ from qidbayes.errors import (
     DiagnosticsWarning,
     ExtrapolationWarning,
     SlowWarning,
+    UnfittedWarning,
     printable,
 )
 from qidbayes.page.html import table as page_table
@@ -99,7 +100,14 @@ def on_a_terminal(arguments: list[str], folder: Path) -> str:
 
 def test_errors_and_warnings_of_python_too() -> None:
     assert str(qb.InputError(f"{HOSTILE}: no")) == f"{PLAIN}: no"
-    for category in (AssumptionWarning, DataWarning, DiagnosticsWarning, ExtrapolationWarning, SlowWarning):
+    for category in (
+        AssumptionWarning,
+        DataWarning,
+        DiagnosticsWarning,
+        ExtrapolationWarning,
+        SlowWarning,
+        UnfittedWarning,
+    ):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             warnings.warn(HOSTILE, category, stacklevel=1)

@@ -112,6 +112,9 @@ WRONG = {
     "a stranger": ({**ASKED, "colour": "red"}, "does not depend on 'colour'; it takes"),
     "text": ({**ASKED, "n_params": "big"}, "n_params must be numbers"),
     "zero": ({**ASKED, "tokens": 0}, "tokens must be positive and finite; got 0"),
+    "billions": ({**ASKED, "n_params": [1e9, 7]}, "n_params: 7 is not accepted; .* at least 1000, like 7e9 for 7B"),
+    "tokens in billions": ({**ASKED, "tokens": 300}, "tokens: 300 is not accepted; .* like 3e11 for 300B"),
+    "a group of nothing": ({**ASKED, "group_size": 0}, "group_size"),
     "infinity": ({**ASKED, "tokens": np.inf}, "tokens must be positive and finite"),
     "nan": ({**ASKED, "n_params": np.nan}, "n_params must be positive and finite"),
     "nothing": ({**ASKED, "n_params": []}, "n_params: no values"),
@@ -128,6 +131,13 @@ WRONG = {
 def test_a_question_that_cannot_be_answered_says_why(unified: qb.Fit, asked: dict, message: str) -> None:
     with pytest.raises(qb.InputError, match=message):
         unified.predict(**asked)
+
+
+def test_numbers_of_numpy_are_numbers(unified: qb.Fit) -> None:
+    known = unified.predict(n_params=1e9, tokens=1e11, bits=3.3)
+    asked = unified.predict(n_params=np.float32(1e9), tokens=np.int64(10**11), bits=np.float32(3.3))
+    np.testing.assert_allclose(asked["upper"].item(), known["upper"].item(), rtol=1e-12)
+    assert qb.pareto(unified, memory=8e9, tokens=np.int64(10**12)).equals(qb.pareto(unified, memory=8e9, tokens=10**12))
 
 
 def test_more_questions_that_cannot_be_answered(unified: qb.Fit, per_bit: qb.Fit) -> None:

@@ -109,6 +109,7 @@ def test_what_the_discrepancy_needs_is_asked_for(left_out: str) -> None:
     ("question", "message"),
     [
         ({"suite": "pythai"}, "suite 'pythai' was not fitted: answered as of a new suite; did you mean 'pythia'?"),
+        ({"suite": "PYTHIA "}, "suite 'PYTHIA ' was not fitted: answered as of a new suite; did you mean 'pythia'?"),
         ({"suite": "opt"}, "suite 'opt' was not fitted: answered as of a new suite; fitted: 'pythia', 'mine'"),
         ({"method": "gptq-v2"}, "method 'gptq-v2' was not fitted: answered as of a new method; did you mean 'gptq'?"),
         ({"dataset": ["refinedwep", "c4"]}, "dataset 'refinedwep' and 1 more were not fitted: answered as of a new "
@@ -163,6 +164,7 @@ def test_every_way_of_asking_says_it() -> None:
         assert any("did you mean 'pythia'?" in str(w.message) for w in found), one
 
 
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")  # which `main` hides
 @pytest.mark.parametrize(
     "command",
     [

@@ -63,6 +63,8 @@ def test_a_perplexity_and_a_qid_give_the_third() -> None:
         ({"byte_perplexity_16bit": 1.5}, r"is unknown; give 'bits_per_byte' .* log2"),
         ({"bpb": 0.6}, r"is unknown; bits per byte go into 'bits_per_byte'"),
         ({"ppl16bit": 5.0}, r"is unknown; did you mean 'ppl_16bit'\?"),
+        ({"wikitext2_ppl": 5.0}, r"is unknown; a perplexity of tokens goes into 'ppl'"),
+        ({"nll_16bit": 1.7}, r"is unknown; losses in nats per token go into 'loss' \(and 'loss_16bit'\)"),
     ],
 )  # fmt: skip
 def test_what_is_said_twice_or_half_is_refused(columns: dict[str, float], message: str) -> None:
