@@ -83,8 +83,8 @@ def copy_tree(root: Path, to: Path) -> Path:
     return to
 
 
-def run(copy: Path, tests: tuple[str, ...]) -> tuple[str, float]:
-    """Run tests in a copy; return what came of it, and the seconds it took."""
+def run(copy: Path, tests: tuple[str, ...], says: bool = False) -> tuple[str, float]:
+    """Run tests in a copy; return what came of it, and the seconds it took; say what failed if that is asked for."""
     # No bytecode: of a file changed twice in a second, Python would run the old one. No example is replayed.
     own = {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     own["JAX_COMPILATION_CACHE_DIR"] = str(copy.parent / "jax")
@@ -97,7 +97,7 @@ def run(copy: Path, tests: tuple[str, ...]) -> tuple[str, float]:
         )
     except subprocess.TimeoutExpired:
         return "killed by the clock", time.perf_counter() - began
-    if done.returncode not in _RESULTS:
+    if done.returncode not in _RESULTS or (done.returncode and says):
         print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
     return _RESULTS.get(done.returncode, f"pytest {done.returncode}"), time.perf_counter() - began
 
@@ -134,7 +134,7 @@ def main() -> int:
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         first = copy_tree(given.root, Path(folder, "0"))
-        result, seconds = run(first, tuple(sorted({test for mutant in mutants for test in mutant.tests})))
+        result, seconds = run(first, tuple(sorted({test for mutant in mutants for test in mutant.tests})), True)
         print(f"{result:20} {seconds:5.0f} s  no mutant at all", flush=True)
         if result != "survived":
             print("tests fail without any mutant, so that none would say anything", file=sys.stderr)
