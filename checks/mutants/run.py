@@ -133,6 +133,7 @@ def main() -> int:
     commit = _git(given.root, "describe", "--always", "--dirty", "--exclude", "*").strip()
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        Path(folder).chmod(0o755)  # some tests run as nobody
         first = copy_tree(given.root, Path(folder, "0"))
         result, seconds = run(first, tuple(sorted({test for mutant in mutants for test in mutant.tests})), True)
         print(f"{result:20} {seconds:5.0f} s  no mutant at all", flush=True)
