@@ -21,7 +21,7 @@ import qidbayes as qb
 from qidbayes.cli import cli
 from qidbayes.cli.output import write_csv
 from qidbayes.errors import DataWarning, DiagnosticsWarning, printable
-from qidbayes.page.html import table as page_table
+from qidbayes.reports.html import table as page_table
 from qidbayes.resources import shipped
 
 pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.posterior.held import held_share, kept_backtest, read_backtest
+from qidbayes.posterior.coverage import held_share, kept_backtest, read_backtest
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.score.points import score_points
 

@@ -8,13 +8,13 @@ import polars as pl
 from qidbayes import plots
 from qidbayes.errors import InputError
 from qidbayes.law.expression import to_text
-from qidbayes.page.html import drawing, equation, table
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails
+from qidbayes.posterior.coverage import LEAST_CHECKPOINTS, LEAST_RUNS, held_share, read_backtest
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.guessing import loss_16bit_for, vocabulary_for
-from qidbayes.posterior.held import LEAST_CHECKPOINTS, LEAST_RUNS, held_share, read_backtest
 from qidbayes.posterior.summary import constants_of
+from qidbayes.reports.html import drawing, equation, table
 
 _LEVELS = (0.5, 0.8, 0.9, 0.95)
 _FIGURES = {

@@ -7,7 +7,7 @@ its draws, and given each of them over what measurements share and their own err
 given those before it, by the variance taken off per second on the GPU.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,12 +15,10 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
+from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.joint import Together
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.table.question import as_in_tables
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit, Kind
 
 _CELL = ("model", "tokens", "method", "bits", "dataset")
 _CHECKPOINT = ("suite", "model", "revision", "tokens")
@@ -28,8 +26,8 @@ _NEVER = 0.05
 _DRAWS = 60  # of a fit with a discrepancy: enough for second moments
 
 
-def design(
-    fit: "Fit",
+def next_measurements(
+    fit: Fit,
     cells: pl.DataFrame,
     *,
     n_params: float,
@@ -37,7 +35,7 @@ def design(
     tokens: float | None = None,
     qid: float | None = None,
     picks: int = 5,
-    kind: "Kind" = "response",
+    kind: Kind = "response",
     **further: Any,
 ) -> pl.DataFrame:
     """Return which unmeasured cells narrow an answer most per GPU-second, in the order to measure them.
@@ -77,7 +75,7 @@ def design(
     >>> from qidbayes.measure import load_plan
     >>> from qidbayes.measure.cells import planned_cells
     >>> cells = planned_cells(load_plan("plan.toml"))  # doctest: +SKIP
-    >>> design(fit, cells, n_params=70e9, tokens=15e12, bits=4)  # doctest: +SKIP
+    >>> next_measurements(fit, cells, n_params=70e9, tokens=15e12, bits=4)  # doctest: +SKIP
     """
     if fit.law.response != "qid":
         raise InputError(f"law {fit.law.name!r} is not of QiD")
@@ -123,7 +121,7 @@ class _Answer:
     Taking off each measured cell's part from all that is left is Cholesky's factorization, a column a cell.
     """
 
-    def __init__(self, fit: "Fit", curve: Curve, cells: pl.DataFrame, asked: pl.DataFrame, kind: "Kind") -> None:
+    def __init__(self, fit: Fit, curve: Curve, cells: pl.DataFrame, asked: pl.DataFrame, kind: Kind) -> None:
         law = fit.law
         missing = [name for name in query.needs(law) if name not in cells.columns]
         if missing:
@@ -156,7 +154,7 @@ class _Answer:
         self.variance -= part**2
 
 
-def _of_law(fit: "Fit", asked: pl.DataFrame) -> np.ndarray:
+def _of_law(fit: Fit, asked: pl.DataFrame) -> np.ndarray:
     if "tokens" in asked.columns:
         return fit.log_draws(asked, "response_params")[:, 0]
     found = fit.log_tokens_draws(asked, "response_params")[:, 0]
@@ -169,7 +167,7 @@ def _of_law(fit: "Fit", asked: pl.DataFrame) -> np.ndarray:
     return np.where(reached, found, found[reached].max())
 
 
-def _unmeasured(fit: "Fit", cells: pl.DataFrame) -> pl.DataFrame:
+def _unmeasured(fit: Fit, cells: pl.DataFrame) -> pl.DataFrame:
     cells = as_in_tables(cells)
     by = [pl.col(n).cast(pl.Float64) if n in ("tokens", "bits") else pl.col(n) for n in _CELL]
     seen = fit.data.select(by).unique()
@@ -185,7 +183,7 @@ def _unmeasured(fit: "Fit", cells: pl.DataFrame) -> pl.DataFrame:
     return left
 
 
-def _known_columns(fit: "Fit", cells: pl.DataFrame) -> pl.DataFrame:
+def _known_columns(fit: Fit, cells: pl.DataFrame) -> pl.DataFrame:
     # Where no fitted row says its group size, a cell's would count as another kind of quantization.
     silent = fit.data["group_size"].fill_nan(None).null_count() == fit.data.height
     return cells.drop("group_size") if silent and "group_size" in cells.columns else cells

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from qidbayes.table import plausible
+from qidbayes.law import plausible_losses
 from qidbayes.table.cells import describe
 
 _GAP = 1000.0  # between neighbours of a sorted column: a thousand is a prefix (M to B), not a step of a suite
@@ -37,7 +37,7 @@ def doubts(table: pl.DataFrame) -> list[str]:
     """
     if table.is_empty():
         return []
-    checks = (_sizes, _tokens, _known_models, plausible.losses, _checkpoints, _tokenizers, _outliers)
+    checks = (_sizes, _tokens, _known_models, plausible_losses.losses, _checkpoints, _tokenizers, _outliers)
     return [doubt for check in checks for doubt in check(table)]
 
 
