@@ -106,5 +106,5 @@ def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list
         label
         for (name, labels), no_effect in zip(named, idle, strict=True)
         for label in labels
-        if no_effect and name not in law.scales
+        if no_effect and name not in law.unit_powers
     ]

@@ -25,12 +25,13 @@ from qidbayes.infer.design import Design, design
 from qidbayes.infer.fit import fit
 from qidbayes.infer.problem import Problem
 from qidbayes.law import Law
-from qidbayes.law.evaluate import Scope, evaluate_log
+from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior import discrepancy
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.fit import Fit, Kind
+from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import dimension
 
 KEPT = 100
@@ -80,7 +81,7 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     >>> found.table.height, sorted(found.truth)
     (360, ['alpha', 'beta', 'checkpoint_sd', 'gamma', 'k', 'k_ref', 'model_effect', 'model_sd', 'sigma'])
     """
-    rng = np.random.default_rng([random_seed, 10])  # a stream that no fit with this seed draws from
+    rng = generator(random_seed, Stream.SIMULATION)  # which no fit with this seed draws from
     rows = design(table, law)
     while True:
         truth, response = _draw(rows, rng)
@@ -137,12 +138,10 @@ def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
     Those in raw counts may be beyond what a float holds.
     """
     law = rows.law
-    scope = Scope(np, logs=rows.log_covariates, signed=law.signed, shares=law.shares)
+    scope = law.scope(np, logs=rows.log_covariates)
     for name, prior in law.priors.items():
         value = truth[law.sampled_name(name)]
         scope.set(name, value=value[rows.index[dimension(prior.by)]] if prior.by else value)
-    for name, expression in law.definitions.items():
-        scope.define(name, expression)
     with np.errstate(over="ignore"):
         return np.broadcast_to(evaluate_log(law.expression, scope), rows.log_response.shape)
 
@@ -181,7 +180,7 @@ def calibrate(
             attributes={"random_seed": seed + 2**32},  # which no fit can have
         )
         rows = design(drawn.table, law)
-        rng = np.random.default_rng([seed, 11])
+        rng = generator(seed, Stream.RANK_TIES)
         ess = min(c.ess_bulk for c in posterior.diagnostics.convergence.values())
         row: dict[str, float] = {"seed": seed, "divergences": posterior.diagnostics.divergences, "ess": ess}
         values, true = (
