@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-bounds audit fuzz mutants bench-fit \
-	backtest compare growth nano scale sbc figures docs laws clean
+	backtest compare growth nano scale sbc figures readme docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -149,6 +149,10 @@ sbc: $(VENV)/dev
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . docs/site
 	@echo "open docs/site/docs/index.html"
+
+# The tables of the README, by the demo.
+readme: $(VENV)/dev
+	$(BIN)/qidbayes demo --output demo | $(BIN)/python docs/readme.py
 
 # The pictures of docs/figures.md, by its commands.
 figures: $(VENV)/dev
