@@ -24,7 +24,7 @@ make backtest
 # Which law? Grouped scores, stacking weights and leave-one-out of every law of QiD. Seventy minutes.
 make compare
 
-# Every law on every table that it can be fitted to, with its diagnostics. Half a day, most of it bitnet.
+# Every law on every table that it can be fitted to, with its diagnostics. Seven hours of a core, most of it bitnet.
 make laws
 
 # Tokens or learning rate? The suite nano, beside Pythia. Some hours.
