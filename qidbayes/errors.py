@@ -28,34 +28,32 @@ class InputError(ValueError):
         super().__init__(printable(message))
 
 
-class DataWarning(UserWarning):
-    """A table says something legal that was probably not meant; it was fitted all the same."""
+class _Warning(UserWarning):
+    """May quote somebody else's file, and so leaves out what a terminal would obey."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
 
 
-class DiagnosticsWarning(UserWarning):
+class DataWarning(_Warning):
+    """A table says something legal that was probably not meant; it was fitted all the same."""
+
+
+class DiagnosticsWarning(_Warning):
     """An answer comes from a fit whose checks failed, or whose prior and data disagree."""
 
 
-class ExtrapolationWarning(UserWarning):
+class ExtrapolationWarning(_Warning):
     """An answer is of a kind that nothing was measured of, such as a bit width beyond all that were fitted."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
 
-
-class AssumptionWarning(UserWarning):
+class AssumptionWarning(_Warning):
     """An answer takes something for granted that neither the question nor the fit says."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
 
 
 class UnfittedWarning(DiagnosticsWarning):
     """An answer is of a method, a suite or another group that no fitted row has: as wide as these differ."""
 
 
-class SlowWarning(UserWarning):
+class SlowWarning(_Warning):
     """Sampling will take more than a minute; the message says about how long."""

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from qidbayes import InputError
 from qidbayes.cli import cli
 from qidbayes.cli.measure import measure
-from qidbayes.infer.sample import _configure
+from qidbayes.infer.jax_settings import kept_on_disk
 from qidbayes.measure import load_plan, shard
 from qidbayes.measure.place.bucket import Bucket
 from qidbayes.resources import cache_folder
@@ -23,8 +23,8 @@ os.setgroups([])
 os.setuid(54321)  # nobody's number
 assert os.path.expanduser("~") == "~"
 assert cache_folder() is None
-_configure()
-print(jax.config.jax_compilation_cache_dir)
+with kept_on_disk():
+    print(jax.config.jax_compilation_cache_dir)
 for ask in (lambda: Bucket("s3://a/b", store=object()), lambda: cli(["measure", "tiny"], standalone_mode=False)):
     try:
         ask()

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "tests" / "posterior")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "tests")]
 
 # What no reader has any business doing. Compiling is left out: equations are parsed by `ast`, which runs nothing of
 # what it compiles but says "compile" all the same.

@@ -20,7 +20,14 @@ from faults.artifacts import fit as made_fit
 import qidbayes as qb
 from qidbayes.cli import cli
 from qidbayes.cli.output import write_csv
-from qidbayes.errors import DataWarning, DiagnosticsWarning, printable
+from qidbayes.errors import (
+    AssumptionWarning,
+    DataWarning,
+    DiagnosticsWarning,
+    ExtrapolationWarning,
+    SlowWarning,
+    printable,
+)
 from qidbayes.reports.html import table as page_table
 from qidbayes.resources import shipped
 
@@ -92,7 +99,7 @@ def on_a_terminal(arguments: list[str], folder: Path) -> str:
 
 def test_errors_and_warnings_of_python_too() -> None:
     assert str(qb.InputError(f"{HOSTILE}: no")) == f"{PLAIN}: no"
-    for category in (DataWarning, DiagnosticsWarning):
+    for category in (AssumptionWarning, DataWarning, DiagnosticsWarning, ExtrapolationWarning, SlowWarning):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             warnings.warn(HOSTILE, category, stacklevel=1)

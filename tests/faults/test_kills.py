@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from faults.artifacts import fit, table
 from qidbayes.atomic import write_whole
 from qidbayes.cli import interrupts
 from qidbayes.cli.progress import sampling
-from qidbayes.infer import chains
+from qidbayes.infer import threads
 from qidbayes.table import read_table, write_table
 
 KILLS = int(os.environ.get("QIDBAYES_KILLS", "20"))
@@ -94,21 +93,22 @@ def test_ctrl_c_stops_the_sampling() -> None:
 
 
 def test_ctrl_c_stops_the_chains_that_run_while_others_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    submitted, calls = [0], [0]
+    started, calls = [0], [0]
 
-    class Pool(ThreadPoolExecutor):
-        def submit(self, *arguments: Any, **named: Any) -> Any:
-            submitted[0] += 1
-            if submitted[0] == 2:
+    class Thread(threading.Thread):
+        def start(self) -> None:
+            started[0] += self.name.startswith(threads.NAME)
+            if started[0] == 3:  # one that waits for the chains, and the first of them
                 raise KeyboardInterrupt
-            return super().submit(*arguments, **named)
+            super().start()
 
     def count(done: int, total: int) -> None:
         calls[0] += 1
 
-    monkeypatch.setattr(chains, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(threading, "Thread", Thread)
     with pytest.raises(KeyboardInterrupt):
         qb.fit(qb.load_table("pythia"), plain("unified"), draws=100_000, random_seed=0, progress=count)
+    assert started[0] == 3
     assert calls[0] < 100  # of the 1,010 blocks of the chain that ran
 
 

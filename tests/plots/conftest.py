@@ -11,7 +11,8 @@ import pytest
 from qidbayes.law import Law, Noise, Prior, load_law
 from qidbayes.posterior import Fit
 from qidbayes.posterior.constants import dimensions, raw_constants
-from qidbayes.posterior.diagnostics import Diagnostics
+from qidbayes.posterior.diagnostics import Diagnostics, number
+from qidbayes.table.groups import dimension
 
 CHAINS, DRAWS = 2, 50
 SIZES = {"lab/small": 1e9, "lab/large": 8e9}
@@ -51,9 +52,17 @@ def make_fit(
             **{name: np.zeros((CHAINS, DRAWS)) for name in ("energy", "n_steps", "acceptance_rate", "lp")},
         },
         data=data,
-        diagnostics=Diagnostics({}, 0, (1.0,) * CHAINS, dict.fromkeys(middle, 1.0)),
+        diagnostics=Diagnostics({}, 0, (1.0,) * CHAINS, _contraction(law, middle, coords or {})),
         attributes={"random_seed": 3},
     )
+
+
+def _contraction(
+    law: Law, middle: Mapping[str, float | list[float]], coords: Mapping[str, tuple[str, ...]]
+) -> dict[str, float]:
+    """Say of every number that it is identified."""
+    by = {law.sampled_name(name): dimension(prior.by) for name, prior in law.priors.items() if prior.by}
+    return {number(name, group): 1.0 for name in middle for group in (coords[by[name]] if name in by else (None,))}
 
 
 def make_data(response: str, bits: tuple[float, ...], value: Callable[[float, float, float], float]) -> pl.DataFrame:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from qidbayes import plots
+from qidbayes.cli import cli
 from qidbayes.cli.plot import _FIGURES, plot
 from qidbayes.errors import InputError
 from qidbayes.posterior import Fit
@@ -48,7 +49,7 @@ def test_every_figure_is_drawn(name: str, folder: Path) -> None:
     arguments += ["other.nc"] if figure.several else []
     arguments += ["--loss-16bit", "kaplan.nc"] if "loss-16bit" in figure.takes else []
     arguments += ["--published", "unified"] if "published" in figure.takes else []
-    done = CliRunner().invoke(plot, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["plot", *arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert done.stdout == "" and "drawn in made.svg" in done.stderr
     assert (folder / "made.svg").stat().st_size > 10_000

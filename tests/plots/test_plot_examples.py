@@ -11,7 +11,10 @@ import pytest
 from qidbayes import plots
 from qidbayes.posterior import Fit
 
-pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.ExtrapolationWarning")  # fits are of 3 and 4 bits
+# The fits are of 3 and 4 bits, and have few draws.
+pytestmark = pytest.mark.filterwarnings(
+    *(f"ignore::qidbayes.errors.{name}Warning" for name in ("Assumption", "Diagnostics", "Extrapolation"))
+)
 
 # Not of a fit alone, or of the shipped tables' own models.
 FIGURES = [name for name in plots.__all__ if name not in ("backtest", "datasets", "save")]
