@@ -1,10 +1,10 @@
-"""What to measure next: which cells of a plan narrow an answer most for the time they take.
+"""What to measure next: which cells of a plan reduce the variance of an answer most for the time they take.
 
-With t the answer and y_c the log QiD that cell c would measure, taken as jointly normal, the variance of t that is
-expected to be left is Var t − Cov(t, y_c)²/Var y_c (the preposterior analysis of a linear model: Chaloner and
-Verdinelli 1995, Bayesian Experimental Design: A Review, Statistical Science 10). The moments are the posterior's: over
-its draws, and given each of them over what measurements share and their own errors. Cells are picked greedily, each
-given those before it, by the variance taken off per second on the GPU.
+Let t be the answer and y_c the log QiD that cell c would measure. If they are jointly normal, the expected variance of
+t after measuring c is Var t − Cov(t, y_c)²/Var y_c (preposterior analysis of a linear model: Chaloner and Verdinelli
+1995, Bayesian Experimental Design: A Review, Statistical Science 10). The moments are those of the posterior: over its
+draws, and within a draw over random effects, discrepancy and measurement errors. Cells are picked greedily, each given
+those before it, by the variance removed per second on the GPU.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ def next_measurements(
     kind: Kind = "response",
     **further: Any,
 ) -> pl.DataFrame:
-    """Return which unmeasured cells narrow an answer most per GPU-second, in the order to measure them.
+    """Return which unmeasured cells reduce an answer's variance most per GPU-second, in the order to measure them.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def next_measurements(
         A fit of a QiD law.
     cells
         What could be measured and what it takes, as `qidbayes.measure.cells.planned_cells` returns it. Cells that the
-        fit has seen (same model, tokens, method, bits and data set) are left out, and so are methods and data sets that
-        it cannot tell apart from the fitted ones: neither by its law nor by a discrepancy.
+        fit has seen (same model, tokens, method, bits and data set) are left out. So are methods and data sets that
+        were not fitted, unless the law's constants or a discrepancy differ between them.
     n_params, bits, tokens, **further
         The answer that is to be narrowed: log QiD of such a checkpoint.
     qid
@@ -55,8 +55,8 @@ def next_measurements(
     picks
         How many cells to pick.
     kind
-        Of log QiD: that of a newly measured checkpoint, whose own luck no other measurement narrows, or of the law
-        alone. Of tokens it is the law alone.
+        ``"response"``: log QiD of a newly measured checkpoint, with random effects of its own that no other measurement
+        reduces; ``"response_params"``: log QiD of the law alone. An answer in tokens is always of the law alone.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a table says that is legal and probably not meant: units, names, tokenizers, outliers."""
+"""Is a table plausible? It may be valid and still not what was meant: wrong units, names, tokenizers, outliers."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -22,7 +22,7 @@ _FEWEST = 20  # rows
 
 
 def doubts(table: pl.DataFrame) -> list[str]:
-    """Return a sentence for each thing about a table that was probably not meant, with what to do about it.
+    """Return a sentence for each implausible thing about a table, with what to do about it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a model of some size and training could lose, by the published 16-bit laws: is a loss in nats per token?"""
+"""Are the losses of a table plausible? Published 16-bit laws say what a model of that N and D can lose per token."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,7 @@
-"""The backtest that a saved fit carries: how bands have held, by how far outside the data they were asked."""
+"""Coverage of a fit's bands in the backtest that it carries, by how far outside the fitted rows they were asked.
+
+`Backtest.attach` (in `qidbayes.score`) puts the backtest into the fit; `Fit.held` and `Fit.project` read it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +13,14 @@ from qidbayes.errors import InputError
 from qidbayes.posterior.distance import INSIDE
 
 LEAST_CHECKPOINTS, LEAST_RUNS = 10, 3
-"""The fewest held-out checkpoints, and training runs they are of, that a share is told of."""
+"""Of fewer held-out checkpoints, or of fewer training runs, no coverage is given."""
 
 _DAMAGED = "the fit's backtest is damaged, or of an earlier version; run `qidbayes backtest --fit` again"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a fit keeps of a backtest: an entry for each held-out row of each split.
+    """What a fit keeps of a backtest: one entry for each held-out row of each split.
 
     Attributes
     ----------
@@ -46,8 +49,8 @@ class Kept:
 def kept_backtest(points: pl.DataFrame) -> dict[str, Any]:
     """Return what a fit keeps of a backtest's points, in JSON's types.
 
-    A row that several splits hold out counts once for each, since each fit knew something else. Checkpoints and runs
-    are counted once, whatever holds them out, and so is what the standard error is made of.
+    A row that several splits hold out has an entry for each, since each was predicted by another fit. Checkpoints and
+    runs are counted once, however many splits hold them out; the standard error is computed over runs.
     """
     run = points.select(pl.struct("suite", "model").rank("dense")).to_series()
     checkpoint = points.select(pl.struct("suite", "model", "revision").rank("dense")).to_series()
@@ -83,7 +86,7 @@ def read_backtest(saved: Any) -> Kept:
 
 
 def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl.DataFrame:
-    """Return the share of bands as far outside the data that held, and of how many points, checkpoints and runs.
+    """Return the coverage of bands asked as far outside the data, and of how many points, checkpoints and runs it is.
 
     Parameters
     ----------
@@ -126,11 +129,11 @@ def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl
 
 
 def standard_error(inside: np.ndarray, run: np.ndarray) -> float:
-    """Return the standard error of a share, when rows of one run err together and runs do not.
+    """Return the standard error of a share whose rows are correlated within a run, and independent between runs.
 
     It is that of a ratio of sums over runs (Cochran 1977, *Sampling Techniques*, 2.11). Where all bands held, or none,
-    nothing varies; there it is the standard deviation of a share of which so many runs in a row say the same: of
-    Beta(runs + 1, 1).
+    the sums do not vary; there it is the standard deviation of Beta(runs + 1, 1), the posterior of a share after so
+    many runs that all agree, from a uniform prior.
 
     Parameters
     ----------

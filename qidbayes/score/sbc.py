@@ -1,12 +1,11 @@
 """Simulation-based calibration: does the sampler return the posterior of the model that the documentation states?
 
-Draw a truth from the priors, simulate a table from it, fit the table, and ask where among the posterior's draws the
-truth lies. If simulator and sampler speak of the same model, its place is uniform over many simulations, for every
-number one can compute of truth and table (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023,
-doi:10.1214/23-BA1404).
+Draw parameters from the priors, simulate a table from them, fit the table, and rank the true parameters among the
+posterior's draws. If the simulator and the sampler use the same model, the rank of any function of parameters and table
+is uniform over many simulations (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023, doi:10.1214/23-BA1404).
 
-The simulator shares nothing with the likelihood: it draws every shared effect and adds it to its rows, where the
-likelihood integrates all of them out.
+The simulator and the likelihood share no code: the simulator draws every random effect and adds it to its rows, and the
+likelihood integrates the random effects out.
 """
 
 import dataclasses
@@ -35,9 +34,9 @@ from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import dimension
 
 KEPT = 100
-"""Draws the truth is ranked among."""
+"""How many draws the truth is ranked among."""
 _NEARLY_INDEPENDENT = 2 * KEPT
-"""The effective sample size that as many evenly spaced draws are nearly independent from."""
+"""With this effective sample size, `KEPT` evenly spaced draws are nearly independent."""
 _LONGEST = 16_000
 
 
@@ -50,8 +49,8 @@ class Simulated:
     table
         The rows of a real design, with a simulated response.
     truth
-        What it was simulated from, by the names a fit's draws have: parameters at the reference point, constants in raw
-        counts, standard deviations of the noise, and the models' effects; shape ``()`` or ``(groups,)``.
+        The true parameters, named as a fit's draws are: parameters at the reference point, constants in raw counts,
+        standard deviations of the noise, and the models' random effects; shape ``()`` or ``(groups,)``.
     """
 
     table: pl.DataFrame
@@ -61,7 +60,8 @@ class Simulated:
 def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     """Draw a truth from a law's priors, and a response for the rows of a table from the truth.
 
-    Tables that no float can hold are drawn again. That is a choice by the data alone, and leaves ranks uniform.
+    Tables with a response beyond the range of a float are drawn again. That choice depends on the data alone, so ranks
+    stay uniform.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
 
 
 def _shared(rows: Design, one: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the covariance of what the law misses, and a little on the diagonal that Cholesky needs; rows × rows."""
+    """Return the covariance of the discrepancy, with a little added to its diagonal for Cholesky; rows × rows."""
     scale = {name: np.asarray(one[name]) for name in rows.errors if name != "sigma"}
     return np.asarray(discrepancy.covariance(scale, rows.cells, rows.cells, np)) + 1e-10 * np.eye(len(rows.response))
 
@@ -233,8 +233,8 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
 def _log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
     """Return the log likelihood of the rows by each draw; shape ``(draws,)``.
 
-    Of rows too noisy for a logarithm, that of their sketches: calibration asks for a function of truth and table, not
-    for a particular one.
+    Rows too noisy for a logarithm enter as pseudo-observations on the log scale: calibration holds for any function of
+    truth and table, so that it need not be the exact likelihood.
     """
     draws = {name: values[0] for name, values in fit.draws.items()}
     found = []
