@@ -112,6 +112,58 @@ def test_the_comparison_of_the_docs_is_the_benchmarks() -> None:
             assert agrees(said, number), f"{row[0]}, {name}: {said}, but {number} in benchmarks/compare.csv"
 
 
+def nano(name: str) -> pl.DataFrame:
+    return pl.read_csv(ROOT / "benchmarks" / f"nano-{name}.csv", infer_schema_length=None)
+
+
+def intervals(row: list[str]) -> list[list[str]]:
+    """Return the numbers of cells such as ``.47 (.37 to .57)``."""
+    return [re.findall(r"−?\d*\.\d+", cell) for cell in row if cell]
+
+
+def test_nanos_ratios_and_slopes_are_the_benchmarks() -> None:
+    three = ("mean", "lower", "upper")
+    ((_, ratios),) = tables("nano.md", "log(QiD / QiD) at equal tokens")
+    pairs = nano("contrasts").filter(dataset="held-out", method="gptq", group_size=64, tokens="all")
+    ends = nano("ends")
+    rows = [pairs, *(ends.filter(ratio=f"{name}") for name in ("decayed/stable", "cosine/stable", "cosine/decayed"))]
+    ((_, slopes),) = tables("nano.md", "slope of log QiD over log D, from 120M tokens on")
+    late = nano("slopes").filter(tokens_above=1.2e8)
+    rows += [late.filter(schedule=name) for name in ("stable", "decayed", "cosine")]
+    for said, found in zip(ratios + slopes, rows, strict=True):
+        for bits, numbers in zip((2.0, 3.0, 4.0), intervals(said[1:]), strict=True):
+            (row,) = found.filter(bits=bits).select(three).rows()
+            assert all(agrees(text, number) for text, number in zip(numbers, row, strict=True)), (said, row)
+
+
+def test_nanos_exponents_are_the_benchmarks() -> None:
+    (rows,) = (rows for head, rows in tables("nano.md", "") if "Pythia" in head)
+    both, own = nano("pooled"), nano("laws").filter(law="unified", discrepancy="smooth")
+    symbols = {"β": "beta", "α": "alpha", "γ": "gamma"}
+    three = ("median", "lower", "upper")
+    for i, row in enumerate(rows):
+        name = next(symbols[letter] for letter in row[0] if letter in symbols)
+        if i < 3:
+            found = [own.filter(name=name, suite=suite) for suite in ("nano", "pythia")]
+        else:
+            fit = both.filter(discrepancy="smooth" if i < 6 else "none")
+            found = [fit.filter(name=name, group=suite) for suite in ("nano", "pythia")]
+            found.append(fit.filter(name=f"{name}_population"))
+        for numbers, frame in zip(intervals(row[1:]), found, strict=True):
+            (values,) = frame.select(three).rows()
+            assert all(agrees(text, number) for text, number in zip(numbers, values, strict=True)), (row, values)
+
+
+def test_nanos_held_out_points_are_the_benchmarks() -> None:
+    (rows,) = (rows for head, rows in tables("nano.md", "") if "points" in head)
+    parts = ("large, early", "large, late", "small, late", "all")
+    for part, (_, points, *said) in zip(parts, rows, strict=True):
+        for text, discrepancy in zip(said, ("none", "smooth"), strict=True):
+            (row,) = nano("held-out").filter(part=part, discrepancy=discrepancy).rows(named=True)
+            held, bias = text.split(", ")
+            assert int(points) == row["points"] and agrees(held, row["coverage_90"]) and agrees(bias, row["bias"]), row
+
+
 PRINTED = """fitting …
 
 Constants: posterior
