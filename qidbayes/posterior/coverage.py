@@ -19,7 +19,7 @@ _DAMAGED = "the fit's backtest is damaged, or of an earlier version; run `qidbay
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptBacktest:
     """What a fit keeps of a backtest: one entry for each held-out row of each split.
 
     Attributes
@@ -41,7 +41,7 @@ class Kept:
     checkpoint: np.ndarray
 
     @property
-    def places(self) -> list[str]:
+    def distances(self) -> list[str]:
         """How far outside rows were held out: inside first, then in the order in which they came."""
         return sorted(dict.fromkeys(self.outside.tolist()), key=lambda where: where != INSIDE)
 
@@ -63,7 +63,7 @@ def kept_backtest(points: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def read_backtest(saved: Any) -> Kept:
+def read_backtest(saved: Any) -> KeptBacktest:
     """Return what `kept_backtest` made.
 
     Raises
@@ -82,10 +82,10 @@ def read_backtest(saved: Any) -> Kept:
         raise InputError(_DAMAGED) from error
     if not sound:
         raise InputError(_DAMAGED)
-    return Kept(splits, outside, pit, run, checkpoint)
+    return KeptBacktest(splits, outside, pit, run, checkpoint)
 
 
-def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl.DataFrame:
+def coverage(kept: KeptBacktest, outside: list[str], lower: float, upper: float) -> pl.DataFrame:
     """Return the coverage of bands asked as far outside the data, and of how many points, checkpoints and runs it is.
 
     Parameters
@@ -106,8 +106,8 @@ def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl
     --------
     >>> run = np.repeat([1, 2, 3], 5)
     >>> pit = np.array([0.5] * 12 + [0.99] * 3)
-    >>> kept = Kept(("tokens > 100B",), np.array(["inside"] * 15), pit, run, np.arange(15))
-    >>> held_share(kept, ["inside", "tokens up to 2× above"], 0.05, 0.95).select("held", "held_of", "held_runs").rows()
+    >>> kept = KeptBacktest(("tokens > 100B",), np.array(["inside"] * 15), pit, run, np.arange(15))
+    >>> coverage(kept, ["inside", "tokens up to 2× above"], 0.05, 0.95).select("held", "held_of", "held_runs").rows()
     [(0.8, 15, 3), (None, 0, 0)]
     """
     inside = (kept.pit >= lower) & (kept.pit <= upper)

@@ -14,7 +14,7 @@ from qidbayes.posterior import query
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
-from qidbayes.posterior.coverage import held_share, read_backtest
+from qidbayes.posterior.coverage import coverage, read_backtest
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.distance import COLUMNS, beyond
 from qidbayes.posterior.guessing import against_guessing
@@ -320,7 +320,7 @@ class Fit(Record):
         if "backtest" not in self.attributes:
             return where
         kept = read_backtest(self.attributes["backtest"])
-        return pl.concat([where, held_share(kept, distance["outside"].to_list(), *tails(ci_prob))], how="horizontal")
+        return pl.concat([where, coverage(kept, distance["outside"].to_list(), *tails(ci_prob))], how="horizontal")
 
     def with_backtest(self, backtest: Any) -> "Fit":
         """Return `backtest.attach(self)`: deprecated, see `Backtest.attach`."""
