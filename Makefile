@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-bounds audit fuzz mutants bench-fit \
-	backtest compare growth nano scale sbc figures docs laws clean
+	backtest compare growth nano scale sbc figures readme docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -21,6 +21,7 @@ test: lint types unit wheel docs audit
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python checks/arrows.py
 
 types: $(VENV)/dev
 	$(BIN)/mypy
@@ -81,7 +82,7 @@ check-object-store: $(VENV)/dev
 # The report in headless Chromium, which has to be installed (Debian: apt install chromium).
 check-report: $(VENV)/dev
 	$(PIP) -e '.[browser]'
-	$(BIN)/pytest tests/page/test_browser.py -rs
+	$(BIN)/pytest tests/reports/test_browser.py -rs
 
 # A million damaged files, read or refused (checks/fuzz): half an hour on a quiet core.
 fuzz: $(VENV)/dev
@@ -142,12 +143,16 @@ growth: $(VENV)/dev
 sbc: $(VENV)/dev
 	$(BIN)/python benchmarks/sbc.py
 	$(MADE) benchmarks/sbc.csv
-	$(BIN)/pytest tests/infer/test_calibration.py -m "slow or not slow"
+	$(BIN)/pytest tests/score/test_sbc.py -m "slow or not slow"
 
 # The site, in docs/site; a link that leads nowhere or a docstring that cannot be set is an error.
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . docs/site
 	@echo "open docs/site/docs/index.html"
+
+# The tables of the README, by the demo.
+readme: $(VENV)/dev
+	$(BIN)/qidbayes demo --output demo | $(BIN)/python docs/readme.py
 
 # The pictures of docs/figures.md, by its commands.
 figures: $(VENV)/dev

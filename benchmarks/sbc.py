@@ -2,7 +2,7 @@
 
 Each law is simulated from its own priors 1,000 times on designs of real tables and refitted, and the truth's rank must
 be uniform for every number of the fit, for tokens-to-threshold and for the log likelihood (see
-`qidbayes.infer.calibration`). Ranks are kept in a folder, so that a run that was stopped goes on; the verdicts are in
+`qidbayes.score.sbc`). Ranks are kept in a folder, so that a run that was stopped goes on; the verdicts are in
 sbc.csv.
 """
 
@@ -115,7 +115,7 @@ DESIGNS = [
 
 def chunk(path: Path, index: int, seeds: range) -> str:
     """Simulate and refit in this process, keep the ranks, and return what was done."""
-    from qidbayes.infer.calibration import calibrate
+    from qidbayes.score.sbc import calibrate
 
     if path.exists():  # by a run that was stopped, or by one beside this
         return path.stem
@@ -129,7 +129,7 @@ def chunk(path: Path, index: int, seeds: range) -> str:
 
 def judge(folder: Path) -> pl.DataFrame:
     """Return a verdict on every quantity of every design that has been simulated."""
-    from qidbayes.infer.envelope import Envelope
+    from qidbayes.score.ecdf_envelope import Envelope
 
     rows = []
     for index, design in enumerate(DESIGNS):
@@ -159,9 +159,9 @@ def draw(folder: Path) -> None:
     """Draw each quantity's empirical distribution function, less the uniform one, in a panel for each design."""
     from matplotlib.figure import Figure
 
-    from qidbayes.infer.envelope import Envelope
     from qidbayes.plots import style
     from qidbayes.plots.save import save
+    from qidbayes.score.ecdf_envelope import Envelope
 
     with style.context():
         figure = Figure(figsize=(style.WIDTH, 0.75 * style.WIDTH), layout="constrained")

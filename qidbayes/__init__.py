@@ -6,19 +6,20 @@
 0.046
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qidbayes.decide.advise import advise
+    from qidbayes.decide.next_measurements import next_measurements
+    from qidbayes.decide.pareto import pareto
     from qidbayes.errors import InputError
     from qidbayes.infer.fit import fit
     from qidbayes.infer.least_squares import least_squares
     from qidbayes.law import Law, Noise, Prior, load_law
-    from qidbayes.page.report import report
     from qidbayes.posterior import Fit, Point, Stack, load_fit, published
-    from qidbayes.posterior.advise import advise
-    from qidbayes.posterior.design import design
-    from qidbayes.posterior.pareto import pareto
+    from qidbayes.reports.report import report
     from qidbayes.score.backtest import Backtest, backtest
     from qidbayes.score.compare import Comparison, compare
     from qidbayes.table import join_tables, list_tables, load_table, read_table, write_table
@@ -34,10 +35,9 @@ _HOMES = {
     "Point": "qidbayes.posterior",
     "Prior": "qidbayes.law",
     "Stack": "qidbayes.posterior",
-    "advise": "qidbayes.posterior.advise",
+    "advise": "qidbayes.decide.advise",
     "backtest": "qidbayes.score.backtest",
     "compare": "qidbayes.score.compare",
-    "design": "qidbayes.posterior.design",
     "fit": "qidbayes.infer.fit",
     "join_tables": "qidbayes.table",
     "least_squares": "qidbayes.infer.least_squares",
@@ -45,24 +45,32 @@ _HOMES = {
     "load_fit": "qidbayes.posterior",
     "load_law": "qidbayes.law",
     "load_table": "qidbayes.table",
-    "pareto": "qidbayes.posterior.pareto",
+    "next_measurements": "qidbayes.decide.next_measurements",
+    "pareto": "qidbayes.decide.pareto",
     "published": "qidbayes.posterior",
     "read_table": "qidbayes.table",
-    "report": "qidbayes.page.report",
+    "report": "qidbayes.reports.report",
     "write_table": "qidbayes.table",
 }
+
+# What was called otherwise in an earlier version.
+_RENAMED = {"design": "next_measurements"}
 
 __version__ = "0.1.0"
 __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
-    "compare", "design", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table",
-    "pareto", "plot", "published", "read_table", "report", "write_table",
+    "compare", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table",
+    "next_measurements", "pareto", "plot", "published", "read_table", "report", "write_table",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name == "plot":
         return import_module("qidbayes.plots")
+    if name in _RENAMED:
+        new = _RENAMED[name]
+        warnings.warn(f"qidbayes.{name} is now qidbayes.{new}", DeprecationWarning, stacklevel=2)
+        return __getattr__(new)
     if name not in _HOMES:
         raise AttributeError(f"module 'qidbayes' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

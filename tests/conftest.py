@@ -38,13 +38,13 @@ EXPECTED = {
     "plots/": "Assumption Diagnostics Extrapolation",  # fits are made up: 100 draws, two widths
     "cli/test_at.py": "Assumption Diagnostics Extrapolation",
     "cli/test_cli_answers.py": "Assumption Diagnostics",
-    "infer/test_calibration.py": "Data Diagnostics",  # a law's prior makes tables that no model makes; few draws
     "infer/test_covariates.py": "Data Diagnostics",
     "infer/test_every_law.py": "Diagnostics",
     "infer/test_pooling.py": "Data Diagnostics",
     "posterior/test_contraction.py": "Diagnostics Extrapolation",
-    "posterior/test_held.py": "Assumption Diagnostics Extrapolation",
+    "posterior/test_kept_coverage.py": "Assumption Diagnostics Extrapolation",
     "posterior/test_unfitted.py": "Assumption Diagnostics",  # of made-up fits
+    "score/test_sbc.py": "Data Diagnostics",  # a law's prior makes tables that no model makes; few draws
 }
 """Warnings that these tests cause on purpose, or where what they assert does not rest on it. Which fits fail a check
 differs between processors, so that no test of these can wait for one."""

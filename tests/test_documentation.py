@@ -1,5 +1,6 @@
 """Every example of the README and the docs runs."""
 
+import math
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 import qidbayes as qb
 from qidbayes.law import parse_law
+from qidbayes.units import parse_count
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +42,46 @@ def test_readme_commands_run_in_order(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
     assert (tmp_path / "projection.png").read_bytes().startswith(b"\x89PNG")
+    demo_is_of_this_fit(qb.load_fit(tmp_path / "unified.nc"))
+
+
+def demo_is_of_this_fit(fit: qb.Fit) -> None:
+    """Hold what the README shows of `make demo` against a fit with the demo's seed.
+
+    Another machine draws other numbers: those of two fits are within four standard errors of their difference,
+    and the end of a 90% interval, the less certain one, has 2.1 standard deviations over the root of the draws. Of
+    constants there are a thousand independent draws and more, of a new model's answers 200.
+    """
+    rows: dict[str, list[list[str]]] = {"name": [], "qid": [], "n_params": []}
+    table = ""
+    for words in (line.split() for block in blocks(ROOT / "README.md", "text") for line in block.splitlines()):
+        if words and words[0] in rows:
+            table = words[0]
+        elif len(words) > 5 and words[1][0] in "0123456789":
+            rows[table].append(words)
+    assert [len(found) for found in rows.values()] == [4, 4, 3]
+    ends, pairs = ("lower", "upper"), []
+    summary = fit.summary(published="eq8").rows_by_key("name", named=True, unique=True)
+    for name, *numbers in rows["name"]:
+        assert float(numbers[-2]) == pytest.approx(summary[name]["published"], rel=5e-4)
+        pairs.append((numbers, [summary[name][column] for column in ("median", *ends)], 1000))
+    paper = qb.published("per-bit")
+    for qid, size, bits, *numbers in rows["qid"]:
+        asked = {"n_params": parse_count(size), "bits": float(bits)}
+        answer = fit.tokens_to_threshold(float(qid), **asked).select("tokens", *ends).row(0)
+        pairs.append((numbers, answer, 200))
+        assert parse_count(numbers[-1]) == pytest.approx(
+            paper.tokens_to_threshold(float(qid), **asked)["tokens"].item(), rel=5e-3
+        )
+    for size, tokens, bits, *numbers in rows["n_params"]:
+        asked = {"n_params": parse_count(size), "tokens": parse_count(tokens), "bits": float(bits)}
+        pairs.append((numbers, fit.predict(**asked).select("median", *ends).row(0), 200))
+        assert float(numbers[-1]) == pytest.approx(paper.predict(**asked)["median"].item(), rel=5e-4)
+    for said, found, draws in pairs:
+        sd = math.log(found[2] / found[1]) / 3.29
+        bound = 4 * math.sqrt(2) * 2.1 * sd / math.sqrt(draws) + 0.005
+        off = [abs(math.log(parse_count(text) / number)) for text, number in zip(said[:3], found, strict=True)]
+        assert max(off) < bound, (said, found)
 
 
 def test_toml_blocks_are_laws() -> None:
@@ -58,6 +100,17 @@ def test_every_page_is_on_the_site() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
     pages = {path.stem for path in (ROOT / "docs").glob("*.*") if path.suffix in (".md", ".rst")} - {"index"}
     assert pages <= set(index.split())
+
+
+def test_every_picture_is_shown_and_made_by_a_command() -> None:
+    shown = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.png)", page.read_text())}
+    pictures = {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    assert shown == pictures
+    figures = (ROOT / "docs" / "figures.md").read_text()
+    drawn = {f"{name}.png" for name in re.findall(r"^\$ qidbayes plot ([\w-]+)", figures, re.M)}
+    drawn |= set(re.findall(r"-o ([\w-]+\.png)", figures))
+    makers = "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
+    assert not [name for name in pictures - drawn if name not in makers]
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -28,10 +28,10 @@ _COMMANDS = {
     "backtest": "Score a law by what it says of rows it was not fitted to.",
     "compare": "Compare laws by rows they were not fitted to, and weigh them by stacking.",
     "demo": "Fit the paper's own points and write answers, tables and figures.",
-    "design": "Which cells of a plan to measure next, for a narrower answer.",
     "fit": "Fit a law to measurement tables by NUTS and save the posterior.",
     "laws": "List the shipped laws, or show one.",
     "measure": "Measure losses before and after quantization, from a plan.",
+    "next-measurements": "Which cells of a plan to measure next, for a narrower answer.",
     "plot": "Draw a figure from a saved fit.",
     "project": "Project QiD to more tokens and larger models, with bands.",
     "report": "Write saved fits as one HTML page, with sliders.",
@@ -41,6 +41,8 @@ _COMMANDS = {
     "training-level": "How far a model is trained, from QiDs measured of it.",
 }
 
+_RENAMED = {"design": "next-measurements"}
+"""What commands were called in an earlier version."""
 _COMPUTES = "qidbayes.infer.threads"
 
 
@@ -51,6 +53,9 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
+        if cmd_name in _RENAMED:
+            click.echo(f"qidbayes: {cmd_name} is now {_RENAMED[cmd_name]}", err=True)
+        cmd_name = _RENAMED.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
             return None
         module = cmd_name.replace("-", "_")

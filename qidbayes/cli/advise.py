@@ -56,8 +56,8 @@ def advise(
 
     import qidbayes
     from qidbayes.cli.summary import readable, warn
+    from qidbayes.decide.pareto import UNQUANTIZED
     from qidbayes.posterior import load_fit
-    from qidbayes.posterior.pareto import UNQUANTIZED
 
     if (params is None) == (memory is None):
         raise click.UsageError("give either --params or --memory")

@@ -73,7 +73,7 @@ def backtest(
             progress=progress,
         )  # fmt: skip
     if saved and fit:
-        saved.with_backtest(found).save(fit)
+        found.attach(saved).save(fit)
         say(f"kept in {fit}", err=True)
     if output:
         from qidbayes import plots

@@ -15,8 +15,8 @@ def tables(names: tuple[str, ...], fmt: str) -> None:
     says that was probably not meant, such as perplexities for losses, is told on stderr.
     """
     # polars takes a third of a second to import, and --help must not wait for it.
+    from qidbayes.law.plausibility import doubts
     from qidbayes.table import list_tables, load_table
-    from qidbayes.table.doubts import doubts
 
     if not names:
         echo_frame(list_tables(), fmt, title="Measurement tables")

@@ -178,7 +178,7 @@ def design(table: pl.DataFrame, law: Law) -> Design:
                 f"column {COVARIATES[symbol]!r} must be known and positive in every row for law {law.name!r}"
             )
         raw[symbol] = column.cast(pl.Float64).to_numpy()
-    law = law.at({symbol: float(f"{np.exp(np.log(values).mean()):.1e}") for symbol, values in raw.items()})
+    law = law.with_reference({symbol: float(f"{np.exp(np.log(values).mean()):.1e}") for symbol, values in raw.items()})
     log_covariates = {symbol: np.log(values / float(law.reference.get(symbol, 1.0))) for symbol, values in raw.items()}
     index, coords = {}, {}
     for by in dict.fromkeys([*((g,) for g in law.noise.groups), *_bys(law)]):

@@ -8,11 +8,11 @@ from qidbayes.infer.convergence import labels_of
 from qidbayes.infer.design import Design
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.sample import Draws
+from qidbayes.law.plausibility import doubts
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.contraction import prior_variance, spread_variance
 from qidbayes.posterior.convergence import bfmi
 from qidbayes.posterior.diagnostics import Diagnostics
-from qidbayes.table.doubts import doubts
 
 _PRIOR_DRAWS = 20_000
 
@@ -106,5 +106,5 @@ def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list
         label
         for (name, labels), no_effect in zip(named, idle, strict=True)
         for label in labels
-        if no_effect and name not in law.scales
+        if no_effect and name not in law.unit_powers
     ]

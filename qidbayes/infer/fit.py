@@ -24,6 +24,7 @@ from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.scatter import TRUE_LOG_QID
 from qidbayes.process import note
+from qidbayes.seeds import Stream, generator
 from qidbayes.table import table_hash
 from qidbayes.table.groups import dimension
 from qidbayes.table.schema import validate
@@ -111,7 +112,7 @@ def fit(
     table = validate(table, "table")  # refuses what is no table, such as a cell twice, before the sampling
     dimensions(law)  # refuses constants that could not be reported, before the sampling
     hash_ = table_hash(table)  # refuses what no table may hold, repeated cells among it
-    rows = design(table, law.at(prior_from.law.reference) if prior_from else law)
+    rows = design(table, law.with_reference(prior_from.law.reference) if prior_from else law)
     law = rows.law
     if rows.frame.height == 1 and prior_from is None:
         raise InputError(
@@ -140,7 +141,7 @@ def fit(
     coords = {dim: rows.coords[dim] for dim in dict.fromkeys(dimension(p.by) for p in law.priors.values() if p.by)}
     dims = {law.sampled_name(name): dimension(prior.by) for name, prior in law.priors.items() if prior.by}
     dims |= {law.sampled_name(name): dim for name, dim in dimensions(law).items() if name in law.define}
-    dims |= {name: dim for name, dim in dimensions(law).items() if name in law.scales}
+    dims |= {name: dim for name, dim in dimensions(law).items() if name in law.unit_powers}
     if any(level.name == "model" for level in rows.levels):
         flat["model_effect"] = _model_effect(rows, flat, whitened, coords, seed)
         coords["model"], dims["model_effect"] = rows.coords["model"], "model"
@@ -196,7 +197,7 @@ def _model_effect(
     law = rows.law
     log_raw = {c: v + law.log_reference.get(c, 0.0) for c, v in rows.log_covariates.items()}
     mean = Curve(law, flat, coords).log_response(log_raw, rows.index)
-    rng = np.random.default_rng([seed, 0])
+    rng = generator(seed, Stream.MODEL_EFFECTS)
     normal = {level.name: rng.standard_normal((len(mean), level.size)) for level in rows.levels}
     if whitened is not None:  # the effects that noisy rows share are among what was sampled
         values, start = whitened.reshape(len(mean), -1), len(rows.latent["latent_row"])

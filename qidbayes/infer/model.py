@@ -10,7 +10,7 @@ import pytensor.tensor as pt
 from qidbayes.infer import latent, nested, pooling, smooth, strata
 from qidbayes.infer.design import Design
 from qidbayes.infer.spec import Grouping, ModelSpec, describe
-from qidbayes.law.evaluate import Scope, evaluate_log
+from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
 from qidbayes.table.groups import dimension
@@ -103,12 +103,10 @@ def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> A
 
 def _log_mean(spec: ModelSpec, data: Data, parameters: Data) -> Any:
     law = spec.law
-    scope = Scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates}, signed=law.signed, shares=law.shares)
+    scope = law.scope(pt, logs={c: data[f"log_{c}"] for c in law.covariates})
     for name, value in parameters.items():
         by = law.priors[name].by
         scope.set(name, value=value[data[f"{dimension(by)}_of_row"]] if by else value)
-    for name, expression in law.definitions.items():
-        scope.define(name, expression)
     return evaluate_log(law.expression, scope)
 
 

@@ -17,28 +17,28 @@ type Array = Any
 """An array of the chosen library, or a float."""
 
 
-type Ops = Any
+type ArrayLibrary = Any
 """An array library with `exp`, `log`, `sqrt` and `logaddexp`: `numpy`, `jax.numpy`, `pytensor.tensor`."""
 
 
 class Scope:
     """Names and what they stand for, in linear space, in log space or both.
 
-    A value known in one space is carried to the other when it is first asked for. The names in `signed` may be
-    negative, and every other is taken to be positive; those in `shares` lie between 0 and 1.
+    A value known in one space is carried to the other when it is first asked for. The names in `may_be_negative` may be
+    negative, and every other is taken to be positive; those in `unit_interval` lie between 0 and 1.
     """
 
     def __init__(
         self,
-        ops: Ops,
+        xp: ArrayLibrary,
         values: Mapping[str, Array] | None = None,
         logs: Mapping[str, Array] | None = None,
-        signed: Collection[str] = (),
-        shares: Collection[str] = (),
+        may_be_negative: Collection[str] = (),
+        unit_interval: Collection[str] = (),
     ) -> None:
-        self.ops = ops
-        self.signed = signed
-        self.shares = shares
+        self.xp = xp
+        self.may_be_negative = may_be_negative
+        self.unit_interval = unit_interval
         self._values = dict(values or {})
         self._logs = dict(logs or {})
         self._definitions: dict[str, Expression] = {}
@@ -60,7 +60,7 @@ class Scope:
         """Return the name's value."""
         if name not in self._values:
             if name in self._logs:
-                self._values[name] = self.ops.exp(self._logs[name])
+                self._values[name] = self.xp.exp(self._logs[name])
             else:
                 self._values[name] = evaluate(self._definition(name), self)
         return self._values[name]
@@ -69,7 +69,7 @@ class Scope:
         """Return the logarithm of the name's value."""
         if name not in self._logs:
             if name in self._values:
-                self._logs[name] = self.ops.log(self._values[name])
+                self._logs[name] = self.xp.log(self._values[name])
             else:
                 self._logs[name] = evaluate_log(self._definition(name), self)
         return self._logs[name]
@@ -98,11 +98,11 @@ def evaluate(expression: Expression, scope: Scope) -> Array:
         case Negative(operand):
             return -evaluate(operand, scope)
         case Call("exp", argument):
-            return scope.ops.exp(evaluate(argument, scope))
+            return scope.xp.exp(evaluate(argument, scope))
         case Call("log", argument):
             return evaluate_log(argument, scope)
         case Call("sqrt", argument):
-            return scope.ops.sqrt(evaluate(argument, scope))
+            return scope.xp.sqrt(evaluate(argument, scope))
         case Binary("+", left, right):
             return evaluate(left, scope) + evaluate(right, scope)
         case Binary("-", left, right):
@@ -134,39 +134,45 @@ def evaluate_log(expression: Expression, scope: Scope) -> Array:
             return evaluate(argument, scope)
         case Call("sqrt", argument):
             return 0.5 * evaluate_log(argument, scope)
-        case Binary("**", left, right) if is_positive(left, scope.signed, scope.shares):
+        case Binary("**", left, right) if is_positive(left, scope.may_be_negative, scope.unit_interval):
             return evaluate(right, scope) * evaluate_log(left, scope)
-        case Binary("+" | "*" | "/" as operator, left, right) if is_positive(expression, scope.signed, scope.shares):
+        case Binary("+" | "*" | "/" as operator, left, right) if is_positive(
+            expression, scope.may_be_negative, scope.unit_interval
+        ):
             a, b = evaluate_log(left, scope), evaluate_log(right, scope)
-            return scope.ops.logaddexp(a, b) if operator == "+" else a + b if operator == "*" else a - b
-    return scope.ops.log(evaluate(expression, scope))
+            return scope.xp.logaddexp(a, b) if operator == "+" else a + b if operator == "*" else a - b
+    return scope.xp.log(evaluate(expression, scope))
 
 
-def is_positive(expression: Expression, signed: Collection[str] = (), shares: Collection[str] = ()) -> bool:
-    """Return whether an expression and its parts are positive by their form, all names but `signed` being so.
+def is_positive(
+    expression: Expression, may_be_negative: Collection[str] = (), unit_interval: Collection[str] = ()
+) -> bool:
+    """Return whether an expression and its parts are positive by their form, all names but `may_be_negative` being so.
 
     Only then can its logarithm be taken part by part: that of a negative summand or factor is NaN. What is left of 1
-    by a name of `shares` is positive too.
+    by a name of `unit_interval` is positive too.
 
     Examples
     --------
     >>> from qidbayes.law.expression import parse
-    >>> is_positive(parse("k * D**beta + c")), is_positive(parse("k * D**beta + c"), signed={"c"})
+    >>> is_positive(parse("k * D**beta + c")), is_positive(parse("k * D**beta + c"), may_be_negative={"c"})
     (True, False)
-    >>> is_positive(parse("a / (1 - s)")), is_positive(parse("a / (1 - s)"), shares={"s"})
+    >>> is_positive(parse("a / (1 - s)")), is_positive(parse("a / (1 - s)"), unit_interval={"s"})
     (False, True)
     """
     match expression:
         case Number(value):
             return value > 0
         case Name(id):
-            return id not in signed
+            return id not in may_be_negative
         case Call(function, _):
             return function != "log"
         case Binary("**", base, _):
-            return is_positive(base, signed, shares)
+            return is_positive(base, may_be_negative, unit_interval)
         case Binary("-", Number(value), Name(id)):
-            return value >= 1 and id in shares
+            return value >= 1 and id in unit_interval
         case Binary("+" | "*" | "/", left, right):
-            return is_positive(left, signed, shares) and is_positive(right, signed, shares)
+            return is_positive(left, may_be_negative, unit_interval) and is_positive(
+                right, may_be_negative, unit_interval
+            )
     return False

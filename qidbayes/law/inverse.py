@@ -58,7 +58,7 @@ def _peel_log(expression: Expression, symbol: str, log_target: Array, scope: Sco
             return _peel(argument, symbol, log_target, scope)
         case Call("sqrt", argument):
             return _peel_log(argument, symbol, 2.0 * log_target, scope)
-        case Binary("*" | "/" | "+") if not is_positive(expression, scope.signed, scope.shares):
+        case Binary("*" | "/" | "+") if not is_positive(expression, scope.may_be_negative, scope.unit_interval):
             pass  # the parts may have no logarithm
         case Binary("*", left, right):
             inner, other = _split(left, right, symbol)

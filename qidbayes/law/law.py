@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 from qidbayes.errors import InputError
-from qidbayes.law.evaluate import is_positive
+from qidbayes.law.evaluate import Array, ArrayLibrary, Scope, is_positive
 from qidbayes.law.expression import Expression, Name, names, parse, to_text, walk
 from qidbayes.law.latex import to_latex
 from qidbayes.law.prior import GROUPS, Prior, is_finite
-from qidbayes.law.scale import Dimension, scales
+from qidbayes.law.unit_powers import Dimension, unit_powers
 
 type Constants = Mapping[str, float | Mapping[str, float]]
 """Values of a law's constants in raw counts: one number each, or one per group label."""
@@ -157,13 +157,13 @@ class Law:
         loss_16bit = self.loss_16bit and self.loss_16bit.with_noise(**fields)
         return replace(self, noise=replace(self.noise, **fields), loss_16bit=loss_16bit)
 
-    def at(self, reference: Mapping[str, float | str]) -> "Law":
+    def with_reference(self, reference: Mapping[str, float | str]) -> "Law":
         """Return the law with the covariates whose reference is ``"data"`` put where another reference has them.
 
         Examples
         --------
         >>> from qidbayes.law import load_law
-        >>> dict(load_law("kaplan-16bit").at({"N": 2e5, "D": 1e8}).reference)
+        >>> dict(load_law("kaplan-16bit").with_reference({"N": 2e5, "D": 1e8}).reference)
         {'N': 200000.0, 'D': 100000000.0}
         """
         return replace(self, reference={c: reference.get(c, v) if v == DATA else v for c, v in self.reference.items()})
@@ -206,21 +206,21 @@ class Law:
         return tuple(c for c in COVARIATES if c in names(self.expression))
 
     @cached_property
-    def scales(self) -> Mapping[str, Dimension]:
+    def unit_powers(self) -> Mapping[str, Dimension]:
         """For each constant that changes with the reference point, the powers that carry it to raw counts."""
-        return scales(self.expression, list(self.reference), list(self.constants))
+        return unit_powers(self.expression, list(self.reference), list(self.constants))
 
     @cached_property
-    def signed(self) -> frozenset[str]:
+    def may_be_negative(self) -> frozenset[str]:
         """The parameters and definitions that may be negative."""
         found = {name for name, prior in self.priors.items() if not prior.positive}
         for name, expression in self.definitions.items():
-            if not is_positive(expression, found, self.shares):
+            if not is_positive(expression, found, self.unit_interval):
                 found.add(name)
         return frozenset(found)
 
     @cached_property
-    def shares(self) -> frozenset[str]:
+    def unit_interval(self) -> frozenset[str]:
         """The parameters that lie between 0 and 1, by their priors."""
         ends = {name: prior.bounds for name, prior in self.priors.items()}
         return frozenset(name for name, bounds in ends.items() if bounds and bounds[0] >= 0 and bounds[1] <= 1)
@@ -230,9 +230,18 @@ class Law:
         """Every column that a parameter differs by."""
         return tuple(dict.fromkeys(column for prior in self.priors.values() for column in prior.by))
 
+    def scope(
+        self, xp: ArrayLibrary, values: Mapping[str, Array] | None = None, logs: Mapping[str, Array] | None = None
+    ) -> Scope:
+        """Return a scope to evaluate the equation in: what is known of signs and of definitions, and some values."""
+        scope = Scope(xp, values, logs, self.may_be_negative, self.unit_interval)
+        for name, expression in self.definitions.items():
+            scope.define(name, expression)
+        return scope
+
     def sampled_name(self, name: str) -> str:
         """Return what a constant is called at the reference point: with ``_ref`` if it differs from the raw count."""
-        return f"{name}_ref" if name in self.scales else name
+        return f"{name}_ref" if name in self.unit_powers else name
 
     def population_name(self, name: str) -> str:
         """Return what the population's value of a partially pooled parameter is called."""
@@ -247,7 +256,7 @@ class Law:
         found = {name} if name in self.priors else set()
         if name in self.definitions:
             found |= set().union(*(self.depends_on(n) for n in names(self.definitions[name])))
-        for power in self.scales.get(name, {}).values():
+        for power in self.unit_powers.get(name, {}).values():
             found |= set().union(*(self.depends_on(n) for n in names(power)))
         return found
 
@@ -337,7 +346,7 @@ def _check(law: Law) -> None:
             raise InputError(f"[reference] names {covariate!r}, which is not a covariate of the equation")
         if value != DATA and not (isinstance(value, int | float) and is_finite(value) and value > 0):
             raise InputError(f"[reference] {covariate} must be a positive number or {DATA!r}, not {value!r}")
-    _ = law.scales  # raises if a unit has nowhere to go
+    _ = law.unit_powers  # raises if a unit has nowhere to go
     base = law.loss_16bit
     if base and (law.response != "qid" or base.response != "loss_16bit"):
         raise InputError(

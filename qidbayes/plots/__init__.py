@@ -1,17 +1,16 @@
-"""Figures of a fit, one a file. Each is returned as a matplotlib `Figure`; `save` writes it."""
+"""Figures of a fit, one a file but for those that differ in their slice alone (`factors`).
+
+Each is returned as a matplotlib `Figure`; `save` writes it.
+"""
 
 from qidbayes.plots.backtest import backtest
-from qidbayes.plots.datasets import datasets
+from qidbayes.plots.factors import datasets, methods, qid_by_bits, qid_by_size, qid_by_tokens
 from qidbayes.plots.loss import loss
 from qidbayes.plots.loss_16bit import loss_16bit
 from qidbayes.plots.loss_quantized import loss_quantized
-from qidbayes.plots.methods import methods
 from qidbayes.plots.predicted_against_measured import predicted_against_measured
 from qidbayes.plots.projection import projection
 from qidbayes.plots.qid import qid
-from qidbayes.plots.qid_by_bits import qid_by_bits
-from qidbayes.plots.qid_by_size import qid_by_size
-from qidbayes.plots.qid_by_tokens import qid_by_tokens
 from qidbayes.plots.qid_map import qid_map
 from qidbayes.plots.save import save
 from qidbayes.plots.tokens_to_threshold import tokens_to_threshold

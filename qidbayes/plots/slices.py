@@ -156,13 +156,13 @@ def most_measured(points: pl.DataFrame, series: str, x: along.X, most: int) -> t
     return found, [f"{len(shown)} of {counts.height} counts of tokens are shown."] if len(shown) < counts.height else []
 
 
-def compared(points: pl.DataFrame, figure: str, panel: Sequence[str], series: str) -> pl.DataFrame:
+def compared(points: pl.DataFrame, slices: Slices) -> pl.DataFrame:
     """Return the points of the panels with several series; refuse points without any."""
-    found = points.filter(pl.col(series).n_unique().over(panel) > 1)
+    found = points.filter(pl.col(slices.series).n_unique().over(slices.panel) > 1)
     if found.is_empty():
         raise InputError(
-            f"{figure}: no model and bit width has points of more than one {series}; there is only "
-            f"{', '.join(map(str, points[series].unique().sort()))}: give a table, or a fit for each"
+            f"{slices.figure}: no model and bit width has points of more than one {slices.series}; there is only "
+            f"{', '.join(map(str, points[slices.series].unique().sort()))}: give a table, or a fit for each"
         )
     return found
 

@@ -50,13 +50,12 @@ def raw_constants(law: Law, sampled: Mapping[str, np.ndarray]) -> dict[str, np.n
     # k in raw counts differs between groups if γ does, though k at the reference point may not.
     grouped = dimensions(law)
     wide = {name: _column(sampled[law.sampled_name(name)], bool(prior.by)) for name, prior in law.priors.items()}
-    scope = Scope(np, wide, signed=law.signed, shares=law.shares)
+    scope = law.scope(np, wide)
     found: dict[str, np.ndarray] = {}
     with np.errstate(all="ignore"):  # a draw in the far tail may overflow; it is kept as the largest number
-        for name, expression in law.definitions.items():
-            scope.define(name, expression)
+        for name in law.definitions:
             found[law.sampled_name(name)] = _narrow(scope.value(name), name in grouped)
-        for name, powers in law.scales.items():
+        for name, powers in law.unit_powers.items():
             log_raw = scope.log(name)
             for covariate, power in powers.items():
                 log_raw = log_raw + evaluate(power, scope) * law.log_reference[covariate]
@@ -145,12 +144,7 @@ class Curve:
         index
             For each dimension, the group of each query.
         """
-        scope = Scope(
-            np,
-            logs={name: v[None, :] for name, v in log_covariates.items()},
-            signed=self.law.signed,
-            shares=self.law.shares,
-        )
+        scope = self.law.scope(np, logs={name: v[None, :] for name, v in log_covariates.items()})
         for name, values in self._constants.items():
             dim = self._dims.get(name)
             scope.set(name, value=values[:, index[dim]] if dim else values[:, None])

@@ -112,7 +112,7 @@ class Diagnostics:
     noise
         The contraction of each number of the noise.
     doubts
-        What of the table was probably not meant, a sentence each (`qidbayes.table.doubts`).
+        What of the table was probably not meant, a sentence each (`qidbayes.law.plausibility`).
     """
 
     convergence: Mapping[str, Convergence]

@@ -14,10 +14,10 @@ from qidbayes.posterior import query
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
+from qidbayes.posterior.coverage import coverage, read_backtest
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.distance import COLUMNS, beyond
 from qidbayes.posterior.guessing import against_guessing
-from qidbayes.posterior.held import held_share, kept_backtest, read_backtest
 from qidbayes.posterior.joint import Joint, joint
 from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.posterior.predictive import Predictive
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import xarray
 
     from qidbayes.posterior.point import Point
-    from qidbayes.score.backtest import Backtest
 
 type Kind = Literal["response", "response_params"]
 type Response = Literal["qid", "loss_16bit", "loss"]
@@ -321,23 +320,13 @@ class Fit(Record):
         if "backtest" not in self.attributes:
             return where
         kept = read_backtest(self.attributes["backtest"])
-        return pl.concat([where, held_share(kept, distance["outside"].to_list(), *tails(ci_prob))], how="horizontal")
+        return pl.concat([where, coverage(kept, distance["outside"].to_list(), *tails(ci_prob))], how="horizontal")
 
-    def with_backtest(self, backtest: "Backtest") -> "Fit":
-        """Return the fit with a backtest of its law, which `save` keeps and `held` and `project` tell of.
-
-        Raises
-        ------
-        InputError
-            If the backtest is not of this law.
-        """
-        fingerprints = {name: law.fingerprint() for name, law in backtest.laws.items()}
-        if fingerprints.get(self.law.name) != self.law.fingerprint():
-            raise InputError(
-                f"the backtest is of {', '.join(fingerprints)}, not of the law {self.law.name!r} of this fit"
-            )
-        points = backtest.points.filter(pl.col("law") == self.law.name, pl.col("how") == "posterior")
-        return replace(self, attributes={**self.attributes, "backtest": kept_backtest(points)})
+    def with_backtest(self, backtest: Any) -> "Fit":
+        """Return `backtest.attach(self)`: deprecated, see `Backtest.attach`."""
+        warnings.warn("Fit.with_backtest(backtest) is now backtest.attach(fit)", DeprecationWarning, stacklevel=2)
+        found: Fit = backtest.attach(self)
+        return found
 
     def log_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:
         """Return the draws that `predict` makes bands of: log responses, shape ``(draws, queries)``.

@@ -17,6 +17,7 @@ from qidbayes.posterior.conditional import Known, conditional, conditional_block
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.discrepancy import KIND, NEW, Cells, Fitted
 from qidbayes.posterior.scatter import Scatter
+from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import CHECKPOINT, labels
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Joint:
     def draws(self, random_seed: int, each: int = 1) -> np.ndarray:
         """Return log responses of the first block, `each` of them for every draw; shape ``(draws * each, rows)``."""
         root = np.repeat(np.linalg.cholesky(self.covariance[:, 0]), each, axis=0)
-        deviates = np.random.default_rng([random_seed, 5]).standard_normal(root.shape[:2])
+        deviates = generator(random_seed, Stream.JOINT_MEASUREMENTS).standard_normal(root.shape[:2])
         return np.asarray(np.repeat(self.mean[:, 0], each, axis=0) + np.einsum("dij,dj->di", root, deviates))
 
 
@@ -91,7 +92,7 @@ def _nested(fit: "Fit", frame: pl.DataFrame, law: np.ndarray) -> Joint:
     draws, _, rows = law.shape
     own = np.broadcast_to(_variance(fit, "sigma")[:, None], (draws, rows))
     if fit.law.noise.family == "student_t":  # a normal whose variance is drawn, each measurement's by itself
-        rng = np.random.default_rng([int(fit.attributes["random_seed"]), 4])
+        rng = generator(int(fit.attributes["random_seed"]), Stream.STUDENT_T_VARIANCES)
         own = own * (STUDENT_T_FREEDOM / rng.chisquare(STUDENT_T_FREEDOM, (draws, rows)))
     block = frame.head(rows)  # which effects are shared is the same in every block
     models, checkpoints = _models(block), _checkpoints(block)

@@ -7,6 +7,7 @@ import numpy as np
 
 from qidbayes.law.law import Law
 from qidbayes.posterior.constants import dimensions, raw_constants
+from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import dimension
 
 
@@ -47,7 +48,7 @@ def new_groups(
             continue
         population, sd = prior.unconstrain(draws[law.population_name(name)]), draws[law.spread_name(name)]
         steps = [
-            np.random.default_rng([seed, 2, zlib.crc32(f"{name}[{label}]".encode())]).standard_normal(len(sd))
+            generator(seed, Stream.NEW_GROUPS, zlib.crc32(f"{name}[{label}]".encode())).standard_normal(len(sd))
             for label in labels
         ]
         sampled[sampled_name] = prior.constrain(population[:, None] + sd[:, None] * np.stack(steps, axis=1))

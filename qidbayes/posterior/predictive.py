@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qidbayes.seeds import Stream, generator
+
 
 @dataclass(frozen=True)
 class Predictive:
@@ -53,7 +55,7 @@ class Predictive:
         from scipy.special import ndtri
 
         count = len(self.mean)
-        rng = np.random.default_rng([random_seed, 2])
+        rng = generator(random_seed, Stream.FORECASTS)
         z = ndtri((np.arange(count) + 0.5) / count)
         return np.asarray(self.mean + self.sd * rng.permutation(z)[:, None])
 

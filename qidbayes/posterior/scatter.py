@@ -15,6 +15,7 @@ from qidbayes.posterior.grids import apart, connected
 from qidbayes.posterior.record import Record
 from qidbayes.posterior.replicates import Replicates, replicates
 from qidbayes.posterior.threshold import log_tokens
+from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import CHECKPOINT
 
 TRUE_LOG_QID = "true_log_qid"
@@ -73,7 +74,7 @@ class Scatter:
         """
         own = self._variance("sigma")
         if self.fit.law.noise.family == "student_t":  # a normal whose variance is drawn with each draw
-            rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 4])
+            rng = generator(int(self.fit.attributes["random_seed"]), Stream.STUDENT_T_VARIANCES)
             own = own * (STUDENT_T_FREEDOM / rng.chisquare(STUDENT_T_FREEDOM, own.shape))
         if self.smooth:
             asked = Fitted(self.fit.data).cells(frame)
@@ -192,7 +193,7 @@ class Scatter:
 
     def _deviates(self, each: int) -> np.ndarray:
         count = each * self._flat("sigma").size
-        rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 1])
+        rng = generator(int(self.fit.attributes["random_seed"]), Stream.NEW_MEASUREMENTS)
         return rng.standard_normal(count)[:, None]
 
     def _names(self, names: tuple[str, ...]) -> list[str]:

@@ -311,7 +311,7 @@ def _check_names(law: Any, draws: dict[str, np.ndarray], dims: dict[str, str], w
     for name in law.constants:
         if dims.get(name) != grouped.get(name):
             raise InputError(f"{where}: {name!r} does not differ by what its law says")
-    derived = {*law.scales, *law.define}  # these may overflow, what was sampled may not
+    derived = {*law.unit_powers, *law.define}  # these may overflow, what was sampled may not
     for name, values in draws.items():
         if name.removesuffix("_ref") not in derived and not np.isfinite(values).all():
             raise InputError(f"{where}: {name!r} has draws that are not finite")

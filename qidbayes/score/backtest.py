@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -12,6 +12,8 @@ from qidbayes.errors import DiagnosticsWarning, InputError
 from qidbayes.infer.design import used_rows
 from qidbayes.law import Law, load_law
 from qidbayes.law.read import law_from_dict
+from qidbayes.posterior.coverage import kept_backtest
+from qidbayes.posterior.fit import Fit
 from qidbayes.score.forecasters import BASELINES, FORECASTERS, POSTERIOR
 from qidbayes.score.parallel import each
 from qidbayes.score.points import aggregate, score_points
@@ -69,6 +71,22 @@ class Backtest:
         if unknown or not columns:
             raise InputError(f"scores can be grouped by {', '.join(self.points.columns)}; not {', '.join(unknown)}")
         return aggregate(self.points, columns)
+
+    def attach(self, fit: Fit) -> Fit:
+        """Return a fit of one of the laws with this backtest, which `Fit.save` keeps and `held` and `project` tell of.
+
+        Raises
+        ------
+        InputError
+            If the backtest is not of the fit's law.
+        """
+        fingerprints = {name: law.fingerprint() for name, law in self.laws.items()}
+        if fingerprints.get(fit.law.name) != fit.law.fingerprint():
+            raise InputError(
+                f"the backtest is of {', '.join(fingerprints)}, not of the law {fit.law.name!r} of this fit"
+            )
+        points = self.points.filter(pl.col("law") == fit.law.name, pl.col("how") == "posterior")
+        return replace(fit, attributes={**fit.attributes, "backtest": kept_backtest(points)})
 
 
 def backtest(

@@ -46,8 +46,8 @@ def independent(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
 
 
 def least_squares(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
-    """Fit a law by the paper's method, with a bootstrap over rows; see `qidbayes.infer.bootstrap`."""
-    from qidbayes.infer.bootstrap import bootstrap
+    """Fit a law by the paper's method, with a bootstrap over rows; see `qidbayes.score.bootstrap`."""
+    from qidbayes.score.bootstrap import bootstrap
 
     return Forecast(bootstrap(table, law, random_seed), [], [])
 

@@ -16,13 +16,14 @@ from qidbayes.table.schema import NAMES
 pytestmark = pytest.mark.filterwarnings(  # which `main` hides
     "ignore::qidbayes.errors.DiagnosticsWarning", "ignore::qidbayes.errors.ExtrapolationWarning"
 )
+NEXT = ["next-measurements", "FIT", "pythia", "--params", "70B", "--tokens", "15T", "--picks", "1"]
 COMMANDS = {
     "tokens": ["tokens", "FIT"],
     "project": ["project", "FIT"],
     "training-level": ["training-level", "FIT", "--qid", "0.05", "--params", "7B", "--bits", "4"],
     "advise": ["advise", "FIT", "--params", "8B", "--tokens", "1T", "--max-qid", "1e9"],
     "advise, by memory": ["advise", "FIT", "--memory", "8GB", "--tokens", "1T"],
-    "design": ["design", "FIT", "pythia", "--params", "70B", "--bits", "4", "--tokens", "15T", "--picks", "1"],
+    "next-measurements": [*NEXT, "--bits", "4"],
     "tokens, published": ["tokens", "--published", "per-bit"],
     "project, published": ["project", "--published", "unified"],
 }
@@ -32,7 +33,7 @@ OWN = {
     "project": {"bits", "model", "method", "n_params", "tokens", "loss_16bit"},
     "training-level": {"bits", "model", "method", "n_params", "qid", "qid_se"},
     "advise": {"bits", "method", "n_params", "tokens", "group_size", "loss_16bit"},
-    "design": {"bits", "method", "n_params", "tokens", "qid"},
+    "next-measurements": {"bits", "method", "n_params", "tokens", "qid"},
 }
 ANSWERED = {"suite", "revision", "group_size", "dataset", "model"}
 

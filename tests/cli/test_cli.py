@@ -84,9 +84,9 @@ def test_every_command_has_help() -> None:
         "backtest",
         "compare",
         "demo",
-        "design",
         "fit",
         "laws",
+        "next-measurements",
         "plot",
         "project",
         "report",
@@ -96,6 +96,13 @@ def test_every_command_has_help() -> None:
         assert command in listed
         done = run(command, "--help")
         assert done.returncode == 0 and "Usage:" in done.stdout, command
+
+
+def test_the_old_name_of_a_command_says_the_new_one() -> None:
+    done = run("design", "--help")
+    assert done.returncode == 0 and "Pick the cells of each PLAN" in done.stdout
+    assert done.stderr == "qidbayes: design is now next-measurements\n"
+    assert "design" not in run("--help").stdout.split("Commands:")[1].split()
 
 
 def test_answers_are_the_same_as_from_python(saved: Path) -> None:

@@ -67,9 +67,9 @@ def test_advise_in_some_memory(saved: Path) -> None:
     assert "25.8GB" in run("advise", saved, "--memory", "24GiB", "--tokens", "1T").stdout
 
 
-def test_design_picks_from_a_shipped_plan(saved: Path) -> None:
+def test_next_measurements_picks_from_a_shipped_plan(saved: Path) -> None:
     asked = ["spectra", "--params", "70B", "--tokens", "15T", "--bits", "4", "--picks", "2", "--format", "json"]
-    rows = json.loads(run("design", saved, *asked).stdout)
+    rows = json.loads(run("next-measurements", saved, *asked).stdout)
     assert [row["model"].startswith("SpectraSuite/") for row in rows] == [True, True]
     assert rows[1]["sd"] < rows[0]["sd"]
 
@@ -86,8 +86,8 @@ def test_report_writes_a_page(saved: Path) -> None:
         ("advise", ["--tokens", "1T"], "give either --params or --memory"),
         ("advise", ["--tokens", "1T", "--params", "8B"], "goes with --max-qid"),
         ("advise", ["--tokens", "1T", "--memory", "8"], "not a size in bytes"),
-        ("design", ["spectra", "--params", "7B"], "give either tokens"),
-        ("design", ["nowhere.toml", "--params", "7B", "--tokens", "1T"], "nowhere.toml"),
+        ("next-measurements", ["spectra", "--params", "7B"], "give either tokens"),
+        ("next-measurements", ["nowhere.toml", "--params", "7B", "--tokens", "1T"], "nowhere.toml"),
         ("training-level", ["--qid", "0.1,0.2", "--bits", "2,3,4", "--params", "7B"], "2 values for 3 measurements"),
         ("report", ["-o", "page.pdf"], "ends in .html"),
     ],

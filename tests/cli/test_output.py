@@ -29,7 +29,7 @@ from qidbayes.errors import (
     UnfittedWarning,
     printable,
 )
-from qidbayes.page.html import table as page_table
+from qidbayes.reports.html import table as page_table
 from qidbayes.resources import shipped
 
 pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")

@@ -38,6 +38,7 @@ WRONG: dict[str, tuple[Callable[[qb.Fit], qb.Fit], str]] = {
     ),
     "doubts": (lambda fit: said(fit, doubts=("n_params jumps",)), "n_params jumps"),
 }
+NEXT = ["next-measurements", "FIT", "pythia", "--params", "70B", "--tokens", "15T", "--picks", "1"]
 COMMANDS = {
     "summary": ["summary", "FIT"],
     "tokens": ["tokens", "FIT"],
@@ -45,7 +46,7 @@ COMMANDS = {
     "training-level": ["training-level", "FIT", "--qid", "0.05", "--params", "7B", "--bits", "4"],
     "advise": ["advise", "FIT", "--params", "8B", "--tokens", "1T", "--max-qid", "0.5"],
     "advise, by memory": ["advise", "FIT", "--memory", "8GB", "--tokens", "1T"],
-    "design": ["design", "FIT", "pythia", "--params", "70B", "--bits", "4", "--tokens", "15T", "--picks", "1"],
+    "next-measurements": [*NEXT, "--bits", "4"],
     "plot": ["plot", "projection", "FIT", "-o", "x.png"],
     "report": ["report", "FIT", "-o", "x.html"],
     "fit": ["fit", "pythia", "--law", "unified", "--prior-from", "FIT", "--chains", "0", "-o", "x.nc"],
@@ -73,7 +74,7 @@ def broken(*names: str) -> qb.Fit:
 @pytest.fixture
 def drawn_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a page and a figure show is not asked here."""
-    monkeypatch.setattr("qidbayes.page.report._part", lambda *_: "")
+    monkeypatch.setattr("qidbayes.reports.report._part", lambda *_: "")
     monkeypatch.setattr("qidbayes.plots.projection", lambda *_, **__: Figure())
 
 
@@ -107,7 +108,7 @@ WIDE = {
     "training-level": ["training-level", "FIT", "--qid", "0.05,0.002", "--params", "7B", "--bits", "4,8"],
     "advise": ["advise", "FIT", "--params", "8B", "--tokens", "1T", "--max-qid", "0.5", "--bits", "4,8"],
     "advise, by memory": ["advise", "FIT", "--memory", "8GB", "--tokens", "1T", "--bits", "4,8,16"],
-    "design": ["design", "FIT", "pythia", "--params", "70B", "--bits", "8", "--tokens", "15T", "--picks", "1"],
+    "next-measurements": [*NEXT, "--bits", "8"],
 }
 
 

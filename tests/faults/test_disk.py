@@ -28,7 +28,7 @@ NOBODY = 65534
 def every() -> Iterator[dict[str, Writer]]:
     """Every writer; the report without its figures, which take a minute to draw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qidbayes.page.report._part", lambda *_: "<p>text</p>" * 1000)
+        patch.setattr("qidbayes.reports.report._part", lambda *_: "<p>text</p>" * 1000)
         yield writers()
 
 
@@ -80,7 +80,7 @@ import sys
 from pathlib import Path
 from faults.artifacts import writers
 import qidbayes as qb
-import qidbayes.page.report as page
+import qidbayes.reports.report as page
 page._part = lambda *_: "<p>text</p>" * 1000
 folder, refused = Path(sys.argv[1]), 0
 every = writers()

@@ -33,7 +33,7 @@ def test_a_reference_may_be_the_middle_of_the_data(pythia: pl.DataFrame) -> None
     middle = stats.gmean(pythia["n_params"])
     assert rows.law.reference == {"N": pytest.approx(middle, rel=0.05), "D": 1e11}  # two digits
     assert abs(rows.log_covariates["N"].mean()) < 0.05
-    assert rows.law.at({"N": 1.0}) == rows.law
+    assert rows.law.with_reference({"N": 1.0}) == rows.law
 
 
 def test_the_levels_of_a_full_grid_are_regular_whatever_the_order(pythia: pl.DataFrame) -> None:

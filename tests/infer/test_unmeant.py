@@ -12,7 +12,7 @@ from plain import plain
 import qidbayes as qb
 from qidbayes.errors import DataWarning
 from qidbayes.infer.design import design
-from qidbayes.table.doubts import doubts
+from qidbayes.law.plausibility import doubts
 from qidbayes.table.schema import validate
 
 type Change = Callable[[pl.DataFrame], pl.DataFrame]

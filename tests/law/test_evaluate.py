@@ -99,8 +99,8 @@ def test_three_array_libraries_agree(law: Law) -> None:
     rng = np.random.default_rng(5)
     values = {n: rng.uniform(0.1, 0.9, 4) for n in (*law.priors, *law.covariates)}
 
-    def answer(ops: object, given: dict[str, object]) -> object:
-        scope = Scope(ops, given)
+    def answer(xp: object, given: dict[str, object]) -> object:
+        scope = Scope(xp, given)
         for defined, expression in law.definitions.items():
             scope.define(defined, expression)
         return evaluate_log(law.expression, scope)
@@ -160,13 +160,13 @@ def test_a_logarithm_may_be_negative() -> None:
 
 
 def test_a_name_may_be_negative_if_it_is_said_to_be() -> None:
-    scope = Scope(np, {"k": 3.0, "c": -2.0, "d": -1.0}, signed={"c", "d"})
+    scope = Scope(np, {"k": 3.0, "c": -2.0, "d": -1.0}, may_be_negative={"c", "d"})
     assert evaluate_log(parse("k + c"), scope) == 0.0
     assert evaluate_log(parse("c * d"), scope) == pytest.approx(math.log(2.0))
     assert evaluate_log(parse("c**2 / k"), scope) == pytest.approx(math.log(4 / 3))
     normal, positive = Prior("Normal", mu=0, sigma=1), Prior("HalfNormal", sigma=1)
     law = Law("k * D + c + e", priors={"k": positive, "c": normal}, define={"e": "k - c"})
-    assert law.signed == {"c", "e"}
+    assert law.may_be_negative == {"c", "e"}
 
 
 def test_a_share_leaves_something() -> None:
@@ -176,11 +176,11 @@ def test_a_share_leaves_something() -> None:
     with np.errstate(over="ignore"):
         assert evaluate_log(expression, Scope(np, draws)) == math.inf
     expected = math.log(2) + math.log(0.75) / 5e3
-    assert evaluate_log(expression, Scope(np, draws, shares={"s"})) == pytest.approx(expected, rel=1e-12)
-    assert not is_positive(parse("0.5 - s"), shares={"s"})
+    assert evaluate_log(expression, Scope(np, draws, unit_interval={"s"})) == pytest.approx(expected, rel=1e-12)
+    assert not is_positive(parse("0.5 - s"), unit_interval={"s"})
     share, positive = Prior("Beta", alpha=2, beta=2), Prior("Uniform", lower=0, upper=2)
     law = Law("k * D**b + c", priors={"k": positive, "s": share}, define={"b": "k / (1 - s)", "c": "b / (1 - k)"})
-    assert (law.shares, law.signed) == ({"s"}, {"c"})
+    assert (law.unit_interval, law.may_be_negative) == ({"s"}, {"c"})
 
 
 def test_an_unknown_name_is_named() -> None:

@@ -65,7 +65,7 @@ def test_a_target_is_met_or_the_curve_never_rises_to_it(slopes: list[float], log
 
 
 def test_a_constant_that_may_be_negative() -> None:
-    scope = Scope(np, {"k": np.float64(2.0), "c": np.array([-3.0, 3.0])}, signed={"c"})
+    scope = Scope(np, {"k": np.float64(2.0), "c": np.array([-3.0, 3.0])}, may_be_negative={"c"})
     for equation in ("k * D + c", "c + D * k", "c - (-k) * D"):
         found = np.exp(solve_log(parse(equation), "D", np.log(5.0), scope))
         np.testing.assert_allclose(found, [4.0, 1.0])

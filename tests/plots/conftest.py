@@ -162,7 +162,7 @@ def kaplan() -> Fit:
     """A law of the 16-bit loss."""
     middle = {"loss0": 3.0, "share": 0.5, "slopeN": 0.05, "slopeD": 0.06}
     data = make_data("loss_16bit", (16.0,), lambda n, d, _: 3.0 * (n / 1e9) ** -0.05 * (d / 3e10) ** -0.06)
-    return make_fit(load_law("kaplan-16bit").at({"N": 1e9, "D": 3e10}), middle, data)
+    return make_fit(load_law("kaplan-16bit").with_reference({"N": 1e9, "D": 3e10}), middle, data)
 
 
 @pytest.fixture

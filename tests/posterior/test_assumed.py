@@ -14,8 +14,8 @@ from faults.artifacts import sound_fit
 import qidbayes as qb
 from qidbayes.cli import cli
 from qidbayes.errors import AssumptionWarning
-from qidbayes.page.sections import answers_section
 from qidbayes.posterior import published
+from qidbayes.reports.sections import answers_section
 
 N, D = np.array([7e9, 405e9]), 100e12
 ASKED = {"n_params": N.tolist(), "tokens": D, "bits": 2}

@@ -148,7 +148,7 @@ def test_every_way_of_asking_says_it() -> None:
     question = {"n_params": 7e9, "bits": 4.0, "suite": "pythai"}
     cells = several().data.head(2).with_columns(model=pl.lit("new"), cell_seconds=1.0, checkpoint_seconds=1.0)
     asks = (
-        lambda: qb.design(fit, cells, n_params=7e9, tokens=1e12, bits=4.0, suite="pythai", picks=1),
+        lambda: qb.next_measurements(fit, cells, n_params=7e9, tokens=1e12, bits=4.0, suite="pythai", picks=1),
         lambda: fit.tokens_to_threshold(0.2, **question),
         lambda: fit.project(**question),
         lambda: fit.training_level([0.05], **question),

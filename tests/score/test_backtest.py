@@ -7,8 +7,8 @@ from plain import plain
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.infer.bootstrap import bootstrap
 from qidbayes.posterior.predictive import Predictive
+from qidbayes.score.bootstrap import bootstrap
 from qidbayes.score.forecasters import FORECASTERS, Forecast
 from qidbayes.score.points import LEVELS
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.posterior.held import held_share, kept_backtest, read_backtest
+from qidbayes.posterior.coverage import coverage, kept_backtest, read_backtest
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.score.points import score_points
 
@@ -40,7 +40,7 @@ def test_a_backtest_counts_by_direction_side_and_quantization() -> None:
         "bits up to 2× above": (tokens >= low) & (tokens <= high) & (bits == 8) & known,
         "quantization not fitted": (tokens >= low) & (tokens <= high) & ~known,
     }.items():
-        found = held_share(kept, [where], 0.05, 0.95).row(0, named=True)
+        found = coverage(kept, [where], 0.05, 0.95).row(0, named=True)
         own = rows.filter(chosen)
         counts = (own.height, own.unique(["model", "revision"]).height, own["model"].n_unique())
         assert (found["held_of"], found["held_checkpoints"], found["held_runs"]) == counts, where

@@ -1,4 +1,4 @@
-"""What a model of some size and training could lose, by the published 16-bit laws: is a loss in nats per token?"""
+"""Are the losses of a table plausible? Published 16-bit laws say what a model of that N and D can lose per token."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.law import COVARIATES, load_law
-from qidbayes.law.evaluate import Scope, evaluate_log
+from qidbayes.law.evaluate import evaluate_log
 
 _SIZES = (5e7, 1.5e10)  # parameters: sizes of which many models' losses are known
 _LIKE_IT = 0.75  # of Chinchilla's law: no known model of those sizes loses less on text that is not code or its own
@@ -107,5 +107,4 @@ def _published(name: str, point: str, table: pl.DataFrame) -> np.ndarray:
     """Return the response (nats per token) of a shipped law with published constants, for each row of a table."""
     law = load_law(name)
     logs = {symbol: np.log(table[COVARIATES[symbol]].cast(pl.Float64).to_numpy()) for symbol in law.covariates}
-    scope = Scope(np, law.published[point], logs, signed=law.signed, shares=law.shares)
-    return np.asarray(np.exp(evaluate_log(law.expression, scope)))
+    return np.asarray(np.exp(evaluate_log(law.expression, law.scope(np, law.published[point], logs))))

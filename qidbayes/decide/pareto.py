@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,12 +11,10 @@ from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import with_band
 from qidbayes.posterior.distance import COLUMNS
+from qidbayes.posterior.fit import Fit, Kind, Numbers
 from qidbayes.posterior.guessing import loss_16bit_for, say_assumed
 from qidbayes.posterior.point import Point
 from qidbayes.posterior.scatter import Scatter
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit, Kind, Numbers
 
 UNQUANTIZED = 16.0
 _DRAWS = 2000
@@ -34,14 +32,14 @@ def bits_per_weight(bits: float, group_size: int) -> float:
 
 
 def pareto(
-    fit: "Fit",
+    fit: Fit,
     *,
-    memory: "Numbers",
+    memory: Numbers,
     tokens: float,
     bits: Sequence[float] | None = None,
     group_size: int = 128,
-    loss_16bit: "Fit | Point | None" = None,
-    kind: "Kind" = "response",
+    loss_16bit: Fit | Point | None = None,
+    kind: Kind = "response",
     ci_prob: float = 0.9,
     **further: Any,
 ) -> pl.DataFrame:
@@ -131,12 +129,12 @@ def _one(name: str, value: Any) -> str | float:
     return found
 
 
-def _taken(source: "Fit | Point") -> tuple[str, ...]:
+def _taken(source: Fit | Point) -> tuple[str, ...]:
     asked = () if isinstance(source, Point) else Scatter(source).asked
     return (*query.needs(source.law), *asked)
 
 
-def _at_equal_bytes(fit: "Fit", base: "Fit | Point", frame: pl.DataFrame, kind: "Kind", ci_prob: float) -> pl.DataFrame:
+def _at_equal_bytes(fit: Fit, base: Fit | Point, frame: pl.DataFrame, kind: Kind, ci_prob: float) -> pl.DataFrame:
     # Each candidate is a model of its own.
     named = frame.with_columns((pl.lit("candidate ") + pl.col("bits").cast(pl.String)).alias("model"))
     quantized = (frame["bits"] < UNQUANTIZED).to_numpy()
@@ -155,7 +153,7 @@ def _at_equal_bytes(fit: "Fit", base: "Fit | Point", frame: pl.DataFrame, kind: 
     return answer.with_columns(pl.Series("qid", middle), pl.Series("prob_best", best))
 
 
-def _draws(fit: "Fit", frame: pl.DataFrame, kind: "Kind") -> np.ndarray:
+def _draws(fit: Fit, frame: pl.DataFrame, kind: Kind) -> np.ndarray:
     """Return log responses of the candidates, each draw of all of them together; shape ``(draws, candidates)``."""
     if kind == "response_params":
         return fit.log_draws(frame, kind)

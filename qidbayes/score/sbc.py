@@ -1,12 +1,11 @@
 """Simulation-based calibration: does the sampler return the posterior of the model that the documentation states?
 
-Draw a truth from the priors, simulate a table from it, fit the table, and ask where among the posterior's draws the
-truth lies. If simulator and sampler speak of the same model, its place is uniform over many simulations, for every
-number one can compute of truth and table (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023,
-doi:10.1214/23-BA1404).
+Draw parameters from the priors, simulate a table from them, fit the table, and rank the true parameters among the
+posterior's draws. If the simulator and the sampler use the same model, the rank of any function of parameters and table
+is uniform over many simulations (Talts et al. 2018, arXiv:1804.06788; Modrák et al. 2023, doi:10.1214/23-BA1404).
 
-The simulator shares nothing with the likelihood: it draws every shared effect and adds it to its rows, where the
-likelihood integrates all of them out.
+The simulator and the likelihood share no code: the simulator draws every random effect and adds it to its rows, and the
+likelihood integrates the random effects out.
 """
 
 import dataclasses
@@ -25,18 +24,19 @@ from qidbayes.infer.design import Design, design
 from qidbayes.infer.fit import fit
 from qidbayes.infer.problem import Problem
 from qidbayes.law import Law
-from qidbayes.law.evaluate import Scope, evaluate_log
+from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior import discrepancy
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.fit import Fit, Kind
+from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import dimension
 
 KEPT = 100
-"""Draws the truth is ranked among."""
+"""How many draws the truth is ranked among."""
 _NEARLY_INDEPENDENT = 2 * KEPT
-"""The effective sample size that as many evenly spaced draws are nearly independent from."""
+"""With this effective sample size, `KEPT` evenly spaced draws are nearly independent."""
 _LONGEST = 16_000
 
 
@@ -49,8 +49,8 @@ class Simulated:
     table
         The rows of a real design, with a simulated response.
     truth
-        What it was simulated from, by the names a fit's draws have: parameters at the reference point, constants in raw
-        counts, standard deviations of the noise, and the models' effects; shape ``()`` or ``(groups,)``.
+        The true parameters, named as a fit's draws are: parameters at the reference point, constants in raw counts,
+        standard deviations of the noise, and the models' random effects; shape ``()`` or ``(groups,)``.
     """
 
     table: pl.DataFrame
@@ -60,7 +60,8 @@ class Simulated:
 def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     """Draw a truth from a law's priors, and a response for the rows of a table from the truth.
 
-    Tables that no float can hold are drawn again. That is a choice by the data alone, and leaves ranks uniform.
+    Tables with a response beyond the range of a float are drawn again. That choice depends on the data alone, so ranks
+    stay uniform.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     >>> found.table.height, sorted(found.truth)
     (360, ['alpha', 'beta', 'checkpoint_sd', 'gamma', 'k', 'k_ref', 'model_effect', 'model_sd', 'sigma'])
     """
-    rng = np.random.default_rng([random_seed, 10])  # a stream that no fit with this seed draws from
+    rng = generator(random_seed, Stream.SIMULATION)  # which no fit with this seed draws from
     rows = design(table, law)
     while True:
         truth, response = _draw(rows, rng)
@@ -126,7 +127,7 @@ def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
 
 
 def _shared(rows: Design, one: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the covariance of what the law misses, and a little on the diagonal that Cholesky needs; rows × rows."""
+    """Return the covariance of the discrepancy, with a little added to its diagonal for Cholesky; rows × rows."""
     scale = {name: np.asarray(one[name]) for name in rows.errors if name != "sigma"}
     return np.asarray(discrepancy.covariance(scale, rows.cells, rows.cells, np)) + 1e-10 * np.eye(len(rows.response))
 
@@ -137,12 +138,10 @@ def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
     Those in raw counts may be beyond what a float holds.
     """
     law = rows.law
-    scope = Scope(np, logs=rows.log_covariates, signed=law.signed, shares=law.shares)
+    scope = law.scope(np, logs=rows.log_covariates)
     for name, prior in law.priors.items():
         value = truth[law.sampled_name(name)]
         scope.set(name, value=value[rows.index[dimension(prior.by)]] if prior.by else value)
-    for name, expression in law.definitions.items():
-        scope.define(name, expression)
     with np.errstate(over="ignore"):
         return np.broadcast_to(evaluate_log(law.expression, scope), rows.log_response.shape)
 
@@ -181,7 +180,7 @@ def calibrate(
             attributes={"random_seed": seed + 2**32},  # which no fit can have
         )
         rows = design(drawn.table, law)
-        rng = np.random.default_rng([seed, 11])
+        rng = generator(seed, Stream.RANK_TIES)
         ess = min(c.ess_bulk for c in posterior.diagnostics.convergence.values())
         row: dict[str, float] = {"seed": seed, "divergences": posterior.diagnostics.divergences, "ess": ess}
         values, true = (
@@ -234,8 +233,8 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
 def _log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
     """Return the log likelihood of the rows by each draw; shape ``(draws,)``.
 
-    Of rows too noisy for a logarithm, that of their sketches: calibration asks for a function of truth and table, not
-    for a particular one.
+    Rows too noisy for a logarithm enter as pseudo-observations on the log scale: calibration holds for any function of
+    truth and table, so that it need not be the exact likelihood.
     """
     draws = {name: values[0] for name, values in fit.draws.items()}
     found = []

@@ -1,4 +1,7 @@
-"""The backtest that a saved fit carries: how bands have held, by how far outside the data they were asked."""
+"""Coverage of a fit's bands in the backtest that it carries, by how far outside the fitted rows they were asked.
+
+`Backtest.attach` (in `qidbayes.score`) puts the backtest into the fit; `Fit.held` and `Fit.project` read it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +13,14 @@ from qidbayes.errors import InputError
 from qidbayes.posterior.distance import INSIDE
 
 LEAST_CHECKPOINTS, LEAST_RUNS = 10, 3
-"""The fewest held-out checkpoints, and training runs they are of, that a share is told of."""
+"""Of fewer held-out checkpoints, or of fewer training runs, no coverage is given."""
 
 _DAMAGED = "the fit's backtest is damaged, or of an earlier version; run `qidbayes backtest --fit` again"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a fit keeps of a backtest: an entry for each held-out row of each split.
+class KeptBacktest:
+    """What a fit keeps of a backtest: one entry for each held-out row of each split.
 
     Attributes
     ----------
@@ -38,7 +41,7 @@ class Kept:
     checkpoint: np.ndarray
 
     @property
-    def places(self) -> list[str]:
+    def distances(self) -> list[str]:
         """How far outside rows were held out: inside first, then in the order in which they came."""
         return sorted(dict.fromkeys(self.outside.tolist()), key=lambda where: where != INSIDE)
 
@@ -46,8 +49,8 @@ class Kept:
 def kept_backtest(points: pl.DataFrame) -> dict[str, Any]:
     """Return what a fit keeps of a backtest's points, in JSON's types.
 
-    A row that several splits hold out counts once for each, since each fit knew something else. Checkpoints and runs
-    are counted once, whatever holds them out, and so is what the standard error is made of.
+    A row that several splits hold out has an entry for each, since each was predicted by another fit. Checkpoints and
+    runs are counted once, however many splits hold them out; the standard error is computed over runs.
     """
     run = points.select(pl.struct("suite", "model").rank("dense")).to_series()
     checkpoint = points.select(pl.struct("suite", "model", "revision").rank("dense")).to_series()
@@ -60,7 +63,7 @@ def kept_backtest(points: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def read_backtest(saved: Any) -> Kept:
+def read_backtest(saved: Any) -> KeptBacktest:
     """Return what `kept_backtest` made.
 
     Raises
@@ -79,11 +82,11 @@ def read_backtest(saved: Any) -> Kept:
         raise InputError(_DAMAGED) from error
     if not sound:
         raise InputError(_DAMAGED)
-    return Kept(splits, outside, pit, run, checkpoint)
+    return KeptBacktest(splits, outside, pit, run, checkpoint)
 
 
-def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl.DataFrame:
-    """Return the share of bands as far outside the data that held, and of how many points, checkpoints and runs.
+def coverage(kept: KeptBacktest, outside: list[str], lower: float, upper: float) -> pl.DataFrame:
+    """Return the coverage of bands asked as far outside the data, and of how many points, checkpoints and runs it is.
 
     Parameters
     ----------
@@ -103,8 +106,8 @@ def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl
     --------
     >>> run = np.repeat([1, 2, 3], 5)
     >>> pit = np.array([0.5] * 12 + [0.99] * 3)
-    >>> kept = Kept(("tokens > 100B",), np.array(["inside"] * 15), pit, run, np.arange(15))
-    >>> held_share(kept, ["inside", "tokens up to 2× above"], 0.05, 0.95).select("held", "held_of", "held_runs").rows()
+    >>> kept = KeptBacktest(("tokens > 100B",), np.array(["inside"] * 15), pit, run, np.arange(15))
+    >>> coverage(kept, ["inside", "tokens up to 2× above"], 0.05, 0.95).select("held", "held_of", "held_runs").rows()
     [(0.8, 15, 3), (None, 0, 0)]
     """
     inside = (kept.pit >= lower) & (kept.pit <= upper)
@@ -126,11 +129,11 @@ def held_share(kept: Kept, outside: list[str], lower: float, upper: float) -> pl
 
 
 def standard_error(inside: np.ndarray, run: np.ndarray) -> float:
-    """Return the standard error of a share, when rows of one run err together and runs do not.
+    """Return the standard error of a share whose rows are correlated within a run, and independent between runs.
 
     It is that of a ratio of sums over runs (Cochran 1977, *Sampling Techniques*, 2.11). Where all bands held, or none,
-    nothing varies; there it is the standard deviation of a share of which so many runs in a row say the same: of
-    Beta(runs + 1, 1).
+    the sums do not vary; there it is the standard deviation of Beta(runs + 1, 1), the posterior of a share after so
+    many runs that all agree, from a uniform prior.
 
     Parameters
     ----------

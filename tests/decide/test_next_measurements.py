@@ -68,7 +68,7 @@ def posterior_variance(x: np.ndarray, measured: list[np.ndarray], error: np.ndar
 
 def test_the_variance_left_is_that_of_conjugate_regression(data: pl.DataFrame, cells: pl.DataFrame) -> None:
     fit = regression_fit(data, {"sigma": 0.1})
-    found = qb.design(fit, cells, n_params=7e10, tokens=1.5e13, bits=4, kind="response_params", picks=4)
+    found = qb.next_measurements(fit, cells, n_params=7e10, tokens=1.5e13, bits=4, kind="response_params", picks=4)
     assert found.height == 4
     x, measured = row(7e10, 1.5e13, 4), []
     for pick in found.join(cells, on=["model", "tokens", "bits"], maintain_order="left").rows(named=True):
@@ -82,7 +82,7 @@ def test_shared_effects_are_in_it(data: pl.DataFrame, cells: pl.DataFrame) -> No
     """Two widths of one checkpoint share their effects: the regression with correlated errors."""
     fit = regression_fit(data, NESTED)
     some = cells.filter(pl.col("model") == "new/1e+09", pl.col("bits") < 4)
-    found = qb.design(fit, some, n_params=7e10, tokens=1.5e13, bits=4, kind="response_params", picks=9)
+    found = qb.next_measurements(fit, some, n_params=7e10, tokens=1.5e13, bits=4, kind="response_params", picks=9)
     assert found.height == 4  # there are no more
     last = found.join(some, on=["model", "tokens", "bits"], maintain_order="left")
     measured = [row(*values) for values in last.select("n_params", "tokens", "bits").rows()]
@@ -95,13 +95,13 @@ def test_shared_effects_are_in_it(data: pl.DataFrame, cells: pl.DataFrame) -> No
 def test_a_new_checkpoints_own_luck_stays(data: pl.DataFrame, cells: pl.DataFrame) -> None:
     fit = regression_fit(data, NESTED)
     asked = {"n_params": 7e10, "tokens": 1.5e13, "bits": 4.0, "picks": 3}
-    law, new = (qb.design(fit, cells, **asked, kind=kind) for kind in ("response_params", "response"))
+    law, new = (qb.next_measurements(fit, cells, **asked, kind=kind) for kind in ("response_params", "response"))
     np.testing.assert_allclose(new["sd"] ** 2 - law["sd"] ** 2, 0.1**2 + 0.2**2 + 0.3**2, rtol=1e-6)
 
 
 def test_each_pick_is_the_best_by_brute_force(data: pl.DataFrame, cells: pl.DataFrame) -> None:
     fit = regression_fit(data, {"sigma": 0.1})
-    found = qb.design(fit, cells, n_params=7e10, tokens=1.5e13, bits=4, kind="response_params", picks=3)
+    found = qb.next_measurements(fit, cells, n_params=7e10, tokens=1.5e13, bits=4, kind="response_params", picks=3)
     x, measured, opened, done = row(7e10, 1.5e13, 4), [], set(), set()
     before = float(x @ PRIOR @ x)
     for pick in found.rows(named=True):
@@ -124,7 +124,7 @@ def test_each_pick_is_the_best_by_brute_force(data: pl.DataFrame, cells: pl.Data
 def test_tokens_to_a_threshold_are_an_answer_too(data: pl.DataFrame, cells: pl.DataFrame) -> None:
     """log D* = (log q − log k + α·log N' + γ·log P')/β: its variance and covariances from the draws by hand."""
     fit = regression_fit(data, {"sigma": 0.1})
-    found = qb.design(fit, cells, n_params=7e10, qid=0.2, bits=4, picks=1)
+    found = qb.next_measurements(fit, cells, n_params=7e10, qid=0.2, bits=4, picks=1)
     k, beta, alpha, gamma = (fit.draws[n].ravel() for n in ("k_ref", "beta", "alpha", "gamma"))
     reached = (np.log(0.2) - np.log(k) + alpha * np.log(70)) / beta
     pick = found.row(0, named=True)
@@ -138,7 +138,7 @@ def test_with_a_discrepancy_it_is_one_big_normal(data: pl.DataFrame, cells: pl.D
     """Constants known: what is left of the answer's variance given fitted rows and cells, by one matrix."""
     fit = unified_fit(ONE, SMOOTH, data)
     asked = {"n_params": 3e9, "tokens": 1e12, "bits": 4.0}
-    found = qb.design(fit, cells, **asked, picks=3)
+    found = qb.next_measurements(fit, cells, **asked, picks=3)
     picked = found.join(cells, on=["model", "tokens", "bits"], maintain_order="left")
     place = Fitted(data)
     parts = [place.cells(data)]
@@ -164,9 +164,9 @@ def test_measured_cells_and_unknown_methods_are_not_picked(data: pl.DataFrame, c
     unknown = cells.with_columns(method=pl.lit("awq"), cell_seconds=pl.lit(1e-3), checkpoint_seconds=pl.lit(1e-3))
     every = pl.concat([cells, seen, unknown], how="diagonal")
     asked = {"n_params": 7e10, "tokens": 1.5e13, "bits": 4.0}
-    assert qb.design(fit, every, **asked).equals(qb.design(fit, cells, **asked))
+    assert qb.next_measurements(fit, every, **asked).equals(qb.next_measurements(fit, cells, **asked))
     with pytest.raises(qb.InputError, match="has seen all these cells"):
-        qb.design(fit, pl.concat([seen, unknown], how="diagonal"), **asked)
+        qb.next_measurements(fit, pl.concat([seen, unknown], how="diagonal"), **asked)
 
 
 def test_less_variance_is_what_measuring_gives(data: pl.DataFrame, cells: pl.DataFrame) -> None:
@@ -174,7 +174,7 @@ def test_less_variance_is_what_measuring_gives(data: pl.DataFrame, cells: pl.Dat
     z = np.random.default_rng(1).multivariate_normal(MEAN, PRIOR, 40_000)
     draws = dict(zip(NAMES, z.T, strict=True))
     fit = unified_fit({"k_ref": np.exp(draws["log_k"]), **{n: draws[n] for n in NAMES[1:]}}, {"sigma": 0.3}, data)
-    found = qb.design(fit, cells, n_params=7e10, tokens=1.5e13, bits=4, kind="response_params", picks=1)
+    found = qb.next_measurements(fit, cells, n_params=7e10, tokens=1.5e13, bits=4, kind="response_params", picks=1)
     pick = found.row(0, named=True)
     answer = z @ row(7e10, 1.5e13, 4)
     expected = z @ row(float(pick["model"].removeprefix("new/")), pick["tokens"], pick["bits"])
@@ -196,4 +196,9 @@ def test_less_variance_is_what_measuring_gives(data: pl.DataFrame, cells: pl.Dat
 )
 def test_refusals(data: pl.DataFrame, cells: pl.DataFrame, asked: dict, message: str) -> None:
     with pytest.raises(qb.InputError, match=message):
-        qb.design(regression_fit(data, NESTED), cells, **{"n_params": 7e9, "bits": 4.0, **asked})
+        qb.next_measurements(regression_fit(data, NESTED), cells, **{"n_params": 7e9, "bits": 4.0, **asked})
+
+
+def test_the_old_name_says_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match="qidbayes.design is now qidbayes.next_measurements"):
+        assert qb.design is qb.next_measurements

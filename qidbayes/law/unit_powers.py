@@ -15,7 +15,7 @@ type Dimension = dict[str, Expression]
 """For each covariate, the power it stands in."""
 
 
-def scales(equation: Expression, relative: Collection[str], constants: Collection[str]) -> dict[str, Dimension]:
+def unit_powers(equation: Expression, relative: Collection[str], constants: Collection[str]) -> dict[str, Dimension]:
     """Return, for each constant that changes with the reference point, the powers that carry it to raw counts.
 
     Parameters
@@ -40,7 +40,7 @@ def scales(equation: Expression, relative: Collection[str], constants: Collectio
     Examples
     --------
     >>> from qidbayes.law.expression import parse, to_text
-    >>> found = scales(parse("k * D**beta / N**alpha"), ["N", "D"], ["k", "alpha", "beta"])
+    >>> found = unit_powers(parse("k * D**beta / N**alpha"), ["N", "D"], ["k", "alpha", "beta"])
     >>> {name: {c: to_text(p) for c, p in powers.items()} for name, powers in found.items()}
     {'k': {'D': '-beta', 'N': 'alpha'}}
     """

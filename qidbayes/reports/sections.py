@@ -8,13 +8,13 @@ import polars as pl
 from qidbayes import plots
 from qidbayes.errors import InputError
 from qidbayes.law.expression import to_text
-from qidbayes.page.html import drawing, equation, table
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails
+from qidbayes.posterior.coverage import LEAST_CHECKPOINTS, LEAST_RUNS, coverage, read_backtest
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.guessing import loss_16bit_for, vocabulary_for
-from qidbayes.posterior.held import LEAST_CHECKPOINTS, LEAST_RUNS, held_share, read_backtest
 from qidbayes.posterior.summary import constants_of
+from qidbayes.reports.html import drawing, equation, table
 
 _LEVELS = (0.5, 0.8, 0.9, 0.95)
 _FIGURES = {
@@ -85,10 +85,10 @@ def backtest_section(fit: Fit) -> str:
             "(<code>qidbayes backtest --fit</code>).</p>"
         )
     kept = read_backtest(fit.attributes["backtest"])
-    places = kept.places
-    rows: dict[str, Any] = {"outside the data": places}
+    distances = kept.distances
+    rows: dict[str, Any] = {"outside the data": distances}
     for level in _LEVELS:
-        found = held_share(kept, places, *tails(level))
+        found = coverage(kept, distances, *tails(level))
         counted = {"held_of": "measurements", "held_checkpoints": "checkpoints", "held_runs": "runs"}
         rows |= {title: found[name] for name, title in counted.items()}
         rows |= {f"{level:.0%} bands held": found["held"], f"± ({level:.0%})": found["held_se"]}

@@ -1,13 +1,13 @@
-"""What to measure next: which cells of a plan narrow an answer most for the time they take.
+"""What to measure next: which cells of a plan reduce the variance of an answer most for the time they take.
 
-With t the answer and y_c the log QiD that cell c would measure, taken as jointly normal, the variance of t that is
-expected to be left is Var t − Cov(t, y_c)²/Var y_c (the preposterior analysis of a linear model: Chaloner and
-Verdinelli 1995, Bayesian Experimental Design: A Review, Statistical Science 10). The moments are the posterior's: over
-its draws, and given each of them over what measurements share and their own errors. Cells are picked greedily, each
-given those before it, by the variance taken off per second on the GPU.
+Let t be the answer and y_c the log QiD that cell c would measure. If they are jointly normal, the expected variance of
+t after measuring c is Var t − Cov(t, y_c)²/Var y_c (preposterior analysis of a linear model: Chaloner and Verdinelli
+1995, Bayesian Experimental Design: A Review, Statistical Science 10). The moments are those of the posterior: over its
+draws, and within a draw over random effects, discrepancy and measurement errors. Cells are picked greedily, each given
+those before it, by the variance removed per second on the GPU.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,12 +15,10 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
+from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.joint import Together
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.table.question import as_in_tables
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit, Kind
 
 _CELL = ("model", "tokens", "method", "bits", "dataset")
 _CHECKPOINT = ("suite", "model", "revision", "tokens")
@@ -28,8 +26,8 @@ _NEVER = 0.05
 _DRAWS = 60  # of a fit with a discrepancy: enough for second moments
 
 
-def design(
-    fit: "Fit",
+def next_measurements(
+    fit: Fit,
     cells: pl.DataFrame,
     *,
     n_params: float,
@@ -37,10 +35,10 @@ def design(
     tokens: float | None = None,
     qid: float | None = None,
     picks: int = 5,
-    kind: "Kind" = "response",
+    kind: Kind = "response",
     **further: Any,
 ) -> pl.DataFrame:
-    """Return which unmeasured cells narrow an answer most per GPU-second, in the order to measure them.
+    """Return which unmeasured cells reduce an answer's variance most per GPU-second, in the order to measure them.
 
     Parameters
     ----------
@@ -48,8 +46,8 @@ def design(
         A fit of a QiD law.
     cells
         What could be measured and what it takes, as `qidbayes.measure.cells.planned_cells` returns it. Cells that the
-        fit has seen (same model, tokens, method, bits and data set) are left out, and so are methods and data sets that
-        it cannot tell apart from the fitted ones: neither by its law nor by a discrepancy.
+        fit has seen (same model, tokens, method, bits and data set) are left out. So are methods and data sets that
+        were not fitted, unless the law's constants or a discrepancy differ between them.
     n_params, bits, tokens, **further
         The answer that is to be narrowed: log QiD of such a checkpoint.
     qid
@@ -57,8 +55,8 @@ def design(
     picks
         How many cells to pick.
     kind
-        Of log QiD: that of a newly measured checkpoint, whose own luck no other measurement narrows, or of the law
-        alone. Of tokens it is the law alone.
+        ``"response"``: log QiD of a newly measured checkpoint, with random effects of its own that no other measurement
+        reduces; ``"response_params"``: log QiD of the law alone. An answer in tokens is always of the law alone.
 
     Returns
     -------
@@ -77,7 +75,7 @@ def design(
     >>> from qidbayes.measure import load_plan
     >>> from qidbayes.measure.cells import planned_cells
     >>> cells = planned_cells(load_plan("plan.toml"))  # doctest: +SKIP
-    >>> design(fit, cells, n_params=70e9, tokens=15e12, bits=4)  # doctest: +SKIP
+    >>> next_measurements(fit, cells, n_params=70e9, tokens=15e12, bits=4)  # doctest: +SKIP
     """
     if fit.law.response != "qid":
         raise InputError(f"law {fit.law.name!r} is not of QiD")
@@ -123,7 +121,7 @@ class _Answer:
     Taking off each measured cell's part from all that is left is Cholesky's factorization, a column a cell.
     """
 
-    def __init__(self, fit: "Fit", curve: Curve, cells: pl.DataFrame, asked: pl.DataFrame, kind: "Kind") -> None:
+    def __init__(self, fit: Fit, curve: Curve, cells: pl.DataFrame, asked: pl.DataFrame, kind: Kind) -> None:
         law = fit.law
         missing = [name for name in query.needs(law) if name not in cells.columns]
         if missing:
@@ -156,7 +154,7 @@ class _Answer:
         self.variance -= part**2
 
 
-def _of_law(fit: "Fit", asked: pl.DataFrame) -> np.ndarray:
+def _of_law(fit: Fit, asked: pl.DataFrame) -> np.ndarray:
     if "tokens" in asked.columns:
         return fit.log_draws(asked, "response_params")[:, 0]
     found = fit.log_tokens_draws(asked, "response_params")[:, 0]
@@ -169,7 +167,7 @@ def _of_law(fit: "Fit", asked: pl.DataFrame) -> np.ndarray:
     return np.where(reached, found, found[reached].max())
 
 
-def _unmeasured(fit: "Fit", cells: pl.DataFrame) -> pl.DataFrame:
+def _unmeasured(fit: Fit, cells: pl.DataFrame) -> pl.DataFrame:
     cells = as_in_tables(cells)
     by = [pl.col(n).cast(pl.Float64) if n in ("tokens", "bits") else pl.col(n) for n in _CELL]
     seen = fit.data.select(by).unique()
@@ -185,7 +183,7 @@ def _unmeasured(fit: "Fit", cells: pl.DataFrame) -> pl.DataFrame:
     return left
 
 
-def _known_columns(fit: "Fit", cells: pl.DataFrame) -> pl.DataFrame:
+def _known_columns(fit: Fit, cells: pl.DataFrame) -> pl.DataFrame:
     # Where no fitted row says its group size, a cell's would count as another kind of quantization.
     silent = fit.data["group_size"].fill_nan(None).null_count() == fit.data.height
     return cells.drop("group_size") if silent and "group_size" in cells.columns else cells

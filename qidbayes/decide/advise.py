@@ -1,7 +1,7 @@
 """Advice: how few bits keep QiD under a bound."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,21 +10,19 @@ from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import with_band
 from qidbayes.posterior.distance import COLUMNS
+from qidbayes.posterior.fit import Fit, Kind, Numbers
 from qidbayes.posterior.scatter import Scatter
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit, Kind, Numbers
 
 
 def advise(
-    fit: "Fit",
+    fit: Fit,
     *,
-    n_params: "Numbers",
-    tokens: "Numbers",
+    n_params: Numbers,
+    tokens: Numbers,
     max_qid: float,
     prob: float = 0.95,
     bits: Sequence[float] | None = None,
-    kind: "Kind" = "response",
+    kind: Kind = "response",
     ci_prob: float = 0.9,
     **further: Any,
 ) -> pl.DataFrame:

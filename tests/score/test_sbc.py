@@ -12,9 +12,9 @@ from plain import plain
 
 import qidbayes as qb
 from qidbayes.infer import bridge, program, strata
-from qidbayes.infer.calibration import calibrate, simulate
 from qidbayes.infer.design import design
-from qidbayes.infer.envelope import Envelope
+from qidbayes.score.ecdf_envelope import Envelope
+from qidbayes.score.sbc import calibrate, simulate
 
 LAW = plain("unified")
 THRESHOLDS = pl.DataFrame({"n_params": [1e9, 7e9], "bits": [4, 3], "qid": [0.05, 0.5]})

@@ -12,9 +12,9 @@ from scipy import stats
 
 import qidbayes as qb
 from qidbayes.errors import ExtrapolationWarning
-from qidbayes.page.sections import backtest_section
+from qidbayes.posterior.coverage import standard_error
 from qidbayes.posterior.distance import COLUMNS
-from qidbayes.posterior.held import standard_error
+from qidbayes.reports.sections import backtest_section
 
 INSIDE = "inside"
 TWICE, FOURFOLD = "tokens up to 2× above", "tokens up to 4× above"
@@ -53,7 +53,7 @@ def points() -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def tested(unified: qb.Fit) -> qb.Fit:
     """A fit with a backtest made by hand."""
-    return unified.with_backtest(qb.Backtest(pl.DataFrame(), points(), {"unified": unified.law}))
+    return qb.Backtest(pl.DataFrame(), points(), {"unified": unified.law}).attach(unified)
 
 
 def test_project_tells_how_bands_so_far_out_have_held(tested: qb.Fit) -> None:
@@ -117,7 +117,7 @@ def test_a_row_of_several_splits_counts_once_each_but_is_one_checkpoint(unified:
     once = points().filter(pl.col("outside") == TWICE)
     again = once.with_columns(split=pl.lit("another"), pit=pl.lit(0.5))
     backtest = qb.Backtest(pl.DataFrame(), pl.concat([once, again]), {"unified": unified.law})
-    found = unified.with_backtest(backtest).project(n_params=7e9, bits=4, tokens=3e11)
+    found = backtest.attach(unified).project(n_params=7e9, bits=4, tokens=3e11)
     assert found.select("held", "held_of", "held_checkpoints", "held_runs").row(0) == (0.7, 60, 10, 3)
 
 
@@ -140,7 +140,13 @@ def test_it_is_saved_with_the_fit(tested: qb.Fit, tmp_path: Path) -> None:
 def test_another_laws_backtest_is_refused(tested: qb.Fit, per_bit: qb.Fit) -> None:
     other = qb.Backtest(pl.DataFrame(), pl.DataFrame(), {"per-bit": per_bit.law})
     with pytest.raises(qb.InputError, match="is of per-bit, not of the law 'unified'"):
-        tested.with_backtest(other)
+        other.attach(tested)
+
+
+def test_the_old_name_says_the_new_one(tested: qb.Fit) -> None:
+    same = qb.Backtest(pl.DataFrame(), points(), {"unified": tested.law})
+    with pytest.warns(DeprecationWarning, match=r"backtest\.attach\(fit\)"):
+        assert tested.with_backtest(same).attributes == tested.attributes
 
 
 WHOLE = {"splits": ["x"], "outside": [INSIDE] * 2, "pit": [0.5, 0.5], "run": [1, 2], "checkpoint": [1, 2]}

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 import qidbayes as qb
-from qidbayes.page.sections import backtest_section, posterior_section
-from qidbayes.page.what_if import what_if
+from qidbayes.reports.sections import backtest_section, posterior_section
+from qidbayes.reports.sliders import what_if
 
 
 class Page(HTMLParser):
@@ -179,8 +179,8 @@ def test_what_the_data_do_not_tell_is_said_once(one_width: qb.Fit) -> None:
 def test_a_law_that_no_slider_can_ask_is_still_reported(
     few: qb.Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qidbayes.page.what_if._MOST_POINTS", 10)
-    monkeypatch.setattr("qidbayes.page.sections._FIGURES", {"qid": {}})
+    monkeypatch.setattr("qidbayes.reports.sliders._MOST_POINTS", 10)
+    monkeypatch.setattr("qidbayes.reports.sections._FIGURES", {"qid": {}})
     qb.report(few, tmp_path / "report.html")
     assert "Not for this law" in Page((tmp_path / "report.html").read_text()).text
 

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from qidbayes.cli import cli
+from qidbayes.law.plausibility import doubts
+from qidbayes.law.plausible_losses import losses
 from qidbayes.table import list_tables, load_table
-from qidbayes.table.doubts import doubts
-from qidbayes.table.plausible import losses
 from qidbayes.table.schema import validate
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "published_perplexities.csv"

@@ -1,4 +1,4 @@
-"""What a table says that is legal and probably not meant: units, names, tokenizers, outliers."""
+"""Is a table plausible? It may be valid and still not what was meant: wrong units, names, tokenizers, outliers."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from qidbayes.table import plausible
+from qidbayes.law import plausible_losses
 from qidbayes.table.cells import describe
 
 _GAP = 1000.0  # between neighbours of a sorted column: a thousand is a prefix (M to B), not a step of a suite
@@ -22,7 +22,7 @@ _FEWEST = 20  # rows
 
 
 def doubts(table: pl.DataFrame) -> list[str]:
-    """Return a sentence for each thing about a table that was probably not meant, with what to do about it.
+    """Return a sentence for each implausible thing about a table, with what to do about it.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def doubts(table: pl.DataFrame) -> list[str]:
     """
     if table.is_empty():
         return []
-    checks = (_sizes, _tokens, _known_models, plausible.losses, _checkpoints, _tokenizers, _outliers)
+    checks = (_sizes, _tokens, _known_models, plausible_losses.losses, _checkpoints, _tokenizers, _outliers)
     return [doubt for check in checks for doubt in check(table)]
 
 

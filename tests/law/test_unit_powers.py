@@ -11,10 +11,10 @@ from qidbayes.errors import InputError
 from qidbayes.law import Law, Prior, law_names, load_law
 from qidbayes.law.evaluate import Scope, evaluate, evaluate_log
 from qidbayes.law.expression import parse, to_text
-from qidbayes.law.scale import scales
+from qidbayes.law.unit_powers import unit_powers
 from qidbayes.posterior.constants import raw_constants
 
-LAWS = {name: load_law(name).at({"N": 1e9, "D": 3e10}) for name in law_names()}
+LAWS = {name: load_law(name).with_reference({"N": 1e9, "D": 3e10}) for name in law_names()}
 LAWS["saturating"] = Law(
     "E / (1 + D0 / D) * exp(-P / g) + sqrt(N / N0)",
     priors={n: Prior("LogNormal", mu=0, sigma=1) for n in ("E", "D0", "g", "N0")},
@@ -58,7 +58,7 @@ def test_published_reference_constants_by_hand() -> None:
 
 
 def test_powers_are_those_of_the_units() -> None:
-    found = scales(parse("((Nc / N)**(a / d) + Dc / D)**d"), ["N", "D"], ["Nc", "a", "d", "Dc"])
+    found = unit_powers(parse("((Nc / N)**(a / d) + Dc / D)**d"), ["N", "D"], ["Nc", "a", "d", "Dc"])
     assert {n: {c: to_text(p) for c, p in powers.items()} for n, powers in found.items()} == {
         "Nc": {"N": "1"},
         "Dc": {"D": "1"},
@@ -67,7 +67,7 @@ def test_powers_are_those_of_the_units() -> None:
 
 def test_a_root_halves_the_powers() -> None:
     """k·√(D/N)·P in raw counts: k carries √N/√D; and a law of it says the same in both."""
-    found = scales(parse("k * sqrt(D / N**2) * P"), ["N", "D", "P"], ["k"])
+    found = unit_powers(parse("k * sqrt(D / N**2) * P"), ["N", "D", "P"], ["k"])
     assert set(found) == {"k"} and set(found["k"]) == {"N", "D", "P"}
     powers = {c: float(evaluate(power, Scope(np))) for c, power in found["k"].items()}
     assert powers == {"N": 1.0, "D": -0.5, "P": -1.0}
@@ -79,14 +79,14 @@ def test_a_root_halves_the_powers() -> None:
 @pytest.mark.parametrize("equation", ["exp(-P) * k", "k * log(D)", "k + D", "k * D**N", "N**a + D**b"])
 def test_a_covariate_whose_units_no_constant_carries_is_refused(equation: str) -> None:
     with pytest.raises(InputError, match="no constant carries the units of"):
-        scales(parse(equation), ["N", "D", "P"], ["k", "a", "b"])
+        unit_powers(parse(equation), ["N", "D", "P"], ["k", "a", "b"])
 
 
 def test_an_exponent_with_units_of_its_own_is_refused() -> None:
     with pytest.raises(InputError, match="'k' would need an exponent that has units itself"):
-        scales(parse("k * D**(P * b)"), ["D", "P"], ["k", "b"])
+        unit_powers(parse("k * D**(P * b)"), ["D", "P"], ["k", "b"])
 
 
 def test_one_constant_cannot_carry_two_units() -> None:
     with pytest.raises(InputError, match="'k' carries different units"):
-        scales(parse("k * D + k * N"), ["N", "D"], ["k"])
+        unit_powers(parse("k * D + k * N"), ["N", "D"], ["k"])

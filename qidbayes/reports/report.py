@@ -6,15 +6,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
 
-import qidbayes
 from qidbayes.atomic import write_whole
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, InputError
-from qidbayes.page import sections
-from qidbayes.page.what_if import what_if
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
+from qidbayes.reports import sections
+from qidbayes.reports.sliders import what_if
 
 _HERE = Path(__file__).parent
 # Nothing but what is in the file: the browser itself refuses anything else.
@@ -105,7 +105,7 @@ def _page(parts: Sequence[str], fits: Sequence[Fit]) -> str:
     day = datetime.now(UTC).date().isoformat()
     head = (
         "<h1>What low-bit quantization costs</h1><p>QiD, quantization-induced degradation: nats per token added to a "
-        f"language model's loss. Made by qidbayes {qidbayes.__version__} on {day}.</p>"
+        f"language model's loss. Made by qidbayes {version('qidbayes')} on {day}.</p>"
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -1,4 +1,4 @@
-"""`qidbayes design`: which cells of a plan to measure next."""
+"""`qidbayes next-measurements`: which cells of a plan to measure next."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from qidbayes.cli.output import echo_frame, format_option
 @at_option()
 @kind_option
 @format_option
-def design(
+def next_measurements(
     fit: str,
     plans: tuple[Path, ...],
     params: list[float],
@@ -49,7 +49,7 @@ def design(
     from qidbayes.posterior import load_fit
 
     if len(params) > 1 or (tokens and len(tokens) > 1) or any(len(values) > 1 for values in at.values()):
-        raise click.UsageError("design narrows one answer: give one of --params, --tokens and each --at")
+        raise click.UsageError("next-measurements narrows one answer: give one of --params, --tokens and each --at")
     found = load_fit(fit)
     cells = pl.concat([planned_cells(load_plan(plan_file(plan))) for plan in plans])
     asked: dict[str, Any] = {
@@ -57,7 +57,7 @@ def design(
         **{name: values[0] for name, values in at.items()},
     }
     asked |= {"tokens": tokens[0]} if tokens else {}
-    frame = qidbayes.design(found, cells, n_params=params[0], picks=picks, **asked, kind=kind)  # type: ignore[arg-type]
+    frame = qidbayes.next_measurements(found, cells, n_params=params[0], picks=picks, **asked, kind=kind)  # type: ignore[arg-type]
     warn(found, pl.DataFrame({"n_params": params, **asked}), kind)  # type: ignore[arg-type]
     what = "log QiD" if tokens else "log tokens"
     echo_frame(frame, fmt, f"What to measure next for {what}; seconds on one H100 ({found.law.title})")

@@ -13,6 +13,7 @@ from qidbayes.law import Law
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.predictive import Predictive
+from qidbayes.seeds import Stream, generator
 
 RESAMPLES = 200
 
@@ -55,7 +56,7 @@ def bootstrap(table: pl.DataFrame, law: Law, random_seed: int, resamples: int = 
     rows = design(table, law)
     problem = Problem(rows)
     best = minimize(problem, "linear")
-    rng = np.random.default_rng([random_seed, 3])
+    rng = generator(random_seed, Stream.BOOTSTRAP)
     count = len(rows.log_response)
     found, scatter = [], []
     for _ in range(resamples):

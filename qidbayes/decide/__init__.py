@@ -1,0 +1,1 @@
+"""Decisions: how few bits will do, which model for some memory, and what to measure next."""

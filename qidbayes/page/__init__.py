@@ -1,1 +1,0 @@
-"""Fits as one HTML page that can be sent to somebody: `qidbayes.report`."""

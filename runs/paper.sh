@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# All of this package's results from nothing: `bash runs/paper.sh`, from anywhere. Times are of two cores.
+#
+# Every step is a command of its own: run the ones you want. What it makes lies where the docs look for it, with a row
+# in checks/provenance.csv (commit, version, day, machine). With an H100 set GPU=1 for the steps at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The paper's points, fitted: constants, Table 1's tokens to thresholds and Figure 1's projection to 100T tokens, each
+# with intervals and beside the paper's own numbers. In demo/, and in the README's tables. Four minutes.
+make readme
+
+# Table 1 and Figure 1 as the paper printed them: constants read back from Table 1, and Eq. 8 as it stands. Seconds.
+.venv/bin/qidbayes tokens --published per-bit
+.venv/bin/qidbayes tokens --published unified
+.venv/bin/qidbayes project --published per-bit
+
+# Figures 1 to 11, from ten fits. Ten minutes.
+make figures
+
+# Do bands hold where nothing was fitted? Later tokens, larger models, other bit widths, methods and suites. Forty minutes.
+make backtest
+
+# Which law? Grouped scores, stacking weights and leave-one-out of every law of QiD. Seventy minutes.
+make compare
+
+# Every law on every table that it can be fitted to, with its diagnostics. Seven hours of a core, most of it bitnet.
+make laws
+
+# Tokens or learning rate? The suite nano, beside Pythia. Some hours.
+make nano
+
+# Does the sampler return the posterior that the docs state? 1,000 simulated tables of every law. A day; 20 minutes of 64 cores.
+make sbc
+
+# How fast: against other samplers (five minutes), and for tables of 100 to 1,000,000 rows (ten minutes).
+make bench-fit
+make growth
+
+# From weights to a law: the shipped tiny checkpoints, quantized and measured here. Five minutes.
+make demo-measure
+
+# Our quantizers against the libraries' own, each in an environment of its own. An hour, most of it downloads.
+make check-quantizers
+
+# 1,500 checkpoints on 8 to 2,048 GPUs, on paper. Seconds.
+make scale
+
+# On one H100: the paper's Pythia checkpoints measured anew (921 GB to download, some 15 hours), and the speed of it.
+if [ -n "${GPU:-}" ]; then
+    .venv/bin/qidbayes measure pythia --output demo/pythia
+    .venv/bin/qidbayes fit demo/pythia/table.parquet --method gptq --seed 0 --force --output demo/pythia.nc
+    .venv/bin/python benchmarks/sweep.py
+    .venv/bin/python benchmarks/sweep_estimate.py
+    .venv/bin/python benchmarks/gpu.py
+fi
+
+# The site with all of it, in docs/site. A minute.
+make docs

@@ -1,0 +1,206 @@
+"""The numbers of the README and of docs/ are those of the tables that commands make."""
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from qidbayes.cli import cli
+
+ROOT = Path(__file__).parents[1]
+BACKTEST = pl.read_csv(ROOT / "benchmarks" / "backtest.csv")
+COMPARE = pl.read_csv(ROOT / "benchmarks" / "compare.csv")
+HOW = {
+    "default": "posterior",
+    "no discrepancy": "effects alone",
+    "independent": "independent",
+    "least squares": "least-squares",
+}
+SCORES = {"held by 90% bands": "coverage_90", "log density": "log_density", "CRPS": "crps", "width": "log_width_90"}
+TABLE = re.compile(r"^\|(.+)\|\n\|[-|]+\|\n((?:\|.*\|\n)+)", re.M)
+
+_SPEC = importlib.util.spec_from_file_location("readme", ROOT / "docs" / "readme.py")
+assert _SPEC and _SPEC.loader
+readme = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(readme)
+
+
+def tables(page: str, first: str) -> list[tuple[list[str], list[list[str]]]]:
+    """Return header and rows of a page's tables whose first column is called so."""
+
+    def cells(line: str) -> list[str]:
+        return [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+
+    found = TABLE.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    return [(cells(head), [cells(row) for row in rows.splitlines()]) for head, rows in found if cells(head)[0] == first]
+
+
+def agrees(said: str, number: float | None) -> bool:
+    """Return whether a number is said with the digits it has, of a table that is itself rounded to three."""
+    if number is None or not said:
+        return number is None and not said
+    digits = said.replace("−", "-").removesuffix("%")
+    unit = 10.0 ** -len(digits.partition(".")[2])
+    value = number * 100 if said.endswith("%") else number
+    return abs(float(digits) - value) <= unit / 2 + (0.05 if said.endswith("%") else 0.0005) + 1e-9
+
+
+def test_one_script_makes_every_table() -> None:
+    script = (ROOT / "runs" / "paper.sh").read_text(encoding="utf-8")
+    assert subprocess.run(["bash", "-n", ROOT / "runs" / "paper.sh"]).returncode == 0
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    steps = re.findall(r"^make ([\w-]+)$", script, re.M)
+    assert len(steps) > 10 and set(steps) <= targets
+    for command in set(pl.read_csv(ROOT / "checks" / "provenance.csv")["command"]) - {"make fuzz", "make mutants"}:
+        # growth's rows were made with fewer draws than `make growth` takes
+        name = command.removeprefix("python benchmarks/growth.py --draws 500") or "make growth"
+        assert name in script, name
+    for path in re.findall(r"python (benchmarks/\S+)", script):
+        assert (ROOT / path).exists()
+    for words in (line.split() for line in re.findall(r"^ *\.venv/bin/qidbayes (.*)$", script, re.M)):
+        context = cli.make_context("qidbayes", words[:1], resilient_parsing=True)
+        command = cli.get_command(context, words[0])
+        assert command
+        command.make_context(words[0], words[1:])  # raises if an option is wrong
+
+
+def test_what_agrees() -> None:
+    assert agrees("−0.07", -0.0745) and agrees("88%", 0.88) and agrees("", None) and agrees("0.17", 0.165)
+    assert not agrees("0.07", -0.07) and not agrees("89%", 0.88) and not agrees("", 0.1) and not agrees("0.18", 0.169)
+
+
+def test_the_backtests_of_the_docs_are_the_benchmarks() -> None:
+    both = tables("backtest.md", "hidden")
+    assert [len(rows) for _, rows in both] == [8, 10]
+    for head, rows in both:
+        for row in rows:
+            (split,) = BACKTEST.filter(split=row[0]).partition_by("split")
+            assert int(row[1]) == split["points"][0]
+            score = ""
+            for title, said in zip(head[2:], row[2:], strict=True):
+                left, _, how = title.rpartition(": ")
+                score = SCORES[left] if left else score
+                number = split.filter(how=HOW[how])[score].item()
+                assert agrees(said, number), f"{row[0]}, {title}: {said}, but {number} in benchmarks/backtest.csv"
+
+
+def test_the_readme_says_how_bands_held_on_average_and_at_worst() -> None:
+    names = [row[0] for row in tables("backtest.md", "hidden")[0][1]]
+    held = BACKTEST.filter(pl.col("split").is_in(names)).group_by("how")
+    found = {
+        how: (mean, worst) for how, mean, worst in held.agg(m=pl.mean("coverage_90"), w=pl.min("coverage_90")).rows()
+    }
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.search(
+        r"Over (\w+) ways .* nominal 90% bands hold (\d+%) on average and (\d+%) at worst; "
+        r"a fit with independent errors holds (\d+%) and (\d+%)",
+        text,
+    )
+    assert said and said[1] == "eight" and len(names) == 8
+    numbers = (*found["posterior"], *found["independent"])
+    assert all(agrees(text, number) for text, number in zip(said.groups()[1:], numbers, strict=True)), numbers
+
+
+def test_the_comparison_of_the_docs_is_the_benchmarks() -> None:
+    ((head, rows),) = tables("backtest.md", "law")
+    assert [row[0] for row in rows] == COMPARE["law"].to_list()
+    for row, numbers in zip(rows, COMPARE.select(head).rows(), strict=True):
+        for name, said, number in zip(head[1:], row[1:], numbers[1:], strict=True):
+            assert agrees(said, number), f"{row[0]}, {name}: {said}, but {number} in benchmarks/compare.csv"
+
+
+def nano(name: str) -> pl.DataFrame:
+    return pl.read_csv(ROOT / "benchmarks" / f"nano-{name}.csv", infer_schema_length=None)
+
+
+def intervals(row: list[str]) -> list[list[str]]:
+    """Return the numbers of cells such as ``.47 (.37 to .57)``."""
+    return [re.findall(r"−?\d*\.\d+", cell) for cell in row if cell]
+
+
+def test_nanos_ratios_and_slopes_are_the_benchmarks() -> None:
+    three = ("mean", "lower", "upper")
+    ((_, ratios),) = tables("nano.md", "log(QiD / QiD) at equal tokens")
+    pairs = nano("contrasts").filter(dataset="held-out", method="gptq", group_size=64, tokens="all")
+    ends = nano("ends")
+    rows = [pairs, *(ends.filter(ratio=f"{name}") for name in ("decayed/stable", "cosine/stable", "cosine/decayed"))]
+    ((_, slopes),) = tables("nano.md", "slope of log QiD over log D, from 120M tokens on")
+    late = nano("slopes").filter(tokens_above=1.2e8)
+    rows += [late.filter(schedule=name) for name in ("stable", "decayed", "cosine")]
+    for said, found in zip(ratios + slopes, rows, strict=True):
+        for bits, numbers in zip((2.0, 3.0, 4.0), intervals(said[1:]), strict=True):
+            (row,) = found.filter(bits=bits).select(three).rows()
+            assert all(agrees(text, number) for text, number in zip(numbers, row, strict=True)), (said, row)
+
+
+def test_nanos_exponents_are_the_benchmarks() -> None:
+    (rows,) = (rows for head, rows in tables("nano.md", "") if "Pythia" in head)
+    both, own = nano("pooled"), nano("laws").filter(law="unified", discrepancy="smooth")
+    symbols = {"β": "beta", "α": "alpha", "γ": "gamma"}
+    three = ("median", "lower", "upper")
+    for i, row in enumerate(rows):
+        name = next(symbols[letter] for letter in row[0] if letter in symbols)
+        if i < 3:
+            found = [own.filter(name=name, suite=suite) for suite in ("nano", "pythia")]
+        else:
+            fit = both.filter(discrepancy="smooth" if i < 6 else "none")
+            found = [fit.filter(name=name, group=suite) for suite in ("nano", "pythia")]
+            found.append(fit.filter(name=f"{name}_population"))
+        for numbers, frame in zip(intervals(row[1:]), found, strict=True):
+            (values,) = frame.select(three).rows()
+            assert all(agrees(text, number) for text, number in zip(numbers, values, strict=True)), (row, values)
+
+
+def test_nanos_held_out_points_are_the_benchmarks() -> None:
+    (rows,) = (rows for head, rows in tables("nano.md", "") if "points" in head)
+    parts = ("large, early", "large, late", "small, late", "all")
+    for part, (_, points, *said) in zip(parts, rows, strict=True):
+        for text, discrepancy in zip(said, ("none", "smooth"), strict=True):
+            (row,) = nano("held-out").filter(part=part, discrepancy=discrepancy).rows(named=True)
+            held, bias = text.split(", ")
+            assert int(points) == row["points"] and agrees(held, row["coverage_90"]) and agrees(bias, row["bias"]), row
+
+
+PRINTED = """fitting …
+
+Constants: posterior
+ name    median    r_hat
+ ───────────────────────
+ k_ref      0.5    1.000
+ beta      0.48    1.001
+ k          0.2
+
+Tokens: intervals
+ qid   n_params   bits   tokens
+ ──────────────────────────────
+ 0.2         1B      2     500M
+ 0.2         1B      4       3T
+"""
+BLOCK = """Constants: posterior
+ name   median   r_hat
+ ─────────────────────
+ beta     0.47   1.000
+ k         0.3
+
+Tokens: intervals
+ qid   n_params   bits   tokens
+ ──────────────────────────────
+ 0.2         1B      4     2.8T
+"""
+
+
+def test_the_readmes_tables_are_rows_of_what_was_printed() -> None:
+    assert readme.abridged(BLOCK, PRINTED).splitlines() == [
+        line for line in PRINTED.splitlines()[2:] if "k_ref" not in line and "500M" not in line
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(" k         0.3", " kappa     0.3"), ("Tokens:", "Sizes:"), ("4     2.8T", "8     2.8T")]
+)
+def test_a_row_or_table_that_was_not_printed_is_refused(old: str, new: str) -> None:
+    with pytest.raises(ValueError, match=r"printed|called"):
+        readme.abridged(BLOCK.replace(old, new), PRINTED)
