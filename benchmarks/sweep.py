@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
 
-from qidbayes.measure import sweep as swept
-from qidbayes.measure.evaluate import paired_difference, window_losses
+from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
+from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.layers import decoder_layers, restoring_weights
 from qidbayes.measure.quantize import GPTQ
-from qidbayes.measure.second_moment import SecondMoment
-from qidbayes.measure.sweep import Sweep, sweep
-from qidbayes.measure.walk import decoder_layers, restoring_weights
+from qidbayes.measure.run import sweep as swept
+from qidbayes.measure.run.sweep import Sweep, sweep
 
 HERE = Path(__file__).parent
 OTHERS = Path("/tmp/qidbayes-gptqmodel")

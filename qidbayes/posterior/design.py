@@ -47,9 +47,9 @@ def design(
     fit
         A fit of a QiD law.
     cells
-        What could be measured and what it takes, as `qidbayes.measure.cells.planned_cells` returns it. Cells that the
-        fit has seen (same model, tokens, method, bits and data set) are left out, and so are methods and data sets that
-        it cannot tell apart from the fitted ones: neither by its law nor by a discrepancy.
+        What could be measured and what it takes, as `qidbayes.measure.plan.cells.planned_cells` returns it. Cells that
+        the fit has seen (same model, tokens, method, bits and data set) are left out, and so are methods and data
+        sets that it cannot tell apart from the fitted ones: neither by its law nor by a discrepancy.
     n_params, bits, tokens, **further
         The answer that is to be narrowed: log QiD of such a checkpoint.
     qid
@@ -75,7 +75,7 @@ def design(
     Examples
     --------
     >>> from qidbayes.measure import load_plan
-    >>> from qidbayes.measure.cells import planned_cells
+    >>> from qidbayes.measure.plan.cells import planned_cells
     >>> cells = planned_cells(load_plan("plan.toml"))  # doctest: +SKIP
     >>> design(fit, cells, n_params=70e9, tokens=15e12, bits=4)  # doctest: +SKIP
     """

@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from measure.conftest import TINY
-from measure.test_store import PLAN, rows_of
+from measure.storage.test_results import PLAN, rows_of
 from qidbayes.errors import InputError
-from qidbayes.measure import checkpoint as checkpoint_module
-from qidbayes.measure.checkpoint import Pins, Tokenizer
-from qidbayes.measure.data import WindowCache
-from qidbayes.measure.place.folder import Folder
-from qidbayes.measure.plan import Source, TextSet
-from qidbayes.measure.store import Store
+from qidbayes.measure.inputs import checkpoint as checkpoint_module
+from qidbayes.measure.inputs.checkpoint import Pins, Tokenizer
+from qidbayes.measure.inputs.windows import WindowCache
+from qidbayes.measure.plan.plan import Source, TextSet
+from qidbayes.measure.storage.folder import Folder
+from qidbayes.measure.storage.results import Store
 from qidbayes.table import read_table
 
 FLIPS = 400

@@ -8,6 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.layers import Tap, decoder_layers, enter_stack, input_groups, replay, stack_linears
 from qidbayes.measure.errors import MeasureError, NotFiniteError
 from qidbayes.measure.quantize.grid import (
     SCALE_BITS,
@@ -18,8 +20,6 @@ from qidbayes.measure.quantize.grid import (
     stored_bits,
 )
 from qidbayes.measure.quantize.report import QuantizationReport
-from qidbayes.measure.second_moment import SecondMoment
-from qidbayes.measure.walk import Tap, decoder_layers, enter_stack, input_groups, replay, stack_linears
 
 _EXPONENTS = 20  # the paper's grid for alpha in [0, 1), and its reference code's
 _CLIPS = tuple(1 - 0.05 * step for step in range(10))  # down to just above half, as in that code

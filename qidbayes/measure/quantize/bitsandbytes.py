@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.quantize.report import QuantizationReport, round_all
-from qidbayes.measure.walk import stack_linears
 
 if TYPE_CHECKING:
     from bitsandbytes.functional import QuantState

@@ -2,10 +2,10 @@
 
 from transformers import PreTrainedModel
 
+from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.quantize.bitsandbytes import BitsAndBytes, library
 from qidbayes.measure.quantize.grid import check_groups_fit
 from qidbayes.measure.quantize.report import Quantizer
-from qidbayes.measure.walk import stack_linears
 
 
 def check_fit(quantizer: Quantizer, model: PreTrainedModel) -> None:

@@ -9,12 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.errors import MeasureError, NotFiniteError, of_linear
-from qidbayes.measure.quantize.factorize import factorize, factorize_fast
-from qidbayes.measure.quantize.grid import Grid, check_grid, check_groups_fit, fit_grid, stored_bits
-from qidbayes.measure.quantize.report import QuantizationReport
-from qidbayes.measure.second_moment import SecondMoment
-from qidbayes.measure.walk import (
+from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.layers import (
     decoder_layers,
     enter_stack,
     input_groups,
@@ -23,6 +19,10 @@ from qidbayes.measure.walk import (
     sequences_at_once,
     stack_linears,
 )
+from qidbayes.measure.errors import MeasureError, NotFiniteError, of_linear
+from qidbayes.measure.quantize.factorize import factorize, factorize_fast
+from qidbayes.measure.quantize.grid import Grid, check_grid, check_groups_fit, fit_grid, stored_bits
+from qidbayes.measure.quantize.report import QuantizationReport
 
 type Factorizer = Callable[[Tensor, float], tuple[Tensor, float]]
 """Takes a Hessian and a damping; returns what `factorize` does."""

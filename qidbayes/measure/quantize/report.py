@@ -67,7 +67,7 @@ class Quantizer(Protocol):
             If the settings do not fit the model; nothing has been changed then.
         MeasureError
             If the numbers do not allow it (activations that are not finite, say). The model is then half quantized:
-            put its weights back (`qidbayes.measure.walk.restoring_weights`) before using it again.
+            put its weights back (`qidbayes.measure.decoder.layers.restoring_weights`) before using it again.
         """
 
 

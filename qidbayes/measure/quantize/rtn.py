@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.quantize.grid import check_grid, check_groups_fit, round_to_grid, stored_bits
 from qidbayes.measure.quantize.report import QuantizationReport, round_all
-from qidbayes.measure.walk import stack_linears
 
 
 @dataclass(frozen=True)

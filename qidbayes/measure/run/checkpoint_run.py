@@ -1,0 +1,446 @@
+"""One checkpoint's work: load once, sweep what can be, the rest one by one on the same windows; a failure is a row."""
+
+import platform
+import shutil
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from qidbayes.errors import InputError
+from qidbayes.measure.decoder.evaluate import check_finite, paired_difference, window_losses
+from qidbayes.measure.decoder.layers import restoring_weights
+from qidbayes.measure.decoder.probe import check_stack
+from qidbayes.measure.errors import MeasureError, copied, is_panic
+from qidbayes.measure.inputs.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
+from qidbayes.measure.inputs.fingerprint import Fingerprints, versions
+from qidbayes.measure.inputs.windows import WindowCache, Windows, default_begin
+from qidbayes.measure.plan.plan import CALIBRATED, PREQUANTIZED, Checkpoint, Plan, Quantization, Source, TextSet
+from qidbayes.measure.prequantized import check_against_original, load_prequantized
+from qidbayes.measure.quantize import Quantizer, check_fit, quantizer_from_settings
+from qidbayes.measure.run.progress import Reporter
+from qidbayes.measure.run.quiet import quietly
+from qidbayes.measure.run.sweep import SWEPT, model_bytes, room, sweep
+from qidbayes.measure.storage.results import Row, Store, cell_of, labels
+
+_ERROR_LENGTH = 500  # characters of an error that a row keeps
+
+
+class Shared:
+    """What the checkpoints of a run share.
+
+    Parameters
+    ----------
+    plan, store, reporter
+        What to measure, where it is kept, and who is told.
+    """
+
+    def __init__(self, plan: Plan, store: Store, reporter: Reporter) -> None:
+        self.plan = plan
+        self.store = store
+        self.reporter = reporter
+        cuda = torch.cuda.is_available()
+        self.device = torch.device("cuda" if cuda else "cpu")
+        self.device_name = torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})"
+        self.pins = Pins(store.first)
+        self.windows = WindowCache(store.first)
+        self.fingerprints = Fingerprints(plan)
+        self._tokenizers: dict[Source, Tokenizer] = {}
+
+    def tokenizer(self, source: Source) -> Tokenizer:
+        """Return a tokenizer that does not come with a checkpoint; downloaded once for the folder."""
+        if source not in self._tokenizers:
+            commit = self.pins.pin(source, "main")
+            folder = fetch(source, commit, self.store.folder / "tokenizers", weights=False)
+            self._tokenizers[source] = load_tokenizer(folder)
+        return self._tokenizers[source]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row to be: one quantization, or None for 16 bits, on one set."""
+
+    quantization: Quantization | None
+    texts: TextSet
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One set's windows and what the 16-bit model loses on them."""
+
+    windows: Windows
+    losses: Tensor
+
+
+def measure_checkpoint(shared: Shared, checkpoint: Checkpoint) -> None:
+    """Bring a checkpoint's rows in the store up to the plan; the caller holds the claim on it."""
+    stored = {cell_of(row): row for row in shared.store.read(checkpoint)}
+    work = _Work(shared, checkpoint, stored)
+    try:
+        with quietly():
+            work.carry_out()
+    finally:
+        shutil.rmtree(shared.store.downloads(checkpoint), ignore_errors=True)
+    made = {cell_of(row): row for row in work.made if not _was_only_not_found(row, stored.get(cell_of(row)))}
+    if made:
+        shared.store.write(checkpoint, made.values())
+
+
+def _was_only_not_found(row: Row, stored: Row | None) -> bool:
+    """Whether a checkpoint could not even be looked up (it was moved, say) of which the same has been measured."""
+    return row["fingerprint"] is None and stored is not None and _measured_as(stored, "asked", row["asked"])
+
+
+def _measured_as(stored: Row, name: str, value: object) -> bool:
+    return stored["status"] == "ok" and stored[name] == value
+
+
+class _Work:
+    def __init__(self, shared: Shared, checkpoint: Checkpoint, stored: dict[tuple[object, ...], Row]) -> None:
+        self._shared = shared
+        self._plan = shared.plan
+        self._checkpoint = checkpoint
+        self._stored = stored
+        self._fingerprints: dict[Cell, str] = {}
+        self._commit = ""
+        self._weights: str | None = None
+        self._begin = ""
+        self.made: list[Row] = []
+
+    def carry_out(self) -> None:
+        checkpoint, report = self._checkpoint, self._shared.reporter
+        report.checkpoint(checkpoint)
+        todo = self._cells_to_measure()
+        if not todo:
+            return
+        with self._failing(todo):
+            report.step("loading")
+            folder = fetch(checkpoint.source, self._commit, self._shared.store.downloads(checkpoint))
+            self._refuse_a_copy(folder, todo)
+            apart = checkpoint.tokenizer
+            tokenizer = self._shared.tokenizer(apart) if apart else load_tokenizer(folder)
+            model = load_model(folder, checkpoint, self._plan.dtype, torch.device("cpu"))
+            self._measure(model, tokenizer, todo)
+            self._refuse_a_copy(folder, todo)  # again: it may have been measured beside this one
+
+    def _cells_to_measure(self) -> list[Cell]:
+        """The cells that the store does not hold as they would be measured now."""
+        sets = self._plan.evaluation.datasets
+        planned = [None, *self._plan.quantizations_of(self._checkpoint)]
+        cells = [Cell(quantization, texts) for quantization in planned for texts in sets]
+        with self._failing(cells):
+            self._commit = self._shared.pins.pin(self._checkpoint.source, self._checkpoint.revision)
+            tokenizer = self._checkpoint.tokenizer
+            tokenizer_commit = self._shared.pins.pin(tokenizer, "main") if tokenizer else self._commit
+            todo = []
+            for cell in cells:
+                with self._failing([cell]):
+                    quantization, files = cell.quantization, None
+                    if quantization is not None and quantization.method == PREQUANTIZED:
+                        files = self._shared.pins.pin(quantization.files_of(self._checkpoint), "main")
+                    fingerprint = self._shared.fingerprints.of(
+                        self._commit, tokenizer_commit, quantization, files, cell.texts
+                    )
+                    self._fingerprints[cell] = fingerprint
+                    row = self._row(cell)
+                    stored = self._stored.get(cell_of(row))
+                    if stored is not None and _measured_as(stored, "fingerprint", fingerprint):
+                        self._shared.reporter.done(1)
+                        if stored["asked"] != row["asked"]:  # of another place, where the same was
+                            self.made.append(stored | {"asked": row["asked"]})
+                    else:
+                        todo.append(cell)
+            return todo
+        return []
+
+    def _refuse_a_copy(self, folder: Path, todo: Sequence[Cell]) -> None:
+        """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
+        weights = weights_digest(folder)
+        other = self._shared.store.with_weights(self._plan, weights, self._checkpoint.tokens)
+        if other is not None:
+            refused = {cell_of(self._row(cell)) for cell in todo}
+            self.made = [row for row in self.made if cell_of(row) not in refused]
+            raise MeasureError(copied(self._checkpoint, other))
+        self._weights = weights
+
+    def _measure(self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]) -> None:
+        fits = model_bytes(model) <= room(self._shared.device) // 2
+        if fits:
+            nn.Module.to(model, self._shared.device)
+        self._begin = self._plan.begin or default_begin(tokenizer.tokenizer, model.config)
+        windows: dict[TextSet, Windows] = {}
+        for texts in dict.fromkeys(cell.texts for cell in todo):
+            with self._failing([cell for cell in todo if cell.texts == texts]):
+                windows[texts] = self._windows(model, tokenizer, texts)
+        quantizers = self._quantizers(model, tokenizer, todo)
+        self._sweep(model, tokenizer, self._unsettled(todo), windows, quantizers)
+        left = self._unsettled(todo)
+        with self._failing(left):
+            if left and not fits:
+                raise MeasureError("this needs the whole model on the GPU, which has no room for it")
+            self._one_by_one(model, tokenizer, left, windows)
+
+    def _unsettled(self, cells: Sequence[Cell]) -> list[Cell]:
+        settled = {cell_of(row) for row in self.made}
+        return [cell for cell in cells if cell_of(self._row(cell)) not in settled]
+
+    def _quantizers(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]
+    ) -> dict[Quantization, Quantizer]:
+        """The quantizers of what is asked for; what cannot be quantized becomes rows, and no affair of the others'."""
+        made: dict[Quantization, Quantizer] = {}
+        asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q and q.method != PREQUANTIZED]
+        for quantization in asked:
+            with self._failing([cell for cell in todo if cell.quantization == quantization]):
+                quantizer = quantizer_from_settings(quantization.for_quantizer())
+                check_fit(quantizer, model)
+                made[quantization] = quantizer
+        calibrated = [quantization for quantization in made if quantization.method in CALIBRATED]
+        with self._failing([cell for cell in todo if cell.quantization in calibrated]):
+            if calibrated:
+                _check_windows(model, self._calibration_windows(tokenizer), "[calibration]: ")
+        return made
+
+    def _sweep(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        todo: Sequence[Cell],
+        windows: dict[TextSet, Windows],
+        quantizers: dict[Quantization, Quantizer],
+    ) -> None:
+        """Measure all quantizations that the sweep knows in one pass; where that fails, none."""
+        asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q is not None and q.method in SWEPT]
+        if not asked:
+            return
+        cuda = self._shared.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            found = sweep(
+                model,
+                [quantizers[q] for q in asked],
+                self._calibration(tokenizer, asked),
+                [one.tokens for one in windows.values()],
+                self._shared.device,
+                self._shared.reporter.step,
+            )
+        except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
+            log = self._shared.store.log(
+                self._checkpoint, f"{self._checkpoint}, the sweep:\n{traceback.format_exc()}\n"
+            )
+            text = f"{self._checkpoint}: the sweep failed, so quantizations are measured one by one: {error}"
+            warnings.warn(f"{text} (its traceback is in {log})", stacklevel=2)
+            if cuda:
+                torch.cuda.empty_cache()
+            return
+        evaluating = found.seconds_evaluate / (1 + len(asked)) / len(windows)
+        for texts, baseline, number in zip(windows, found.baseline, range(len(windows)), strict=True):
+            with self._failing(
+                [c for c in todo if c.texts == texts and (not c.quantization or c.quantization in asked)]
+            ):
+                check_finite(baseline, model.dtype)
+                if Cell(None, texts) in todo:
+                    mean = float(baseline.mean())
+                    self._keep(Cell(None, texts), windows[texts], loss_16bit=mean, seconds_evaluate=evaluating)
+                for quantization, variant in zip(asked, found.variants, strict=True):
+                    cell = Cell(quantization, texts)
+                    if cell not in todo:
+                        continue
+                    with self._failing([cell]):
+                        if variant.error or variant.report is None:
+                            raise variant.error or MeasureError("nothing was measured")
+                        self._keep_quantized(
+                            cell,
+                            Baseline(windows[texts], baseline),
+                            check_finite(variant.losses[number], model.dtype),
+                            bits_per_weight=variant.report.bits_per_weight,
+                            seconds_quantize=found.seconds_quantize / len(asked),
+                            seconds_evaluate=evaluating,
+                        )
+
+    def _one_by_one(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell], windows: dict[TextSet, Windows]
+    ) -> None:
+        """The plain path: the whole model, once for each quantization."""
+        baselines: dict[TextSet, Baseline] = {}
+        for texts in dict.fromkeys(cell.texts for cell in todo):
+            with self._failing([cell for cell in todo if cell.texts == texts]):
+                baselines[texts] = self._baseline(model, windows[texts], texts, Cell(None, texts) in todo)
+        for quantization in dict.fromkeys(cell.quantization for cell in todo):
+            cells = [cell for cell in todo if cell.quantization == quantization and cell.texts in baselines]
+            if quantization is not None and cells:
+                with self._failing(cells):
+                    self._quantized(model, tokenizer, quantization, {cell: baselines[cell.texts] for cell in cells})
+
+    def _windows(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet) -> Windows:
+        evaluation = self._plan.evaluation
+        self._shared.reporter.step(f"reading {texts.name}")
+        reference = evaluation.reference_tokenizer
+        windows = self._shared.windows.windows(
+            texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
+            self._shared.tokenizer(reference) if reference else None, self._begin,
+        )  # fmt: skip
+        _check_windows(model, windows.tokens)
+        return windows
+
+    def _baseline(self, model: PreTrainedModel, windows: Windows, texts: TextSet, is_row: bool) -> Baseline:
+        began = time.perf_counter()
+        losses = window_losses(model, windows.tokens, partial(self._shared.reporter.step, f"16 bits on {texts.name}"))
+        if is_row:
+            seconds = time.perf_counter() - began
+            self._keep(Cell(None, texts), windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
+        return Baseline(windows, losses)
+
+    def _quantized(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        quantization: Quantization,
+        baselines: dict[Cell, Baseline],
+    ) -> None:
+        report = self._shared.reporter
+        report.step(str(quantization))
+        calibration = self._calibration(tokenizer, [quantization])
+        cuda = self._shared.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        with self._quantizing(model, quantization, calibration) as (quantized, bits_per_weight):
+            if cuda:
+                torch.cuda.synchronize()
+            seconds_quantize = time.perf_counter() - began
+            for cell, baseline in baselines.items():
+                with self._failing([cell]):
+                    began = time.perf_counter()
+                    say = partial(report.step, f"{quantization} on {cell.texts.name}")
+                    losses = window_losses(quantized, baseline.windows.tokens, say)
+                    self._keep_quantized(
+                        cell,
+                        baseline,
+                        losses,
+                        bits_per_weight=bits_per_weight,
+                        seconds_quantize=seconds_quantize,
+                        seconds_evaluate=time.perf_counter() - began,
+                    )
+
+    def _calibration(self, tokenizer: Tokenizer, quantizations: Sequence[Quantization]) -> Tensor:
+        """The calibration tokens, `[n, length]`; none where no method needs any."""
+        if not any(quantization.method in CALIBRATED for quantization in quantizations):
+            return torch.empty(0, 0, dtype=torch.long)
+        return self._calibration_windows(tokenizer)[:, :-1].to(self._shared.device)
+
+    def _calibration_windows(self, tokenizer: Tokenizer) -> Tensor:
+        asked = self._plan.calibration
+        assert asked is not None  # a plan without one has no such method
+        windows = self._shared.windows.windows(
+            asked.dataset, tokenizer, asked.seq_len, asked.windows, self._plan.seed, begin=self._begin
+        )
+        if len(windows.tokens) < asked.windows:
+            raise InputError(
+                f"[calibration]: {asked.dataset.name} has {len(windows.tokens)} windows of {asked.seq_len} tokens, "
+                f"{asked.windows} were asked for"
+            )
+        return windows.tokens
+
+    @contextmanager
+    def _quantizing(
+        self, model: PreTrainedModel, quantization: Quantization, calibration: Tensor
+    ) -> Iterator[tuple[PreTrainedModel, float]]:
+        """The quantized model and its bits per weight; afterwards the 16-bit model is as it was."""
+        check_stack(model)
+        if quantization.method != PREQUANTIZED:
+            with restoring_weights(model):
+                done = quantizer_from_settings(quantization.for_quantizer()).quantize(model, calibration)
+                yield model, done.bits_per_weight
+            return
+        source = quantization.files_of(self._checkpoint)
+        folder = fetch(source, self._shared.pins.pin(source, "main"), self._shared.store.downloads(self._checkpoint))
+        theirs, read = load_prequantized(folder, model.dtype)
+        if read.format.bits != quantization.bits or read.format.group_size != quantization.group_size:
+            raise MeasureError(
+                f"{source.name}: stored with {read.format.bits} bits, group size "
+                f"{read.format.group_size or 'channel'}; the plan says {quantization}"
+            )
+        nn.Module.to(theirs, self._shared.device)
+        check_against_original(read, theirs, model)
+        yield theirs, read.bits_per_weight
+
+    def _row(self, cell: Cell) -> Row:
+        quantization, version = cell.quantization, versions()["qidbayes"]
+        return {
+            **labels(self._plan, self._checkpoint, version, self._commit),
+            "method": quantization.name if quantization else "none",
+            "bits": float(quantization.bits) if quantization else 16.0,
+            "group_size": quantization.group_size if quantization else None,
+            "dataset": cell.texts.name,
+            "seq_len": self._plan.evaluation.seq_len,
+            "device": self._shared.device_name,
+            "commit": self._commit or None,
+            "version": version,
+            "weights": self._weights,
+            "fingerprint": self._fingerprints.get(cell),
+            "asked": self._shared.fingerprints.asked(self._checkpoint, quantization, cell.texts),
+        }
+
+    def _keep_quantized(self, cell: Cell, baseline: Baseline, losses: Tensor, **cost: float) -> None:
+        difference = paired_difference(losses, baseline.losses)
+        self._keep(
+            cell,
+            baseline.windows,
+            loss_16bit=float(baseline.losses.mean()),
+            loss=float(losses.mean()),
+            qid=difference.mean,
+            qid_se=difference.standard_error,
+            peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if self._shared.device.type == "cuda" else None,
+            **cost,
+        )
+
+    def _keep(self, cell: Cell, windows: Windows, **values: float | None) -> None:
+        measured: Row = {
+            "status": "ok",
+            "n_eval_tokens": windows.tokens.shape[0] * (windows.tokens.shape[1] - 1),
+            "windows_hash": windows.hash,
+            "per_reference_token": windows.per_reference_token,
+        }
+        self.made.append(self._row(cell) | measured | values)
+        self._shared.reporter.done(1)
+
+    @contextmanager
+    def _failing(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Whatever goes wrong in the block becomes the rows of the cells that have none yet; the run goes on."""
+        try:
+            yield
+        except BaseException as error:  # a broken download, a NaN, a bug in a kernel: all of it is a finding
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            failure: Row = {"status": "out-of-memory" if out_of_memory else "failed", "error": told[:_ERROR_LENGTH]}
+            settled = {cell_of(row) for row in self.made}
+            rows = [row for row in map(self._row, cells) if cell_of(row) not in settled]
+            self.made += [row | failure for row in rows]
+            self._shared.reporter.done(len(rows))
+            if out_of_memory and torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def _check_windows(model: PreTrainedModel, windows: Tensor, where: str = "") -> None:
+    """Refuse windows that the model was not made for; on a GPU they would end the process's CUDA context."""
+    embedding = model.get_input_embeddings()
+    rows = next(embedding.parameters()).shape[0]
+    if int(windows.max()) >= rows:
+        raise InputError(f"{where}the tokenizer gives ids up to {int(windows.max())}, the model embeds {rows} tokens")
+    longest = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if longest is not None and windows.shape[1] - 1 > longest:
+        raise InputError(
+            f"{where}seq_len = {windows.shape[1] - 1}, the model was made for {longest}; give at most that"
+        )
