@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Stream:
+class HiddenStates:
     """One model's hidden states, `[batch, length, width]` each.
 
     In main memory they are pinned, and travel while the GPU computes: the next batch in and the last one out.
@@ -28,9 +28,9 @@ class Stream:
         if kept_outside:
             self._incoming, self._outgoing = _new_stream(device), _new_stream(device)
 
-    def copy(self) -> "Stream":
+    def copy(self) -> "HiddenStates":
         """Return a stream that goes its own way from here."""
-        made = Stream.__new__(Stream)
+        made = HiddenStates.__new__(HiddenStates)
         made.__dict__.update(self.__dict__)
         # Batches that stay on the device are replaced, never written to; those in main memory are written over.
         made._batches = [_pinned(batch) for batch in self._batches] if self._outside else list(self._batches)

@@ -1,8 +1,8 @@
 """A layer run over calibration states that stop at one linear after another, each time until it has been rounded.
 
 Sequential GPTQ rounds a linear once it has seen its inputs on every batch, and what comes after runs on the rounded
-one. Started anew from the layer's input for every linear (`Replays`), that takes two and a half times the operations of
-one pass. Where memory allows, each batch waits where it is instead (`Waits`).
+one. Started anew from the layer's input for every linear (`Replayed`), that takes two and a half times the operations
+of one pass. Where memory allows, each batch's pass is suspended instead and goes on later (`Suspended`).
 """
 
 import threading
@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from qidbayes.measure.decoder.hidden_states import Stream
+from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import Call, Tap, replay_until, run_layer, tapped
 from qidbayes.measure.errors import MeasureError
 
@@ -39,10 +39,10 @@ class Passes(Protocol):
         """Let go of what is held; `run_to` and `finish` are over."""
 
 
-class Replays:
+class Replayed:
     """From the layer's input each time: nothing is held."""
 
-    def __init__(self, layer: nn.Module, stream: Stream, calls: Sequence[Call]) -> None:
+    def __init__(self, layer: nn.Module, stream: HiddenStates, calls: Sequence[Call]) -> None:
         self._layer, self._stream, self._calls = layer, stream, calls
 
     def run_to(self, taps: Mapping[str, Tap]) -> None:
@@ -57,15 +57,15 @@ class Replays:
         """See `Passes.close`."""
 
 
-class Waits:
+class Suspended:
     """Each batch's pass stands still where it is: a thread that waits in a hook. One runs at a time.
 
     The layer must be in evaluation mode.
     """
 
-    def __init__(self, layer: nn.Module, stream: Stream, calls: Sequence[Call]) -> None:
+    def __init__(self, layer: nn.Module, stream: HiddenStates, calls: Sequence[Call]) -> None:
         self._layer, self._stream = layer, stream
-        self._passes = [_Waiting(layer, hidden, call) for hidden, call in zip(stream, calls, strict=True)]
+        self._passes = [_SuspendedPass(layer, hidden, call) for hidden, call in zip(stream, calls, strict=True)]
         self._running = self._passes[0]
 
     def run_to(self, taps: Mapping[str, Tap]) -> None:
@@ -99,7 +99,7 @@ class Waits:
             one.give_up()
 
 
-class _Waiting:
+class _SuspendedPass:
     def __init__(self, layer: nn.Module, hidden: Tensor, call: Call) -> None:
         self._job = (layer, hidden, call)
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
@@ -171,5 +171,5 @@ class _GivenUpError(Exception):
 
 
 def run_past(layer: nn.Module, calls: Sequence[Call], number: int, hidden: Tensor) -> Tensor:
-    """Return a batch's states after the layer, for `Stream.advance`."""
+    """Return a batch's states after the layer, for `HiddenStates.advance`."""
     return run_layer(layer, hidden, calls[number])

@@ -27,7 +27,7 @@ from qidbayes.measure.errors import MeasureError, miscounted
 from qidbayes.measure.inputs.language_model import auto_class, ends, language_model
 from qidbayes.measure.inputs.unused import refuse_unused
 from qidbayes.measure.plan.plan import Checkpoint, Source, digest
-from qidbayes.measure.storage.backend import First
+from qidbayes.measure.storage.backend import GetOrCreate
 
 _SMALL_FILES = ("*.json", "*.txt", "tokenizer.model")  # configuration and tokenizer
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
@@ -66,12 +66,12 @@ class Pins:
 
     Parameters
     ----------
-    first
-        Keeps what it is first given under a name (`Store.first`).
+    get_or_create
+        Keeps what it is first given under a name (`Store.get_or_create`).
     """
 
-    def __init__(self, first: First) -> None:
-        self._first = first
+    def __init__(self, get_or_create: GetOrCreate) -> None:
+        self._get_or_create = get_or_create
 
     def pin(self, source: Source, revision: str) -> str:
         """Return what `pin` returns, or returned the first time.
@@ -88,7 +88,7 @@ class Pins:
             return f"{commit} {digest([source.name, revision, commit])}".encode()
 
         name = f"pins/{digest([source.name, revision])}"
-        path = self._first(name, lambda path: _write(path, kept(pin(source, revision))))
+        path = self._get_or_create(name, lambda path: _write(path, kept(pin(source, revision))))
         content = path.read_bytes()
         commit = content.partition(b" ")[0].decode(errors="replace")
         if content != kept(commit):

@@ -17,7 +17,7 @@ from qidbayes.measure.errors import MeasureError, is_panic
 from qidbayes.measure.inputs.checkpoint import Tokenizer, sha256
 from qidbayes.measure.inputs.texts import local_documents, text_files, text_of
 from qidbayes.measure.plan.plan import TextSet, digest
-from qidbayes.measure.storage.backend import First
+from qidbayes.measure.storage.backend import GetOrCreate
 
 _SHUFFLE_BUFFER = 10_000  # documents; a streamed set is shuffled within it
 
@@ -167,12 +167,12 @@ class WindowCache:
 
     Parameters
     ----------
-    first
-        Keeps what it is first given under a name (`Store.first`).
+    get_or_create
+        Keeps what it is first given under a name (`Store.get_or_create`).
     """
 
-    def __init__(self, first: First) -> None:
-        self._first = first
+    def __init__(self, get_or_create: GetOrCreate) -> None:
+        self._get_or_create = get_or_create
         self._loaded: dict[str, Windows] = {}
 
     def windows(
@@ -194,7 +194,7 @@ class WindowCache:
             def cut(path: Path) -> None:
                 _save(cut_windows(texts, tokenizer.tokenizer, seq_len, count, seed, again, begin), path, key)
 
-            path = self._first(f"windows/{texts.name}-{key[:16]}.safetensors", cut)
+            path = self._get_or_create(f"windows/{texts.name}-{key[:16]}.safetensors", cut)
             self._loaded[key] = _load(path, key)
         return self._loaded[key]
 

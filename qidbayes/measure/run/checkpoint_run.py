@@ -34,7 +34,7 @@ from qidbayes.measure.storage.results import Row, Store, cell_of, labels
 _ERROR_LENGTH = 500  # characters of an error that a row keeps
 
 
-class Shared:
+class RunContext:
     """What the checkpoints of a run share.
 
     Parameters
@@ -50,8 +50,8 @@ class Shared:
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda" if cuda else "cpu")
         self.device_name = torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})"
-        self.pins = Pins(store.first)
-        self.windows = WindowCache(store.first)
+        self.pins = Pins(store.get_or_create)
+        self.windows = WindowCache(store.get_or_create)
         self.fingerprints = Fingerprints(plan)
         self._tokenizers: dict[Source, Tokenizer] = {}
 
@@ -80,18 +80,18 @@ class Baseline:
     losses: Tensor
 
 
-def measure_checkpoint(shared: Shared, checkpoint: Checkpoint) -> None:
+def measure_checkpoint(context: RunContext, checkpoint: Checkpoint) -> None:
     """Bring a checkpoint's rows in the store up to the plan; the caller holds the claim on it."""
-    stored = {cell_of(row): row for row in shared.store.read(checkpoint)}
-    work = _Work(shared, checkpoint, stored)
+    stored = {cell_of(row): row for row in context.store.read(checkpoint)}
+    work = CheckpointRun(context, checkpoint, stored)
     try:
         with quietly():
             work.carry_out()
     finally:
-        shutil.rmtree(shared.store.downloads(checkpoint), ignore_errors=True)
+        shutil.rmtree(context.store.downloads(checkpoint), ignore_errors=True)
     made = {cell_of(row): row for row in work.made if not _was_only_not_found(row, stored.get(cell_of(row)))}
     if made:
-        shared.store.write(checkpoint, made.values())
+        context.store.write(checkpoint, made.values())
 
 
 def _was_only_not_found(row: Row, stored: Row | None) -> bool:
@@ -103,10 +103,10 @@ def _measured_as(stored: Row, name: str, value: object) -> bool:
     return stored["status"] == "ok" and stored[name] == value
 
 
-class _Work:
-    def __init__(self, shared: Shared, checkpoint: Checkpoint, stored: dict[tuple[object, ...], Row]) -> None:
-        self._shared = shared
-        self._plan = shared.plan
+class CheckpointRun:
+    def __init__(self, context: RunContext, checkpoint: Checkpoint, stored: dict[tuple[object, ...], Row]) -> None:
+        self._context = context
+        self._plan = context.plan
         self._checkpoint = checkpoint
         self._stored = stored
         self._fingerprints: dict[Cell, str] = {}
@@ -116,17 +116,17 @@ class _Work:
         self.made: list[Row] = []
 
     def carry_out(self) -> None:
-        checkpoint, report = self._checkpoint, self._shared.reporter
+        checkpoint, report = self._checkpoint, self._context.reporter
         report.checkpoint(checkpoint)
         todo = self._cells_to_measure()
         if not todo:
             return
         with self._failing(todo):
             report.step("loading")
-            folder = fetch(checkpoint.source, self._commit, self._shared.store.downloads(checkpoint))
+            folder = fetch(checkpoint.source, self._commit, self._context.store.downloads(checkpoint))
             self._refuse_a_copy(folder, todo)
             apart = checkpoint.tokenizer
-            tokenizer = self._shared.tokenizer(apart) if apart else load_tokenizer(folder)
+            tokenizer = self._context.tokenizer(apart) if apart else load_tokenizer(folder)
             model = load_model(folder, checkpoint, self._plan.dtype, torch.device("cpu"))
             self._measure(model, tokenizer, todo)
             self._refuse_a_copy(folder, todo)  # again: it may have been measured beside this one
@@ -137,23 +137,23 @@ class _Work:
         planned = [None, *self._plan.quantizations_of(self._checkpoint)]
         cells = [Cell(quantization, texts) for quantization in planned for texts in sets]
         with self._failing(cells):
-            self._commit = self._shared.pins.pin(self._checkpoint.source, self._checkpoint.revision)
+            self._commit = self._context.pins.pin(self._checkpoint.source, self._checkpoint.revision)
             tokenizer = self._checkpoint.tokenizer
-            tokenizer_commit = self._shared.pins.pin(tokenizer, "main") if tokenizer else self._commit
+            tokenizer_commit = self._context.pins.pin(tokenizer, "main") if tokenizer else self._commit
             todo = []
             for cell in cells:
                 with self._failing([cell]):
                     quantization, files = cell.quantization, None
                     if quantization is not None and quantization.method == PREQUANTIZED:
-                        files = self._shared.pins.pin(quantization.files_of(self._checkpoint), "main")
-                    fingerprint = self._shared.fingerprints.of(
+                        files = self._context.pins.pin(quantization.files_of(self._checkpoint), "main")
+                    fingerprint = self._context.fingerprints.of(
                         self._commit, tokenizer_commit, quantization, files, cell.texts
                     )
                     self._fingerprints[cell] = fingerprint
                     row = self._row(cell)
                     stored = self._stored.get(cell_of(row))
                     if stored is not None and _measured_as(stored, "fingerprint", fingerprint):
-                        self._shared.reporter.done(1)
+                        self._context.reporter.done(1)
                         if stored["asked"] != row["asked"]:  # of another place, where the same was
                             self.made.append(stored | {"asked": row["asked"]})
                     else:
@@ -164,7 +164,7 @@ class _Work:
     def _refuse_a_copy(self, folder: Path, todo: Sequence[Cell]) -> None:
         """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
         weights = weights_digest(folder)
-        other = self._shared.store.with_weights(self._plan, weights, self._checkpoint.tokens)
+        other = self._context.store.with_weights(self._plan, weights, self._checkpoint.tokens)
         if other is not None:
             refused = {cell_of(self._row(cell)) for cell in todo}
             self.made = [row for row in self.made if cell_of(row) not in refused]
@@ -172,9 +172,9 @@ class _Work:
         self._weights = weights
 
     def _measure(self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]) -> None:
-        fits = model_bytes(model) <= room(self._shared.device) // 2
+        fits = model_bytes(model) <= room(self._context.device) // 2
         if fits:
-            nn.Module.to(model, self._shared.device)
+            nn.Module.to(model, self._context.device)
         self._begin = self._plan.begin or default_begin(tokenizer.tokenizer, model.config)
         windows: dict[TextSet, Windows] = {}
         for texts in dict.fromkeys(cell.texts for cell in todo):
@@ -221,7 +221,7 @@ class _Work:
         asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q is not None and q.method in SWEPT]
         if not asked:
             return
-        cuda = self._shared.device.type == "cuda"
+        cuda = self._context.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         try:
@@ -230,11 +230,11 @@ class _Work:
                 [quantizers[q] for q in asked],
                 self._calibration(tokenizer, asked),
                 [one.tokens for one in windows.values()],
-                self._shared.device,
-                self._shared.reporter.step,
+                self._context.device,
+                self._context.reporter.step,
             )
         except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
-            log = self._shared.store.log(
+            log = self._context.store.log(
                 self._checkpoint, f"{self._checkpoint}, the sweep:\n{traceback.format_exc()}\n"
             )
             text = f"{self._checkpoint}: the sweep failed, so quantizations are measured one by one: {error}"
@@ -283,18 +283,18 @@ class _Work:
 
     def _windows(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet) -> Windows:
         evaluation = self._plan.evaluation
-        self._shared.reporter.step(f"reading {texts.name}")
+        self._context.reporter.step(f"reading {texts.name}")
         reference = evaluation.reference_tokenizer
-        windows = self._shared.windows.windows(
+        windows = self._context.windows.windows(
             texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
-            self._shared.tokenizer(reference) if reference else None, self._begin,
+            self._context.tokenizer(reference) if reference else None, self._begin,
         )  # fmt: skip
         _check_windows(model, windows.tokens)
         return windows
 
     def _baseline(self, model: PreTrainedModel, windows: Windows, texts: TextSet, is_row: bool) -> Baseline:
         began = time.perf_counter()
-        losses = window_losses(model, windows.tokens, partial(self._shared.reporter.step, f"16 bits on {texts.name}"))
+        losses = window_losses(model, windows.tokens, partial(self._context.reporter.step, f"16 bits on {texts.name}"))
         if is_row:
             seconds = time.perf_counter() - began
             self._keep(Cell(None, texts), windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
@@ -307,10 +307,10 @@ class _Work:
         quantization: Quantization,
         baselines: dict[Cell, Baseline],
     ) -> None:
-        report = self._shared.reporter
+        report = self._context.reporter
         report.step(str(quantization))
         calibration = self._calibration(tokenizer, [quantization])
-        cuda = self._shared.device.type == "cuda"
+        cuda = self._context.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
@@ -336,12 +336,12 @@ class _Work:
         """The calibration tokens, `[n, length]`; none where no method needs any."""
         if not any(quantization.method in CALIBRATED for quantization in quantizations):
             return torch.empty(0, 0, dtype=torch.long)
-        return self._calibration_windows(tokenizer)[:, :-1].to(self._shared.device)
+        return self._calibration_windows(tokenizer)[:, :-1].to(self._context.device)
 
     def _calibration_windows(self, tokenizer: Tokenizer) -> Tensor:
         asked = self._plan.calibration
         assert asked is not None  # a plan without one has no such method
-        windows = self._shared.windows.windows(
+        windows = self._context.windows.windows(
             asked.dataset, tokenizer, asked.seq_len, asked.windows, self._plan.seed, begin=self._begin
         )
         if len(windows.tokens) < asked.windows:
@@ -363,14 +363,14 @@ class _Work:
                 yield model, done.bits_per_weight
             return
         source = quantization.files_of(self._checkpoint)
-        folder = fetch(source, self._shared.pins.pin(source, "main"), self._shared.store.downloads(self._checkpoint))
+        folder = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))
         theirs, read = load_prequantized(folder, model.dtype)
         if read.format.bits != quantization.bits or read.format.group_size != quantization.group_size:
             raise MeasureError(
                 f"{source.name}: stored with {read.format.bits} bits, group size "
                 f"{read.format.group_size or 'channel'}; the plan says {quantization}"
             )
-        nn.Module.to(theirs, self._shared.device)
+        nn.Module.to(theirs, self._context.device)
         check_against_original(read, theirs, model)
         yield theirs, read.bits_per_weight
 
@@ -383,12 +383,12 @@ class _Work:
             "group_size": quantization.group_size if quantization else None,
             "dataset": cell.texts.name,
             "seq_len": self._plan.evaluation.seq_len,
-            "device": self._shared.device_name,
+            "device": self._context.device_name,
             "commit": self._commit or None,
             "version": version,
             "weights": self._weights,
             "fingerprint": self._fingerprints.get(cell),
-            "asked": self._shared.fingerprints.asked(self._checkpoint, quantization, cell.texts),
+            "asked": self._context.fingerprints.asked(self._checkpoint, quantization, cell.texts),
         }
 
     def _keep_quantized(self, cell: Cell, baseline: Baseline, losses: Tensor, **cost: float) -> None:
@@ -400,7 +400,7 @@ class _Work:
             loss=float(losses.mean()),
             qid=difference.mean,
             qid_se=difference.standard_error,
-            peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if self._shared.device.type == "cuda" else None,
+            peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if self._context.device.type == "cuda" else None,
             **cost,
         )
 
@@ -412,7 +412,7 @@ class _Work:
             "per_reference_token": windows.per_reference_token,
         }
         self.made.append(self._row(cell) | measured | values)
-        self._shared.reporter.done(1)
+        self._context.reporter.done(1)
 
     @contextmanager
     def _failing(self, cells: Sequence[Cell]) -> Iterator[None]:
@@ -428,7 +428,7 @@ class _Work:
             settled = {cell_of(row) for row in self.made}
             rows = [row for row in map(self._row, cells) if cell_of(row) not in settled]
             self.made += [row | failure for row in rows]
-            self._shared.reporter.done(len(rows))
+            self._context.reporter.done(len(rows))
             if out_of_memory and torch.cuda.is_available():
                 torch.cuda.empty_cache()
 

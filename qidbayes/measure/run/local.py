@@ -8,8 +8,8 @@ from qidbayes.measure.inputs.fingerprint import versions
 from qidbayes.measure.inputs.texts import local_documents
 from qidbayes.measure.plan.plan import PREQUANTIZED, Checkpoint, Plan
 from qidbayes.measure.quantize import quantizer_from_settings
-from qidbayes.measure.run.checkpoint_run import Shared, measure_checkpoint
-from qidbayes.measure.run.outcome import Outcome, conclude
+from qidbayes.measure.run.checkpoint_run import RunContext, measure_checkpoint
+from qidbayes.measure.run.outcome import Outcome, finish
 from qidbayes.measure.run.progress import Reporter
 from qidbayes.measure.storage.results import Store
 
@@ -46,8 +46,8 @@ def measure(
     # By now their holders may be done, or gone.
     held = [checkpoint for checkpoint in held if not run.carry_out(checkpoint, patient=True)]
     for checkpoint in held:
-        run.shared.reporter.done(plan.rows_of(checkpoint))
-    return conclude(run.shared.store, plan, mine, versions(), held)
+        run.context.reporter.done(plan.rows_of(checkpoint))
+    return finish(run.context.store, plan, mine, versions(), held)
 
 
 class Run:
@@ -72,13 +72,13 @@ class Run:
         for texts in (*plan.evaluation.datasets, *calibration):
             if texts.path is not None:
                 local_documents(texts.path, texts.column)
-        self.shared = Shared(plan, Store(folder), reporter)
+        self.context = RunContext(plan, Store(folder), reporter)
 
     def carry_out(self, checkpoint: Checkpoint, *, patient: bool = False) -> bool:
         """Measure a checkpoint; returns False if another run holds it (`Store.claim`)."""
-        with self.shared.store.claim(checkpoint, patient=patient) as mine:
+        with self.context.store.claim(checkpoint, patient=patient) as mine:
             if mine:
-                measure_checkpoint(self.shared, checkpoint)
+                measure_checkpoint(self.context, checkpoint)
         return mine
 
 

@@ -35,7 +35,7 @@ class Outcome:
     lost: tuple[str, ...] = ()
 
 
-def conclude(
+def finish(
     store: Store,
     plan: Plan,
     checkpoints: Sequence[Checkpoint],

@@ -16,7 +16,7 @@ from pathlib import Path
 from qidbayes.errors import InputError
 from qidbayes.measure.plan.plan import Checkpoint, Plan
 from qidbayes.measure.plan.shard import longest_first
-from qidbayes.measure.run.outcome import Outcome, conclude
+from qidbayes.measure.run.outcome import Outcome, finish
 from qidbayes.measure.run.progress import Reporter
 from qidbayes.measure.storage.results import Store
 
@@ -67,7 +67,7 @@ def measure_in_processes(
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-    return conclude(store, plan, mine, versions, elsewhere)
+    return finish(store, plan, mine, versions, elsewhere)
 
 
 def _share_cores(jobs: int) -> None:

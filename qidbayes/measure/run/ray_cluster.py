@@ -17,7 +17,7 @@ from qidbayes.errors import InputError
 from qidbayes.measure.plan.cost import gpu_bytes
 from qidbayes.measure.plan.plan import Checkpoint, Plan
 from qidbayes.measure.plan.shard import longest_first
-from qidbayes.measure.run.outcome import Outcome, conclude
+from qidbayes.measure.run.outcome import Outcome, finish
 from qidbayes.measure.run.processes import begin
 from qidbayes.measure.run.progress import Reporter
 from qidbayes.measure.storage.results import Store
@@ -90,7 +90,7 @@ def measure_on_ray(
             f"{where}: what the workers measured of {absent} is not here; give a folder that all nodes share, or the "
             "address of an object store"
         )
-    return conclude(store, plan, mine, versions, left, [f"{checkpoint}: {why}" for checkpoint, why in lost.items()])
+    return finish(store, plan, mine, versions, left, [f"{checkpoint}: {why}" for checkpoint, why in lost.items()])
 
 
 @contextmanager

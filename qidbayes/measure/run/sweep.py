@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder.evaluate import token_losses
 from qidbayes.measure.decoder.hessian import SecondMoment
-from qidbayes.measure.decoder.hidden_states import Stream
+from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import (
     Call,
     decoder_layers,
@@ -33,7 +33,7 @@ from qidbayes.measure.decoder.layers import (
     sequences_at_once,
     stack_linears,
 )
-from qidbayes.measure.decoder.passes import Passes, Replays, Waits, run_past
+from qidbayes.measure.decoder.passes import Passes, Replayed, Suspended, run_past
 from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.decoder.rotary import fused_rotary
 from qidbayes.measure.errors import MeasureError, of_linear
@@ -151,8 +151,8 @@ class _Variant:
     """One quantizer's state as the pass goes on."""
 
     quantizer: Quantizer
-    calibration: Stream | None
-    evaluation: list[Stream]
+    calibration: HiddenStates | None
+    evaluation: list[HiddenStates]
     weights: dict[str, Tensor] = field(default_factory=dict)  # of the layer under way
     raised: dict[str, float] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
@@ -243,7 +243,7 @@ class _Pass:
         embedding: nn.Module = self._model.get_input_embeddings()
         return next(embedding.parameters()).shape[1]
 
-    def _enter(self, tokens: Tensor) -> tuple[_Texts, Stream]:
+    def _enter(self, tokens: Tensor) -> tuple[_Texts, HiddenStates]:
         size = sequences_at_once(self._model, tokens.shape[1], self._device)
         batches = torch.split(tokens.to(self._device), size)
         calls: list[list[Call]] = [[] for _ in self._layers]
@@ -254,7 +254,7 @@ class _Pass:
             hidden.append(inputs.hidden[0].cpu() if self._outside else inputs.hidden[0])
             for known, (call,) in zip(calls, inputs.calls, strict=True):
                 known.append(next((other for other in known[-1:] if _same(call, other)), call))
-        return _Texts(batches, calls), Stream(hidden, self._device, self._outside)
+        return _Texts(batches, calls), HiddenStates(hidden, self._device, self._outside)
 
     def _pass_layer(self, index: int, layer: nn.Module) -> None:
         prefix = f"{self._stack}.{index}."
@@ -278,7 +278,7 @@ class _Pass:
         _use(linears, own)
         self._advance(index, layer, self._baseline)
 
-    def _advance(self, index: int, layer: nn.Module, streams: Sequence[Stream]) -> None:
+    def _advance(self, index: int, layer: nn.Module, streams: Sequence[HiddenStates]) -> None:
         with self._timed("evaluate"):
             for texts, stream in zip(self._texts, streams, strict=True):
                 stream.advance(partial(run_past, layer, texts.calls[index]))
@@ -297,8 +297,8 @@ class _Pass:
         waiting, solved = self._at_once(held, 4 * max(inputs) ** 2)
         for (sequential, _), alike in groupby(sorted(variants, key=_order), key=_solved_alike):
             # Where all of a layer is calibrated at once, its states must go through all of it again.
-            kind = Waits if waiting and sequential else Replays
-            for together in batched(alike, min(waiting, solved) if kind is Waits else solved):
+            kind = Suspended if waiting and sequential else Replayed
+            for together in batched(alike, min(waiting, solved) if kind is Suspended else solved):
                 passes = [(v, kind(layer, v.calibration, calls)) for v in together if v.calibration]
                 try:
                     for stage in [[group] for group in groups] if sequential else [groups]:
@@ -364,7 +364,7 @@ class _Pass:
                     if solution.dead_columns:
                         variant.dead[prefix + name] = solution.dead_columns
 
-    def _losses(self, streams: Sequence[Stream]) -> list[Tensor]:
+    def _losses(self, streams: Sequence[HiddenStates]) -> list[Tensor]:
         """Each window's mean loss, by evaluation set."""
         found, most = [], _LOGITS_CPU
         if self._device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Where a run is kept: a folder, or a prefix of an object store. What a store asks of either is `Place`."""
+"""Where a run is kept: a folder, or a prefix of an object store. What a store asks of either is `Backend`."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -8,11 +8,11 @@ from typing import Protocol
 from qidbayes.errors import InputError
 from qidbayes.measure.storage.folder import Folder
 
-type First = Callable[[str, Callable[[Path], None]], Path]
-"""What `Place.first` is, for who needs nothing else of a place."""
+type GetOrCreate = Callable[[str, Callable[[Path], None]], Path]
+"""What `Backend.get_or_create` is, for who needs nothing else of a backend."""
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """Named pieces of content that several runs, on several machines, write at the same time.
 
     Nothing is ever seen half-written, and nobody's change is lost. A claim only saves work from being done twice: what
@@ -42,7 +42,7 @@ class Place(Protocol):
         has replaced it meanwhile.
         """
 
-    def first(self, name: str, write: Callable[[Path], None]) -> Path:
+    def get_or_create(self, name: str, write: Callable[[Path], None]) -> Path:
         """Return a file with a piece's content, which whoever comes first has written and nobody changes."""
 
     def claim(self, name: str, *, patient: bool) -> AbstractContextManager[bool]:
@@ -52,7 +52,7 @@ class Place(Protocol):
         """
 
 
-def place_at(where: Path | str) -> Place:
+def backend_at(where: Path | str) -> Backend:
     """Return the folder at a path, made where it is missing, or the object store at an address with `://` in it.
 
     Raises

@@ -14,7 +14,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 class Folder:
-    """A folder as a `Place`. Files are renamed into place; claims are locks, which end with their process.
+    """A folder as a `Backend`. Files are renamed into place; claims are locks, which end with their process.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ class Folder:
     --------
     >>> import tempfile
     >>> place = Folder(Path(tempfile.mkdtemp()))
-    >>> _ = place.first("pins/main", lambda path: path.write_text("1f3a"))
-    >>> place.first("pins/main", lambda path: path.write_text("never written")).read_text()
+    >>> _ = backend.get_or_create("pins/main", lambda path: path.write_text("1f3a"))
+    >>> backend.get_or_create("pins/main", lambda path: path.write_text("never written")).read_text()
     '1f3a'
-    >>> with place.claim("step100", patient=False) as mine, place.claim("step100", patient=False) as too:
+    >>> with backend.claim("step100", patient=False) as mine, backend.claim("step100", patient=False) as too:
     ...     mine, too
     (True, False)
     """
@@ -63,7 +63,7 @@ class Folder:
         with self._alone(name), replacing(self.scratch / name) as beside:
             write(self.read(name), beside)
 
-    def first(self, name: str, write: Callable[[Path], None]) -> Path:
+    def get_or_create(self, name: str, write: Callable[[Path], None]) -> Path:
         """Return a file, written where it is missing."""
         path = self.scratch / name
         if not path.exists():

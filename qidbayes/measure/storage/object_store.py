@@ -42,7 +42,7 @@ class _Held:
 
 
 class Bucket:
-    """An address such as `s3://bucket/runs/mine` as a `Place`.
+    """An address such as `s3://bucket/runs/mine` as a `Backend`.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Bucket:
         self._local = Folder(cache / "runs" / _folder_name(self._address))
         self.scratch = self._local.scratch
         # Whoever shares this folder shares its locks, a machine's processes above all; a claim they left is known dead.
-        self._neighbours = self._local.first("neighbours", lambda path: _write_new_id(path)).read_bytes()
+        self._host_id = self._local.get_or_create("neighbours", lambda path: _write_new_id(path)).read_bytes()
         self._seen: dict[str, tuple[dict[str, str], float]] = {}
 
     def where(self, name: str) -> str:
@@ -93,7 +93,7 @@ class Bucket:
                 return
             time.sleep(random.uniform(0, 0.5))  # noqa: S311 (not a secret)
 
-    def first(self, name: str, write: Callable[[Path], None]) -> Path:
+    def get_or_create(self, name: str, write: Callable[[Path], None]) -> Path:
         """Return a file here with an object's content, made where it is missing."""
         content = self.read(name)
         if content is None:
@@ -123,7 +123,7 @@ class Bucket:
     def _take(self, name: str, patient: bool) -> "_Lease | None":
         while True:
             held = self._objects.get(name)
-            if held and not held.content.startswith(self._neighbours):
+            if held and not held.content.startswith(self._host_id):
                 known, since = self._seen.get(name, ({}, 0.0))
                 if known != held.tag:
                     self._seen[name] = (held.tag, time.monotonic())
@@ -135,20 +135,20 @@ class Bucket:
                         return None
                     time.sleep(min(1.0, PATIENCE / 10))
                     continue
-            lease = _Lease(self._objects, name, self._neighbours)
+            lease = _Lease(self._objects, name, self._host_id)
             return lease if lease.beat(held) else None
 
 
 class _Lease:
     """A claim's object, changed again and again while it is held."""
 
-    def __init__(self, objects: "_Objects", name: str, neighbours: bytes) -> None:
-        self._objects, self._name, self._neighbours = objects, name, neighbours
+    def __init__(self, objects: "_Objects", name: str, host_id: bytes) -> None:
+        self._objects, self._name, self._host_id = objects, name, host_id
         self._mine: _Held | None = None
 
     def beat(self, held: _Held | None) -> bool:
         """Put the object anew in place of `held`; returns False if somebody else came first."""
-        content = self._neighbours + uuid.uuid4().bytes
+        content = self._host_id + uuid.uuid4().bytes
         tag = self._objects.put(self._name, content, held)
         self._mine = _Held(content, tag) if tag else None
         return tag is not None

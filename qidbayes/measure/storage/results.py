@@ -12,7 +12,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import copied, miscounted
 from qidbayes.measure.plan.plan import Checkpoint, Plan, digest
-from qidbayes.measure.storage.backend import place_at
+from qidbayes.measure.storage.backend import backend_at
 from qidbayes.table import write_table
 from qidbayes.table.columns import COLUMNS
 from qidbayes.table.parquet import UnreadableError, from_parquet, to_parquet
@@ -88,25 +88,25 @@ class Store:
     """
 
     def __init__(self, where: Path | str) -> None:
-        self._place = place_at(where)
-        self.folder = self._place.scratch
+        self._backend = backend_at(where)
+        self.folder = self._backend.scratch
         """A folder of this machine: the run's own, or where downloads lie for one that is kept elsewhere."""
-        self.table = self._place.where("table.parquet")
+        self.table = self._backend.where("table.parquet")
 
     def downloads(self, checkpoint: Checkpoint) -> Path:
         """Return the folder for what is downloaded to measure a checkpoint; it may go once that is done."""
         return self.folder / "downloads" / file_name(str(checkpoint))
 
-    def first(self, name: str, write: Callable[[Path], None]) -> Path:
+    def get_or_create(self, name: str, write: Callable[[Path], None]) -> Path:
         """Return a file that all runs share, written by the first that asks and never changed."""
-        return self._place.first(name, write)
+        return self._backend.get_or_create(name, write)
 
     def claim(self, checkpoint: Checkpoint, *, patient: bool = False) -> AbstractContextManager[bool]:
         """Hold a checkpoint while the block runs; yields False if another run holds it.
 
         `patient` says that it may take a while to find out that the other one is gone.
         """
-        return self._place.claim(f"checkpoints/{file_name(str(checkpoint))}", patient=patient)
+        return self._backend.claim(f"checkpoints/{file_name(str(checkpoint))}", patient=patient)
 
     def read(self, checkpoint: Checkpoint) -> list[Row]:
         """Return a checkpoint's rows; none if it has not been measured.
@@ -116,12 +116,12 @@ class Store:
         InputError
             If its file is damaged, was written by another version, or holds another checkpoint's rows.
         """
-        return self._rows(checkpoint, self._place.read(_part(checkpoint)))
+        return self._rows(checkpoint, self._backend.read(_part(checkpoint)))
 
     def _rows(self, checkpoint: Checkpoint, content: bytes | None) -> list[Row]:
         if content is None:
             return []
-        where = self._place.where(_part(checkpoint))
+        where = self._backend.where(_part(checkpoint))
         try:
             rows = from_parquet(content, digested=True).frame.select(list(_SCHEMA)).to_dicts()
         except (UnreadableError, pl.exceptions.PolarsError) as error:
@@ -137,7 +137,7 @@ class Store:
         """
         made = {cell_of(row): row for row in rows}
         for weights in {row["weights"] for row in made.values()} - {None}:
-            self.first(f"weights/{weights}/{file_name(str(checkpoint))}", lambda path: path.touch())
+            self.get_or_create(f"weights/{weights}/{file_name(str(checkpoint))}", lambda path: path.touch())
 
         def merge(content: bytes | None, beside: Path) -> None:
             there = {cell_of(row): row for row in self._rows(checkpoint, content)}
@@ -145,7 +145,7 @@ class Store:
             rows = pl.DataFrame(list((there | made | kept).values()), schema=_SCHEMA, orient="row")
             beside.write_bytes(to_parquet(rows))
 
-        self._place.update(_part(checkpoint), merge)
+        self._backend.update(_part(checkpoint), merge)
 
     def log(self, checkpoint: Checkpoint, text: str) -> str:
         """Append to what is said of a checkpoint for whoever looks for the cause of a fault; returns where that is."""
@@ -154,12 +154,12 @@ class Store:
         def append(before: bytes | None, beside: Path) -> None:
             beside.write_bytes((before or b"") + text.encode())
 
-        self._place.update(name, append)
-        return self._place.where(name)
+        self._backend.update(name, append)
+        return self._backend.where(name)
 
     def with_weights(self, plan: Plan, weights: str, tokens: int) -> str | None:
         """Return a checkpoint of the plan that holds the same weights but stands at other training tokens, if any."""
-        known = set(self._place.names(f"weights/{weights}"))
+        known = set(self._backend.names(f"weights/{weights}"))
         for checkpoint in plan.checkpoints:
             candidate = checkpoint.tokens != tokens and file_name(str(checkpoint)) in known
             if candidate and any(row["weights"] == weights for row in self.read(checkpoint)):
@@ -196,7 +196,7 @@ class Store:
             }
             write_table(frame.drop(list(_OWN)), beside, {**metadata, **of_rows})
 
-        self._place.update(name, write)
+        self._backend.update(name, write)
         return rows
 
     def _all_planned(self, plan: Plan) -> list[Row]:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from qidbayes.measure.decoder import passes as module
-from qidbayes.measure.decoder.hidden_states import Stream
+from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import Call
-from qidbayes.measure.decoder.passes import Passes, Replays, Waits
+from qidbayes.measure.decoder.passes import Passes, Replayed, Suspended
 from qidbayes.measure.errors import MeasureError
 
 CALL = Call((), {})
@@ -31,11 +31,11 @@ def layer() -> Layer:
     return Layer().eval().requires_grad_(requires_grad=False)
 
 
-def stream() -> Stream:
-    return Stream([torch.full((1, 2, 4), float(i)) for i in range(3)], torch.device("cpu"), kept_outside=False)
+def stream() -> HiddenStates:
+    return HiddenStates([torch.full((1, 2, 4), float(i)) for i in range(3)], torch.device("cpu"), kept_outside=False)
 
 
-def walked(layer: Layer, one: Passes, states: Stream) -> Iterator[Tensor]:
+def walked(layer: Layer, one: Passes, states: HiddenStates) -> Iterator[Tensor]:
     """What each linear sees when each is doubled once it has been seen, and what comes out."""
     seen: list[Tensor] = []
     for linear, name in ((layer.first, "first"), (layer.second, "second")):
@@ -49,7 +49,7 @@ def walked(layer: Layer, one: Passes, states: Stream) -> Iterator[Tensor]:
 
 def test_both_see_and_give_the_same(layer: Layer) -> None:
     found = []
-    for kind in (Replays, Waits):
+    for kind in (Replayed, Suspended):
         states = stream()
         own = layer.first.weight.data, layer.second.weight.data
         found.append(list(walked(layer, kind(layer, states, [CALL] * 3), states)))
@@ -63,12 +63,12 @@ def test_both_see_and_give_the_same(layer: Layer) -> None:
 
 def test_threads_are_used_again_even_after_passes_were_given_up(layer: Layer) -> None:
     for _ in range(3):
-        one = Waits(layer, stream(), [CALL] * 3)
+        one = Suspended(layer, stream(), [CALL] * 3)
         one.run_to({"first": lambda _: None})
         one.close()
     assert not any(worker.busy for worker in module._WORKERS)
     made = len(module._WORKERS)
-    one = Waits(layer, stream(), [CALL] * 3)
+    one = Suspended(layer, stream(), [CALL] * 3)
     one.run_to({"first": lambda _: None})
     one.finish()
     one.close()
@@ -76,7 +76,7 @@ def test_threads_are_used_again_even_after_passes_were_given_up(layer: Layer) ->
 
 
 def test_errors_reach_whoever_asked(layer: Layer) -> None:
-    one = Waits(layer, stream(), [CALL] * 3)
+    one = Suspended(layer, stream(), [CALL] * 3)
     with pytest.raises(MeasureError, match="idle was not reached"):
         one.run_to({"idle": lambda _: None})
     one.close()
@@ -84,7 +84,7 @@ def test_errors_reach_whoever_asked(layer: Layer) -> None:
     def refuse(_: Tensor) -> None:
         raise ValueError("no")
 
-    other = Waits(layer, stream(), [CALL] * 3)
+    other = Suspended(layer, stream(), [CALL] * 3)
     with pytest.raises(ValueError, match="no"):
         other.run_to({"first": refuse})
     other.close()

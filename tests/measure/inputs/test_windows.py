@@ -83,12 +83,12 @@ def test_rows_of_a_data_set_are_read_through_datasets(tokenizer: PreTrainedToken
 def test_windows_are_kept_on_disk(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("The same words, over and over. " * 50)
     texts = TextSet("text", path=tmp_path / "text.txt")
-    first = WindowCache(Folder(tmp_path / "kept").first).windows(texts, Tokenizer(tokenizer, "mine"), 16, 5, 0)
+    first = WindowCache(Folder(tmp_path / "kept").get_or_create).windows(texts, Tokenizer(tokenizer, "mine"), 16, 5, 0)
 
     def unusable(*_: object, **__: object) -> None:
         raise AssertionError("the windows were to be read from disk")
 
-    again = WindowCache(Folder(tmp_path / "kept").first).windows(texts, Tokenizer(unusable, "mine"), 16, 5, 0)  # type: ignore[arg-type]
+    again = WindowCache(Folder(tmp_path / "kept").get_or_create).windows(texts, Tokenizer(unusable, "mine"), 16, 5, 0)  # type: ignore[arg-type]
     assert torch.equal(first.tokens, again.tokens)
     assert first.hash == again.hash
 
@@ -186,7 +186,7 @@ def test_windows_that_differ_in_anything_are_kept_apart(tokenizer: PreTrainedTok
         (TextSet("rows", path=tmp_path / "rows.jsonl", column="two"), mine, 16, 9, 0, None, "document"),
         (TextSet("rows", path=tmp_path / "other.jsonl", column="one"), mine, 16, 9, 0, None, "document"),
     ]
-    kept = [WindowCache(Folder(tmp_path / "kept").first).windows(*one) for one in asked]
+    kept = [WindowCache(Folder(tmp_path / "kept").get_or_create).windows(*one) for one in asked]
     for (some, own, seq_len, count, seed, reference, begin), found in zip(asked, kept, strict=True):
         again = reference.tokenizer if reference else None
         fresh = cut_windows(some, own.tokenizer, seq_len, count, seed, again, begin)

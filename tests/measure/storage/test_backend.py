@@ -13,7 +13,7 @@ from obstore.store import MemoryStore
 
 from qidbayes.errors import InputError
 from qidbayes.measure.storage import object_store
-from qidbayes.measure.storage.backend import Place, place_at
+from qidbayes.measure.storage.backend import Backend, backend_at
 from qidbayes.measure.storage.folder import Folder
 from qidbayes.measure.storage.object_store import Bucket, check_address
 
@@ -35,20 +35,20 @@ def on_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OnMachine:
 
 
 @pytest.fixture(params=["folder", "object store"])
-def places(request: pytest.FixtureRequest, tmp_path: Path, on_machine: OnMachine) -> list[Place]:
-    """One place, as two processes or machines see it."""
+def backends(request: pytest.FixtureRequest, tmp_path: Path, on_machine: OnMachine) -> list[Backend]:
+    """One backend, as two processes or machines see it."""
     if request.param == "folder":
         return [Folder(tmp_path / "run"), Folder(tmp_path / "run")]
     return [on_machine("a"), on_machine("b")]
 
 
-def test_no_change_is_lost(places: list[Place]) -> None:
-    def count_up(place: Place) -> None:
+def test_no_change_is_lost(backends: list[Backend]) -> None:
+    def count_up(backend: Backend) -> None:
         for _ in range(25):
-            place.update("count", lambda now, path: slowly(path, str(int(now or b"0") + 1)))
+            backend.update("count", lambda now, path: slowly(path, str(int(now or b"0") + 1)))
 
-    together([lambda place=place: count_up(place) for place in places * 2])  # type: ignore[misc]
-    assert places[0].read("count") == b"100"
+    together([lambda backend=backend: count_up(backend) for backend in backends * 2])  # type: ignore[misc]
+    assert backends[0].read("count") == b"100"
 
 
 def slowly(path: Path, text: str) -> None:
@@ -64,29 +64,30 @@ def together(work: list[Callable[[], None]]) -> None:
         thread.join()
 
 
-def test_whoever_comes_first_decides(places: list[Place]) -> None:
+def test_whoever_comes_first_decides(backends: list[Backend]) -> None:
     found: list[str] = []
 
-    def ask(place: Place, number: int) -> None:
-        found.append(place.first("pins/main", lambda path: slowly(path, str(number))).read_text())
+    def ask(backend: Backend, number: int) -> None:
+        found.append(backend.get_or_create("pins/main", lambda path: slowly(path, str(number))).read_text())
 
-    together([lambda p=p, i=i: ask(p, i) for i, p in enumerate(places * 4)])  # type: ignore[misc]
+    together([lambda p=p, i=i: ask(p, i) for i, p in enumerate(backends * 4)])  # type: ignore[misc]
     assert len(set(found)) == 1
-    assert [place.first("pins/main", lambda path: path.write_text("x") and None).read_text() for place in places] == [
-        found[0]
-    ] * 2
-    assert places[1].names("pins") == ["main"]
-    assert places[1].names("nothing") == []
+    assert [
+        backend.get_or_create("pins/main", lambda path: path.write_text("x") and None).read_text()
+        for backend in backends
+    ] == [found[0]] * 2
+    assert backends[1].names("pins") == ["main"]
+    assert backends[1].names("nothing") == []
 
 
-def test_a_claim_has_one_holder(places: list[Place]) -> None:
+def test_a_claim_has_one_holder(backends: list[Backend]) -> None:
     holding: list[int] = []
     most, refused, took = 0, 0, 0
 
     def work(which: int) -> None:
         nonlocal most, refused, took
         for _ in range(30):
-            with places[which].claim("step", patient=False) as mine:
+            with backends[which].claim("step", patient=False) as mine:
                 if not mine:
                     refused += 1
                     continue
@@ -100,15 +101,15 @@ def test_a_claim_has_one_holder(places: list[Place]) -> None:
     assert took > 0 < refused
 
 
-def test_a_write_that_breaks_leaves_what_was_there(places: list[Place]) -> None:
+def test_a_write_that_breaks_leaves_what_was_there(backends: list[Backend]) -> None:
     def break_off(_: bytes | None, path: Path) -> None:
         path.write_text("hal")
         raise KeyboardInterrupt
 
-    places[0].update("part.parquet", lambda _, path: path.write_text("whole") and None)
+    backends[0].update("part.parquet", lambda _, path: path.write_text("whole") and None)
     with pytest.raises(KeyboardInterrupt):
-        places[0].update("part.parquet", break_off)
-    assert places[1].read("part.parquet") == b"whole"
+        backends[0].update("part.parquet", break_off)
+    assert backends[1].read("part.parquet") == b"whole"
 
 
 @pytest.fixture
@@ -120,9 +121,9 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
 
 
-def dies_holding(place: Bucket, name: str) -> None:
+def dies_holding(backend: Bucket, name: str) -> None:
     """A claim whose holder is no more: taken, and never changed again."""
-    assert place._take(f"{name}.claim", patient=False) is not None
+    assert backend._take(f"{name}.claim", patient=False) is not None
 
 
 @pytest.mark.usefixtures("no_clock")
@@ -175,7 +176,7 @@ def test_a_machine_that_stood_still_does_not_take_its_claim_back(on_machine: OnM
 )
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(InputError, match="not an address that is known; give a folder, or s3://"):
-        place_at(address)
+        backend_at(address)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as told:
-        place_at(address)
+        backend_at(address)
     said = str(told.value) + "".join(capsys.readouterr())
     assert not [part for part in ("AKIDKEY", "SECRET", "SEC/RET", "RET@") if part in said]
     assert "give " in said

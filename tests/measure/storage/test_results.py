@@ -88,7 +88,7 @@ def test_of_runs_that_end_together_the_last_writes_the_whole_table(where: Path |
         thread.start()
     for thread in threads:
         thread.join()
-    content = Store(where)._place.read("table.parquet")
+    content = Store(where)._backend.read("table.parquet")
     assert content is not None
     import polars as pl
 
