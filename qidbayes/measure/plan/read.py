@@ -24,8 +24,9 @@ from qidbayes.measure.plan.plan import (
     digest,
 )
 from qidbayes.measure.plan.schedule import SHAPES, Schedule, Shape
-from qidbayes.measure.plan.sections import LARGEST, LONGEST, Section, nearest
+from qidbayes.toml import LARGEST, LONGEST, Section, accepted, read_toml
 
+_MAX_BYTES = 1_000_000
 DTYPES = ("float16", "bfloat16", "float32")
 _BEGINS = ("document", "window")  # where a begin-of-text token may stand
 _MOST = 10_000  # checkpoints, and quantizations, of one plan: more is a slip, and would fill the memory
@@ -53,7 +54,7 @@ def load_plan(path: str | os.PathLike[str]) -> Plan:
     ('tiny', 12, 'gptq 2 bits g32')
     """
     path = Path(path)
-    root = Section.from_file(path)
+    root = Section(read_toml(path, "a plan", _MAX_BYTES), str(path))
     folder = path.absolute().parent
     says = digest(root.values)
     evaluation = root.section("evaluation")
@@ -123,7 +124,7 @@ def _schedule(table: Section) -> Schedule:
     constant = shape == "constant"
     warmup = table.count("warmup_steps", default=0, minimum=0)
     total = table.count("total_steps", default=0 if constant else None, minimum=0 if constant else warmup + 1)
-    final = table.number("final", default=1.0 if constant else 0.0)
+    final = float(table.number("final", default=1.0 if constant else 0.0, minimum=0))
     table.close()
     return Schedule(cast("Shape", shape), warmup, total, final)
 
@@ -132,7 +133,7 @@ def _checkpoints_of(table: Section, folder: Path, steps: _Steps | None) -> list[
     source = _source(table, folder)
     model = table.text("name", default=source.name)
     n_params = table.count("n_params", minimum=_LEAST_PARAMETERS)
-    peak = table.number("learning_rate") if "learning_rate" in table else None
+    peak = float(table.number("learning_rate", minimum=0)) if "learning_rate" in table else None
     tokenizer = _tokenizer(table, "tokenizer", folder)
 
     def checkpoint(revision: str, tokens: int, rate: float | None) -> Checkpoint:
@@ -202,7 +203,7 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
     for key in settings:
         if key not in SETTINGS[method]:
             known = SETTINGS[method] | {"name"} | (set() if method in FIXED else {"bits", "group_size"})
-            raise InputError(f"{table.where}: {method} has no setting {key}; {nearest(key, known)}")
+            raise InputError(f"{table.where}: {method} has no setting {key}; {accepted(key, known)}")
     fixed = tuple(sorted(settings.items()))
     return [Quantization(name, method, bits, group, fixed, source, models) for bits, group in shapes]
 
@@ -228,7 +229,7 @@ def _text_set(table: Section, folder: Path) -> TextSet:
         known = CATALOGUE.get(name)
         if known is None and "id" not in table:
             raise InputError(
-                f"{table.where}: give {name!r} an id or a path, or name a known set; {nearest(name, CATALOGUE)}"
+                f"{table.where}: give {name!r} an id or a path, or name a known set; {accepted(name, CATALOGUE)}"
             )
         base = known or TextSet(name)
         made = TextSet(
@@ -288,4 +289,4 @@ def _check_together(plan: Plan, where: str) -> None:
     for models, quantization in {q.models: q for q in plan.quantizations}.items():
         for model in sorted(models or ()):
             if model not in of_model:
-                raise InputError(f"{where}: {quantization} is for the model {model!r}; {nearest(model, of_model)}")
+                raise InputError(f"{where}: {quantization} is for the model {model!r}; {accepted(model, of_model)}")
