@@ -20,6 +20,7 @@ against others. Smaller models are ruled by what is not matrix products and by f
 import math
 from dataclasses import dataclass
 
+from qidbayes.measure.plan.methods import METHODS
 from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization
 
 SWEEP_RATE = 479e12  # operations a second in half precision, what is not matrix products included
@@ -33,7 +34,6 @@ _MEMORY = 79 * 2**30  # bytes
 _BATCH = 65_536, 2**26  # tokens at most, numbers at most
 FIXED_BYTES = 4.75 * 2**30  # of GPU memory: logits, activations, a batch's products
 _VOCABULARY = 50_304  # Pythia's; there is an embedding of it and a head
-_SWEPT = ("gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8")
 # Pythia's shapes: non-embedding parameters and width.
 _WIDTHS = (
     (1_189_888, 128), (18_915_328, 512), (85_056_000, 768), (302_311_424, 1024), (1_208_602_624, 2048),
@@ -117,9 +117,9 @@ def _bytes(n_params: int) -> int:
 def seconds_of(plan: Plan, checkpoint: Checkpoint) -> float:
     """Return what a checkpoint takes with all its quantizations, and without what is done once a model."""
     quantizations = list(plan.quantizations_of(checkpoint))
-    swept = [q for q in quantizations if q.method in _SWEPT]
+    swept = [q for q in quantizations if METHODS[q.method].swept]
     evaluated = _evaluated(plan)
-    alone = [q for q in quantizations if q.method not in _SWEPT]
+    alone = [q for q in quantizations if not METHODS[q.method].swept]
     one_by_one = sum(_seconds_alone(plan, checkpoint, q, evaluated) for q in alone)
     if alone or not swept:
         one_by_one += 2 * checkpoint.n_params * evaluated / FORWARD_RATE  # the 16-bit losses they are held against
@@ -135,7 +135,7 @@ def seconds_of_checkpoint(plan: Plan, checkpoint: Checkpoint) -> float:
 def seconds_of_cell(plan: Plan, checkpoint: Checkpoint, quantization: Quantization) -> float:
     """Return what one quantization more of a checkpoint takes, evaluated on every set."""
     evaluated = _evaluated(plan)
-    if quantization.method not in _SWEPT:
+    if not METHODS[quantization.method].swept:
         return _seconds_alone(plan, checkpoint, quantization, evaluated)
     with_it, without = (_seconds_sweeping(plan, checkpoint, swept, evaluated) for swept in ([quantization], []))
     return with_it - without
@@ -149,10 +149,16 @@ def gpu_bytes(plan: Plan, checkpoint: Checkpoint) -> float:
     benchmarks/sweep.csv, with 80 GiB at hand, took .8 to 2.1 times as much.
     """
     width = _width(checkpoint.n_params)
-    gptq = sum(1 for q in plan.quantizations_of(checkpoint) if q.method == "gptq")
-    variants = sum(1 for q in plan.quantizations_of(checkpoint) if q.method in _SWEPT)
+    gptq = sum(map(_is_solved, plan.quantizations_of(checkpoint)))
+    variants = sum(1 for q in plan.quantizations_of(checkpoint) if METHODS[q.method].swept)
     tokens = (1 + variants) * _evaluated(plan) + gptq * _calibration_tokens(plan)
     return _bytes(checkpoint.n_params) + 2 * tokens * width + 4 * 4 * (4 * width) ** 2 + FIXED_BYTES
+
+
+def _is_solved(quantization: Quantization) -> bool:
+    """Whether it is GPTQ, or takes the sweep what GPTQ takes."""
+    method = METHODS[quantization.method]
+    return method.swept and method.calibrated
 
 
 def _evaluated(plan: Plan) -> int:
@@ -162,7 +168,7 @@ def _evaluated(plan: Plan) -> int:
 def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantization], evaluated: int) -> float:
     width = _width(checkpoint.n_params)
     layers = checkpoint.n_params / (12 * width**2)
-    gptq = sum(1 for q in swept if q.method == "gptq")
+    gptq = sum(map(_is_solved, swept))
     operations, solves = sweep_work(
         layers, width, plan.evaluation.seq_len, len(swept), gptq, evaluated, _calibration_tokens(plan)
     )
@@ -207,13 +213,13 @@ def _may_wait(layers: float, width: float, tokens: int, calibration: int) -> boo
 
 def _seconds_getting_ready(plan: Plan, checkpoint: Checkpoint) -> float:
     width = _width(checkpoint.n_params)
-    gptq = sum(1 for q in plan.quantizations_of(checkpoint) if q.method == "gptq")
+    gptq = sum(map(_is_solved, plan.quantizations_of(checkpoint)))
     return gptq * math.ceil(_calibration_tokens(plan) / min(_BATCH[0], _BATCH[1] / width)) * SECONDS_PER_WAITING
 
 
 def _seconds_alone(plan: Plan, checkpoint: Checkpoint, quantization: Quantization, evaluated: int) -> float:
     touching = 2 * _bytes(checkpoint.n_params) / WEIGHT_RATE
-    calibrated = 3 * _calibration_tokens(plan) if quantization.method == "awq" else 0
+    calibrated = 3 * _calibration_tokens(plan) if METHODS[quantization.method].calibrated else 0
     return touching + 2 * checkpoint.n_params * (evaluated + calibrated) / FORWARD_RATE
 
 

@@ -6,22 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PREQUANTIZED = "prequantized"  # the method of files that somebody else has quantized
-
-CALIBRATED = ("gptq", "awq")  # the methods that need texts to quantize with
-
-# The settings each method takes besides `bits` and `group_size`, here so that a plan is checked without torch.
-SETTINGS: Mapping[str, frozenset[str]] = {
-    "gptq": frozenset({"symmetric", "act_order", "static_groups", "true_sequential", "damping", "block_size"}),
-    "awq": frozenset({"symmetric", "clip", "batch_size"}),
-    "rtn": frozenset({"symmetric"}),
-    "bnb-nf4": frozenset({"nested"}),
-    "bnb-fp4": frozenset({"nested"}),
-    "bnb-int8": frozenset(),
-    PREQUANTIZED: frozenset({"id", "path", "models"}),
-}
-# Formats that are one width and one group size; the others take both.
-FIXED: Mapping[str, tuple[int, int | None]] = {"bnb-nf4": (4, 64), "bnb-fp4": (4, 64), "bnb-int8": (8, None)}
+from qidbayes.measure.plan.methods import CHANNEL, METHODS
 
 
 def digest(value: object) -> str:
@@ -101,7 +86,7 @@ class Quantization:
     name
         What the table's `method` column holds: the method, unless the plan gave another name.
     method
-        `gptq`, `awq`, `rtn`, `bnb-nf4`, `bnb-fp4`, `bnb-int8` or `prequantized`.
+        One of `METHODS`.
     bits
         Nominal width of a weight.
     group_size
@@ -137,8 +122,8 @@ class Quantization:
 
     def for_quantizer(self) -> dict[str, object]:
         """Return the settings as `quantizer_from_settings` takes them."""
-        shape: dict[str, object] = {"bits": int(self.bits), "group_size": self.group_size or "channel"}
-        return {"method": self.method, **({} if self.method in FIXED else shape), **dict(self.settings)}
+        shape: dict[str, object] = {"bits": int(self.bits), "group_size": self.group_size or CHANNEL}
+        return {"method": self.method, **({} if METHODS[self.method].fixed else shape), **dict(self.settings)}
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from qidbayes.errors import InputError
+from qidbayes.measure.plan.methods import CHANNEL, METHODS, PREQUANTIZED, Method, check_settings
 from qidbayes.measure.plan.plan import (
-    CALIBRATED,
     CATALOGUE,
-    FIXED,
-    PREQUANTIZED,
-    SETTINGS,
     Calibration,
     Checkpoint,
     Evaluation,
@@ -31,7 +28,6 @@ DTYPES = ("float16", "bfloat16", "float32")
 _BEGINS = ("document", "window")  # where a begin-of-text token may stand
 _MOST = 10_000  # checkpoints, and quantizations, of one plan: more is a slip, and would fill the memory
 _MOST_CELLS = 1_000_000  # likewise, of all checkpoints together
-CHANNEL = "channel"  # how TOML, which has no null, says one group per output channel
 _LEAST_PARAMETERS, _LEAST_TOKENS = 1_000, 100_000  # the table's: what is smaller was written in other units
 _NAME = re.compile("[a-z0-9][a-z0-9.-]*")
 
@@ -192,24 +188,32 @@ def _all_quantizations(root: Section, folder: Path) -> tuple[Quantization, ...]:
 
 def _quantizations(table: Section, folder: Path) -> list[Quantization]:
     """One quantization for every width and group size that the table names."""
-    method = table.choice("method", SETTINGS)
-    name = _slug(table, "name", default=method, fold=True)
+    name_of_method = table.choice("method", METHODS)
+    method = METHODS[name_of_method]
+    name = _slug(table, "name", default=name_of_method, fold=True)
+    known = {"name", *method.settings}
     source, models = None, None
-    if method == PREQUANTIZED:
+    if name_of_method == PREQUANTIZED:
+        known |= {"id", "path", "models"}
         source = _source(table, folder)
         models = frozenset(map(str, table.many("models", "a list of models"))) if "models" in table else None
-    shapes = [FIXED[method]] if method in FIXED else list(product(_widths(table), _group_sizes(table)))
+    shapes = [method.fixed] if method.fixed else list(product(_widths(table, method), _group_sizes(table)))
     settings = table.rest()
     for key in settings:
-        if key not in SETTINGS[method]:
-            known = SETTINGS[method] | {"name"} | (set() if method in FIXED else {"bits", "group_size"})
-            raise InputError(f"{table.where}: {method} has no setting {key}; {accepted(key, known)}")
-    fixed = tuple(sorted(settings.items()))
-    return [Quantization(name, method, bits, group, fixed, source, models) for bits, group in shapes]
+        if key not in known:
+            raise InputError(f"{table.where}: {name_of_method} has no setting {key}; {accepted(key, known)}")
+    try:
+        check_settings(name_of_method, settings)
+    except InputError as error:
+        raise InputError(f"{table.where}: {error}") from None
+    said = tuple(sorted(settings.items()))
+    return [Quantization(name, name_of_method, bits, group, said, source, models) for bits, group in shapes]
 
 
-def _widths(table: Section) -> list[int]:
-    return [_whole(table, "bits", value, 2, 32) for value in table.many("bits", "a width in bits, or a list of them")]
+def _widths(table: Section, method: Method) -> list[int]:
+    bits = method.settings["bits"]
+    values = table.many("bits", "a width in bits, or a list of them")
+    return [_whole(table, "bits", value, int(bits.least), int(bits.most)) for value in values]
 
 
 def _group_sizes(table: Section) -> list[int | None]:
@@ -284,8 +288,9 @@ def _check_together(plan: Plan, where: str) -> None:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise InputError(f"{where}: two {kind} are {twice[0]}; keep one, or give one of them another name")
-    if plan.calibration is None and any(q.method in CALIBRATED for q in plan.quantizations):
-        raise InputError(f"{where}: [calibration] is missing; gptq and awq need a dataset, windows and seq_len")
+    if plan.calibration is None and any(METHODS[q.method].calibrated for q in plan.quantizations):
+        need = " and ".join(name for name, method in METHODS.items() if method.calibrated)
+        raise InputError(f"{where}: [calibration] is missing; {need} need a dataset, windows and seq_len")
     for models, quantization in {q.models: q for q in plan.quantizations}.items():
         for model in sorted(models or ()):
             if model not in of_model:

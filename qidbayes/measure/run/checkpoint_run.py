@@ -17,18 +17,19 @@ from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder.evaluate import check_finite, paired_difference, window_losses
-from qidbayes.measure.decoder.layers import restoring_weights
+from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
 from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.errors import MeasureError, copied, is_panic
 from qidbayes.measure.inputs.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
 from qidbayes.measure.inputs.fingerprint import Fingerprints, versions
 from qidbayes.measure.inputs.windows import WindowCache, Windows, default_begin
-from qidbayes.measure.plan.plan import CALIBRATED, PREQUANTIZED, Checkpoint, Plan, Quantization, Source, TextSet
+from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED
+from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization, Source, TextSet
 from qidbayes.measure.prequantized import check_against_original, load_prequantized
-from qidbayes.measure.quantize import Quantizer, check_fit, quantizer_from_settings
+from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
 from qidbayes.measure.run.progress import Reporter
 from qidbayes.measure.run.quiet import quietly
-from qidbayes.measure.run.sweep import SWEPT, model_bytes, room, sweep
+from qidbayes.measure.run.sweep import model_bytes, room, sweep
 from qidbayes.measure.storage.results import Row, Store, cell_of, labels
 
 _ERROR_LENGTH = 500  # characters of an error that a row keeps
@@ -201,9 +202,9 @@ class CheckpointRun:
         for quantization in asked:
             with self._failing([cell for cell in todo if cell.quantization == quantization]):
                 quantizer = quantizer_from_settings(quantization.for_quantizer())
-                check_fit(quantizer, model)
+                quantizer.check_fit(stack_linears(model))
                 made[quantization] = quantizer
-        calibrated = [quantization for quantization in made if quantization.method in CALIBRATED]
+        calibrated = [quantization for quantization in made if METHODS[quantization.method].calibrated]
         with self._failing([cell for cell in todo if cell.quantization in calibrated]):
             if calibrated:
                 _check_windows(model, self._calibration_windows(tokenizer), "[calibration]: ")
@@ -218,7 +219,7 @@ class CheckpointRun:
         quantizers: dict[Quantization, Quantizer],
     ) -> None:
         """Measure all quantizations that the sweep knows in one pass; where that fails, none."""
-        asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q is not None and q.method in SWEPT]
+        asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q and METHODS[q.method].swept]
         if not asked:
             return
         cuda = self._context.device.type == "cuda"
@@ -334,7 +335,7 @@ class CheckpointRun:
 
     def _calibration(self, tokenizer: Tokenizer, quantizations: Sequence[Quantization]) -> Tensor:
         """The calibration tokens, `[n, length]`; none where no method needs any."""
-        if not any(quantization.method in CALIBRATED for quantization in quantizations):
+        if not any(METHODS[quantization.method].calibrated for quantization in quantizations):
             return torch.empty(0, 0, dtype=torch.long)
         return self._calibration_windows(tokenizer)[:, :-1].to(self._context.device)
 

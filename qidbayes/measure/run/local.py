@@ -6,7 +6,8 @@ from pathlib import Path
 
 from qidbayes.measure.inputs.fingerprint import versions
 from qidbayes.measure.inputs.texts import local_documents
-from qidbayes.measure.plan.plan import PREQUANTIZED, Checkpoint, Plan
+from qidbayes.measure.plan.methods import PREQUANTIZED
+from qidbayes.measure.plan.plan import Checkpoint, Plan
 from qidbayes.measure.quantize import quantizer_from_settings
 from qidbayes.measure.run.checkpoint_run import RunContext, measure_checkpoint
 from qidbayes.measure.run.outcome import Outcome, finish

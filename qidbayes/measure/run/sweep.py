@@ -37,14 +37,11 @@ from qidbayes.measure.decoder.passes import Passes, Replayed, Suspended, run_pas
 from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.decoder.rotary import fused_rotary
 from qidbayes.measure.errors import MeasureError, of_linear
+from qidbayes.measure.plan.methods import METHODS
 from qidbayes.measure.quantize.factorize import factorize_fast
-from qidbayes.measure.quantize.fit import check_fit
 from qidbayes.measure.quantize.gptq import GPTQ
 from qidbayes.measure.quantize.gptq_batched import gridded, solve_together
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
-
-SWEPT = frozenset({"gptq", "rtn", "bnb-nf4", "bnb-fp4", "bnb-int8"})
-"""The methods that the sweep knows."""
 
 _LOGITS = 0.125  # share of what is free on a GPU for the logits at once
 _MOST_LOGITS, _LOGITS_CPU = 2**31 - 1, 2**30  # and no more than 32 bits count; on a CPU
@@ -123,7 +120,7 @@ def sweep(
     Raises
     ------
     InputError
-        If a quantizer's settings do not fit the model, or its method is not in `SWEPT`.
+        If a quantizer's settings do not fit the model, or the sweep does not know its method.
     MeasureError
         If the model's loss does not come out of its decoder stack.
 
@@ -139,9 +136,10 @@ def sweep(
     [torch.Size([2]), torch.Size([2])]
     """
     for quantizer in quantizers:
-        if quantizer.method not in SWEPT:
-            raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(sorted(SWEPT))}")
-        check_fit(quantizer, model)
+        known = sorted(name for name, method in METHODS.items() if method.swept)
+        if quantizer.method not in known:
+            raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(known)}")
+        quantizer.check_fit(stack_linears(model))
     check_stack(model)
     return _Pass(model, quantizers, calibration, windows, device, report).carry_out()
 

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tracemalloc
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ import pytest
 from measure.conftest import PLAN, write_plan
 from qidbayes.errors import InputError
 from qidbayes.measure import load_plan
-from qidbayes.measure.plan.plan import FIXED, PREQUANTIZED, SETTINGS
-from qidbayes.measure.quantize import AWQ, GPTQ, RTN, BitsAndBytes, quantizer_from_settings
+from qidbayes.measure.quantize import quantizer_from_settings
 from qidbayes.resources import shipped
 
 
@@ -38,17 +36,6 @@ def test_shipped_plans_are_plans(suite: str) -> None:
         assert quantizer_from_settings(quantization.for_quantizer()).bits == quantization.bits
 
 
-def test_settings_are_those_of_the_quantizers() -> None:
-    shape = {"bits", "group_size"}
-    classes = {"gptq": GPTQ, "awq": AWQ, "rtn": RTN, "bnb-nf4": BitsAndBytes, "bnb-fp4": BitsAndBytes}
-    for method, made in classes.items():
-        assert SETTINGS[method] == {f.name for f in fields(made)} - shape - {"kind"}, method
-    for method, (bits, group_size) in FIXED.items():
-        quantizer = quantizer_from_settings({"method": method})
-        assert (quantizer.bits, quantizer.group_size) == (bits, group_size)
-    assert set(SETTINGS) == {"gptq", "awq", "rtn", *FIXED, PREQUANTIZED}
-
-
 def test_methods_are_in_lower_case_and_minus_one_is_per_channel(tmp_path: Path) -> None:
     """As tables read them; a byte-order mark before it all is passed over."""
     path = write_plan(tmp_path)
@@ -65,6 +52,16 @@ REFUSALS = {
     "misspelt key": ("seed = 3", "sed = 3", r"plan.toml: the key sed is not known; did you mean seed\?"),
     "unknown method": ('method = "gptq"', 'method = "gtpq"', r"\[\[quantizations\]\] 2: method = 'gtpq'.*mean gptq\?"),
     "unknown setting": ("bits = 3", "bits = 3\nact_oder = true", r"no setting act_oder; did you mean act_order"),
+    "a setting of another kind": (
+        "bits = 3",
+        'bits = 3\ndamping = "much"',
+        r"\[\[quantizations\]\] 2: gptq: damping = 'much' is not accepted; give a number above 0 and at most 1",
+    ),
+    "a width that no quantizer has": (
+        "bits = 3",
+        "bits = 9",
+        r"bits = 9; give whole numbers .* at most 8",
+    ),
     "a width of 1": ("bits = [3, 4]", "bits = [1]", r"\[\[quantizations\]\] 1: bits = \[1\]; give whole numbers of at"),
     "no group size": ('group_size = "channel"', "", r"group_size is missing; give the number of weights that share"),
     "the same twice": ("bits = [3, 4]", "bits = [3, 3]", r"two quantizations are rtn 3 bits gchannel; keep one"),
