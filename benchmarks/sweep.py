@@ -277,7 +277,8 @@ class Benchmark:
 
     def warm_up(self) -> None:
         """Kernels are compiled, libraries loaded; and the kernels are held against the plain loop."""
-        from qidbayes.measure.quantize.round_block import Block, round_block, round_block_plain
+        from qidbayes.measure.quantize.block import Block
+        from qidbayes.measure.quantize.round_block import round_block, round_block_plain
 
         torch.manual_seed(0)
         x = torch.randn(40_000, 512, device=DEVICE).half()

@@ -8,9 +8,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from qidbayes.measure.quantize.block import Block
 from qidbayes.measure.quantize.gptq import GPTQ, Prepared, Solution
 from qidbayes.measure.quantize.grid import fit_scale
-from qidbayes.measure.quantize.round_block import Block, round_block
+from qidbayes.measure.quantize.round_block import round_block
 
 type Scales = tuple[Tensor, Tensor]
 """Scales and zeros, `[settings, out, grids]` each."""

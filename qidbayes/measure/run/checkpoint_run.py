@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder.evaluate import check_finite, paired_difference, window_losses
 from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
+from qidbayes.measure.decoder.memory import model_bytes, room
 from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.errors import MeasureError, copied, is_panic
 from qidbayes.measure.inputs.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
@@ -29,7 +30,7 @@ from qidbayes.measure.prequantized import check_against_original, load_prequanti
 from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
 from qidbayes.measure.run.progress import Reporter
 from qidbayes.measure.run.quiet import quietly
-from qidbayes.measure.run.sweep import model_bytes, room, sweep
+from qidbayes.measure.run.sweep import sweep
 from qidbayes.measure.storage.results import Row, Store, cell_of, labels
 
 _ERROR_LENGTH = 500  # characters of an error that a row keeps

@@ -7,48 +7,32 @@ layer need be on the device. The mathematics is the plain path's: GPTQ's later l
 quantized ones put out. So is the order of its sums, without which a weight would round the other way here and there.
 """
 
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from itertools import batched, chain, groupby
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.decoder.evaluate import token_losses
-from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.batches import batch_losses, enter_batches
 from qidbayes.measure.decoder.hidden_states import HiddenStates
-from qidbayes.measure.decoder.layers import (
-    Call,
-    decoder_layers,
-    enter_stack,
-    evaluating,
-    input_groups,
-    leave_stack,
-    sequences_at_once,
-    stack_linears,
-)
-from qidbayes.measure.decoder.passes import Passes, Replayed, Suspended, run_past
+from qidbayes.measure.decoder.layers import decoder_layers, evaluating, stack_linears
+from qidbayes.measure.decoder.memory import borrowed, room
+from qidbayes.measure.decoder.passes import run_past
 from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.decoder.rotary import fused_rotary
-from qidbayes.measure.errors import MeasureError, of_linear
+from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan.methods import METHODS
-from qidbayes.measure.quantize.factorize import factorize_fast
 from qidbayes.measure.quantize.gptq import GPTQ
-from qidbayes.measure.quantize.gptq_batched import gridded, solve_together
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
+from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
 
-_LOGITS = 0.125  # share of what is free on a GPU for the logits at once
-_MOST_LOGITS, _LOGITS_CPU = 2**31 - 1, 2**30  # and no more than 32 bits count; on a CPU
 _RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
-_WAITING = 0.5  # of what is free when a layer begins: for calibration passes that wait within it
-_WAITING_CPU = 2**30  # bytes, likewise
-_FACTORS = 0.2  # likewise, for the factors of what is solved together
 
 
 @dataclass(frozen=True)
@@ -144,32 +128,6 @@ def sweep(
     return _Pass(model, quantizers, calibration, windows, device, report).carry_out()
 
 
-@dataclass
-class _Variant:
-    """One quantizer's state as the pass goes on."""
-
-    quantizer: Quantizer
-    calibration: HiddenStates | None
-    evaluation: list[HiddenStates]
-    weights: dict[str, Tensor] = field(default_factory=dict)  # of the layer under way
-    raised: dict[str, float] = field(default_factory=dict)
-    dead: dict[str, int] = field(default_factory=dict)
-    stored: int = 0
-    error: MeasureError | None = None
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """Token windows on their way in: batches of ids, and how each layer is called for each batch."""
-
-    batches: tuple[Tensor, ...]
-    calls: list[list[Call]]
-
-    @property
-    def tokens(self) -> int:
-        return sum(batch.numel() for batch in self.batches)
-
-
 class _Pass:
     def __init__(
         self,
@@ -189,20 +147,20 @@ class _Pass:
         self._seconds = {"quantize": 0.0, "evaluate": 0.0}
         calibrated = [q for q in quantizers if isinstance(q, GPTQ)]
         self._outside = self._stay_outside(calibration if calibrated else calibration[:0], windows, len(calibrated))
-        self._calibration, calibration_stream = None, None
+        self._calibration, calibration_states = None, None
         with self._outer_parts():
             if calibrated:
                 with self._timed("quantize"):
-                    self._calibration, calibration_stream = self._enter(calibration)
+                    self._calibration, calibration_states = enter_batches(model, calibration, device, self._outside)
             with self._timed("evaluate"):
-                entered = [self._enter(texts[:, :-1]) for texts in windows]
-        self._texts = [texts for texts, _ in entered]
-        self._baseline = [stream for _, stream in entered]
+                entered = [enter_batches(model, texts[:, :-1], device, self._outside) for texts in windows]
+        self._batches = [batches for batches, _ in entered]
+        self._baseline = [states for _, states in entered]
         self._variants = [
-            _Variant(
+            Variant(
                 q,
-                calibration_stream.copy() if isinstance(q, GPTQ) and calibration_stream else None,
-                [stream.copy() for stream in self._baseline],
+                calibration_states.copy() if isinstance(q, GPTQ) and calibration_states else None,
+                [states.copy() for states in self._baseline],
             )
             for q in quantizers
         ]
@@ -211,7 +169,7 @@ class _Pass:
         with fused_rotary(self._layers, self._device):
             for index, layer in enumerate(self._layers):
                 self._report(f"layer {index + 1} of {len(self._layers)}")
-                with _borrowed(layer.parameters(), layer.buffers(), device=self._device), evaluating(layer):
+                with borrowed(layer.parameters(), layer.buffers(), device=self._device), evaluating(layer):
                     self._pass_layer(index, layer)
         self._report("losses")
         with self._timed("evaluate"), self._outer_parts():
@@ -227,7 +185,7 @@ class _Pass:
         """The embedding, the head and one layer on the device; the first layer, to see how layers answer."""
         inner = {id(t) for t in chain(self._layers[1:].parameters(), self._layers[1:].buffers())}
         outer = [t for t in chain(self._model.parameters(), self._model.buffers()) if id(t) not in inner]
-        return _borrowed(outer, device=self._device)
+        return borrowed(outer, device=self._device)
 
     def _stay_outside(self, calibration: Tensor, windows: Sequence[Tensor], calibrated: int) -> bool:
         """Whether all hidden states together are too much for the device."""
@@ -240,19 +198,6 @@ class _Pass:
     def _width(self) -> int:
         embedding: nn.Module = self._model.get_input_embeddings()
         return next(embedding.parameters()).shape[1]
-
-    def _enter(self, tokens: Tensor) -> tuple[_Texts, HiddenStates]:
-        size = sequences_at_once(self._model, tokens.shape[1], self._device)
-        batches = torch.split(tokens.to(self._device), size)
-        calls: list[list[Call]] = [[] for _ in self._layers]
-        hidden: list[Tensor] = []
-        for batch in batches:
-            inputs = enter_stack(self._model, batch, len(batch))
-            self._tupled = inputs.tupled
-            hidden.append(inputs.hidden[0].cpu() if self._outside else inputs.hidden[0])
-            for known, (call,) in zip(calls, inputs.calls, strict=True):
-                known.append(next((other for other in known[-1:] if _same(call, other)), call))
-        return _Texts(batches, calls), HiddenStates(hidden, self._device, self._outside)
 
     def _pass_layer(self, index: int, layer: nn.Module) -> None:
         prefix = f"{self._stack}.{index}."
@@ -267,119 +212,39 @@ class _Pass:
                         rounded, stored = variant.quantizer.round_linear(linear)
                         variant.weights[name] = rounded.to(linear.weight.dtype)
                         variant.stored += stored
-            self._solve_layer(index, layer, linears, [v for v in variants if isinstance(v.quantizer, GPTQ)])
+            calibrated = [variant for variant in variants if variant.calibration]
+            if self._calibration and calibrated:
+                LayerSolver(
+                    layer,
+                    prefix,
+                    linears,
+                    self._calibration.calls[index],
+                    self._calibration.tokens,
+                    self._device,
+                    self._outside,
+                    is_last=index + 1 == len(self._layers),
+                ).solve(calibrated)
         for variant in variants:
             if not variant.error:
-                _use(linears, variant.weights)
+                use_weights(linears, variant.weights)
                 self._advance(index, layer, variant.evaluation)
             variant.weights = {}
-        _use(linears, own)
+        use_weights(linears, own)
         self._advance(index, layer, self._baseline)
 
     def _advance(self, index: int, layer: nn.Module, streams: Sequence[HiddenStates]) -> None:
         with self._timed("evaluate"):
-            for texts, stream in zip(self._texts, streams, strict=True):
-                stream.advance(partial(run_past, layer, texts.calls[index]))
-
-    def _solve_layer(
-        self, index: int, layer: nn.Module, linears: dict[str, nn.Linear], variants: Sequence[_Variant]
-    ) -> None:
-        """Round a layer for all GPTQ variants, and move their calibration states past it."""
-        if not variants or self._calibration is None or variants[0].calibration is None:
-            return
-        calls = self._calibration.calls[index]
-        first = next(iter(variants[0].calibration))
-        groups = input_groups(layer, first, calls[0])
-        inputs = [linears[group[0]].in_features for group in groups]
-        held = (sum(inputs) + 2 * first.shape[-1]) * first.element_size() * self._calibration.tokens
-        waiting, solved = self._at_once(held, 4 * max(inputs) ** 2)
-        for (sequential, _), alike in groupby(sorted(variants, key=_order), key=_solved_alike):
-            # Where all of a layer is calibrated at once, its states must go through all of it again.
-            kind = Suspended if waiting and sequential else Replayed
-            for together in batched(alike, min(waiting, solved) if kind is Suspended else solved):
-                passes = [(v, kind(layer, v.calibration, calls)) for v in together if v.calibration]
-                try:
-                    for stage in [[group] for group in groups] if sequential else [groups]:
-                        self._solve_stage(f"{self._stack}.{index}.", linears, passes, stage)
-                    for variant, one in passes:
-                        if not variant.error and index + 1 < len(self._layers):
-                            _use(linears, variant.weights)
-                            one.finish()
-                finally:
-                    for _, one in passes:
-                        one.close()
-
-    def _at_once(self, held: int, factor: int) -> tuple[int, int]:
-        """How many variants' calibration passes may wait within a layer (maybe 0), and how many may be solved together.
-
-        Parameters
-        ----------
-        held
-            Bytes that a variant's waiting passes hold.
-        factor
-            Bytes of its largest factor.
-        """
-        if self._device.type != "cuda":
-            return _WAITING_CPU // held, len(self._variants)
-        free = room(self._device)
-        return 0 if self._outside else int(free * _WAITING) // held, max(1, int(free * _FACTORS) // factor)
-
-    def _solve_stage(
-        self,
-        prefix: str,
-        linears: dict[str, nn.Linear],
-        passes: Sequence[tuple[_Variant, Passes]],
-        stage: Sequence[tuple[str, ...]],
-    ) -> None:
-        ready = {group: [] for group in stage}  # type: ignore[var-annotated]
-        for variant, one in passes:
-            if variant.error:
-                continue
-            assert isinstance(variant.quantizer, GPTQ)
-            _use(linears, variant.weights)
-            moments = {group: SecondMoment() for group in stage}
-            one.run_to({group[0]: moments[group].add for group in stage})
-            for group in stage:
-                weight = torch.cat([linears[name].weight.float() for name in group])
-                try:
-                    solver = variant.quantizer
-                    ready[group].append((variant, solver.prepare(weight, moments.pop(group).value(), factorize_fast)))
-                except MeasureError as error:
-                    variant.error = of_linear(prefix + group[0], error, self._model.dtype)
-                    break
-        for group, all_prepared in ready.items():
-            prepared = [(variant, one) for variant, one in all_prepared if not variant.error]
-            if not prepared:
-                continue
-            quantizers = [variant.quantizer for variant, _ in prepared if isinstance(variant.quantizer, GPTQ)]
-            solutions = solve_together(quantizers, [one for _, one in prepared])
-            for (variant, _), solution in zip(prepared, solutions, strict=True):
-                sizes = [linears[name].out_features for name in group]
-                for name, part in zip(group, torch.split(solution.weight, sizes), strict=True):
-                    variant.weights[name] = part.to(linears[name].weight.dtype)
-                    if solution.damping > variant.quantizer.damping:
-                        variant.raised[prefix + name] = solution.damping
-                    if solution.dead_columns:
-                        variant.dead[prefix + name] = solution.dead_columns
+            for batches, states in zip(self._batches, streams, strict=True):
+                states.advance(partial(run_past, layer, batches.calls[index]))
 
     def _losses(self, streams: Sequence[HiddenStates]) -> list[Tensor]:
         """Each window's mean loss, by evaluation set."""
-        found, most = [], _LOGITS_CPU
-        if self._device.type == "cuda":
-            most = min(_MOST_LOGITS, int(room(self._device) * _LOGITS) // self._model.dtype.itemsize)
-        for windows, texts, stream in zip(self._windows, self._texts, streams, strict=True):
-            targets = torch.split(windows[:, 1:].to(self._device), [len(batch) for batch in texts.batches])
-            done: list[Tensor] = []
-            for tokens, hidden, wanted in zip(texts.batches, stream, targets, strict=True):
-                rows = max(1, most // (tokens.shape[1] * self._model.config.get_text_config().vocab_size))
-                for t, h, w in zip(*(torch.split(x, rows) for x in (tokens, hidden, wanted)), strict=True):
-                    logits = leave_stack(self._model, t, h, self._tupled)
-                    losses = token_losses(logits.flatten(0, 1), w.flatten())
-                    done.append(losses.view(len(t), -1).double().mean(dim=1))
-            found.append(torch.cat(done).cpu())
-        return found
+        return [
+            batch_losses(self._model, batches, states, windows[:, 1:])
+            for batches, states, windows in zip(self._batches, streams, self._windows, strict=True)
+        ]
 
-    def _reported(self, variant: _Variant) -> QuantizationReport:
+    def _reported(self, variant: Variant) -> QuantizationReport:
         quantizer = variant.quantizer
         if isinstance(quantizer, GPTQ):
             return quantizer.report(self._linears, variant.raised, variant.dead)
@@ -394,61 +259,3 @@ class _Pass:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         self._seconds[part] += time.perf_counter() - began
-
-
-def room(device: torch.device) -> int:
-    """Return the bytes that this process may still take on a device; without limit on a CPU."""
-    if device.type != "cuda":
-        return sys.maxsize
-    free, total = torch.cuda.mem_get_info(device)  # less than what is ours where other processes are on the device too
-    mine = torch.cuda.memory_allocated(device)
-    kept = torch.cuda.memory_reserved(device) - mine
-    return min(int(total * torch.cuda.get_per_process_memory_fraction(device.index)) - mine, free + kept)
-
-
-def model_bytes(model: nn.Module) -> int:
-    """Return the bytes that a model's parameters take."""
-    return sum(p.numel() * p.element_size() for p in model.parameters())
-
-
-def _solved_alike(variant: _Variant) -> tuple[bool, int]:
-    assert isinstance(variant.quantizer, GPTQ)
-    return variant.quantizer.true_sequential, variant.quantizer.block_size
-
-
-def _order(variant: _Variant) -> tuple[bool, int, bool, bool, int]:
-    assert isinstance(variant.quantizer, GPTQ)
-    return (*_solved_alike(variant), *gridded(variant.quantizer))
-
-
-def _use(linears: dict[str, nn.Linear], weights: dict[str, Tensor]) -> None:
-    for name, linear in linears.items():
-        linear.weight.data = weights[name]
-
-
-@contextmanager
-def _borrowed(*tensors: Iterable[Tensor], device: torch.device) -> Iterator[None]:
-    """Have parameters and buffers on a device; afterwards they are where they were, and what they were."""
-    lent = [(tensor, tensor.data) for tensor in chain(*tensors)]
-    for tensor, home in lent:
-        tensor.data = home.to(device, non_blocking=True)
-    try:
-        yield
-    finally:
-        for tensor, home in lent:
-            tensor.data = home
-
-
-def _same(one: object, other: object) -> bool:
-    """Whether two calls, or parts of them, say the same."""
-    if one is other:
-        return True
-    if isinstance(one, Call) and isinstance(other, Call):
-        return _same(one.args, other.args) and _same(dict(one.kwargs), dict(other.kwargs))
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    return type(one) is type(other) and isinstance(one, int | float | str | None) and one == other

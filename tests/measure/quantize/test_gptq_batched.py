@@ -57,7 +57,8 @@ def test_damping_grows_as_it_does_there() -> None:
 KERNELS = """
 import torch
 from qidbayes.measure.quantize import round_block_triton
-from qidbayes.measure.quantize.round_block import Block, round_block_plain
+from qidbayes.measure.quantize.block import Block
+from qidbayes.measure.quantize.round_block import round_block_plain
 from qidbayes.measure.decoder.evaluate import token_losses
 from qidbayes.measure.decoder import token_losses_triton
 
@@ -70,7 +71,8 @@ for columns in (5, 16):
     index = (torch.arange(columns) // (columns // 2 + 1)).int().expand(3, -1)
     block = Block(matrix[:, :, 3 : 3 + columns], spread, scale, zero, index, torch.tensor([3.0, 7.0, 15.0]))
     plain = round_block_plain(block)
-    quantized, errors = round_block_triton.round_block(block)
+    done = round_block_triton.round_block(block)
+    quantized, errors = done.quantized, done.errors
     torch.testing.assert_close(quantized, plain.quantized)
     torch.testing.assert_close(errors, plain.errors, rtol=1e-4, atol=1e-5)
     assert quantized.unique().numel() > 20

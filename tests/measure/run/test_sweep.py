@@ -13,7 +13,7 @@ from qidbayes.measure.decoder import layers
 from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
 from qidbayes.measure.decoder.layers import restoring_weights
 from qidbayes.measure.quantize import AWQ, GPTQ, RTN, BitsAndBytes, QuantizationReport, Quantizer
-from qidbayes.measure.run import sweep as module
+from qidbayes.measure.run import layer_solver
 from qidbayes.measure.run.sweep import sweep
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ def test_qid_of_a_trained_model_in_many_batches(
     waiting: int, trained: PreTrainedModel, calibration: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layers, "_NUMBERS_CPU", 64 * 64 * 5)  # 5 windows, which neither 32 nor 48 divide into
-    monkeypatch.setattr(module, "_WAITING_CPU", waiting)
+    monkeypatch.setattr(layer_solver, "_WAITING_CPU", waiting)
     windows = [sentences(48, 65, seed=10_003)]
     quantizers = [GPTQ(bits, 32) for bits in (2, 3, 4)]
     found = sweep(trained, quantizers, calibration, windows, CPU)
@@ -79,12 +79,12 @@ def test_one_setting_that_cannot_be_solved_leaves_the_others(
     llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calibration, windows = texts()
-    solve = module.factorize_fast
+    solve = layer_solver.factorize_fast
 
     def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         return solve(hessian * torch.nan if damping == 0.5 else hessian, damping)
 
-    monkeypatch.setattr(module, "factorize_fast", factorize)
+    monkeypatch.setattr(layer_solver, "factorize_fast", factorize)
     bad, good = sweep(llama, [GPTQ(3, 16, damping=0.5), GPTQ(3, 16)], calibration, windows, CPU).variants
     assert "model.layers.0.self_attn.q_proj: the Hessian of the calibration inputs cannot" in str(bad.error)
     assert (bad.report, bad.losses, good.error) == (None, [], None)
