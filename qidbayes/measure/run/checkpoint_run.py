@@ -1,13 +1,11 @@
 """One checkpoint's work: load once, sweep what can be, the rest one by one on the same windows; a failure is a row."""
 
-import platform
 import shutil
 import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,82 +14,34 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.decoder.evaluate import check_finite, paired_difference, window_losses
+from qidbayes.measure.decoder.evaluate import check_finite, window_losses
 from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
 from qidbayes.measure.decoder.memory import model_bytes, room
 from qidbayes.measure.decoder.probe import check_stack
-from qidbayes.measure.errors import MeasureError, copied, is_panic
-from qidbayes.measure.inputs.checkpoint import Pins, Tokenizer, fetch, load_model, load_tokenizer, weights_digest
-from qidbayes.measure.inputs.fingerprint import Fingerprints, versions
-from qidbayes.measure.inputs.windows import WindowCache, Windows, default_begin
+from qidbayes.measure.errors import MeasureError, copied
+from qidbayes.measure.inputs.checkpoint import Tokenizer, fetch, load_model, load_tokenizer, weights_digest
+from qidbayes.measure.inputs.windows import Windows, default_begin
 from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED
-from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization, Source, TextSet
+from qidbayes.measure.plan.plan import Checkpoint, Quantization, TextSet
 from qidbayes.measure.prequantized import check_against_original, load_prequantized
 from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
-from qidbayes.measure.run.progress import Reporter
+from qidbayes.measure.run.context import RunContext
 from qidbayes.measure.run.quiet import quietly
+from qidbayes.measure.run.rows import Baseline, Cell, CheckpointRows
 from qidbayes.measure.run.sweep import sweep
-from qidbayes.measure.storage.results import Row, Store, cell_of, labels
-
-_ERROR_LENGTH = 500  # characters of an error that a row keeps
-
-
-class RunContext:
-    """What the checkpoints of a run share.
-
-    Parameters
-    ----------
-    plan, store, reporter
-        What to measure, where it is kept, and who is told.
-    """
-
-    def __init__(self, plan: Plan, store: Store, reporter: Reporter) -> None:
-        self.plan = plan
-        self.store = store
-        self.reporter = reporter
-        cuda = torch.cuda.is_available()
-        self.device = torch.device("cuda" if cuda else "cpu")
-        self.device_name = torch.cuda.get_device_name() if cuda else f"CPU ({platform.machine()})"
-        self.pins = Pins(store.get_or_create)
-        self.windows = WindowCache(store.get_or_create)
-        self.fingerprints = Fingerprints(plan)
-        self._tokenizers: dict[Source, Tokenizer] = {}
-
-    def tokenizer(self, source: Source) -> Tokenizer:
-        """Return a tokenizer that does not come with a checkpoint; downloaded once for the folder."""
-        if source not in self._tokenizers:
-            commit = self.pins.pin(source, "main")
-            folder = fetch(source, commit, self.store.folder / "tokenizers", weights=False)
-            self._tokenizers[source] = load_tokenizer(folder)
-        return self._tokenizers[source]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A row to be: one quantization, or None for 16 bits, on one set."""
-
-    quantization: Quantization | None
-    texts: TextSet
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """One set's windows and what the 16-bit model loses on them."""
-
-    windows: Windows
-    losses: Tensor
+from qidbayes.measure.storage.results import Row, cell_of
 
 
 def measure_checkpoint(context: RunContext, checkpoint: Checkpoint) -> None:
     """Bring a checkpoint's rows in the store up to the plan; the caller holds the claim on it."""
     stored = {cell_of(row): row for row in context.store.read(checkpoint)}
-    work = CheckpointRun(context, checkpoint, stored)
+    run = CheckpointRun(context, checkpoint, stored)
     try:
         with quietly():
-            work.carry_out()
+            run.carry_out()
     finally:
         shutil.rmtree(context.store.downloads(checkpoint), ignore_errors=True)
-    made = {cell_of(row): row for row in work.made if not _was_only_not_found(row, stored.get(cell_of(row)))}
+    made = {cell_of(row): row for row in run.rows.made if not _was_only_not_found(row, stored.get(cell_of(row)))}
     if made:
         context.store.write(checkpoint, made.values())
 
@@ -106,26 +56,26 @@ def _measured_as(stored: Row, name: str, value: object) -> bool:
 
 
 class CheckpointRun:
+    """One checkpoint's measurement, from what is left to measure to its rows."""
+
     def __init__(self, context: RunContext, checkpoint: Checkpoint, stored: dict[tuple[object, ...], Row]) -> None:
         self._context = context
         self._plan = context.plan
         self._checkpoint = checkpoint
         self._stored = stored
-        self._fingerprints: dict[Cell, str] = {}
-        self._commit = ""
-        self._weights: str | None = None
         self._begin = ""
-        self.made: list[Row] = []
+        self.rows = CheckpointRows(context, checkpoint)
 
     def carry_out(self) -> None:
+        """Measure; what goes wrong is a row."""
         checkpoint, report = self._checkpoint, self._context.reporter
         report.checkpoint(checkpoint)
         todo = self._cells_to_measure()
         if not todo:
             return
-        with self._failing(todo):
+        with self.rows.failing(todo):
             report.step("loading")
-            folder = fetch(checkpoint.source, self._commit, self._context.store.downloads(checkpoint))
+            folder = fetch(checkpoint.source, self.rows.commit, self._context.store.downloads(checkpoint))
             self._refuse_a_copy(folder, todo)
             apart = checkpoint.tokenizer
             tokenizer = self._context.tokenizer(apart) if apart else load_tokenizer(folder)
@@ -138,26 +88,26 @@ class CheckpointRun:
         sets = self._plan.evaluation.datasets
         planned = [None, *self._plan.quantizations_of(self._checkpoint)]
         cells = [Cell(quantization, texts) for quantization in planned for texts in sets]
-        with self._failing(cells):
-            self._commit = self._context.pins.pin(self._checkpoint.source, self._checkpoint.revision)
+        with self.rows.failing(cells):
+            self.rows.commit = self._context.pins.pin(self._checkpoint.source, self._checkpoint.revision)
             tokenizer = self._checkpoint.tokenizer
-            tokenizer_commit = self._context.pins.pin(tokenizer, "main") if tokenizer else self._commit
+            tokenizer_commit = self._context.pins.pin(tokenizer, "main") if tokenizer else self.rows.commit
             todo = []
             for cell in cells:
-                with self._failing([cell]):
+                with self.rows.failing([cell]):
                     quantization, files = cell.quantization, None
                     if quantization is not None and quantization.method == PREQUANTIZED:
                         files = self._context.pins.pin(quantization.files_of(self._checkpoint), "main")
                     fingerprint = self._context.fingerprints.of(
-                        self._commit, tokenizer_commit, quantization, files, cell.texts
+                        self.rows.commit, tokenizer_commit, quantization, files, cell.texts
                     )
-                    self._fingerprints[cell] = fingerprint
-                    row = self._row(cell)
+                    self.rows.fingerprints[cell] = fingerprint
+                    row = self.rows.of(cell)
                     stored = self._stored.get(cell_of(row))
                     if stored is not None and _measured_as(stored, "fingerprint", fingerprint):
                         self._context.reporter.done(1)
                         if stored["asked"] != row["asked"]:  # of another place, where the same was
-                            self.made.append(stored | {"asked": row["asked"]})
+                            self.rows.made.append(stored | {"asked": row["asked"]})
                     else:
                         todo.append(cell)
             return todo
@@ -168,10 +118,10 @@ class CheckpointRun:
         weights = weights_digest(folder)
         other = self._context.store.with_weights(self._plan, weights, self._checkpoint.tokens)
         if other is not None:
-            refused = {cell_of(self._row(cell)) for cell in todo}
-            self.made = [row for row in self.made if cell_of(row) not in refused]
+            refused = {cell_of(self.rows.of(cell)) for cell in todo}
+            self.rows.made = [row for row in self.rows.made if cell_of(row) not in refused]
             raise MeasureError(copied(self._checkpoint, other))
-        self._weights = weights
+        self.rows.weights = weights
 
     def _measure(self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]) -> None:
         fits = model_bytes(model) <= room(self._context.device) // 2
@@ -180,19 +130,15 @@ class CheckpointRun:
         self._begin = self._plan.begin or default_begin(tokenizer.tokenizer, model.config)
         windows: dict[TextSet, Windows] = {}
         for texts in dict.fromkeys(cell.texts for cell in todo):
-            with self._failing([cell for cell in todo if cell.texts == texts]):
+            with self.rows.failing([cell for cell in todo if cell.texts == texts]):
                 windows[texts] = self._windows(model, tokenizer, texts)
         quantizers = self._quantizers(model, tokenizer, todo)
-        self._sweep(model, tokenizer, self._unsettled(todo), windows, quantizers)
-        left = self._unsettled(todo)
-        with self._failing(left):
+        self._sweep(model, tokenizer, self.rows.unsettled(todo), windows, quantizers)
+        left = self.rows.unsettled(todo)
+        with self.rows.failing(left):
             if left and not fits:
                 raise MeasureError("this needs the whole model on the GPU, which has no room for it")
             self._one_by_one(model, tokenizer, left, windows)
-
-    def _unsettled(self, cells: Sequence[Cell]) -> list[Cell]:
-        settled = {cell_of(row) for row in self.made}
-        return [cell for cell in cells if cell_of(self._row(cell)) not in settled]
 
     def _quantizers(
         self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]
@@ -201,12 +147,12 @@ class CheckpointRun:
         made: dict[Quantization, Quantizer] = {}
         asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q and q.method != PREQUANTIZED]
         for quantization in asked:
-            with self._failing([cell for cell in todo if cell.quantization == quantization]):
+            with self.rows.failing([cell for cell in todo if cell.quantization == quantization]):
                 quantizer = quantizer_from_settings(quantization.for_quantizer())
                 quantizer.check_fit(stack_linears(model))
                 made[quantization] = quantizer
         calibrated = [quantization for quantization in made if METHODS[quantization.method].calibrated]
-        with self._failing([cell for cell in todo if cell.quantization in calibrated]):
+        with self.rows.failing([cell for cell in todo if cell.quantization in calibrated]):
             if calibrated:
                 _check_windows(model, self._calibration_windows(tokenizer), "[calibration]: ")
         return made
@@ -246,21 +192,21 @@ class CheckpointRun:
             return
         evaluating = found.seconds_evaluate / (1 + len(asked)) / len(windows)
         for texts, baseline, number in zip(windows, found.baseline, range(len(windows)), strict=True):
-            with self._failing(
+            with self.rows.failing(
                 [c for c in todo if c.texts == texts and (not c.quantization or c.quantization in asked)]
             ):
                 check_finite(baseline, model.dtype)
                 if Cell(None, texts) in todo:
                     mean = float(baseline.mean())
-                    self._keep(Cell(None, texts), windows[texts], loss_16bit=mean, seconds_evaluate=evaluating)
+                    self.rows.keep(Cell(None, texts), windows[texts], loss_16bit=mean, seconds_evaluate=evaluating)
                 for quantization, variant in zip(asked, found.variants, strict=True):
                     cell = Cell(quantization, texts)
                     if cell not in todo:
                         continue
-                    with self._failing([cell]):
+                    with self.rows.failing([cell]):
                         if variant.error or variant.report is None:
                             raise variant.error or MeasureError("nothing was measured")
-                        self._keep_quantized(
+                        self.rows.keep_quantized(
                             cell,
                             Baseline(windows[texts], baseline),
                             check_finite(variant.losses[number], model.dtype),
@@ -275,12 +221,12 @@ class CheckpointRun:
         """The plain path: the whole model, once for each quantization."""
         baselines: dict[TextSet, Baseline] = {}
         for texts in dict.fromkeys(cell.texts for cell in todo):
-            with self._failing([cell for cell in todo if cell.texts == texts]):
+            with self.rows.failing([cell for cell in todo if cell.texts == texts]):
                 baselines[texts] = self._baseline(model, windows[texts], texts, Cell(None, texts) in todo)
         for quantization in dict.fromkeys(cell.quantization for cell in todo):
             cells = [cell for cell in todo if cell.quantization == quantization and cell.texts in baselines]
             if quantization is not None and cells:
-                with self._failing(cells):
+                with self.rows.failing(cells):
                     self._quantized(model, tokenizer, quantization, {cell: baselines[cell.texts] for cell in cells})
 
     def _windows(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet) -> Windows:
@@ -299,7 +245,7 @@ class CheckpointRun:
         losses = window_losses(model, windows.tokens, partial(self._context.reporter.step, f"16 bits on {texts.name}"))
         if is_row:
             seconds = time.perf_counter() - began
-            self._keep(Cell(None, texts), windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
+            self.rows.keep(Cell(None, texts), windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
         return Baseline(windows, losses)
 
     def _quantized(
@@ -321,11 +267,11 @@ class CheckpointRun:
                 torch.cuda.synchronize()
             seconds_quantize = time.perf_counter() - began
             for cell, baseline in baselines.items():
-                with self._failing([cell]):
+                with self.rows.failing([cell]):
                     began = time.perf_counter()
                     say = partial(report.step, f"{quantization} on {cell.texts.name}")
                     losses = window_losses(quantized, baseline.windows.tokens, say)
-                    self._keep_quantized(
+                    self.rows.keep_quantized(
                         cell,
                         baseline,
                         losses,
@@ -375,64 +321,6 @@ class CheckpointRun:
         nn.Module.to(theirs, self._context.device)
         check_against_original(read, theirs, model)
         yield theirs, read.bits_per_weight
-
-    def _row(self, cell: Cell) -> Row:
-        quantization, version = cell.quantization, versions()["qidbayes"]
-        return {
-            **labels(self._plan, self._checkpoint, version, self._commit),
-            "method": quantization.name if quantization else "none",
-            "bits": float(quantization.bits) if quantization else 16.0,
-            "group_size": quantization.group_size if quantization else None,
-            "dataset": cell.texts.name,
-            "seq_len": self._plan.evaluation.seq_len,
-            "device": self._context.device_name,
-            "commit": self._commit or None,
-            "version": version,
-            "weights": self._weights,
-            "fingerprint": self._fingerprints.get(cell),
-            "asked": self._context.fingerprints.asked(self._checkpoint, quantization, cell.texts),
-        }
-
-    def _keep_quantized(self, cell: Cell, baseline: Baseline, losses: Tensor, **cost: float) -> None:
-        difference = paired_difference(losses, baseline.losses)
-        self._keep(
-            cell,
-            baseline.windows,
-            loss_16bit=float(baseline.losses.mean()),
-            loss=float(losses.mean()),
-            qid=difference.mean,
-            qid_se=difference.standard_error,
-            peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if self._context.device.type == "cuda" else None,
-            **cost,
-        )
-
-    def _keep(self, cell: Cell, windows: Windows, **values: float | None) -> None:
-        measured: Row = {
-            "status": "ok",
-            "n_eval_tokens": windows.tokens.shape[0] * (windows.tokens.shape[1] - 1),
-            "windows_hash": windows.hash,
-            "per_reference_token": windows.per_reference_token,
-        }
-        self.made.append(self._row(cell) | measured | values)
-        self._context.reporter.done(1)
-
-    @contextmanager
-    def _failing(self, cells: Sequence[Cell]) -> Iterator[None]:
-        """Whatever goes wrong in the block becomes the rows of the cells that have none yet; the run goes on."""
-        try:
-            yield
-        except BaseException as error:  # a broken download, a NaN, a bug in a kernel: all of it is a finding
-            if not isinstance(error, Exception) and not is_panic(error):
-                raise
-            out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            failure: Row = {"status": "out-of-memory" if out_of_memory else "failed", "error": told[:_ERROR_LENGTH]}
-            settled = {cell_of(row) for row in self.made}
-            rows = [row for row in map(self._row, cells) if cell_of(row) not in settled]
-            self.made += [row | failure for row in rows]
-            self._context.reporter.done(len(rows))
-            if out_of_memory and torch.cuda.is_available():
-                torch.cuda.empty_cache()
 
 
 def _check_windows(model: PreTrainedModel, windows: Tensor, where: str = "") -> None:

@@ -9,7 +9,8 @@ from qidbayes.measure.inputs.texts import local_documents
 from qidbayes.measure.plan.methods import PREQUANTIZED
 from qidbayes.measure.plan.plan import Checkpoint, Plan
 from qidbayes.measure.quantize import quantizer_from_settings
-from qidbayes.measure.run.checkpoint_run import RunContext, measure_checkpoint
+from qidbayes.measure.run.checkpoint_run import measure_checkpoint
+from qidbayes.measure.run.context import RunContext
 from qidbayes.measure.run.outcome import Outcome, finish
 from qidbayes.measure.run.progress import Reporter
 from qidbayes.measure.storage.results import Store

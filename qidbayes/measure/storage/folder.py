@@ -29,7 +29,7 @@ class Folder:
     Examples
     --------
     >>> import tempfile
-    >>> place = Folder(Path(tempfile.mkdtemp()))
+    >>> backend = Folder(Path(tempfile.mkdtemp()))
     >>> _ = backend.get_or_create("pins/main", lambda path: path.write_text("1f3a"))
     >>> backend.get_or_create("pins/main", lambda path: path.write_text("never written")).read_text()
     '1f3a'
