@@ -72,12 +72,12 @@ check-slurm: $(VENV)/dev
 # A Ray cluster on this machine: a node and workers are killed. On a very busy machine its nodes do not start.
 check-ray: $(VENV)/dev
 	$(PIP) -e '.[ray]'
-	$(BIN)/pytest tests/measure/test_ray.py -m slow -rs -s
+	$(BIN)/pytest tests/measure/run/test_ray_cluster.py -m slow -rs -s
 
 # A run kept in a server of S3 on this machine; one of two machines dies.
 check-object-store: $(VENV)/dev
 	$(PIP) -e '.[object-store]'
-	$(BIN)/pytest tests/measure/test_object_store.py -m slow -rs -s
+	$(BIN)/pytest tests/measure/storage/test_object_store.py -m slow -rs -s
 
 # The report in headless Chromium, which has to be installed (Debian: apt install chromium).
 check-report: $(VENV)/dev

@@ -16,8 +16,8 @@ from pathlib import Path
 import polars as pl
 
 from qidbayes.measure import Plan, load_plan
-from qidbayes.measure.estimate import estimate, seconds_of
-from qidbayes.measure.shard import deal, longest_first
+from qidbayes.measure.plan.cost import estimate, seconds_of
+from qidbayes.measure.plan.shard import deal, longest_first
 from qidbayes.resources import shipped
 
 HERE = Path(__file__).parent

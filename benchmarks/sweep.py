@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
 
-from qidbayes.measure import sweep as swept
-from qidbayes.measure.evaluate import paired_difference, window_losses
+from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
+from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.layers import decoder_layers, restoring_weights
 from qidbayes.measure.quantize import GPTQ
-from qidbayes.measure.second_moment import SecondMoment
-from qidbayes.measure.sweep import Sweep, sweep
-from qidbayes.measure.walk import decoder_layers, restoring_weights
+from qidbayes.measure.run import sweep as swept
+from qidbayes.measure.run.sweep import Sweep, sweep
 
 HERE = Path(__file__).parent
 OTHERS = Path("/tmp/qidbayes-gptqmodel")
@@ -277,7 +277,8 @@ class Benchmark:
 
     def warm_up(self) -> None:
         """Kernels are compiled, libraries loaded; and the kernels are held against the plain loop."""
-        from qidbayes.measure.quantize.round_block import Block, round_block, round_block_plain
+        from qidbayes.measure.quantize.block import Block
+        from qidbayes.measure.quantize.round_block import round_block, round_block_plain
 
         torch.manual_seed(0)
         x = torch.randn(40_000, 512, device=DEVICE).half()

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from scipy.optimize import nnls
 
-from qidbayes.measure.estimate import SECONDS_PER_WAITING, sweep_work
+from qidbayes.measure.plan.cost import SECONDS_PER_WAITING, sweep_work
 
 HERE = Path(__file__).parent
 LENGTH = 2_048

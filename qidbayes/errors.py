@@ -1,6 +1,8 @@
-"""The one exception a user's mistake raises, and the warnings that go with answers."""
+"""The one exception a user's mistake raises, what helps to mend one, and the warnings that go with answers."""
 
+import difflib
 import re
+from collections.abc import Iterable
 
 # What a terminal obeys: C0 but for tabs and line ends, DEL, C1, and marks and overrides of the writing direction.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -15,6 +17,19 @@ def printable(text: str) -> str:
     'a model]0;title, law'
     """
     return _OBEYED.sub("", text)
+
+
+def nearest(name: object, known: Iterable[object]) -> str | None:
+    """Return the known name that a misspelt one is nearest to, whatever its case; None if it is near to none.
+
+    Examples
+    --------
+    >>> nearest("GTPQ ", ["awq", "gptq", "rtn"])
+    'gptq'
+    """
+    names = {one.lower(): one for one in known if isinstance(one, str)}
+    near = difflib.get_close_matches(str(name).strip().lower(), names, n=1)
+    return names[near[0]] if near else None
 
 
 class InputError(ValueError):

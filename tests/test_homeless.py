@@ -15,8 +15,9 @@ from qidbayes import InputError
 from qidbayes.cli import cli
 from qidbayes.cli.measure import measure
 from qidbayes.infer.jax_settings import kept_on_disk
-from qidbayes.measure import load_plan, shard
-from qidbayes.measure.place.bucket import Bucket
+from qidbayes.measure import load_plan
+from qidbayes.measure.plan import shard
+from qidbayes.measure.storage.object_store import Bucket
 from qidbayes.resources import cache_folder
 jax.devices()
 os.setgroups([])

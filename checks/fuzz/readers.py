@@ -303,9 +303,9 @@ def checkpoints(folder: Path) -> Callable[[random.Random], Case]:
     import torch
     from transformers.utils import logging
 
-    from qidbayes.measure.checkpoint import load_model
     from qidbayes.measure.errors import MeasureError
-    from qidbayes.measure.plan import Checkpoint, Source
+    from qidbayes.measure.inputs.checkpoint import load_model
+    from qidbayes.measure.plan.plan import Checkpoint, Source
 
     logging.set_verbosity(50)
     logging.disable_progress_bar()

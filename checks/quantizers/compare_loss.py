@@ -12,11 +12,11 @@ from scipy import stats
 from table import Row, missing_row, numbers_row
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from qidbayes.measure.data import cut_windows
-from qidbayes.measure.evaluate import paired_difference, window_losses
-from qidbayes.measure.plan import TextSet
+from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
+from qidbayes.measure.decoder.layers import restoring_weights
+from qidbayes.measure.inputs.windows import cut_windows
+from qidbayes.measure.plan.plan import TextSet
 from qidbayes.measure.quantize import AWQ
-from qidbayes.measure.walk import restoring_weights
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 TOLERANCE = 1e-5  # nats per token

@@ -15,8 +15,8 @@ from table import Row, missing_row, numbers_row
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from qidbayes.measure.decoder.layers import restoring_weights
 from qidbayes.measure.quantize import GPTQ
-from qidbayes.measure.walk import restoring_weights
 
 REORDERINGS = 6
 

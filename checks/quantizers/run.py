@@ -22,7 +22,7 @@ from prepare import LENGTH, MODELS, TOKENIZER, evaluation_page, prepare
 from safetensors.torch import save_file
 from table import Row, write_table
 
-from qidbayes.measure import second_moment, walk
+from qidbayes.measure.decoder import hessian, layers
 from qidbayes.measure.quantize import factorize, gptq, grid
 
 HERE = Path(__file__).resolve().parent
@@ -111,7 +111,7 @@ def score_page(cache: Path, page: str) -> Path:
 
 def quantizer_digest() -> str:
     """Names the folder of our own measurements, so that a quantizer that has changed is measured again."""
-    sources = b"".join(Path(module.__file__).read_bytes() for module in (factorize, gptq, grid, second_moment, walk))
+    sources = b"".join(Path(module.__file__).read_bytes() for module in (factorize, gptq, grid, hessian, layers))
     return hashlib.sha256(sources).hexdigest()[:12]
 
 

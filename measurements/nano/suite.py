@@ -23,11 +23,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from train import Run, read_suite
 
-from qidbayes.measure.fingerprint import versions
-from qidbayes.measure.plan import Checkpoint
-from qidbayes.measure.plan_file import load_plan
-from qidbayes.measure.run import measure
-from qidbayes.measure.store import Store
+from qidbayes.measure.inputs.fingerprint import versions
+from qidbayes.measure.plan.plan import Checkpoint
+from qidbayes.measure.plan.read import load_plan
+from qidbayes.measure.run.local import measure
+from qidbayes.measure.storage.results import Store
 from qidbayes.table import read_table, write_table
 from qidbayes.table.read import VERSION_KEY
 

@@ -27,7 +27,7 @@ from torch.nn import functional
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from qidbayes.atomic import replacing
-from qidbayes.measure.schedule import Schedule
+from qidbayes.measure.plan.schedule import Schedule
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from qidbayes.cli.output import say
 
 if TYPE_CHECKING:
     from qidbayes.measure import Plan
-    from qidbayes.measure.outcome import Outcome
+    from qidbayes.measure.run.outcome import Outcome
 
 
 class Shard(click.ParamType[tuple[int, int]]):
@@ -59,7 +59,7 @@ def measure(
     """
     from qidbayes.errors import InputError
     from qidbayes.measure import load_plan
-    from qidbayes.measure.shard import shard_of
+    from qidbayes.measure.plan.shard import shard_of
     from qidbayes.resources import cache_folder
 
     if executor == "ray" and jobs > 1:
@@ -73,21 +73,21 @@ def measure(
     if dry_run:
         _echo_estimate(replace(asked, checkpoints=mine))
         return
-    from qidbayes.measure.progress import console_reporter
+    from qidbayes.measure.run.progress import console_reporter
 
     where = output or str(Path("measured") / asked.suite)
     cells = sum(asked.rows_of(checkpoint) for checkpoint in mine)
     with console_reporter(cells) as reporter:
         if executor == "ray":
-            from qidbayes.measure.on_ray import measure_on_ray
+            from qidbayes.measure.run.ray_cluster import measure_on_ray
 
             outcome = measure_on_ray(asked, where, reporter, mine, address)
         elif jobs == 1:
-            from qidbayes.measure.run import measure as run
+            from qidbayes.measure.run.local import measure as run
 
             outcome = run(asked, where, reporter, mine)
         else:
-            from qidbayes.measure.jobs import measure_in_processes
+            from qidbayes.measure.run.processes import measure_in_processes
 
             outcome = measure_in_processes(asked, where, jobs, reporter, mine)
     _echo_outcome(outcome, asked, cells, where)
@@ -123,7 +123,7 @@ def plan_file(plan: Path) -> Path:
 
 
 def _echo_estimate(plan: "Plan") -> None:
-    from qidbayes.measure.estimate import estimate
+    from qidbayes.measure.plan.cost import estimate
 
     line = "{:<36}{:>12}{:>8}{:>14}{:>12}".format
     say(line("model", "checkpoints", "cells", "download", "GPU-hours"))
@@ -142,7 +142,7 @@ def _echo_estimate(plan: "Plan") -> None:
     )
     disk = _gigabytes(max((part.disk_bytes for part in parts), default=0))
     say(f"\nDisk: {disk} at once; a checkpoint is removed when it has been measured. Texts come on top.")
-    say("Bytes are for 16-bit files, hours for one H100; both are estimates (qidbayes/measure/estimate.py).")
+    say("Bytes are for 16-bit files, hours for one H100; both are estimates (qidbayes/measure/plan/cost.py).")
     say(f"Evaluation sets: {', '.join(texts.name for texts in plan.evaluation.datasets)}.")
 
 

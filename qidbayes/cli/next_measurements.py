@@ -45,7 +45,7 @@ def next_measurements(
     from qidbayes.cli.measure import plan_file
     from qidbayes.cli.summary import warn
     from qidbayes.measure import load_plan
-    from qidbayes.measure.cells import planned_cells
+    from qidbayes.measure.plan.cells import planned_cells
     from qidbayes.posterior import load_fit
 
     if len(params) > 1 or (tokens and len(tokens) > 1) or any(len(values) > 1 for values in at.values()):

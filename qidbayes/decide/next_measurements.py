@@ -45,9 +45,9 @@ def next_measurements(
     fit
         A fit of a QiD law.
     cells
-        What could be measured and what it takes, as `qidbayes.measure.cells.planned_cells` returns it. Cells that the
-        fit has seen (same model, tokens, method, bits and data set) are left out. So are methods and data sets that
-        were not fitted, unless the law's constants or a discrepancy differ between them.
+        What could be measured and what it takes, as `qidbayes.measure.plan.cells.planned_cells` returns it. Cells that
+        the fit has seen (same model, tokens, method, bits and data set) are left out. So are methods and data sets
+        that were not fitted, unless the law's constants or a discrepancy differ between them.
     n_params, bits, tokens, **further
         The answer that is to be narrowed: log QiD of such a checkpoint.
     qid
@@ -73,7 +73,7 @@ def next_measurements(
     Examples
     --------
     >>> from qidbayes.measure import load_plan
-    >>> from qidbayes.measure.cells import planned_cells
+    >>> from qidbayes.measure.plan.cells import planned_cells
     >>> cells = planned_cells(load_plan("plan.toml"))  # doctest: +SKIP
     >>> next_measurements(fit, cells, n_params=70e9, tokens=15e12, bits=4)  # doctest: +SKIP
     """

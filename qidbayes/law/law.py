@@ -1,6 +1,5 @@
 """A law: an equation, priors for its constants, and how measurements scatter around it."""
 
-import difflib
 import hashlib
 import json
 import math
@@ -11,7 +10,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from qidbayes.errors import InputError
+from qidbayes.errors import InputError, nearest
 from qidbayes.law.evaluate import Array, ArrayLibrary, Scope, is_positive
 from qidbayes.law.expression import Expression, Name, names, parse, to_text, walk
 from qidbayes.law.latex import to_latex
@@ -311,8 +310,8 @@ class Law:
 
 def suggestion(name: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
     """Return `` (did you mean …?)`` where a known name is near, else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def _check(law: Law) -> None:

@@ -5,26 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
 from qidbayes.law.law import Law, Noise, suggestion
 from qidbayes.law.prior import Prior
 from qidbayes.resources import shipped
-from qidbayes.toml import parse_toml
+from qidbayes.toml import Section, parse_toml, read_toml
 
-_KEYS = (
-    "title",
-    "source",
-    "response",
-    "equation",
-    "parameters",
-    "define",
-    "reference",
-    "noise",
-    "published",
-    "loss_16bit",
-)
-_NOISE_KEYS = ("groups", "scale", "family", "discrepancy")
 _MAX_BYTES = 50_000
 
 
@@ -50,13 +36,7 @@ def load_law(name_or_path: str | os.PathLike[str]) -> Law:
             known = law_names()
             near = suggestion(text, known)
             raise InputError(f"no law is called {text!r}{near}; shipped are {', '.join(known)}, or give a .toml file")
-    try:
-        source = read_bounded(path, _MAX_BYTES, "a law").decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text") from error
-    return parse_law(source, name=path.stem, where=str(path))
+    return _law(Section(read_toml(path, "a law", _MAX_BYTES), str(path)), path.stem)
 
 
 def law_names() -> list[str]:
@@ -79,116 +59,89 @@ def parse_law(text: str, name: str = "law", where: str = "law") -> Law:
     >>> law.covariates
     ('D',)
     """
-    declared = parse_toml(text, where, _MAX_BYTES)
-    return law_from_dict({**declared, "name": name}, where) if "name" not in declared else _unknown("name", where)
+    return _law(Section(parse_toml(text, where, _MAX_BYTES), where), name)
 
 
 def law_from_dict(declared: Mapping[str, Any], where: str = "law") -> Law:
-    """Build a law from plain types, as `Law.to_dict` gives and a TOML file holds.
+    """Build a law from plain types, as `Law.to_dict` gives them.
 
     Raises
     ------
     InputError
         If a key is unknown or missing, or a value is not of its kind.
     """
-    for key in declared:
-        if key not in (*_KEYS, "name"):
-            _unknown(key, where)
-    for key in ("equation", "parameters"):
-        if key not in declared:
-            raise InputError(f"{where}: {key!r} is missing")
-    texts = {k: _typed(declared.get(k, ""), str, k, where) for k in ("name", "title", "source", "equation")}
-    tables = {k: _typed(declared.get(k, {}), Mapping, k, where) for k in _KEYS[4:-1]}
-    define = {n: _typed(t, str, f"define.{n}", where) for n, t in tables["define"].items()}
-    published = {
-        point: {
-            n: _constant(v, f"published.{point}.{n}", where) for n, v in _typed(values, Mapping, point, where).items()
-        }
-        for point, values in tables["published"].items()
+    if not isinstance(declared, Mapping):
+        raise InputError(f"{where}: no law; give a table with an equation and parameters")
+    says = Section(declared, where)
+    name = says.text("name", default="")
+    return _law(Section({key: value for key, value in declared.items() if key != "name"}, where), name)
+
+
+def _law(says: Section, name: str, response: str = "qid") -> Law:
+    equation, parameters = says.text("equation"), says.section("parameters")
+    define, reference, published = (says.section(key, optional=True) for key in ("define", "reference", "published"))
+    points = {point: published.section(point) for point in published}
+    fields: dict[str, Any] = {
+        "name": name,
+        "title": says.text("title", default=""),
+        "source": says.text("source", default=""),
+        "equation": equation,
+        "response": says.text("response", default=response),
+        "priors": {parameter: _prior(parameters.section(parameter)) for parameter in parameters},
+        "define": {defined: define.text(defined) for defined in define},
+        "reference": {covariate: _reference(reference, covariate) for covariate in reference},
+        "published": {point: {key: _constant(values, key) for key in values} for point, values in points.items()},
+        "loss_16bit": _base(says) if "loss_16bit" in says else None,
     }
-    base = _base(declared["loss_16bit"], where) if "loss_16bit" in declared else None
+    noise = _noise(says.section("noise", optional=True))
+    says.close()
     try:
-        return Law(
-            **texts,
-            loss_16bit=base,
-            response=_typed(declared.get("response", "qid"), str, "response", where),
-            priors={n: _prior(spec, f"parameters.{n}", where) for n, spec in tables["parameters"].items()},
-            define=define,
-            reference={
-                c: _typed(v, int | float | str, f"reference.{c}", where) for c, v in tables["reference"].items()
-            },
-            noise=_noise(tables["noise"], where),
-            published=published,
-        )
+        return Law(**fields, noise=Noise(**noise))
     except InputError as error:
-        message = str(error)
-        raise (error if message.startswith(where) else InputError(f"{where}: {message}")) from None
+        raise InputError(f"{says.where}: {error}") from None
 
 
-def _base(spec: Any, where: str) -> Law:
+def _base(says: Section) -> Law:
     """Return a 16-bit law to stand beside: a shipped one by name, or what a table or a saved fit says of one."""
-    if isinstance(spec, Mapping):
-        if "loss_16bit" in spec:
-            raise InputError(f"{where}: loss_16bit.loss_16bit: a law of the 16-bit loss has none beside it")
-        return law_from_dict({"name": "loss_16bit", "response": "loss_16bit", **spec}, f"{where}: loss_16bit")
-    name = _typed(spec, str, "loss_16bit", where)
+    if isinstance(says.value("loss_16bit"), Mapping):
+        own = says.section("loss_16bit")
+        if "loss_16bit" in own:
+            raise InputError(f"{own.where}: a law of the 16-bit loss has none beside it")
+        name = own.text("name", default="loss_16bit")
+        return _law(own, name, "loss_16bit")
+    name = says.text("loss_16bit")
     if name not in law_names():
-        raise InputError(f"{where}: loss_16bit: no shipped law is called {name!r}{suggestion(name, law_names())}")
+        raise InputError(f"{says.where}: loss_16bit: no shipped law is called {name!r}{suggestion(name, law_names())}")
     return load_law(name)
 
 
-def _prior(spec: Any, key: str, where: str) -> Prior:
-    fields = dict(_typed(spec, Mapping, key, where))
-    family = _typed(fields.pop("prior", None), str, f"{key}.prior", where)
-    by = fields.pop("by", ())
-    if not isinstance(by, str):
-        by = [_typed(column, str, f"{key}.by", where) for column in _typed(by, list | tuple, f"{key}.by", where)]
-    pooling = fields.pop("pooling", None)
-    if pooling is not None:
-        _typed(pooling, str, f"{key}.pooling", where)
-    fields = {name: _typed(value, int | float, f"{key}.{name}", where) for name, value in fields.items()}
+def _prior(says: Section) -> Prior:
+    family = says.text("prior")
+    by: str | tuple[str, ...] = ()
+    if "by" in says:
+        by = says.text("by") if isinstance(says.value("by"), str) else says.texts("by")
+    pooling = says.optional_text("pooling")
+    arguments = {name: says.number(name) for name in says.rest()}
     try:
-        return Prior(family, by=by, pooling=pooling, **fields)
+        return Prior(family, by=by, pooling=pooling, **arguments)
     except InputError as error:
-        raise InputError(f"{where}: {key}: {error}") from None
+        raise InputError(f"{says.where}: {error}") from None
 
 
-def _noise(spec: Mapping[str, Any], where: str) -> Noise:
-    for key in spec:
-        if key not in _NOISE_KEYS:
-            raise InputError(f"{where}: noise.{key} is not known; accepted are {', '.join(_NOISE_KEYS)}")
-    fields = dict(spec)
-    if "groups" in fields:
-        groups = _typed(fields["groups"], list | tuple, "noise.groups", where)
-        fields["groups"] = tuple(_typed(g, str, "noise.groups", where) for g in groups)
-    if "family" in fields:
-        _typed(fields["family"], str, "noise.family", where)
-    if "scale" in fields:
-        _typed(fields["scale"], int | float, "noise.scale", where)
-    if "discrepancy" in fields:
-        _typed(fields["discrepancy"], str, "noise.discrepancy", where)
-    return Noise(**fields)
+def _noise(says: Section) -> dict[str, Any]:
+    fields: dict[str, Any] = {"groups": says.texts("groups")} if "groups" in says else {}
+    fields |= {key: says.text(key) for key in ("family", "discrepancy") if key in says}
+    fields |= {"scale": says.number("scale")} if "scale" in says else {}
+    says.close()
+    return fields
 
 
-def _constant(value: Any, key: str, where: str) -> Any:
-    if isinstance(value, Mapping):
-        return {label: _typed(v, int | float, key, where) for label, v in value.items()}
-    return _typed(value, int | float, key, where)
+def _reference(says: Section, name: str) -> float | str:
+    return says.text(name) if isinstance(says.value(name), str) else says.number(name)
 
 
-def _typed(value: Any, kind: Any, key: str, where: str) -> Any:
-    if isinstance(value, kind) and not isinstance(value, bool):
-        return value
-    named = {
-        str: "text",
-        Mapping: "a table",
-        list | tuple: "a list",
-        int | float: "a number",
-        int | float | str: "a number or 'data'",
-    }[kind]
-    found = "nothing" if value is None else type(value).__name__
-    raise InputError(f"{where}: {key} must be {named}, not {found}")
-
-
-def _unknown(key: str, where: str) -> Law:
-    raise InputError(f"{where}: {key!r} is not known{suggestion(key, _KEYS)}; accepted are {', '.join(_KEYS)}")
+def _constant(says: Section, name: str) -> Any:
+    if not isinstance(says.value(name), Mapping):
+        return says.number(name)
+    groups = says.section(name)
+    return {label: groups.number(label) for label in groups}

@@ -1,9 +1,10 @@
 """What a question names that was not fitted: it is answered as of a new group, and that must be said."""
 
-import difflib
 from collections.abc import Sequence
 
 import polars as pl
+
+from qidbayes.errors import nearest
 
 _NAMED = ("suite", "model", "method", "group_size", "dataset")
 _SHOWN = 6
@@ -68,8 +69,6 @@ def _text(value: object) -> str:
 
 
 def _instead(value: object, known: Sequence[object]) -> str:
-    names = {name.lower(): name for name in known if isinstance(name, str)}
-    near = difflib.get_close_matches(str(value).strip().lower(), names, n=1)
-    if near:
-        return f"did you mean {names[near[0]]!r}?"
+    if near := nearest(value, known):
+        return f"did you mean {near!r}?"
     return f"fitted: {', '.join(map(_text, known[:_SHOWN]))}" + (", …" if len(known) > _SHOWN else "")

@@ -1,13 +1,12 @@
 """The tables that are shipped, found by name."""
 
-import difflib
 import functools
 import os
 from pathlib import Path
 
 import polars as pl
 
-from qidbayes.errors import InputError
+from qidbayes.errors import InputError, nearest
 from qidbayes.process import note
 from qidbayes.resources import shipped
 from qidbayes.table.join import join_named
@@ -76,8 +75,8 @@ def _load(table: str | os.PathLike[str]) -> pl.DataFrame:
     path = Path(table)
     if path.suffix.lower() in SUFFIXES:
         return read_table(path)
-    near = difflib.get_close_matches(str(table), files, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(table, files)
+    hint = f"did you mean {near!r}? " if near else ""
     known = ", ".join(files)
     raise InputError(f"unknown table {str(table)!r}; {hint}give a .csv or .parquet file, or one of {known}")
 

@@ -1,13 +1,12 @@
 """A frame becomes a measurement table, or is refused with every reason named."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from qidbayes.errors import InputError
+from qidbayes.errors import InputError, nearest
 from qidbayes.table import cells, losses, units
 from qidbayes.table.columns import COLUMNS, NAMES, OTHER_UNITS, SCHEMA_VERSION, Column
 from qidbayes.table.problems import Problems, refuse
@@ -72,8 +71,8 @@ def _check_header(frame: pl.DataFrame, where: str) -> None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name.strip().lower(), known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(NAMES)}"
+    near = nearest(name.strip().lower(), known)
+    return f"did you mean {near!r}?" if near else f"the columns are {', '.join(NAMES)}"
 
 
 def _read_column(frame: pl.DataFrame, column: Column, where: str, problems: Problems) -> pl.Series:

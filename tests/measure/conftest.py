@@ -11,9 +11,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerBase
 
+from measure.decoders import calibration, decoder, llama, loss, one_thread, tokens, trained, trained_weights
 from qidbayes.measure import Plan, load_plan
-from qidbayes.measure.checkpoint import count_parameters
+from qidbayes.measure.inputs.checkpoint import count_parameters
 from qidbayes.resources import shipped
+
+__all__ = ["calibration", "decoder", "llama", "loss", "one_thread", "tokens", "trained", "trained_weights"]
 
 TINY = shipped("measurements") / "tiny"
 torch.set_num_threads(1)

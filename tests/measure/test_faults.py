@@ -14,7 +14,7 @@ from faults.test_disk import _open_up_to, as_nobody, room
 
 from qidbayes.errors import InputError
 from qidbayes.measure import Plan
-from qidbayes.measure.run import measure
+from qidbayes.measure.run.local import measure
 from qidbayes.table import read_table
 
 
@@ -70,7 +70,7 @@ def test_no_decision_rests_on_the_time_of_day(plan: Plan, measured: Path, monkey
     def measured_again(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("qidbayes.measure.work.load_model", measured_again)
+    monkeypatch.setattr("qidbayes.measure.run.checkpoint_run.load_model", measured_again)
     before = read_table(measured / "table.parquet")
     for moment in (0, 4_102_444_800):  # 1970 and 2100
         for path in measured.rglob("*"):

@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from measure.conftest import TINY
-from measure.test_store import PLAN, rows_of
+from measure.storage.test_results import PLAN, rows_of
 from qidbayes.errors import InputError
-from qidbayes.measure import checkpoint as checkpoint_module
-from qidbayes.measure.checkpoint import Pins, Tokenizer
-from qidbayes.measure.data import WindowCache
-from qidbayes.measure.place.folder import Folder
-from qidbayes.measure.plan import Source, TextSet
-from qidbayes.measure.store import Store
+from qidbayes.measure.inputs import checkpoint as checkpoint_module
+from qidbayes.measure.inputs.checkpoint import Pins, Tokenizer
+from qidbayes.measure.inputs.windows import WindowCache
+from qidbayes.measure.plan.plan import Source, TextSet
+from qidbayes.measure.storage.folder import Folder
+from qidbayes.measure.storage.results import Store
 from qidbayes.table import read_table
 
 FLIPS = 400
@@ -51,7 +51,7 @@ def kept(
     if request.param == "pin":
         hub = SimpleNamespace(model_info=lambda *_, **__: SimpleNamespace(sha="1f3a" * 10))
         monkeypatch.setattr(checkpoint_module, "HfApi", lambda: hub)
-        pins = Pins(Folder(tmp_path).first)
+        pins = Pins(Folder(tmp_path).get_or_create)
         pins.pin(Source("me/mine"), "main")
         path = next(path for path in tmp_path.glob("pins/*") if path.name != ".lock")
         return Kept(path, lambda: pins.pin(Source("me/mine"), "main"), "remove it to look the revision up anew")
@@ -70,7 +70,7 @@ def windows_of(folder: Path, tokenizer: PreTrainedTokenizerBase, seed: int = 0) 
     mine = Tokenizer(tokenizer, "mine")
 
     def read() -> object:
-        found = WindowCache(Folder(folder).first).windows(HELD_OUT, mine, 32, 8, seed, mine)
+        found = WindowCache(Folder(folder).get_or_create).windows(HELD_OUT, mine, 32, 8, seed, mine)
         return found.tokens.tolist(), found.tokens.dtype, found.per_reference_token, found.hash
 
     return read

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from qidbayes.measure import Plan
-from qidbayes.measure.run import measure
+from qidbayes.measure.run.local import measure
 from qidbayes.table import read_table
 
 KILLS = int(os.environ.get("QIDBAYES_KILLS", "3"))
@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from qidbayes.measure import load_plan
-from qidbayes.measure.run import measure
+from qidbayes.measure.run.local import measure
 plan = load_plan(sys.argv[1])
 print("ready", flush=True)
 measure(plan, Path(sys.argv[2]))

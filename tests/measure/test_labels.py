@@ -11,9 +11,9 @@ import pytest
 
 from measure.conftest import TINY, small_model
 from qidbayes.measure import load_plan
-from qidbayes.measure.checkpoint import count_parameters
-from qidbayes.measure.outcome import Outcome
-from qidbayes.measure.run import measure
+from qidbayes.measure.inputs.checkpoint import count_parameters
+from qidbayes.measure.run.local import measure
+from qidbayes.measure.run.outcome import Outcome
 from qidbayes.table import read_table
 
 COST = ("seconds_quantize", "seconds_evaluate", "peak_memory_gib")

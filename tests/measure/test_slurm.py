@@ -14,9 +14,9 @@ import pytest
 
 from measure.conftest import small_model, write_plan
 from qidbayes.measure import Plan, load_plan
-from qidbayes.measure.run import measure
-from qidbayes.measure.shard import shard_of
-from qidbayes.measure.store import Store
+from qidbayes.measure.plan.shard import shard_of
+from qidbayes.measure.run.local import measure
+from qidbayes.measure.storage.results import Store
 from qidbayes.table import read_table
 
 COST = ("seconds_quantize", "seconds_evaluate", "peak_memory_gib")

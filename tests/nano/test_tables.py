@@ -7,8 +7,8 @@ from tokenizers import Tokenizer
 from transformers import GPTNeoXForCausalLM
 
 from qidbayes.measure import load_plan
-from qidbayes.measure.checkpoint import count_parameters
-from qidbayes.measure.evaluate import window_losses
+from qidbayes.measure.decoder.evaluate import window_losses
+from qidbayes.measure.inputs.checkpoint import count_parameters
 from qidbayes.measure.quantize import RTN
 from qidbayes.resources import shipped
 from qidbayes.table import load_table

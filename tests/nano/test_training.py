@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPTNeoXForCausalLM
 
-from qidbayes.measure.checkpoint import count_parameters
+from qidbayes.measure.inputs.checkpoint import count_parameters
 
 
 def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from qidbayes.measure.decoder.layers import NEARLY_ALL, decoder_layers, stack_linears
 from qidbayes.measure.errors import MeasureError
-from qidbayes.measure.language_model import ends, language_model
+from qidbayes.measure.inputs.language_model import ends, language_model
 from qidbayes.measure.prequantized.formats import Format, Steps
 from qidbayes.measure.prequantized.reader import Prequantized
 from qidbayes.measure.quantize.grid import round_to_grid
-from qidbayes.measure.walk import NEARLY_ALL, decoder_layers, stack_linears
 
 _MARGIN = 8.0  # times the error of rounding to nearest; right files have been seen at 3.2
 _UNRELATED = 0.93  # of the error of a matrix that has nothing to do with the original; right files at 2 bits: up to .83

@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.language_model import auto_class
+from qidbayes.measure.inputs.language_model import auto_class
+from qidbayes.measure.inputs.unused import refuse_unused
 from qidbayes.measure.prequantized.detect import format_from_config
 from qidbayes.measure.prequantized.formats import Format, Steps
-from qidbayes.measure.unused import refuse_unused
 
 _INDEX = "model.safetensors.index.json"
 

@@ -2,7 +2,6 @@
 
 from qidbayes.measure.quantize.awq import AWQ
 from qidbayes.measure.quantize.bitsandbytes import BitsAndBytes
-from qidbayes.measure.quantize.fit import check_fit
 from qidbayes.measure.quantize.gptq import GPTQ
 from qidbayes.measure.quantize.report import QuantizationReport, Quantizer
 from qidbayes.measure.quantize.rtn import RTN
@@ -15,6 +14,5 @@ __all__ = [
     "BitsAndBytes",
     "QuantizationReport",
     "Quantizer",
-    "check_fit",
     "quantizer_from_settings",
 ]

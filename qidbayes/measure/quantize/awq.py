@@ -1,28 +1,31 @@
 """AWQ (Lin et al., arXiv:2306.00978): inputs that carry more are scaled up before rounding, and down again after."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from qidbayes.errors import InputError
+from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.layers import Tap, decoder_layers, enter_stack, input_groups, replay, stack_linears
 from qidbayes.measure.errors import MeasureError, NotFiniteError
+from qidbayes.measure.plan.methods import METHODS, check_settings
 from qidbayes.measure.quantize.grid import (
     SCALE_BITS,
-    check_grid,
     check_groups_fit,
     fit_grid,
     round_to_grid,
     stored_bits,
 )
 from qidbayes.measure.quantize.report import QuantizationReport
-from qidbayes.measure.second_moment import SecondMoment
-from qidbayes.measure.walk import Tap, decoder_layers, enter_stack, input_groups, replay, stack_linears
 
 _EXPONENTS = 20  # the paper's grid for alpha in [0, 1), and its reference code's
 _CLIPS = tuple(1 - 0.05 * step for step in range(10))  # down to just above half, as in that code
+
+
+_SETTINGS = METHODS["awq"].settings
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,24 @@ class AWQ:
     method: ClassVar[str] = "awq"
 
     bits: int
-    group_size: int | None = 128
-    symmetric: bool = False
-    clip: bool = True
-    batch_size: int = 8
+    group_size: int | None = _SETTINGS["group_size"].default
+    symmetric: bool = _SETTINGS["symmetric"].default
+    clip: bool = _SETTINGS["clip"].default
+    batch_size: int = _SETTINGS["batch_size"].default
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_grid(self.method, self.bits, self.group_size)
-        if self.batch_size < 1:
-            raise InputError("awq: batch_size must be a positive whole number")
+        check_settings(self.method, vars(self))
+
+    def check_fit(self, linears: Mapping[str, nn.Linear]) -> None:
+        """Refuse linears whose inputs do not divide into groups; see `Quantizer.check_fit`."""
+        check_groups_fit(linears, self.group_size)
 
     @torch.no_grad()
     def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:
         """Quantize the decoder stack in place, layer by layer; see `Quantizer.quantize`."""
         linears = stack_linears(model)
-        check_groups_fit(linears, self.group_size)
+        self.check_fit(linears)
         stack, layers = decoder_layers(model)
         inputs = enter_stack(model, calibration, self.batch_size)
         hidden = inputs.hidden

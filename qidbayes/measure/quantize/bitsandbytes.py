@@ -1,5 +1,6 @@
 """The formats of bitsandbytes: NF4 and FP4 in blocks, int8 by rows. Its own kernels do the rounding."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,13 +9,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.decoder.layers import stack_linears
+from qidbayes.measure.plan.methods import METHODS
 from qidbayes.measure.quantize.report import QuantizationReport, round_all
-from qidbayes.measure.walk import stack_linears
 
 if TYPE_CHECKING:
     from bitsandbytes.functional import QuantState
-
-_BLOCK = 64  # bitsandbytes' own default, and what every released checkpoint uses
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,22 @@ class BitsAndBytes:
     @property
     def bits(self) -> int:
         """4, or 8 for int8."""
-        return 8 if self.kind == "int8" else 4
+        return self._fixed[0]
 
     @property
     def group_size(self) -> int | None:
         """64: consecutive weights in a block; None for int8, whose scale is a row's."""
-        return None if self.kind == "int8" else _BLOCK
+        return self._fixed[1]
+
+    @property
+    def _fixed(self) -> tuple[int, int | None]:
+        fixed = METHODS[self.method].fixed
+        assert fixed is not None
+        return fixed
+
+    def check_fit(self, linears: Mapping[str, nn.Linear]) -> None:  # noqa: ARG002 (blocks run on across rows: all fit)
+        """Refuse to go on without the library; see `Quantizer.check_fit`."""
+        library(self.method)
 
     @torch.no_grad()
     def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
@@ -73,7 +83,7 @@ class BitsAndBytes:
         # As one row: blocks run on across rows, but the library's CPU kernel (0.50.2) dequantizes rows whose length is
         # no multiple of the block wrongly (relative error .25 where .09 is right).
         packed, state = bnb.quantize_4bit(
-            weight.reshape(1, -1), blocksize=_BLOCK, quant_type=self.kind, compress_statistics=self.nested
+            weight.reshape(1, -1), blocksize=self.group_size, quant_type=self.kind, compress_statistics=self.nested
         )
         return bnb.dequantize_4bit(packed, state).view_as(weight), 4 * weight.numel() + _scale_bits(state)
 

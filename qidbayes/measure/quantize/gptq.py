@@ -8,13 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from qidbayes.errors import InputError
-from qidbayes.measure.errors import MeasureError, NotFiniteError, of_linear
-from qidbayes.measure.quantize.factorize import factorize, factorize_fast
-from qidbayes.measure.quantize.grid import Grid, check_grid, check_groups_fit, fit_grid, stored_bits
-from qidbayes.measure.quantize.report import QuantizationReport
-from qidbayes.measure.second_moment import SecondMoment
-from qidbayes.measure.walk import (
+from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.layers import (
     decoder_layers,
     enter_stack,
     input_groups,
@@ -23,6 +18,11 @@ from qidbayes.measure.walk import (
     sequences_at_once,
     stack_linears,
 )
+from qidbayes.measure.errors import MeasureError, NotFiniteError, of_linear
+from qidbayes.measure.plan.methods import METHODS, check_settings
+from qidbayes.measure.quantize.factorize import factorize, factorize_fast
+from qidbayes.measure.quantize.grid import Grid, check_groups_fit, fit_grid, stored_bits
+from qidbayes.measure.quantize.report import QuantizationReport
 
 type Factorizer = Callable[[Tensor, float], tuple[Tensor, float]]
 """Takes a Hessian and a damping; returns what `factorize` does."""
@@ -84,6 +84,9 @@ class Prepared:
         return Solution(quantized, self.damping, self.dead_columns)
 
 
+_SETTINGS = METHODS["gptq"].settings
+
+
 @dataclass(frozen=True)
 class GPTQ:
     """GPTQ, sequential: each layer is calibrated on what the quantized layers before it put out.
@@ -114,27 +117,27 @@ class GPTQ:
     method: ClassVar[str] = "gptq"
 
     bits: int
-    group_size: int | None = 128
-    symmetric: bool = True
-    act_order: bool = False
-    static_groups: bool = False
-    damping: float = 0.01
-    true_sequential: bool = True
-    block_size: int = 128
+    group_size: int | None = _SETTINGS["group_size"].default
+    symmetric: bool = _SETTINGS["symmetric"].default
+    act_order: bool = _SETTINGS["act_order"].default
+    static_groups: bool = _SETTINGS["static_groups"].default
+    damping: float = _SETTINGS["damping"].default
+    true_sequential: bool = _SETTINGS["true_sequential"].default
+    block_size: int = _SETTINGS["block_size"].default
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_grid(self.method, self.bits, self.group_size)
-        if not 0 < self.damping <= 1:
-            raise InputError(f"gptq: damping = {self.damping!r} is not accepted; give a share above 0 and at most 1")
-        if self.block_size < 1:
-            raise InputError("gptq: block_size must be a positive whole number")
+        check_settings(self.method, vars(self))
+
+    def check_fit(self, linears: Mapping[str, nn.Linear]) -> None:
+        """Refuse linears whose inputs do not divide into groups; see `Quantizer.check_fit`."""
+        check_groups_fit(linears, self.group_size)
 
     @torch.no_grad()
     def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:
         """Quantize the decoder stack in place, layer by layer; see `Quantizer.quantize`."""
         linears = stack_linears(model)
-        check_groups_fit(linears, self.group_size)
+        self.check_fit(linears)
         stack, layers = decoder_layers(model)
         inputs = enter_stack(model, calibration, sequences_at_once(model, calibration.shape[1]))
         hidden = inputs.hidden

@@ -84,18 +84,6 @@ def round_to_grid(weight: Tensor, bits: int, group_size: int | None, symmetric: 
     return fit_grid(grouped, bits, symmetric).nearest(grouped).reshape(weight.shape)
 
 
-def check_grid(method: str, bits: int, group_size: int | None) -> None:
-    """Raise InputError unless the width and group size are ones that exist."""
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 8:
-        raise InputError(f"{method}: bits = {bits!r} is not accepted; give a whole number from 2 to 8")
-    whole = isinstance(group_size, int) and not isinstance(group_size, bool)
-    if group_size is not None and not (whole and group_size > 0):
-        raise InputError(
-            f"{method}: group_size = {group_size!r} is not accepted; give a positive whole number, "
-            'or "channel" (None in Python) for one group per output channel'
-        )
-
-
 def check_groups_fit(linears: Mapping[str, nn.Linear], group_size: int | None) -> None:
     """Raise InputError for the first linear whose inputs do not divide into groups."""
     for name, linear in linears.items():

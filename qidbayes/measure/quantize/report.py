@@ -41,7 +41,7 @@ class Quantizer(Protocol):
 
     @property
     def method(self) -> str:
-        """`gptq`, `rtn`, `awq`, `bnb-nf4`, `bnb-fp4` or `bnb-int8`."""
+        """Its name in `qidbayes.measure.plan.methods.METHODS`."""
 
     @property
     def bits(self) -> float:
@@ -50,6 +50,20 @@ class Quantizer(Protocol):
     @property
     def group_size(self) -> int | None:
         """Weights that share a scale along the input dimension; None where a whole output channel does."""
+
+    def check_fit(self, linears: Mapping[str, nn.Linear]) -> None:
+        """Refuse what `quantize` would, before anything is changed.
+
+        Parameters
+        ----------
+        linears
+            Of the decoder stack, by name (`qidbayes.measure.decoder.layers.stack_linears`).
+
+        Raises
+        ------
+        InputError
+            If the settings do not fit them (groups that do not divide a row, say), or a library is not installed.
+        """
 
     def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:
         """Replace the weights of the decoder stack's linears by their dequantized values, in place.
@@ -67,7 +81,7 @@ class Quantizer(Protocol):
             If the settings do not fit the model; nothing has been changed then.
         MeasureError
             If the numbers do not allow it (activations that are not finite, say). The model is then half quantized:
-            put its weights back (`qidbayes.measure.walk.restoring_weights`) before using it again.
+            put its weights back (`qidbayes.measure.decoder.layers.restoring_weights`) before using it again.
         """
 
 

@@ -1,9 +1,8 @@
 """The loop inside GPTQ: round a block's columns one after another, each error spread over the rest of the block."""
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
+
+from qidbayes.measure.quantize.block import Block, Rounded
 
 try:
     from qidbayes.measure.quantize import round_block_triton
@@ -11,44 +10,10 @@ except ImportError:  # Triton comes with torch's CUDA builds only
     round_block_triton = None  # type: ignore[assignment]
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some columns of a matrix, for V settings.
-
-    Attributes
-    ----------
-    weight
-        `[V, out, columns]`.
-    spread
-        `[V, columns, columns]`: the block on the diagonal of each factor.
-    scale, zero
-        `[V, out, grids]`.
-    index
-        `[V, columns]`: which grid a column rounds to.
-    top
-        `[V]`: the highest code.
-    """
-
-    weight: Tensor
-    spread: Tensor
-    scale: Tensor
-    zero: Tensor
-    index: Tensor
-    top: Tensor
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """A block's rounded columns, and what each was off by over its diagonal: `[V, out, columns]` both."""
-
-    quantized: Tensor
-    errors: Tensor
-
-
 def round_block(block: Block) -> Rounded:
     """Round a block: by one Triton kernel on a GPU, else by `round_block_plain`."""
     if round_block_triton is not None and block.weight.is_cuda and block.weight.dtype == torch.float32:
-        return Rounded(*round_block_triton.round_block(block))
+        return round_block_triton.round_block(block)
     return round_block_plain(block)
 
 

@@ -1,14 +1,12 @@
 """The loop inside GPTQ as one kernel: each program keeps some rows of a block in registers through all its columns."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-if TYPE_CHECKING:
-    from qidbayes.measure.quantize.round_block import Block
+from qidbayes.measure.quantize.block import Block, Rounded
 
 _ROWS = 16  # of a program: 16 × 128 weights, 16 in each thread of four warps
 _ROUNDING = tl.constexpr(1.5 * 2.0**23)  # added and taken away, it rounds a float32 to a whole number, ties to even
@@ -53,7 +51,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     tl.store(errors + out, error, mask=inside)
 
 
-def round_block(block: "Block") -> tuple[Tensor, Tensor]:
+def round_block(block: Block) -> Rounded:
     """Return what `round_block_plain` does; float32 only."""
     settings, rows, columns = block.weight.shape
     assert block.weight.stride(2) == 1
@@ -68,4 +66,4 @@ def round_block(block: "Block") -> tuple[Tensor, Tensor]:
         ROWS=_ROWS, COLUMNS=max(16, triton.next_power_of_2(columns)),
         ROUNDING=_ROUNDING, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
-    return quantized, errors
+    return Rounded(quantized, errors)

@@ -1,5 +1,6 @@
 """Round to nearest: every weight to the closest value of its group's grid, with no data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,9 +8,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from qidbayes.measure.quantize.grid import check_grid, check_groups_fit, round_to_grid, stored_bits
+from qidbayes.measure.decoder.layers import stack_linears
+from qidbayes.measure.plan.methods import METHODS, check_settings
+from qidbayes.measure.quantize.grid import check_groups_fit, round_to_grid, stored_bits
 from qidbayes.measure.quantize.report import QuantizationReport, round_all
-from qidbayes.measure.walk import stack_linears
+
+_SETTINGS = METHODS["rtn"].settings
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,22 @@ class RTN:
     method: ClassVar[str] = "rtn"
 
     bits: int
-    group_size: int | None = 128
-    symmetric: bool = True
+    group_size: int | None = _SETTINGS["group_size"].default
+    symmetric: bool = _SETTINGS["symmetric"].default
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_grid(self.method, self.bits, self.group_size)
+        check_settings(self.method, vars(self))
+
+    def check_fit(self, linears: Mapping[str, nn.Linear]) -> None:
+        """Refuse linears whose inputs do not divide into groups; see `Quantizer.check_fit`."""
+        check_groups_fit(linears, self.group_size)
 
     @torch.no_grad()
     def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
         """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
         linears = stack_linears(model)
-        check_groups_fit(linears, self.group_size)
+        self.check_fit(linears)
         return round_all(self, linears)
 
     def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.prequantized import check_against_original, load_prequantized
 from qidbayes.measure.prequantized.bitsandbytes import FourBitFormat, Int8Format
@@ -21,7 +22,6 @@ from qidbayes.measure.prequantized.gptq import GPTQFormat
 from qidbayes.measure.prequantized.original import allowed_error, compare
 from qidbayes.measure.quantize import GPTQ
 from qidbayes.measure.quantize.grid import fit_grid
-from qidbayes.measure.walk import restoring_weights, stack_linears
 from qidbayes.resources import shipped
 
 from .packers import awq_tensors, gptq_tensors, nearest_linear, write_checkpoint

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.prequantized import format_from_config, load_prequantized, read_prequantized
 from qidbayes.measure.prequantized.bitsandbytes import FourBitFormat
-from qidbayes.measure.walk import stack_linears
 
 from .packers import awq_tensors, by_hand, gptq_tensors, random_linear, write_checkpoint
 

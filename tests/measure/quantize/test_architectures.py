@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.checkpoint import count_parameters, load_model
-from qidbayes.measure.language_model import auto_class
-from qidbayes.measure.plan import Checkpoint, Source
+from qidbayes.measure.inputs.checkpoint import count_parameters, load_model
+from qidbayes.measure.inputs.language_model import auto_class
+from qidbayes.measure.plan.plan import Checkpoint, Source
 from qidbayes.measure.quantize import RTN
-from qidbayes.measure.sweep import sweep
+from qidbayes.measure.run.sweep import sweep
 
 TOKENS = {"vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
 SHAPE = {**TOKENS, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

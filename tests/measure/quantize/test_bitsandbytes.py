@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.quantize import BitsAndBytes
-from qidbayes.measure.walk import stack_linears
 
 # QLoRA's table (arXiv:2305.14314, appendix E), and FP4's one sign, two exponent and one mantissa bits over its largest.
 NF4 = [-1, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0]

@@ -11,7 +11,7 @@ from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.quantize import GPTQ
 from qidbayes.measure.quantize.factorize import factorize, factorize_fast
 from qidbayes.measure.quantize.gptq import Factorizer
-from qidbayes.measure.quantize.gptq_together import solve_together
+from qidbayes.measure.quantize.gptq_batched import solve_together
 from qidbayes.measure.quantize.grid import fit_grid, round_to_grid
 
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.quantize import AWQ, GPTQ, RTN, BitsAndBytes, Quantizer
 from qidbayes.measure.quantize.grid import round_to_grid
-from qidbayes.measure.walk import restoring_weights, stack_linears
 
 EVERY = [GPTQ(3, 16), RTN(3, 16), AWQ(3, 16), BitsAndBytes("nf4"), BitsAndBytes("fp4"), BitsAndBytes("int8")]
 

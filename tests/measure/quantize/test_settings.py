@@ -39,12 +39,12 @@ def test_settings_become_a_quantizer(settings: dict[str, object], expected: Quan
         ({"method": "rtn", "bits": 1}, "bits = 1 is not accepted; give a whole number from 2 to 8"),
         ({"method": "rtn", "bits": 16}, "from 2 to 8"),
         ({"method": "rtn", "bits": 4, "group_size": 0}, "group_size = 0 is not accepted"),
-        ({"method": "rtn", "bits": 4, "group_size": "row"}, 'a whole number or "channel"'),
+        ({"method": "rtn", "bits": 4, "group_size": "row"}, 'a whole number of at least 1, or "channel"'),
         ({"method": "rtn", "bits": 4, "damping": 0.1}, "no option 'damping'; accepted: bits, group_size, symmetric"),
         ({"method": "awq", "bits": 4, "symmetric": 1}, "give true or false"),
         ({"method": "awq", "bits": 4, "batch_size": 0}, "batch_size"),
         ({"method": "bnb-nf4", "bits": 4}, "no option 'bits'; accepted: nested"),
-        ({"method": "bnb-int8", "nested": True}, "int8 has no blocks"),
+        ({"method": "bnb-int8", "nested": True}, "no option 'nested'; accepted: none"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, object], message: str) -> None:
@@ -53,5 +53,7 @@ def test_bad_settings_are_named(settings: dict[str, object], message: str) -> No
 
 
 def test_an_unknown_kind_of_bitsandbytes_is_named() -> None:
+    with pytest.raises(InputError, match="int8 has no blocks"):
+        BitsAndBytes("int8", nested=True)
     with pytest.raises(InputError, match="give nf4, fp4 or int8"):
         BitsAndBytes("int4")  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""A decoder's layers, what goes through them, and what is measured on the way."""

@@ -1,0 +1,109 @@
+"""Token windows in batches on their way through a decoder, from the embedding to the losses."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from qidbayes.measure.decoder.evaluate import token_losses
+from qidbayes.measure.decoder.hidden_states import HiddenStates
+from qidbayes.measure.decoder.layers import Call, decoder_layers, enter_stack, leave_stack, sequences_at_once
+from qidbayes.measure.decoder.memory import room
+
+_LOGITS = 0.125  # share of what is free on a GPU for the logits at once
+_MOST_LOGITS, _LOGITS_CPU = 2**31 - 1, 2**30  # and no more than 32 bits count; on a CPU
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of token ids, and what the model does with them outside its layers.
+
+    Attributes
+    ----------
+    ids
+        `[n, length]` each, on the device that computes.
+    calls
+        `calls[layer][batch]`: how the layer is called.
+    tupled
+        Whether the layers answer with a tuple (`leave_stack`).
+    """
+
+    ids: tuple[Tensor, ...]
+    calls: list[list[Call]]
+    tupled: bool
+
+    @property
+    def tokens(self) -> int:
+        """How many there are."""
+        return sum(batch.numel() for batch in self.ids)
+
+
+def enter_batches(
+    model: PreTrainedModel, ids: Tensor, device: torch.device, kept_outside: bool
+) -> tuple[Batches, HiddenStates]:
+    """Return token windows `[n, length]` in batches, and the hidden states that enter the model's first layer.
+
+    Parameters
+    ----------
+    model
+        Any decoder of transformers; its embedding and its first layer are on the device.
+    ids
+        `[n, length]`.
+    device, kept_outside
+        As `HiddenStates` takes them.
+    """
+    batches = torch.split(ids.to(device), sequences_at_once(model, ids.shape[1], device))
+    calls: list[list[Call]] = [[] for _ in decoder_layers(model)[1]]
+    hidden: list[Tensor] = []
+    tupled = False
+    for batch in batches:
+        inputs = enter_stack(model, batch, len(batch))
+        tupled = inputs.tupled
+        hidden.append(inputs.hidden[0].cpu() if kept_outside else inputs.hidden[0])
+        for known, (call,) in zip(calls, inputs.calls, strict=True):
+            known.append(next((other for other in known[-1:] if _same(call, other)), call))
+    return Batches(batches, calls, tupled), HiddenStates(hidden, device, kept_outside)
+
+
+def batch_losses(model: PreTrainedModel, batches: Batches, states: Iterable[Tensor], targets: Tensor) -> Tensor:
+    """Return each window's mean loss, nats/token, float64, in main memory.
+
+    Parameters
+    ----------
+    model
+        Any decoder of transformers; its embedding and head are on the device.
+    batches
+        Those that went in.
+    states
+        What the last layer put out, batch by batch.
+    targets
+        `[n, length]`: the id that follows each token.
+    """
+    device, most = batches.ids[0].device, _LOGITS_CPU
+    if device.type == "cuda":
+        most = min(_MOST_LOGITS, int(room(device) * _LOGITS) // model.dtype.itemsize)
+    wanted = torch.split(targets.to(device), [len(batch) for batch in batches.ids])
+    done: list[Tensor] = []
+    for ids, hidden, target in zip(batches.ids, states, wanted, strict=True):
+        rows = max(1, most // (ids.shape[1] * model.config.get_text_config().vocab_size))
+        for i, h, t in zip(*(torch.split(x, rows) for x in (ids, hidden, target)), strict=True):
+            losses = token_losses(leave_stack(model, i, h, batches.tupled).flatten(0, 1), t.flatten())
+            done.append(losses.view(len(i), -1).double().mean(dim=1))
+    return torch.cat(done).cpu()
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two calls, or parts of them, say the same."""
+    if one is other:
+        return True
+    if isinstance(one, Call) and isinstance(other, Call):
+        return _same(one.args, other.args) and _same(dict(one.kwargs), dict(other.kwargs))
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    return type(one) is type(other) and isinstance(one, int | float | str | None) and one == other

@@ -1,0 +1,227 @@
+"""What a plan will take, before anything is downloaded: cells, bytes and GPU-hours.
+
+The cost model has one GPU, an H100, and takes a decoder of N non-embedding parameters for one of Pythia's, whose width
+it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
+
+- the sweep carries T = (1 + V)·(evaluation tokens) + P·G·(calibration tokens) tokens past the layers, for V
+  quantizations of which G are GPTQ; P is 1 where calibration passes can wait within a layer and 2.5 where memory is too
+  short for that; a token costs 24·width² + 2·length·width operations a layer; GPTQ's second moments take 38·width²
+  operations more;
+- the head costs 2·width·vocabulary operations a token that is evaluated;
+- GPTQ factorizes, and rounds column after column, which is so little work at a time that it has a price a layer;
+- once a model, the libraries get ready for each calibration pass that waits;
+- AWQ and quantized files run the whole model: 2·N·T operations to evaluate, and for AWQ three times that to calibrate;
+- a checkpoint is loaded once.
+
+The sweep's constants are a least-squares fit to some passes; benchmarks/sweep_estimate.py fits them and holds them
+against others. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
+"""
+
+import math
+from dataclasses import dataclass
+
+from qidbayes.measure.plan.methods import METHODS
+from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization
+
+SWEEP_RATE = 479e12  # operations a second in half precision, what is not matrix products included
+SECONDS_PER_SOLVE = 0.0381  # of a layer, for each GPTQ setting
+SECONDS_PER_WAITING = 0.057  # once: cuDNN's plans of a new shape, for each pass that waits
+FORWARD_RATE = 250e12  # operations a second of the plain path, the losses' log-softmax included
+WEIGHT_RATE = 4e9  # bytes a second when every weight is rounded, or put back from main memory
+LOADING_RATE = 1e9  # bytes a second
+_REPLAYS = 2.5  # of GPTQ's calibration set past a layer, where its passes cannot wait
+_MEMORY = 79 * 2**30  # bytes
+_BATCH = 65_536, 2**26  # tokens at most, numbers at most
+FIXED_BYTES = 4.75 * 2**30  # of GPU memory: logits, activations, a batch's products
+_VOCABULARY = 50_304  # Pythia's; there is an embedding of it and a head
+# Pythia's shapes: non-embedding parameters and width.
+_WIDTHS = (
+    (1_189_888, 128), (18_915_328, 512), (85_056_000, 768), (302_311_424, 1024), (1_208_602_624, 2048),
+    (2_517_652_480, 2560), (6_444_163_072, 4096), (11_327_027_200, 5120),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one model of a plan takes.
+
+    Attributes
+    ----------
+    model
+        Its name.
+    checkpoints, rows
+        How many of it are measured, and the table's rows they give.
+    download_bytes
+        Bytes to download for all of them; 0 for a local folder.
+    disk_bytes
+        Bytes that lie on disk at once: one checkpoint, since each is removed when it has been measured.
+    gpu_hours
+        Hours on one H100.
+    """
+
+    model: str
+    checkpoints: int
+    rows: int
+    download_bytes: int
+    disk_bytes: int
+    gpu_hours: float
+
+
+def estimate(plan: Plan) -> list[Estimate]:
+    """Return what each model of the plan takes, in the plan's order.
+
+    Examples
+    --------
+    >>> from qidbayes.measure import load_plan
+    >>> from qidbayes.resources import shipped
+    >>> tiny = estimate(load_plan(shipped("measurements") / "tiny" / "plan.toml"))
+    >>> [(e.model, e.checkpoints, e.rows, e.download_bytes) for e in tiny]
+    [('tiny-64x2', 4, 32, 0), ('tiny-96x2', 4, 32, 0), ('tiny-128x3', 4, 32, 0)]
+    """
+    by_model: dict[str, list[Checkpoint]] = {}
+    for checkpoint in plan.checkpoints:
+        by_model.setdefault(checkpoint.model, []).append(checkpoint)
+    return [_estimate(plan, model, checkpoints) for model, checkpoints in by_model.items()]
+
+
+def _estimate(plan: Plan, model: str, checkpoints: list[Checkpoint]) -> Estimate:
+    size = _bytes(checkpoints[0].n_params)
+    remote = [c for c in checkpoints if c.source.folder is None]
+    return Estimate(
+        model,
+        len(checkpoints),
+        sum(plan.rows_of(c) for c in checkpoints),
+        size * len(remote),
+        size if remote else 0,
+        (_seconds_getting_ready(plan, checkpoints[0]) + sum(seconds_of(plan, c) for c in checkpoints)) / 3600,
+    )
+
+
+def _width(n_params: int) -> float:
+    """Between Pythia's sizes, and beyond them, on a line in logarithms.
+
+    >>> round(_width(302_311_424)), round(_width(70_000_000_000))
+    (1024, 10525)
+    """
+    upper = min(next((i for i, (size, _) in enumerate(_WIDTHS) if size >= n_params), len(_WIDTHS)), len(_WIDTHS) - 1)
+    (small, narrow), (large, wide) = _WIDTHS[max(upper - 1, 0)], _WIDTHS[max(upper, 1)]
+    slope = math.log(wide / narrow) / math.log(large / small)
+    return narrow * float((n_params / small) ** slope)
+
+
+def _bytes(n_params: int) -> int:
+    """In 16 bits, with embedding and head."""
+    return round(2 * (n_params + 2 * _VOCABULARY * _width(n_params)))
+
+
+def seconds_of(plan: Plan, checkpoint: Checkpoint) -> float:
+    """Return what a checkpoint takes with all its quantizations, and without what is done once a model."""
+    quantizations = list(plan.quantizations_of(checkpoint))
+    swept = [q for q in quantizations if METHODS[q.method].swept]
+    evaluated = _evaluated(plan)
+    alone = [q for q in quantizations if not METHODS[q.method].swept]
+    one_by_one = sum(_seconds_alone(plan, checkpoint, q, evaluated) for q in alone)
+    if alone or not swept:
+        one_by_one += 2 * checkpoint.n_params * evaluated / FORWARD_RATE  # the 16-bit losses they are held against
+    loading = _bytes(checkpoint.n_params) / LOADING_RATE
+    return loading + one_by_one + (_seconds_sweeping(plan, checkpoint, swept, evaluated) if swept else 0)
+
+
+def seconds_of_checkpoint(plan: Plan, checkpoint: Checkpoint) -> float:
+    """Return what a checkpoint takes before anything is quantized: loaded, and evaluated in 16 bits."""
+    return _bytes(checkpoint.n_params) / LOADING_RATE + _seconds_sweeping(plan, checkpoint, [], _evaluated(plan))
+
+
+def seconds_of_cell(plan: Plan, checkpoint: Checkpoint, quantization: Quantization) -> float:
+    """Return what one quantization more of a checkpoint takes, evaluated on every set."""
+    evaluated = _evaluated(plan)
+    if not METHODS[quantization.method].swept:
+        return _seconds_alone(plan, checkpoint, quantization, evaluated)
+    with_it, without = (_seconds_sweeping(plan, checkpoint, swept, evaluated) for swept in ([quantization], []))
+    return with_it - without
+
+
+def gpu_bytes(plan: Plan, checkpoint: Checkpoint) -> float:
+    """Return the bytes of a GPU's memory with which a checkpoint's sweep need not wait for main memory.
+
+    The model, the hidden states of every quantization, Hessians of four matrices as wide as a layer's widest, and a
+    fixed amount besides. Where there is more, calibration passes wait within a layer and take of it: the passes of
+    benchmarks/sweep.csv, with 80 GiB at hand, took .8 to 2.1 times as much.
+    """
+    width = _width(checkpoint.n_params)
+    gptq = sum(map(_is_solved, plan.quantizations_of(checkpoint)))
+    variants = sum(1 for q in plan.quantizations_of(checkpoint) if METHODS[q.method].swept)
+    tokens = (1 + variants) * _evaluated(plan) + gptq * _calibration_tokens(plan)
+    return _bytes(checkpoint.n_params) + 2 * tokens * width + 4 * 4 * (4 * width) ** 2 + FIXED_BYTES
+
+
+def _is_solved(quantization: Quantization) -> bool:
+    """Whether it is GPTQ, or takes the sweep what GPTQ takes."""
+    method = METHODS[quantization.method]
+    return method.swept and method.calibrated
+
+
+def _evaluated(plan: Plan) -> int:
+    return len(plan.evaluation.datasets) * plan.evaluation.tokens
+
+
+def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantization], evaluated: int) -> float:
+    width = _width(checkpoint.n_params)
+    layers = checkpoint.n_params / (12 * width**2)
+    gptq = sum(map(_is_solved, swept))
+    operations, solves = sweep_work(
+        layers, width, plan.evaluation.seq_len, len(swept), gptq, evaluated, _calibration_tokens(plan)
+    )
+    return operations / SWEEP_RATE + solves * SECONDS_PER_SOLVE
+
+
+def sweep_work(
+    layers: float, width: float, length: int, variants: int, gptq: int, evaluated: int, calibration: int
+) -> tuple[float, float]:
+    """Return a sweep's operations and the solves.
+
+    Parameters
+    ----------
+    layers, width
+        Of the decoder.
+    length
+        Tokens in a window.
+    variants, gptq
+        Quantizations, and how many of them are GPTQ.
+    evaluated, calibration
+        Tokens.
+
+    Examples
+    --------
+    >>> sweep_work(12, 768, 2048, variants=3, gptq=3, evaluated=524_288, calibration=262_144)
+    (972243156860928, 36)
+    """
+    calibrated = gptq * calibration
+    ends = (1 + variants) * evaluated
+    passed = ends + calibrated * (1 if _may_wait(layers, width, ends + calibrated, calibration) else _REPLAYS)
+    operations = passed * layers * (24 * width**2 + 2 * length * width)
+    operations += (1 + variants) * evaluated * 2 * width * _VOCABULARY + calibrated * layers * 38 * width**2
+    return operations, gptq * layers
+
+
+def _may_wait(layers: float, width: float, tokens: int, calibration: int) -> bool:
+    """Whether the sweep lets calibration passes wait within a layer; see `qidbayes.measure.run.sweep`."""
+    model = 2 * (12 * layers * width + 2 * _VOCABULARY) * width
+    free = _MEMORY - (model if model <= _MEMORY / 2 else 0) - 2 * tokens * width
+    return 2 * tokens * width <= free and 2 * 9 * width * calibration <= free / 2
+
+
+def _seconds_getting_ready(plan: Plan, checkpoint: Checkpoint) -> float:
+    width = _width(checkpoint.n_params)
+    gptq = sum(map(_is_solved, plan.quantizations_of(checkpoint)))
+    return gptq * math.ceil(_calibration_tokens(plan) / min(_BATCH[0], _BATCH[1] / width)) * SECONDS_PER_WAITING
+
+
+def _seconds_alone(plan: Plan, checkpoint: Checkpoint, quantization: Quantization, evaluated: int) -> float:
+    touching = 2 * _bytes(checkpoint.n_params) / WEIGHT_RATE
+    calibrated = 3 * _calibration_tokens(plan) if METHODS[quantization.method].calibrated else 0
+    return touching + 2 * checkpoint.n_params * (evaluated + calibrated) / FORWARD_RATE
+
+
+def _calibration_tokens(plan: Plan) -> int:
+    return plan.calibration.windows * plan.calibration.seq_len if plan.calibration else 0

@@ -1,0 +1,133 @@
+"""GPTQ on one matrix for several settings at once: the sweep's solver. `GPTQ.solve` is what it is held against."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from qidbayes.measure.quantize.block import Block
+from qidbayes.measure.quantize.gptq import GPTQ, Prepared, Solution
+from qidbayes.measure.quantize.grid import fit_scale
+from qidbayes.measure.quantize.round_block import round_block
+
+type Scales = tuple[Tensor, Tensor]
+"""Scales and zeros, `[settings, out, grids]` each."""
+
+
+def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> list[Solution]:
+    """Round the columns of one matrix once for each quantizer.
+
+    Parameters
+    ----------
+    quantizers
+        With one `block_size`; everything else may differ. Grids of neighbours that differ in bits alone are fitted
+        together.
+    prepared
+        From each one's `prepare`; their weights are used up.
+
+    Examples
+    --------
+    >>> weight = torch.tensor([[0.3, 1.0, -0.8, 0.25]])
+    >>> inputs = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])
+    >>> both = [GPTQ(bits=2, group_size=None), GPTQ(bits=4, group_size=None)]
+    >>> for solution in solve_together(both, [q.prepare(weight, inputs.T @ inputs) for q in both]):
+    ...     print(solution.weight)
+    tensor([[ 0.0000,  0.6667, -0.6667,  0.6667]])
+    tensor([[ 0.2667,  0.9333, -0.8000,  0.2667]])
+    """
+    (block_size,) = {quantizer.block_size for quantizer in quantizers}
+    weight = torch.stack([p.weight for p in prepared])
+    quantized = torch.empty_like(weight)
+    tops = _on_device(tuple(2**q.bits - 1 for q in quantizers), weight.device).to(weight.dtype)
+    alike = [_Alike(quantizers[part.start], prepared[part.start], part) for part in _neighbours(quantizers)]
+    columns = weight.shape[2]
+    for start in range(0, columns, block_size):
+        stop = min(start + block_size, columns)
+        grids = [one.grids(weight, tops, start, stop) for one in alike]
+        index = tuple(tuple(which) for one, (_, which) in zip(alike, grids, strict=True) for _ in range(one.count))
+        scale, zero = _side_by_side([scales for scales, _ in grids])
+        done = round_block(
+            Block(
+                weight[:, :, start:stop],
+                torch.stack([p.spread[start:stop, start:stop] for p in prepared]),
+                scale,
+                zero,
+                _on_device(index, weight.device),
+                tops,
+            )
+        )
+        quantized[:, :, start:stop] = done.quantized
+        for v, ready in enumerate(prepared):
+            weight[v, :, stop:] -= done.errors[v] @ ready.spread[start:stop, stop:]
+    return [ready.solution(quantized[v]) for v, ready in enumerate(prepared)]
+
+
+@dataclass
+class _Alike:
+    """Neighbouring settings whose grids cover the same columns: those of `part`."""
+
+    quantizer: GPTQ
+    prepared: Prepared
+    part: slice
+    open: Scales | None = None
+    """The grids of the group that the last block ended in."""
+
+    @property
+    def count(self) -> int:
+        found: int = self.part.stop - self.part.start
+        return found
+
+    def grids(self, weight: Tensor, tops: Tensor, start: int, stop: int) -> tuple[Scales, list[int]]:
+        """The grids that a block's columns round to, and which of them each column does."""
+        if self.prepared.grids is not None:
+            born = self.prepared.group_of[start:stop]
+            used = sorted(set(born))
+            static = [self.prepared.grids[group] for group in used]
+            scales = torch.cat([grid.scale for grid in static], dim=1), torch.cat([grid.zero for grid in static], dim=1)
+            return (scales[0][None], scales[1][None]), [used.index(group) for group in born]
+        own, top = weight[self.part], tops[self.part, None, None]
+        size = self.quantizer.group_size or weight.shape[2]
+        # A group that starts within a block is fitted before the block's own errors reach it, as in every GPTQ.
+        first = -(-start // size) * size
+        fitted = [
+            fit_scale(own[:, :, column : column + size], top, self.quantizer.symmetric)
+            for column in range(first, stop, size)
+        ]
+        found = fitted if first == start or self.open is None else [self.open, *fitted]
+        self.open = found[-1]
+        scale, zero = (torch.cat([one[i] for one in found], dim=2) for i in (0, 1))
+        return (scale, zero), [column // size - start // size for column in range(start, stop)]
+
+
+def _neighbours(quantizers: Sequence[GPTQ]) -> list[slice]:
+    """Runs of settings that differ in bits alone; one whose grids are static is by itself."""
+    found, start = [], 0
+    for _, some in groupby(enumerate(quantizers), lambda one: (gridded(one[1]), one[1].static_groups and one[0])):
+        stop = start + len(list(some))
+        found.append(slice(start, stop))
+        start = stop
+    return found
+
+
+def gridded(quantizer: GPTQ) -> tuple[bool, bool, int]:
+    """Return what settings whose grids are fitted together have in common; it sorts."""
+    return quantizer.static_groups, quantizer.symmetric, quantizer.group_size or 0
+
+
+def _side_by_side(parts: list[Scales]) -> Scales:
+    """Of all settings; who has fewer grids repeats the last, which no column rounds to."""
+    most = max(scale.shape[2] for scale, _ in parts)
+
+    def filled(x: Tensor) -> Tensor:
+        return torch.cat([x, x[:, :, -1:].expand(-1, -1, most - x.shape[2])], dim=2)
+
+    return torch.cat([filled(scale) for scale, _ in parts]), torch.cat([filled(zero) for _, zero in parts])
+
+
+@lru_cache(maxsize=1_024)
+def _on_device(numbers: tuple[int, ...] | tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    """Kept, since a list on its way to a GPU waits for all that the GPU has to do."""
+    return torch.tensor(numbers, dtype=torch.int32, device=device)

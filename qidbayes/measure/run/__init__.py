@@ -1,0 +1,1 @@
+"""A plan carried out: in this process, in several, or on a cluster."""

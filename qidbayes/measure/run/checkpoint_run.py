@@ -1,0 +1,336 @@
+"""One checkpoint's work: load once, sweep what can be, the rest one by one on the same windows; a failure is a row."""
+
+import shutil
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from qidbayes.errors import InputError
+from qidbayes.measure.decoder.evaluate import check_finite, window_losses
+from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
+from qidbayes.measure.decoder.memory import model_bytes, room
+from qidbayes.measure.decoder.probe import check_stack
+from qidbayes.measure.errors import MeasureError, copied
+from qidbayes.measure.inputs.checkpoint import Tokenizer, fetch, load_model, load_tokenizer, weights_digest
+from qidbayes.measure.inputs.windows import Windows, default_begin
+from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED
+from qidbayes.measure.plan.plan import Checkpoint, Quantization, TextSet
+from qidbayes.measure.prequantized import check_against_original, load_prequantized
+from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
+from qidbayes.measure.run.context import RunContext
+from qidbayes.measure.run.quiet import quietly
+from qidbayes.measure.run.rows import Baseline, Cell, CheckpointRows
+from qidbayes.measure.run.sweep import sweep
+from qidbayes.measure.storage.results import Row, cell_of
+
+
+def measure_checkpoint(context: RunContext, checkpoint: Checkpoint) -> None:
+    """Bring a checkpoint's rows in the store up to the plan; the caller holds the claim on it."""
+    stored = {cell_of(row): row for row in context.store.read(checkpoint)}
+    run = CheckpointRun(context, checkpoint, stored)
+    try:
+        with quietly():
+            run.carry_out()
+    finally:
+        shutil.rmtree(context.store.downloads(checkpoint), ignore_errors=True)
+    made = {cell_of(row): row for row in run.rows.made if not _was_only_not_found(row, stored.get(cell_of(row)))}
+    if made:
+        context.store.write(checkpoint, made.values())
+
+
+def _was_only_not_found(row: Row, stored: Row | None) -> bool:
+    """Whether a checkpoint could not even be looked up (it was moved, say) of which the same has been measured."""
+    return row["fingerprint"] is None and stored is not None and _measured_as(stored, "asked", row["asked"])
+
+
+def _measured_as(stored: Row, name: str, value: object) -> bool:
+    return stored["status"] == "ok" and stored[name] == value
+
+
+class CheckpointRun:
+    """One checkpoint's measurement, from what is left to measure to its rows."""
+
+    def __init__(self, context: RunContext, checkpoint: Checkpoint, stored: dict[tuple[object, ...], Row]) -> None:
+        self._context = context
+        self._plan = context.plan
+        self._checkpoint = checkpoint
+        self._stored = stored
+        self._begin = ""
+        self.rows = CheckpointRows(context, checkpoint)
+
+    def carry_out(self) -> None:
+        """Measure; what goes wrong is a row."""
+        checkpoint, report = self._checkpoint, self._context.reporter
+        report.checkpoint(checkpoint)
+        todo = self._cells_to_measure()
+        if not todo:
+            return
+        with self.rows.failing(todo):
+            report.step("loading")
+            folder = fetch(checkpoint.source, self.rows.commit, self._context.store.downloads(checkpoint))
+            self._refuse_a_copy(folder, todo)
+            apart = checkpoint.tokenizer
+            tokenizer = self._context.tokenizer(apart) if apart else load_tokenizer(folder)
+            model = load_model(folder, checkpoint, self._plan.dtype, torch.device("cpu"))
+            self._measure(model, tokenizer, todo)
+            self._refuse_a_copy(folder, todo)  # again: it may have been measured beside this one
+
+    def _cells_to_measure(self) -> list[Cell]:
+        """The cells that the store does not hold as they would be measured now."""
+        sets = self._plan.evaluation.datasets
+        planned = [None, *self._plan.quantizations_of(self._checkpoint)]
+        cells = [Cell(quantization, texts) for quantization in planned for texts in sets]
+        with self.rows.failing(cells):
+            self.rows.commit = self._context.pins.pin(self._checkpoint.source, self._checkpoint.revision)
+            tokenizer = self._checkpoint.tokenizer
+            tokenizer_commit = self._context.pins.pin(tokenizer, "main") if tokenizer else self.rows.commit
+            todo = []
+            for cell in cells:
+                with self.rows.failing([cell]):
+                    quantization, files = cell.quantization, None
+                    if quantization is not None and quantization.method == PREQUANTIZED:
+                        files = self._context.pins.pin(quantization.files_of(self._checkpoint), "main")
+                    fingerprint = self._context.fingerprints.of(
+                        self.rows.commit, tokenizer_commit, quantization, files, cell.texts
+                    )
+                    self.rows.fingerprints[cell] = fingerprint
+                    row = self.rows.of(cell)
+                    stored = self._stored.get(cell_of(row))
+                    if stored is not None and _measured_as(stored, "fingerprint", fingerprint):
+                        self._context.reporter.done(1)
+                        if stored["asked"] != row["asked"]:  # of another place, where the same was
+                            self.rows.made.append(stored | {"asked": row["asked"]})
+                    else:
+                        todo.append(cell)
+            return todo
+        return []
+
+    def _refuse_a_copy(self, folder: Path, todo: Sequence[Cell]) -> None:
+        """Hubs have been seen to serve one file for many revisions; D would then be a label and nothing more."""
+        weights = weights_digest(folder)
+        other = self._context.store.with_weights(self._plan, weights, self._checkpoint.tokens)
+        if other is not None:
+            refused = {cell_of(self.rows.of(cell)) for cell in todo}
+            self.rows.made = [row for row in self.rows.made if cell_of(row) not in refused]
+            raise MeasureError(copied(self._checkpoint, other))
+        self.rows.weights = weights
+
+    def _measure(self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]) -> None:
+        fits = model_bytes(model) <= room(self._context.device) // 2
+        if fits:
+            nn.Module.to(model, self._context.device)
+        self._begin = self._plan.begin or default_begin(tokenizer.tokenizer, model.config)
+        windows: dict[TextSet, Windows] = {}
+        for texts in dict.fromkeys(cell.texts for cell in todo):
+            with self.rows.failing([cell for cell in todo if cell.texts == texts]):
+                windows[texts] = self._windows(model, tokenizer, texts)
+        quantizers = self._quantizers(model, tokenizer, todo)
+        self._sweep(model, tokenizer, self.rows.unsettled(todo), windows, quantizers)
+        left = self.rows.unsettled(todo)
+        with self.rows.failing(left):
+            if left and not fits:
+                raise MeasureError("this needs the whole model on the GPU, which has no room for it")
+            self._one_by_one(model, tokenizer, left, windows)
+
+    def _quantizers(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell]
+    ) -> dict[Quantization, Quantizer]:
+        """The quantizers of what is asked for; what cannot be quantized becomes rows, and no affair of the others'."""
+        made: dict[Quantization, Quantizer] = {}
+        asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q and q.method != PREQUANTIZED]
+        for quantization in asked:
+            with self.rows.failing([cell for cell in todo if cell.quantization == quantization]):
+                quantizer = quantizer_from_settings(quantization.for_quantizer())
+                quantizer.check_fit(stack_linears(model))
+                made[quantization] = quantizer
+        calibrated = [quantization for quantization in made if METHODS[quantization.method].calibrated]
+        with self.rows.failing([cell for cell in todo if cell.quantization in calibrated]):
+            if calibrated:
+                _check_windows(model, self._calibration_windows(tokenizer), "[calibration]: ")
+        return made
+
+    def _sweep(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        todo: Sequence[Cell],
+        windows: dict[TextSet, Windows],
+        quantizers: dict[Quantization, Quantizer],
+    ) -> None:
+        """Measure all quantizations that the sweep knows in one pass; where that fails, none."""
+        asked = [q for q in dict.fromkeys(cell.quantization for cell in todo) if q and METHODS[q.method].swept]
+        if not asked:
+            return
+        cuda = self._context.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            found = sweep(
+                model,
+                [quantizers[q] for q in asked],
+                self._calibration(tokenizer, asked),
+                [one.tokens for one in windows.values()],
+                self._context.device,
+                self._context.reporter.step,
+            )
+        except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
+            log = self._context.store.log(
+                self._checkpoint, f"{self._checkpoint}, the sweep:\n{traceback.format_exc()}\n"
+            )
+            text = f"{self._checkpoint}: the sweep failed, so quantizations are measured one by one: {error}"
+            warnings.warn(f"{text} (its traceback is in {log})", stacklevel=2)
+            if cuda:
+                torch.cuda.empty_cache()
+            return
+        evaluating = found.seconds_evaluate / (1 + len(asked)) / len(windows)
+        for texts, baseline, number in zip(windows, found.baseline, range(len(windows)), strict=True):
+            with self.rows.failing(
+                [c for c in todo if c.texts == texts and (not c.quantization or c.quantization in asked)]
+            ):
+                check_finite(baseline, model.dtype)
+                if Cell(None, texts) in todo:
+                    mean = float(baseline.mean())
+                    self.rows.keep(Cell(None, texts), windows[texts], loss_16bit=mean, seconds_evaluate=evaluating)
+                for quantization, variant in zip(asked, found.variants, strict=True):
+                    cell = Cell(quantization, texts)
+                    if cell not in todo:
+                        continue
+                    with self.rows.failing([cell]):
+                        if variant.error or variant.report is None:
+                            raise variant.error or MeasureError("nothing was measured")
+                        self.rows.keep_quantized(
+                            cell,
+                            Baseline(windows[texts], baseline),
+                            check_finite(variant.losses[number], model.dtype),
+                            bits_per_weight=variant.report.bits_per_weight,
+                            seconds_quantize=found.seconds_quantize / len(asked),
+                            seconds_evaluate=evaluating,
+                        )
+
+    def _one_by_one(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, todo: Sequence[Cell], windows: dict[TextSet, Windows]
+    ) -> None:
+        """The plain path: the whole model, once for each quantization."""
+        baselines: dict[TextSet, Baseline] = {}
+        for texts in dict.fromkeys(cell.texts for cell in todo):
+            with self.rows.failing([cell for cell in todo if cell.texts == texts]):
+                baselines[texts] = self._baseline(model, windows[texts], texts, Cell(None, texts) in todo)
+        for quantization in dict.fromkeys(cell.quantization for cell in todo):
+            cells = [cell for cell in todo if cell.quantization == quantization and cell.texts in baselines]
+            if quantization is not None and cells:
+                with self.rows.failing(cells):
+                    self._quantized(model, tokenizer, quantization, {cell: baselines[cell.texts] for cell in cells})
+
+    def _windows(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet) -> Windows:
+        evaluation = self._plan.evaluation
+        self._context.reporter.step(f"reading {texts.name}")
+        reference = evaluation.reference_tokenizer
+        windows = self._context.windows.windows(
+            texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
+            self._context.tokenizer(reference) if reference else None, self._begin,
+        )  # fmt: skip
+        _check_windows(model, windows.tokens)
+        return windows
+
+    def _baseline(self, model: PreTrainedModel, windows: Windows, texts: TextSet, is_row: bool) -> Baseline:
+        began = time.perf_counter()
+        losses = window_losses(model, windows.tokens, partial(self._context.reporter.step, f"16 bits on {texts.name}"))
+        if is_row:
+            seconds = time.perf_counter() - began
+            self.rows.keep(Cell(None, texts), windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
+        return Baseline(windows, losses)
+
+    def _quantized(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        quantization: Quantization,
+        baselines: dict[Cell, Baseline],
+    ) -> None:
+        report = self._context.reporter
+        report.step(str(quantization))
+        calibration = self._calibration(tokenizer, [quantization])
+        cuda = self._context.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        with self._quantizing(model, quantization, calibration) as (quantized, bits_per_weight):
+            if cuda:
+                torch.cuda.synchronize()
+            seconds_quantize = time.perf_counter() - began
+            for cell, baseline in baselines.items():
+                with self.rows.failing([cell]):
+                    began = time.perf_counter()
+                    say = partial(report.step, f"{quantization} on {cell.texts.name}")
+                    losses = window_losses(quantized, baseline.windows.tokens, say)
+                    self.rows.keep_quantized(
+                        cell,
+                        baseline,
+                        losses,
+                        bits_per_weight=bits_per_weight,
+                        seconds_quantize=seconds_quantize,
+                        seconds_evaluate=time.perf_counter() - began,
+                    )
+
+    def _calibration(self, tokenizer: Tokenizer, quantizations: Sequence[Quantization]) -> Tensor:
+        """The calibration tokens, `[n, length]`; none where no method needs any."""
+        if not any(METHODS[quantization.method].calibrated for quantization in quantizations):
+            return torch.empty(0, 0, dtype=torch.long)
+        return self._calibration_windows(tokenizer)[:, :-1].to(self._context.device)
+
+    def _calibration_windows(self, tokenizer: Tokenizer) -> Tensor:
+        asked = self._plan.calibration
+        assert asked is not None  # a plan without one has no such method
+        windows = self._context.windows.windows(
+            asked.dataset, tokenizer, asked.seq_len, asked.windows, self._plan.seed, begin=self._begin
+        )
+        if len(windows.tokens) < asked.windows:
+            raise InputError(
+                f"[calibration]: {asked.dataset.name} has {len(windows.tokens)} windows of {asked.seq_len} tokens, "
+                f"{asked.windows} were asked for"
+            )
+        return windows.tokens
+
+    @contextmanager
+    def _quantizing(
+        self, model: PreTrainedModel, quantization: Quantization, calibration: Tensor
+    ) -> Iterator[tuple[PreTrainedModel, float]]:
+        """The quantized model and its bits per weight; afterwards the 16-bit model is as it was."""
+        check_stack(model)
+        if quantization.method != PREQUANTIZED:
+            with restoring_weights(model):
+                done = quantizer_from_settings(quantization.for_quantizer()).quantize(model, calibration)
+                yield model, done.bits_per_weight
+            return
+        source = quantization.files_of(self._checkpoint)
+        folder = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))
+        theirs, read = load_prequantized(folder, model.dtype)
+        if read.format.bits != quantization.bits or read.format.group_size != quantization.group_size:
+            raise MeasureError(
+                f"{source.name}: stored with {read.format.bits} bits, group size "
+                f"{read.format.group_size or 'channel'}; the plan says {quantization}"
+            )
+        nn.Module.to(theirs, self._context.device)
+        check_against_original(read, theirs, model)
+        yield theirs, read.bits_per_weight
+
+
+def _check_windows(model: PreTrainedModel, windows: Tensor, where: str = "") -> None:
+    """Refuse windows that the model was not made for; on a GPU they would end the process's CUDA context."""
+    embedding = model.get_input_embeddings()
+    rows = next(embedding.parameters()).shape[0]
+    if int(windows.max()) >= rows:
+        raise InputError(f"{where}the tokenizer gives ids up to {int(windows.max())}, the model embeds {rows} tokens")
+    longest = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if longest is not None and windows.shape[1] - 1 > longest:
+        raise InputError(
+            f"{where}seq_len = {windows.shape[1] - 1}, the model was made for {longest}; give at most that"
+        )

@@ -1,0 +1,177 @@
+"""One layer of the sweep, rounded for every GPTQ setting: calibrated on each one's own states, solved together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import batched, groupby
+
+import torch
+from torch import Tensor, nn
+
+from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.hidden_states import HiddenStates
+from qidbayes.measure.decoder.layers import Call, input_groups
+from qidbayes.measure.decoder.memory import room
+from qidbayes.measure.decoder.passes import Passes, Replayed, Suspended
+from qidbayes.measure.errors import MeasureError, of_linear
+from qidbayes.measure.quantize.factorize import factorize_fast
+from qidbayes.measure.quantize.gptq import GPTQ
+from qidbayes.measure.quantize.gptq_batched import gridded, solve_together
+from qidbayes.measure.quantize.report import Quantizer
+
+_WAITING = 0.5  # of what is free when a layer begins: for calibration passes that wait within it
+_WAITING_CPU = 2**30  # bytes, likewise
+_FACTORS = 0.2  # likewise, for the factors of what is solved together
+
+
+@dataclass
+class Variant:
+    """One quantizer's state as the sweep goes on.
+
+    Attributes
+    ----------
+    quantizer
+        It.
+    calibration, evaluation
+        Its own hidden states, of the calibration set (None where it needs none) and of each evaluation set.
+    weights
+        Its weights of the layer under way, by the linears' names.
+    raised, dead
+        As `QuantizationReport` has them.
+    stored
+        Bits that its weights take so far.
+    error
+        What went wrong; it is left out from then on.
+    """
+
+    quantizer: Quantizer
+    calibration: HiddenStates | None
+    evaluation: list[HiddenStates]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    raised: dict[str, float] = field(default_factory=dict)
+    dead: dict[str, int] = field(default_factory=dict)
+    stored: int = 0
+    error: MeasureError | None = None
+
+
+@dataclass(frozen=True)
+class LayerSolver:
+    """A layer, and what goes into it.
+
+    Attributes
+    ----------
+    layer, prefix
+        It, on the device that computes, and what its linears' full names begin with.
+    linears
+        Its linears, by name within the layer.
+    calls
+        How it is called for each batch of the calibration set.
+    tokens
+        Of the calibration set.
+    device
+        The device that computes.
+    kept_outside
+        Whether hidden states wait in main memory.
+    is_last
+        Whether no layer comes after, so that no state need go past it.
+    """
+
+    layer: nn.Module
+    prefix: str
+    linears: dict[str, nn.Linear]
+    calls: Sequence[Call]
+    tokens: int
+    device: torch.device
+    kept_outside: bool
+    is_last: bool
+
+    def solve(self, variants: Sequence[Variant]) -> None:
+        """Round the layer for GPTQ variants, and move their calibration states past it."""
+        states = next(variant.calibration for variant in variants)
+        assert states is not None
+        first = next(iter(states))
+        groups = input_groups(self.layer, first, self.calls[0])
+        inputs = [self.linears[group[0]].in_features for group in groups]
+        held = (sum(inputs) + 2 * first.shape[-1]) * first.element_size() * self.tokens
+        waiting, solved = self._at_once(held, 4 * max(inputs) ** 2, len(variants))
+        for (sequential, _), alike in groupby(sorted(variants, key=_order), key=_solved_alike):
+            # Where all of a layer is calibrated at once, its states must go through all of it again.
+            kind = Suspended if waiting and sequential else Replayed
+            for together in batched(alike, min(waiting, solved) if kind is Suspended else solved):
+                passes = [(v, kind(self.layer, v.calibration, self.calls)) for v in together if v.calibration]
+                try:
+                    for stage in [[group] for group in groups] if sequential else [groups]:
+                        self._solve_stage(passes, stage)
+                    for variant, one in passes:
+                        if not variant.error and not self.is_last:
+                            use_weights(self.linears, variant.weights)
+                            one.finish()
+                finally:
+                    for _, one in passes:
+                        one.close()
+
+    def _at_once(self, held: int, factor: int, variants: int) -> tuple[int, int]:
+        """How many variants' calibration passes may wait within a layer (maybe 0), and how many may be solved together.
+
+        Parameters
+        ----------
+        held
+            Bytes that a variant's waiting passes hold.
+        factor
+            Bytes of its largest factor.
+        variants
+            How many there are.
+        """
+        if self.device.type != "cuda":
+            return _WAITING_CPU // held, variants
+        free = room(self.device)
+        return 0 if self.kept_outside else int(free * _WAITING) // held, max(1, int(free * _FACTORS) // factor)
+
+    def _solve_stage(self, passes: Sequence[tuple[Variant, Passes]], stage: Sequence[tuple[str, ...]]) -> None:
+        """Calibrate some groups of linears that share an input, and round them."""
+        ready = {group: [] for group in stage}  # type: ignore[var-annotated]
+        for variant, one in passes:
+            if variant.error:
+                continue
+            assert isinstance(variant.quantizer, GPTQ)
+            use_weights(self.linears, variant.weights)
+            moments = {group: SecondMoment() for group in stage}
+            one.run_to({group[0]: moments[group].add for group in stage})
+            for group in stage:
+                members = [self.linears[name].weight for name in group]
+                weight = torch.cat([member.float() for member in members])
+                try:
+                    solver = variant.quantizer
+                    ready[group].append((variant, solver.prepare(weight, moments.pop(group).value(), factorize_fast)))
+                except MeasureError as error:
+                    variant.error = of_linear(self.prefix + group[0], error, members[0].dtype)
+                    break
+        for group, all_prepared in ready.items():
+            prepared = [(variant, one) for variant, one in all_prepared if not variant.error]
+            if not prepared:
+                continue
+            quantizers = [variant.quantizer for variant, _ in prepared if isinstance(variant.quantizer, GPTQ)]
+            solutions = solve_together(quantizers, [one for _, one in prepared])
+            for (variant, _), solution in zip(prepared, solutions, strict=True):
+                sizes = [self.linears[name].out_features for name in group]
+                for name, part in zip(group, torch.split(solution.weight, sizes), strict=True):
+                    variant.weights[name] = part.to(self.linears[name].weight.dtype)
+                    if solution.damping > variant.quantizer.damping:
+                        variant.raised[self.prefix + name] = solution.damping
+                    if solution.dead_columns:
+                        variant.dead[self.prefix + name] = solution.dead_columns
+
+
+def use_weights(linears: dict[str, nn.Linear], weights: dict[str, Tensor]) -> None:
+    """Have a layer's linears hold other weights."""
+    for name, linear in linears.items():
+        linear.weight.data = weights[name]
+
+
+def _solved_alike(variant: Variant) -> tuple[bool, int]:
+    assert isinstance(variant.quantizer, GPTQ)
+    return variant.quantizer.true_sequential, variant.quantizer.block_size
+
+
+def _order(variant: Variant) -> tuple[bool, int, bool, bool, int]:
+    assert isinstance(variant.quantizer, GPTQ)
+    return (*_solved_alike(variant), *gridded(variant.quantizer))

@@ -1,0 +1,126 @@
+"""The rows that a checkpoint gives: what was measured, and what went wrong."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qidbayes.measure.decoder.evaluate import paired_difference
+from qidbayes.measure.errors import is_panic
+from qidbayes.measure.inputs.fingerprint import versions
+from qidbayes.measure.inputs.windows import Windows
+from qidbayes.measure.plan.plan import Checkpoint, Quantization, TextSet
+from qidbayes.measure.run.context import RunContext
+from qidbayes.measure.storage.results import Row, cell_of, labels
+
+_ERROR_LENGTH = 500  # characters of an error that a row keeps
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row to be: one quantization, or None for 16 bits, on one set."""
+
+    quantization: Quantization | None
+    texts: TextSet
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One set's windows and what the 16-bit model loses on them."""
+
+    windows: Windows
+    losses: Tensor
+
+
+class CheckpointRows:
+    """A checkpoint's rows as they come about.
+
+    Parameters
+    ----------
+    context, checkpoint
+        The run's, and whose rows they are.
+
+    Attributes
+    ----------
+    commit, weights
+        What the checkpoint was pinned to, and the digest of its weights, once they are known.
+    fingerprints
+        Of each cell, once it is known.
+    made
+        The rows so far.
+    """
+
+    def __init__(self, context: RunContext, checkpoint: Checkpoint) -> None:
+        self._context, self._checkpoint = context, checkpoint
+        self.commit = ""
+        self.weights: str | None = None
+        self.fingerprints: dict[Cell, str] = {}
+        self.made: list[Row] = []
+
+    def unsettled(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Return the cells that have no row yet."""
+        settled = {cell_of(row) for row in self.made}
+        return [cell for cell in cells if cell_of(self.of(cell)) not in settled]
+
+    def of(self, cell: Cell) -> Row:
+        """Return what a cell's row says that is not measured."""
+        quantization, version = cell.quantization, versions()["qidbayes"]
+        return {
+            **labels(self._context.plan, self._checkpoint, version, self.commit),
+            "method": quantization.name if quantization else "none",
+            "bits": float(quantization.bits) if quantization else 16.0,
+            "group_size": quantization.group_size if quantization else None,
+            "dataset": cell.texts.name,
+            "seq_len": self._context.plan.evaluation.seq_len,
+            "device": self._context.device_name,
+            "commit": self.commit or None,
+            "version": version,
+            "weights": self.weights,
+            "fingerprint": self.fingerprints.get(cell),
+            "asked": self._context.fingerprints.asked(self._checkpoint, quantization, cell.texts),
+        }
+
+    def keep_quantized(self, cell: Cell, baseline: Baseline, losses: Tensor, **cost: float) -> None:
+        """Add the row of a quantized model, paired with the 16-bit one window by window."""
+        difference = paired_difference(losses, baseline.losses)
+        self.keep(
+            cell,
+            baseline.windows,
+            loss_16bit=float(baseline.losses.mean()),
+            loss=float(losses.mean()),
+            qid=difference.mean,
+            qid_se=difference.standard_error,
+            peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if self._context.device.type == "cuda" else None,
+            **cost,
+        )
+
+    def keep(self, cell: Cell, windows: Windows, **values: float | None) -> None:
+        """Add a row of what was measured."""
+        measured: Row = {
+            "status": "ok",
+            "n_eval_tokens": windows.tokens.shape[0] * (windows.tokens.shape[1] - 1),
+            "windows_hash": windows.hash,
+            "per_reference_token": windows.per_reference_token,
+        }
+        self.made.append(self.of(cell) | measured | values)
+        self._context.reporter.done(1)
+
+    @contextmanager
+    def failing(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Whatever goes wrong in the block becomes the rows of the cells that have none yet; the run goes on."""
+        try:
+            yield
+        except BaseException as error:  # a broken download, a NaN, a bug in a kernel: all of it is a finding
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
+            out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            failure: Row = {"status": "out-of-memory" if out_of_memory else "failed", "error": told[:_ERROR_LENGTH]}
+            settled = {cell_of(row) for row in self.made}
+            rows = [row for row in map(self.of, cells) if cell_of(row) not in settled]
+            self.made += [row | failure for row in rows]
+            self._context.reporter.done(len(rows))
+            if out_of_memory and torch.cuda.is_available():
+                torch.cuda.empty_cache()

@@ -1,0 +1,261 @@
+"""One pass over a decoder for its 16-bit loss and those of many quantizations.
+
+The plain path (`Quantizer.quantize`, then `window_losses`) runs the whole model for every quantization. Here the hidden
+states of the 16-bit model and of every quantized variant travel through the layers together: a layer is put on the
+device once, every variant's version of it is made there, all states are moved past it, and it is let go. So only one
+layer need be on the device. The mathematics is the plain path's: GPTQ's later layers are calibrated on what its own
+quantized ones put out. So is the order of its sums, without which a weight would round the other way here and there.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from qidbayes.errors import InputError
+from qidbayes.measure.decoder.batches import batch_losses, enter_batches
+from qidbayes.measure.decoder.hidden_states import HiddenStates
+from qidbayes.measure.decoder.layers import decoder_layers, evaluating, stack_linears
+from qidbayes.measure.decoder.memory import borrowed, room
+from qidbayes.measure.decoder.passes import run_past
+from qidbayes.measure.decoder.probe import check_stack
+from qidbayes.measure.decoder.rotary import fused_rotary
+from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.plan.methods import METHODS
+from qidbayes.measure.quantize.gptq import GPTQ
+from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
+from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
+
+_RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What the sweep found for one quantizer.
+
+    Attributes
+    ----------
+    report
+        How quantizing went; None if it failed.
+    losses
+        For each evaluation set `[n]`: each window's mean loss, float64, nats/token. Not finite where the model's are
+        not.
+    error
+        What went wrong, if it did: activations that are not finite, a matrix that cannot be factorized.
+    """
+
+    report: QuantizationReport | None
+    losses: list[Tensor]
+    error: MeasureError | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What one pass found.
+
+    Attributes
+    ----------
+    baseline
+        The 16-bit model's losses, as in `Swept.losses`.
+    variants
+        One for each quantizer.
+    seconds_quantize, seconds_evaluate
+        Of the whole pass.
+    """
+
+    baseline: list[Tensor]
+    variants: list[Swept]
+    seconds_quantize: float
+    seconds_evaluate: float
+
+
+@torch.no_grad()
+def sweep(
+    model: PreTrainedModel,
+    quantizers: Sequence[Quantizer],
+    calibration: Tensor,
+    windows: Sequence[Tensor],
+    device: torch.device,
+    report: Callable[[str], None] = lambda _: None,
+) -> Sweep:
+    """Quantize a model in every way and evaluate it in each, in one pass.
+
+    Parameters
+    ----------
+    model
+        Any decoder of transformers, on `device` or, if that has no room for it, in main memory. It is left as it is.
+    quantizers
+        GPTQ, round-to-nearest or bitsandbytes, with any settings.
+    calibration
+        `[n, length]` token ids; methods that need no data ignore them.
+    windows
+        One `[n, seq_len + 1]` of token ids for each evaluation set.
+    device
+        Where to compute.
+    report
+        Told which layer is under way.
+
+    Raises
+    ------
+    InputError
+        If a quantizer's settings do not fit the model, or the sweep does not know its method.
+    MeasureError
+        If the model's loss does not come out of its decoder stack.
+
+    Examples
+    --------
+    >>> from transformers import AutoModelForCausalLM, GPTNeoXConfig
+    >>> from qidbayes.measure.quantize import RTN
+    >>> model = AutoModelForCausalLM.from_config(GPTNeoXConfig(
+    ...     vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2))
+    >>> text = torch.arange(66).reshape(2, 33) % 64
+    >>> found = sweep(model, [GPTQ(2, 16), RTN(2, 16)], text, [text], torch.device("cpu"))
+    >>> [variant.losses[0].shape for variant in found.variants]
+    [torch.Size([2]), torch.Size([2])]
+    """
+    for quantizer in quantizers:
+        known = sorted(name for name, method in METHODS.items() if method.swept)
+        if quantizer.method not in known:
+            raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(known)}")
+        quantizer.check_fit(stack_linears(model))
+    check_stack(model)
+    return _Pass(model, quantizers, calibration, windows, device, report).carry_out()
+
+
+class _Pass:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        quantizers: Sequence[Quantizer],
+        calibration: Tensor,
+        windows: Sequence[Tensor],
+        device: torch.device,
+        report: Callable[[str], None],
+    ) -> None:
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        self._model, self._device, self._report = model, device, report
+        self._linears = stack_linears(model)
+        self._stack, self._layers = decoder_layers(model)
+        self._windows = windows
+        self._seconds = {"quantize": 0.0, "evaluate": 0.0}
+        calibrated = [q for q in quantizers if isinstance(q, GPTQ)]
+        self._outside = self._stay_outside(calibration if calibrated else calibration[:0], windows, len(calibrated))
+        self._calibration, calibration_states = None, None
+        with self._outer_parts():
+            if calibrated:
+                with self._timed("quantize"):
+                    self._calibration, calibration_states = enter_batches(model, calibration, device, self._outside)
+            with self._timed("evaluate"):
+                entered = [enter_batches(model, texts[:, :-1], device, self._outside) for texts in windows]
+        self._batches = [batches for batches, _ in entered]
+        self._baseline = [states for _, states in entered]
+        self._variants = [
+            Variant(
+                q,
+                calibration_states.copy() if isinstance(q, GPTQ) and calibration_states else None,
+                [states.copy() for states in self._baseline],
+            )
+            for q in quantizers
+        ]
+
+    def carry_out(self) -> Sweep:
+        with fused_rotary(self._layers, self._device):
+            for index, layer in enumerate(self._layers):
+                self._report(f"layer {index + 1} of {len(self._layers)}")
+                with borrowed(layer.parameters(), layer.buffers(), device=self._device), evaluating(layer):
+                    self._pass_layer(index, layer)
+        self._report("losses")
+        with self._timed("evaluate"), self._outer_parts():
+            baseline = self._losses(self._baseline)
+            losses = [[] if v.error else self._losses(v.evaluation) for v in self._variants]
+        variants = [
+            Swept(None if v.error else self._reported(v), found, v.error)
+            for v, found in zip(self._variants, losses, strict=True)
+        ]
+        return Sweep(baseline, variants, self._seconds["quantize"], self._seconds["evaluate"])
+
+    def _outer_parts(self) -> AbstractContextManager[None]:
+        """The embedding, the head and one layer on the device; the first layer, to see how layers answer."""
+        inner = {id(t) for t in chain(self._layers[1:].parameters(), self._layers[1:].buffers())}
+        outer = [t for t in chain(self._model.parameters(), self._model.buffers()) if id(t) not in inner]
+        return borrowed(outer, device=self._device)
+
+    def _stay_outside(self, calibration: Tensor, windows: Sequence[Tensor], calibrated: int) -> bool:
+        """Whether all hidden states together are too much for the device."""
+        if self._device.type != "cuda":
+            return False
+        tokens = calibration.numel() * calibrated + (1 + calibrated) * sum(w.numel() for w in windows)
+        return tokens * self._width * self._model.dtype.itemsize > (1 - _RESERVE) * room(self._device)
+
+    @property
+    def _width(self) -> int:
+        embedding: nn.Module = self._model.get_input_embeddings()
+        return next(embedding.parameters()).shape[1]
+
+    def _pass_layer(self, index: int, layer: nn.Module) -> None:
+        prefix = f"{self._stack}.{index}."
+        linears = {n.removeprefix(prefix): m for n, m in self._linears.items() if n.startswith(prefix)}
+        own = {name: linear.weight.data for name, linear in linears.items()}
+        variants = [v for v in self._variants if not v.error]
+        with self._timed("quantize"):
+            for variant in variants:
+                variant.weights = dict(own)
+                if isinstance(variant.quantizer, MatrixQuantizer):
+                    for name, linear in linears.items():
+                        rounded, stored = variant.quantizer.round_linear(linear)
+                        variant.weights[name] = rounded.to(linear.weight.dtype)
+                        variant.stored += stored
+            calibrated = [variant for variant in variants if variant.calibration]
+            if self._calibration and calibrated:
+                LayerSolver(
+                    layer,
+                    prefix,
+                    linears,
+                    self._calibration.calls[index],
+                    self._calibration.tokens,
+                    self._device,
+                    self._outside,
+                    is_last=index + 1 == len(self._layers),
+                ).solve(calibrated)
+        for variant in variants:
+            if not variant.error:
+                use_weights(linears, variant.weights)
+                self._advance(index, layer, variant.evaluation)
+            variant.weights = {}
+        use_weights(linears, own)
+        self._advance(index, layer, self._baseline)
+
+    def _advance(self, index: int, layer: nn.Module, streams: Sequence[HiddenStates]) -> None:
+        with self._timed("evaluate"):
+            for batches, states in zip(self._batches, streams, strict=True):
+                states.advance(partial(run_past, layer, batches.calls[index]))
+
+    def _losses(self, streams: Sequence[HiddenStates]) -> list[Tensor]:
+        """Each window's mean loss, by evaluation set."""
+        return [
+            batch_losses(self._model, batches, states, windows[:, 1:])
+            for batches, states, windows in zip(self._batches, streams, self._windows, strict=True)
+        ]
+
+    def _reported(self, variant: Variant) -> QuantizationReport:
+        quantizer = variant.quantizer
+        if isinstance(quantizer, GPTQ):
+            return quantizer.report(self._linears, variant.raised, variant.dead)
+        n_weights = sum(linear.weight.numel() for linear in self._linears.values())
+        bits_per_weight = variant.stored / n_weights
+        return QuantizationReport(quantizer.method, quantizer.bits, quantizer.group_size, bits_per_weight, n_weights)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self._seconds[part] += time.perf_counter() - began

@@ -1,0 +1,115 @@
+"""Several settings solved together against each alone, and the Triton kernels, interpreted, against plain torch."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from measure.quantize.test_gptq import problem
+from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.quantize import GPTQ
+from qidbayes.measure.quantize import factorize as factorization
+from qidbayes.measure.quantize.factorize import factorize, factorize_fast
+from qidbayes.measure.quantize.gptq_batched import solve_together
+
+SETTINGS = [
+    {"group_size": 8},
+    {"group_size": None},
+    {"group_size": 12, "symmetric": False},
+    {"group_size": 4, "act_order": True},
+    {"group_size": 8, "act_order": True, "static_groups": True},
+]
+
+
+@pytest.mark.parametrize("block_size", [1, 5, 8, 128])
+def test_together_is_each_alone(block_size: int) -> None:
+    weight, hessian = problem()
+    quantizers = [GPTQ(bits=bits, block_size=block_size, **s) for s in SETTINGS for bits in (2, 4)]  # type: ignore[arg-type]
+    together = solve_together(quantizers, [q.prepare(weight, hessian.clone()) for q in quantizers])
+    for quantizer, solution in zip(quantizers, together, strict=True):
+        torch.testing.assert_close(solution.weight, quantizer.solve(weight, hessian).weight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [8, 9, 50])  # below, above and twice above where halving begins
+def test_the_fast_factor_is_the_factor(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factorization, "_SMALL", 8)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2 * columns, columns, dtype=torch.float64, generator=generator)
+    hessian = inputs.T @ inputs / len(inputs)
+    expected, _ = factorize(hessian, 0.01)
+    found, damping = factorize_fast(hessian.clone(), 0.01)
+    assert damping == 0.01
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_damping_grows_as_it_does_there() -> None:
+    hessian = torch.diag(torch.tensor([1.0, 1.0, -0.05]))
+    expected, wanted = factorize(hessian, 0.001)
+    found, damping = factorize_fast(hessian.clone(), 0.001)
+    assert damping == wanted == 0.1
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(MeasureError, match="even with damping 1"):
+        factorize_fast(torch.full((3, 3), torch.nan), 0.01)
+
+
+KERNELS = """
+import torch
+from qidbayes.measure.quantize import round_block_triton
+from qidbayes.measure.quantize.block import Block
+from qidbayes.measure.quantize.round_block import round_block_plain
+from qidbayes.measure.decoder.evaluate import token_losses
+from qidbayes.measure.decoder import token_losses_triton
+
+generator = torch.Generator().manual_seed(0)
+for columns in (5, 16):
+    matrix = torch.randn(3, 21, 20, generator=generator)
+    spread = torch.triu(torch.randn(3, columns, columns, generator=generator) / 9) + torch.eye(columns)
+    scale = torch.rand(3, 21, 2, generator=generator) + 0.1
+    zero = torch.tensor([2.0, 3.0, 8.0])[:, None, None].expand_as(scale)
+    index = (torch.arange(columns) // (columns // 2 + 1)).int().expand(3, -1)
+    block = Block(matrix[:, :, 3 : 3 + columns], spread, scale, zero, index, torch.tensor([3.0, 7.0, 15.0]))
+    plain = round_block_plain(block)
+    done = round_block_triton.round_block(block)
+    quantized, errors = done.quantized, done.errors
+    torch.testing.assert_close(quantized, plain.quantized)
+    torch.testing.assert_close(errors, plain.errors, rtol=1e-4, atol=1e-5)
+    assert quantized.unique().numel() > 20
+
+logits = (20 * torch.randn(3, 9000, generator=generator)).half()
+logits[0, 7] = -torch.inf
+targets = torch.tensor([0, 4096, 8999])
+torch.testing.assert_close(token_losses_triton.token_losses(logits, targets), token_losses(logits, targets))
+logits[1, 5] = torch.nan
+assert token_losses_triton.token_losses(logits, targets).isfinite().tolist() == [True, False, True]
+
+from transformers.models.gpt_neox import modeling_gpt_neox
+from transformers.models.llama import modeling_llama
+from qidbayes.measure.decoder import rotary_triton
+
+for own, turned, dtype, batches in (
+    (modeling_gpt_neox.apply_rotary_pos_emb, 4, torch.float16, 1),
+    (modeling_gpt_neox.apply_rotary_pos_emb, 12, torch.float32, 2),
+    (modeling_llama.apply_rotary_pos_emb, 12, torch.float16, 2),  # not bfloat16: interpreted, it is cut, not rounded
+):
+    both = torch.randn(2, 7, 3, 24, generator=generator).to(dtype).transpose(1, 2)
+    q, k = both.chunk(2, dim=-1)
+    k = k[:, :2]
+    angles = 9 * torch.rand(batches, 7, turned, generator=generator)
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    for found, wanted in zip((rotary_triton.rotate(x, cos, sin) for x in (q, k)), own(q, k, cos, sin)):
+        assert found.dtype == dtype and torch.equal(found, wanted), (own, dtype)
+        assert not torch.equal(found, q) and found.transpose(1, 2).is_contiguous()
+"""
+
+
+def test_kernels_do_what_plain_torch_does() -> None:
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, "-c", KERNELS],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,141 @@
+"""The sweep against the plain path: one quantization after another, each evaluated by itself."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
+
+from measure.decoders import sentences
+from qidbayes.errors import InputError
+from qidbayes.measure.decoder import layers
+from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
+from qidbayes.measure.decoder.layers import restoring_weights
+from qidbayes.measure.quantize import AWQ, GPTQ, RTN, BitsAndBytes, QuantizationReport, Quantizer
+from qidbayes.measure.run import layer_solver
+from qidbayes.measure.run.sweep import sweep
+
+CPU = torch.device("cpu")
+EVERY: Sequence[Quantizer] = (
+    GPTQ(2, 16),
+    GPTQ(3, None),
+    GPTQ(4, 8, symmetric=False, true_sequential=False),
+    GPTQ(3, 16, act_order=True, block_size=16),
+    GPTQ(8, 16, act_order=True, static_groups=True),
+    RTN(3, 16),
+    BitsAndBytes("nf4"),
+    BitsAndBytes("int8"),
+)
+
+
+def one_by_one(
+    model: PreTrainedModel, quantizer: Quantizer, calibration: Tensor, windows: Sequence[Tensor]
+) -> tuple[QuantizationReport, list[Tensor]]:
+    with restoring_weights(model):
+        return quantizer.quantize(model, calibration), [window_losses(model, some) for some in windows]
+
+
+def texts() -> tuple[Tensor, list[Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    made = [torch.randint(64, shape, generator=generator) for shape in ((5, 12), (7, 13), (3, 9))]
+    return made[0], made[1:]
+
+
+def test_every_architecture_gives_the_losses_of_the_plain_path(
+    decoder: tuple[PreTrainedModel, int],
+) -> None:
+    model, _ = decoder
+    calibration, windows = texts()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    found = sweep(model, EVERY, calibration, windows, CPU)
+    for quantizer, variant in zip(EVERY, found.variants, strict=True):
+        report, losses = one_by_one(model, quantizer, calibration, windows)
+        assert variant.report == report
+        for ours, theirs in zip(variant.losses, losses, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    for ours, some in zip(found.baseline, windows, strict=True):
+        torch.testing.assert_close(ours, window_losses(model, some), rtol=0, atol=1e-5)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("waiting", [0, 2**30])  # bytes of passes that may wait: none do, all do
+def test_qid_of_a_trained_model_in_many_batches(
+    waiting: int, trained: PreTrainedModel, calibration: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "_NUMBERS_CPU", 64 * 64 * 5)  # 5 windows, which neither 32 nor 48 divide into
+    monkeypatch.setattr(layer_solver, "_WAITING_CPU", waiting)
+    windows = [sentences(48, 65, seed=10_003)]
+    quantizers = [GPTQ(bits, 32) for bits in (2, 3, 4)]
+    found = sweep(trained, quantizers, calibration, windows, CPU)
+    (base,) = (window_losses(trained, some) for some in windows)
+    for quantizer, variant in zip(quantizers, found.variants, strict=True):
+        _, (losses,) = one_by_one(trained, quantizer, calibration, windows)
+        ours, theirs = paired_difference(variant.losses[0], found.baseline[0]), paired_difference(losses, base)
+        assert ours.mean == pytest.approx(theirs.mean, abs=1e-6)  # the same weights, other batches to evaluate
+
+
+def test_one_setting_that_cannot_be_solved_leaves_the_others(
+    llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibration, windows = texts()
+    solve = layer_solver.factorize_fast
+
+    def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
+        return solve(hessian * torch.nan if damping == 0.5 else hessian, damping)
+
+    monkeypatch.setattr(layer_solver, "factorize_fast", factorize)
+    bad, good = sweep(llama, [GPTQ(3, 16, damping=0.5), GPTQ(3, 16)], calibration, windows, CPU).variants
+    assert "model.layers.0.self_attn.q_proj: the Hessian of the calibration inputs cannot" in str(bad.error)
+    assert (bad.report, bad.losses, good.error) == (None, [], None)
+    torch.testing.assert_close(good.losses[0], one_by_one(llama, GPTQ(3, 16), calibration, windows)[1][0])
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_computed(llama: PreTrainedModel) -> None:
+    calibration, windows = texts()
+    with pytest.raises(InputError, match="the sweep does not know awq"):
+        sweep(llama, [AWQ(4, 16)], calibration, windows, CPU)
+    with pytest.raises(InputError, match="which group_size = 24 does not divide"):
+        sweep(llama, [GPTQ(4, 24)], calibration, windows, CPU)
+
+
+def relu_model(unit: float) -> PreTrainedModel:
+    """A model half of whose neurons are dead; the others' activations are in a unit that its outputs do not show."""
+    torch.manual_seed(0)
+    model = GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=32,
+            initializer_range=0.2,
+            hidden_act="relu",
+        )
+    ).eval()
+    with torch.no_grad():
+        for layer in model.gpt_neox.layers:
+            layer.mlp.dense_h_to_4h.bias[:32] = -100
+            for parameter in layer.mlp.dense_h_to_4h.parameters():
+                parameter *= unit
+            layer.mlp.dense_4h_to_h.weight /= unit
+    return model
+
+
+def test_the_unit_of_a_relu_models_activations_does_not_matter() -> None:
+    calibration, windows = texts()
+    quantizers = [GPTQ(2, None), GPTQ(3, 16, act_order=True)]
+    expected = sweep(relu_model(1), quantizers, calibration, windows, CPU)
+    model = relu_model(2.0**-8)
+    found = sweep(model, quantizers, calibration, windows, CPU)
+    for quantizer, before, after in zip(quantizers, expected.variants, found.variants, strict=True):
+        assert after.report is not None
+        dead = after.report.dead_columns
+        assert {name: dead[name] for name in dead if "dense_4h_to_h" in name} == {
+            f"gpt_neox.layers.{index}.mlp.dense_4h_to_h": 32 for index in range(2)
+        }
+        _, plain = one_by_one(model, quantizer, calibration, windows)
+        for ours, theirs, alone in zip(after.losses, before.losses, plain, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+            torch.testing.assert_close(ours, alone, rtol=0, atol=1e-5)
