@@ -31,7 +31,6 @@ EXCEPTIONS: dict[Arrow, str] = {
     ("qidbayes.posterior.training_level", "qidbayes.posterior.fit"): _ASKED,
     ("qidbayes.infer.problem", "qidbayes.infer.design"): _DERIVED,
     ("qidbayes.infer.reduced", "qidbayes.infer.design"): _DERIVED,
-    ("qidbayes.measure.quantize.round_block_triton", "qidbayes.measure.quantize.round_block"): "the type of a block",
 }
 """Arrows that break the rule still, importer and imported, each with its reason. One that no longer does is refused."""
 
