@@ -25,7 +25,8 @@ def table(kind: str, rows: int) -> Any:
     import numpy as np
     import polars as pl
 
-    from qidbayes.posterior.discrepancy import Fitted, covariance
+    from qidbayes.noise.coordinates import Fitted
+    from qidbayes.noise.kernels import covariance
     from qidbayes.table import load_table
 
     rng = np.random.default_rng(0)

@@ -20,7 +20,6 @@ import polars as pl
 from scipy.stats import multivariate_normal, t
 
 from qidbayes.errors import DiagnosticsWarning
-from qidbayes.infer import nested
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.fit import fit
 from qidbayes.infer.problem import Problem
@@ -28,7 +27,7 @@ from qidbayes.law import Law
 from qidbayes.law.evaluate import Scope, evaluate_log
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD
-from qidbayes.posterior import discrepancy
+from qidbayes.noise import kernels, random_effects
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.table.groups import dimension
@@ -128,7 +127,7 @@ def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
 def _shared(rows: Design, one: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the covariance of what the law misses, and a little on the diagonal that Cholesky needs; rows × rows."""
     scale = {name: np.asarray(one[name]) for name in rows.errors if name != "sigma"}
-    return np.asarray(discrepancy.covariance(scale, rows.cells, rows.cells, np)) + 1e-10 * np.eye(len(rows.response))
+    return np.asarray(kernels.covariance(scale, rows.cells, rows.cells, np)) + 1e-10 * np.eye(len(rows.response))
 
 
 def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -254,7 +253,7 @@ def _log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
         if rows.law.noise.family == "student_t":
             found.append(t(STUDENT_T_FREEDOM, scale=np.sqrt(variance)).logpdf(residual).sum())
             continue
-        found.append(nested.log_density(residual, one["sigma"] ** 2 + rows.variance, levels, np.log))
+        found.append(random_effects.log_density(residual, one["sigma"] ** 2 + rows.variance, levels, np.log))
     return np.array(found)
 
 

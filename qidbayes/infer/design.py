@@ -10,13 +10,14 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.infer import latent, pooling
 from qidbayes.infer.borrowed import Borrowed
-from qidbayes.infer.nested import Level
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.reduced import Reduced, reduce
 from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
+from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.kernels import SIMILARITY
+from qidbayes.noise.random_effects import Level
 from qidbayes.posterior.contraction import noise_priors
-from qidbayes.posterior.discrepancy import SIMILARITY, Fitted
 from qidbayes.table.groups import CHECKPOINT, dimension, labels
 from qidbayes.table.schema import NAMES, validate
 

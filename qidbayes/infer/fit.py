@@ -16,9 +16,9 @@ from qidbayes.infer.borrowed import borrow, fit_hash
 from qidbayes.infer.chains import Progress
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.diagnose import diagnose
-from qidbayes.infer.nested import sample_effects
 from qidbayes.infer.sample import sample
 from qidbayes.law import COVARIATES, Law, load_law
+from qidbayes.noise.random_effects import sample_effects
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
 from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.fit import Fit

@@ -7,12 +7,13 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from qidbayes.infer import latent, nested, pooling, smooth, strata
+from qidbayes.infer import latent, pooling, strata
 from qidbayes.infer.design import Design
 from qidbayes.infer.spec import Grouping, ModelSpec, describe
 from qidbayes.law.evaluate import Scope, evaluate_log
 from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
+from qidbayes.noise import gp_density, random_effects
 from qidbayes.table.groups import dimension
 
 type Data = Mapping[str, Any]
@@ -22,9 +23,9 @@ def build_model(design: Design) -> pm.Model:
     """Return the PyMC model of a law, with every array in it a `pm.Data`.
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
-    integrated out (see `qidbayes.infer.nested`), and the rows reduced to sufficient statistics where there are any
-    (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.infer.smooth`). Of rows too noisy
-    for a logarithm, the true QiD is one variable more (see `qidbayes.infer.latent`).
+    integrated out (see `qidbayes.noise.random_effects`), and the rows reduced to sufficient statistics where there are
+    any (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.noise.gp_density`). Of rows
+    too noisy for a logarithm, the true QiD is one variable more (see `qidbayes.infer.latent`).
 
     Examples
     --------
@@ -82,7 +83,7 @@ def _of_rows(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any
     if spec.family == "student_t":
         return pm.logp(pm.StudentT.dist(STUDENT_T_FREEDOM, sigma=pt.sqrt(variance_of_row)), residual).sum()
     levels = [(effect, _group_sum(level, data)) for level, effect in zip(spec.levels, effects, strict=True)]
-    found = nested.log_density(residual, variance_of_row, levels, pt.log)
+    found = random_effects.log_density(residual, variance_of_row, levels, pt.log)
     return found + _of_noise(spec, data, residual, variance, effects) if "latent_row" in data else found
 
 
@@ -98,7 +99,7 @@ def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> A
         log_response = pt.set_subtensor(log_response[rows], log_true)
         variance = pt.set_subtensor(variance[rows], 0.0)
     residual = log_response - _log_mean(spec, data, parameters)
-    return measured + smooth.log_density(residual, variance, errors, errors["sigma"], spec, data, pt)
+    return measured + gp_density.log_density(residual, variance, errors, errors["sigma"], spec, data, pt)
 
 
 def _log_mean(spec: ModelSpec, data: Data, parameters: Data) -> Any:
@@ -122,9 +123,9 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
         own = pt.set_subtensor(pt.zeros(level.size)[data[f"latent_{level.name}"]], normal[start : start + size])
         members = np.repeat(np.arange(level.size), level.members // level.size)
         parent = members if level.regular else data[f"{level.name}_parent"]
-        levels.append(nested.Shared(effect, _group_sum(level, data), parent, own))
+        levels.append(random_effects.Shared(effect, _group_sum(level, data), parent, own))
         start += size
-    *_, shared = nested.effects(residual, variance + data["variance"], levels, pt.sqrt)
+    *_, shared = random_effects.effects(residual, variance + data["variance"], levels, pt.sqrt)
     log_qid, sketch = data["log_response"][rows], data["variance"][rows]
     known = log_qid - residual[rows] + (shared[rows] if levels else 0.0)
     log_true = latent.place(known, log_qid, sketch, variance, normal[:count], pt.sqrt)

@@ -1,7 +1,7 @@
 """What the rows of a table reduce to where the discrepancy is modelled: as few places as the density needs.
 
 Rows of one place (one run, one quantization, the same law) enter by their mean, their number and how they scatter.
-Places then fall into blocks that share nothing (`qidbayes.posterior.grids`). Copies of a block, suites that stand
+Places then fall into blocks that share nothing (`qidbayes.noise.grid`). Copies of a block, suites that stand
 alike, have one covariance C; where the law is the same in all of them, the k residuals r_s of n places enter by
 
     Σ r_s' C⁻¹ r_s = k·r̄' C⁻¹ r̄ + Σ d_i' C⁻¹ d_i
@@ -12,13 +12,14 @@ table of any number of suites and repetitions costs what its distinct places cos
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qidbayes.posterior.grids import Block, Shape, blocks
-from qidbayes.posterior.kronecker import products
-from qidbayes.posterior.replicates import replicates
+from qidbayes.noise.gp_density import Part
+from qidbayes.noise.grid import Block, blocks
+from qidbayes.noise.kronecker import products
+from qidbayes.noise.replicates import replicates
 from qidbayes.table.groups import dimension
 
 if TYPE_CHECKING:
@@ -26,40 +27,6 @@ if TYPE_CHECKING:
 
 _FEW = 30
 """So many columns cost less than their products."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What the density knows of a block but its `arrays`.
-
-    Attributes
-    ----------
-    grid
-        The shape of its grid.
-    copies
-        How many copies it has.
-    taken
-        How many of them its places are of: all, or 1 if they are the mean of all.
-    deviations
-        How many columns d_i enter as they are; None if their products do.
-    """
-
-    grid: Shape
-    copies: int
-    taken: int
-    deviations: int | None
-
-    @property
-    def size(self) -> int:
-        """The places of one copy."""
-        return self.grid.runs * self.grid.quantizations - self.grid.holes + self.grid.others
-
-
-class Parted(Protocol):
-    """What says which parts a density has: places, or a description of them without a number."""
-
-    @property
-    def parts(self) -> tuple[Part, ...] | None: ...
 
 
 @dataclass(frozen=True)

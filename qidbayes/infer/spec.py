@@ -12,9 +12,9 @@ import numpy as np
 from qidbayes.infer import latent, pooling
 from qidbayes.infer.design import Design
 from qidbayes.infer.problem import Problem
-from qidbayes.infer.reduced import Part
 from qidbayes.law.law import Law, Noise
 from qidbayes.law.prior import Prior
+from qidbayes.noise.gp_density import Part
 
 
 @dataclass(frozen=True)

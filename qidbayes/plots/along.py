@@ -8,9 +8,9 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from qidbayes.errors import InputError
+from qidbayes.noise.coordinates import KIND
 from qidbayes.plots import caption, style
 from qidbayes.posterior import query
-from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit, Kind, Response
 from qidbayes.posterior.scatter import Scatter
 

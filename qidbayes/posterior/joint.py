@@ -12,10 +12,11 @@ import numpy as np
 import polars as pl
 
 from qidbayes.law.law import STUDENT_T_FREEDOM
+from qidbayes.noise.conditioned import Known, conditional, conditional_blocks
+from qidbayes.noise.coordinates import KIND, NEW, Fitted
+from qidbayes.noise.kernels import Cells
 from qidbayes.posterior import query
-from qidbayes.posterior.conditional import Known, conditional, conditional_blocks
 from qidbayes.posterior.constants import Curve
-from qidbayes.posterior.discrepancy import KIND, NEW, Cells, Fitted
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.table.groups import CHECKPOINT, labels
 

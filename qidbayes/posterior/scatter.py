@@ -7,13 +7,15 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.law.law import COVARIATES, STUDENT_T_FREEDOM, suggestion
-from qidbayes.posterior import discrepancy, query
-from qidbayes.posterior.conditional import Known, conditional
+from qidbayes.noise import kernels
+from qidbayes.noise.conditioned import Known, conditional
+from qidbayes.noise.coordinates import KIND, Fitted
+from qidbayes.noise.grid import apart, connected
+from qidbayes.noise.kernels import Cells
+from qidbayes.noise.replicates import Replicates, replicates
+from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
-from qidbayes.posterior.discrepancy import KIND, Cells, Fitted
-from qidbayes.posterior.grids import apart, connected
 from qidbayes.posterior.record import Record
-from qidbayes.posterior.replicates import Replicates, replicates
 from qidbayes.posterior.threshold import log_tokens
 from qidbayes.table.groups import CHECKPOINT
 
@@ -113,7 +115,7 @@ class Scatter:
 
     def scale(self) -> dict[str, np.ndarray]:
         """Return what sets the discrepancy's covariance, each of shape ``(draws,)``; empty without a discrepancy."""
-        names = (*discrepancy.SCALES, *discrepancy.LENGTHS, discrepancy.SIMILARITY)
+        names = (*kernels.SCALES, *kernels.LENGTHS, kernels.SIMILARITY)
         return {name: self._flat(name) for name in self._names(names)} if self.smooth else {}
 
     def spread(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:

@@ -19,11 +19,11 @@ import polars as pl
 from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
+from qidbayes.noise.kernels import SIMILARITY
 from qidbayes.posterior.constants import dimensions, raw_constants
 from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.convergence import bfmi, convergence_of_draws
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
-from qidbayes.posterior.discrepancy import SIMILARITY
 from qidbayes.posterior.record import Record
 from qidbayes.units import format_bytes
 

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 
 from qidbayes.law.law import Law
+from qidbayes.noise.kernels import LENGTHS, SIMILARITY
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.diagnostics import number
-from qidbayes.posterior.discrepancy import LENGTHS, SIMILARITY
 from qidbayes.posterior.scatter import TRUE_LOG_QID
 
 if TYPE_CHECKING:

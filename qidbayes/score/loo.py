@@ -18,7 +18,8 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from qidbayes.errors import InputError
-from qidbayes.posterior.discrepancy import Fitted, covariance
+from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.kernels import covariance
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.table.groups import labels

@@ -12,7 +12,7 @@ Holes are taken out of a full grid. With S the inverse of its covariance and E t
 measured has the inverse S − S·E (E'S·E)⁻¹ E'S, whatever stands in the holes, and the determinant of the full grid's
 covariance times that of E'S·E.
 
-As in `qidbayes.posterior.discrepancy`, the same functions serve PyTensor and NumPy.
+As in `qidbayes.noise.kernels`, the same functions serve PyTensor and NumPy.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.posterior.discrepancy import Cells, matern, places, quantizations, runs
-from qidbayes.posterior.grids import QUANTIZATION, RUN, Grid, Shape
+from qidbayes.noise.grid import QUANTIZATION, RUN, Grid, Shape
+from qidbayes.noise.kernels import Cells, matern, places, quantizations, runs
 
 
 class Factored:

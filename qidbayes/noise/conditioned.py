@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qidbayes.posterior.discrepancy import Cells, covariance, prior_variance
-from qidbayes.posterior.grids import QUANTIZATION, RUN, Block, Grid
-from qidbayes.posterior.kronecker import Factored, inner, named
+from qidbayes.noise.grid import QUANTIZATION, RUN, Block, Grid
+from qidbayes.noise.kernels import Cells, covariance, prior_variance
+from qidbayes.noise.kronecker import Factored, inner, named
 
 _AT_ONCE = 4_000_000  # numbers in one matrix of the fitted rows and the new measurements: 32 MB
 
@@ -27,7 +27,7 @@ class Known:
         The variance of that mean's own error; shape ``(draws, places)``. As in the fit, the places of one quantization
         in a grid get the mean of theirs.
     blocks
-        The places, as blocks that share nothing, each without copies (`qidbayes.posterior.grids.apart`).
+        The places, as blocks that share nothing, each without copies (`qidbayes.noise.grid.apart`).
     """
 
     scale: Mapping[str, np.ndarray]

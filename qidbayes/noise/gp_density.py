@@ -1,21 +1,55 @@
-"""The density of a law's residuals under the discrepancy of `qidbayes.posterior.discrepancy`, which it integrates out.
+"""The density of a law's residuals under the discrepancy of `qidbayes.noise.kernels`, which it integrates out.
 
-Block by block (see `qidbayes.infer.reduced`). A block's grid is taken in factors (`qidbayes.posterior.kronecker`); the
+Block by block (see `qidbayes.infer.reduced`). A block's grid is taken in factors (`qidbayes.noise.kronecker`); the
 places beside it follow given the grid, as a plain multivariate normal.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
-from qidbayes.infer.reduced import Parted
-from qidbayes.posterior.discrepancy import covariance
-from qidbayes.posterior.grids import QUANTIZATION, RUN, Shape
-from qidbayes.posterior.kronecker import Factored, forward, inner, named
+from qidbayes.noise.grid import QUANTIZATION, RUN, Shape
+from qidbayes.noise.kernels import covariance
+from qidbayes.noise.kronecker import Factored, forward, inner, named
 
 _APART = 1e-9
 """Small beside the variance of any measurement, large beside the rounding of its eigenvalues."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the density knows of a block but its `arrays`.
+
+    Attributes
+    ----------
+    grid
+        The shape of its grid.
+    copies
+        How many copies it has.
+    taken
+        How many of them its places are of: all, or 1 if they are the mean of all.
+    deviations
+        How many columns d_i enter as they are; None if their products do.
+    """
+
+    grid: Shape
+    copies: int
+    taken: int
+    deviations: int | None
+
+    @property
+    def size(self) -> int:
+        """The places of one copy."""
+        return self.grid.runs * self.grid.quantizations - self.grid.holes + self.grid.others
+
+
+class Parted(Protocol):
+    """What says which parts a density has: places, or a description of them without a number."""
+
+    @property
+    def parts(self) -> tuple[Part, ...] | None: ...
 
 
 def log_density(

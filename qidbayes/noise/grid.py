@@ -2,7 +2,7 @@
 
 Measurements of different suites share nothing, unless a model or a checkpoint is in both. So the covariance of a table
 has a block for each set of suites connected in this way, and blocks whose measurements stand alike are alike
-(`blocks`). Within a block the runs and quantizations of a grid are taken in factors (`qidbayes.posterior.kronecker`);
+(`blocks`). Within a block the runs and quantizations of a grid are taken in factors (`qidbayes.noise.kronecker`);
 a grid may have holes, and measurements may stand beside it. Both cost the cube of their number: `best_grid` weighs.
 """
 

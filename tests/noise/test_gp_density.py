@@ -9,9 +9,9 @@ from dense import ERRORS, covariance, variance, with_errors
 from scipy.stats import multivariate_normal, norm
 
 import qidbayes as qb
-from qidbayes.infer import smooth
 from qidbayes.infer.design import Design, design
 from qidbayes.infer.model import build_model
+from qidbayes.noise import gp_density
 
 SCALE = {
     "smooth_sd": 0.4,
@@ -147,7 +147,7 @@ def test_density_is_that_of_a_multivariate_normal(name: str, by: bool, errors: b
     suite = np.unique(rows.frame["suite"], return_inverse=True)[1]
     step = (0.3 + by * 0.1 * np.sin(suite)) * rows.log_covariates["D"] - 0.2
     residual = rows.log_response - step
-    found = smooth.log_density(
+    found = gp_density.log_density(
         where.log_response - step[where.first], where.variance, SCALE, SIGMA, where, where.arrays, np
     )
     assert found == pytest.approx(_dense(rows.frame, residual, variance(rows.frame)), rel=1e-6, abs=1e-4)
@@ -180,7 +180,7 @@ def test_within_a_grid_a_width_has_the_mean_of_its_variances(name: str) -> None:
         for width in block.grid.rows.T:
             measured = grid[width[width >= 0]]
             own[measured] = own[measured].mean()
-    found = smooth.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
+    found = gp_density.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
     assert found == pytest.approx(_dense(rows.frame, rows.log_response, own), rel=1e-6, abs=1e-4)
 
 
@@ -194,7 +194,7 @@ def test_suites_that_stand_alike_have_the_mean_of_their_variances(name: str) -> 
     where, own, bits = rows.reduced, variance(rows.frame), rows.frame["bits"].to_numpy()
     for width in np.unique(bits):
         own[bits == width] = own[bits == width].mean()
-    found = smooth.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
+    found = gp_density.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
     assert found == pytest.approx(_dense(rows.frame, rows.log_response, own), rel=1e-6, abs=1e-4)
 
 

@@ -7,9 +7,10 @@ from dense import covariance
 from made import SMOOTH, unified_fit
 
 import qidbayes as qb
-from qidbayes.posterior.conditional import Known, conditional, conditional_blocks
-from qidbayes.posterior.discrepancy import NEW, Fitted, matern, prior_variance
-from qidbayes.posterior.grids import apart
+from qidbayes.noise.conditioned import Known, conditional, conditional_blocks
+from qidbayes.noise.coordinates import NEW, Fitted
+from qidbayes.noise.grid import apart
+from qidbayes.noise.kernels import matern, prior_variance
 
 SCALE = {
     "smooth_sd": 0.4,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from qidbayes.infer.model import _group_sum
-from qidbayes.infer.nested import Level, _sum, log_density, sample_effects
+from qidbayes.noise.random_effects import Level, _sum, log_density, sample_effects
 
 
 def nesting(rng: np.random.Generator, rows: int, *, regular: bool) -> tuple[Level, Level]:
