@@ -11,10 +11,10 @@ from qidbayes.errors import InputError
 from qidbayes.infer import latent, pooling
 from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.problem import Problem
-from qidbayes.infer.reduced import Reduced, reduce
 from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
 from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.grid import Partition, partition
 from qidbayes.noise.kernels import SIMILARITY
 from qidbayes.noise.random_effects import Level
 from qidbayes.posterior.contraction import noise_priors
@@ -92,9 +92,9 @@ class Design:
         return Fitted(self.frame).cells(self.frame)
 
     @cached_property
-    def reduced(self) -> Reduced:
-        """What the rows reduce to where the discrepancy is modelled."""
-        return reduce(self, latent.is_noisy(self.response, self.error))
+    def partition(self) -> Partition:
+        """The blocks of rows that the discrepancy's density goes by."""
+        return partition(self.cells)
 
     @cached_property
     def errors(self) -> dict[str, Prior]:
@@ -119,8 +119,8 @@ class Design:
 
     @property
     def row_data(self) -> dict[str, np.ndarray]:
-        """The arrays a model of the rows is given, by the names they have there; of places in the stead of rows where
-        the discrepancy is modelled (see `qidbayes.infer.reduced`).
+        """The arrays a model of the rows is given, by the names they have there; where the discrepancy is modelled, the
+        rows are in the order of the blocks.
         """
         arrays = {"log_response": self.log_response, "variance": self.variance, **self.latent}
         of_row = {f"log_{c}": values for c, values in self.log_covariates.items()}
@@ -128,11 +128,11 @@ class Design:
         if not self.smooth:
             parents = {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
             return arrays | of_row | parents
-        places = self.reduced
-        arrays |= {"log_response": places.log_response, "variance": places.variance, **places.arrays}
+        parts = self.partition
+        of_row |= {"log_response": self.log_response, "variance": self.variance}
         if self.latent:
-            arrays["latent_row"] = places.of_row[self.latent["latent_row"]]
-        return arrays | {name: values[places.first] for name, values in of_row.items()}
+            arrays["latent_row"] = parts.position[self.latent["latent_row"]]
+        return arrays | {name: values[parts.order] for name, values in of_row.items()} | parts.arrays
 
 
 def _bys(law: Law) -> list[tuple[str, ...]]:

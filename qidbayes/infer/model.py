@@ -53,7 +53,7 @@ def model_of(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> pm.Model:
         errors = {name: _error(name, prior, spec) for name, prior in spec.errors}
         if spec.borrowed is not None:
             pm.Potential("borrowed", _log_borrowed(spec, parameters, errors, data))
-        likelihood = _of_strata if "root" in data else _of_rows if spec.parts is None else _of_smooth
+        likelihood = _of_strata if "root" in data else _of_rows if spec.blocks is None else _of_smooth
         pm.Potential("log_likelihood", likelihood(spec, data, parameters, errors))
     return model
 
@@ -99,7 +99,9 @@ def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> A
         log_response = pt.set_subtensor(log_response[rows], log_true)
         variance = pt.set_subtensor(variance[rows], 0.0)
     residual = log_response - _log_mean(spec, data, parameters)
-    return measured + gp_density.log_density(residual, variance, errors, errors["sigma"], spec, data, pt)
+    return measured + gp_density.log_density(
+        residual, errors["sigma"] ** 2 + variance, errors, spec.blocks or (), data, pt
+    )
 
 
 def _log_mean(spec: ModelSpec, data: Data, parameters: Data) -> Any:

@@ -14,7 +14,7 @@ from qidbayes.infer.design import Design
 from qidbayes.infer.problem import Problem
 from qidbayes.law.law import Law, Noise
 from qidbayes.law.prior import Prior
-from qidbayes.noise.gp_density import Part
+from qidbayes.noise.grid import Shape
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class ModelSpec:
         The priors of what scatters around the law, by the names in the model.
     levels
         The noise groups from the inside out, where there is no discrepancy.
-    parts
-        The blocks that rows under a discrepancy fall into; None without one.
+    blocks
+        The shapes of the blocks that rows under a discrepancy fall into; None without one.
     borrowed
         Which of `errors` have their prior from another fit, as all parameters have then; None without one.
     arrays
@@ -72,7 +72,7 @@ class ModelSpec:
     groups: tuple[int | None, ...]
     errors: tuple[tuple[str, Prior], ...]
     levels: tuple[Grouping, ...]
-    parts: tuple[Part, ...] | None
+    blocks: tuple[Shape, ...] | None
     borrowed: tuple[str, ...] | None
     arrays: tuple[Array, ...]
 
@@ -122,7 +122,7 @@ def describe(design: Design, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
             Grouping(level.name, *((level.size, len(level.parent)) if "root" not in arrays else (0, 0)), level.regular)
             for level in design.levels
         ),
-        parts=design.reduced.parts if design.smooth else None,
+        blocks=design.partition.shapes if design.smooth else None,
         borrowed=tuple(n for n in design.errors if n in design.borrowed.sizes) if design.borrowed else None,
         arrays=tuple(Array(name, values.shape, str(values.dtype)) for name, values in arrays.items()),
     )

@@ -21,13 +21,12 @@ class Known:
     scale
         For each name, one number a draw; shape ``(draws,)``.
     residual
-        What the law leaves over of the log response at the fitted places, the mean of the rows there; shape
-        ``(draws, places)``.
+        What the law leaves over of the log response of the fitted rows; shape ``(draws, rows)``.
     variance
-        The variance of that mean's own error; shape ``(draws, places)``. As in the fit, the places of one quantization
-        in a grid get the mean of theirs.
+        The variance of each row's own error; shape ``(draws, rows)``. As in the fit, the rows of one quantization in a
+        grid get the mean of theirs.
     blocks
-        The places, as blocks that share nothing, each without copies (`qidbayes.noise.grid.apart`).
+        Of the rows, which share nothing with each other (`qidbayes.noise.grid.partition`).
     """
 
     scale: Mapping[str, np.ndarray]
@@ -104,8 +103,7 @@ class _Given:
         self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, blocks: Sequence[Block]
     ) -> None:
         self.scale = scale
-        alone = ((block.grid, *block.members) for block in blocks)
-        self.blocks = [_OfBlock(scale, residual[members], variance[members], grid) for grid, members in alone]
+        self.blocks = [_OfBlock(scale, residual[b.members], variance[b.members], b.grid) for b in blocks]
 
     def together(self, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean at blocks of new measurements, and the covariance that the fitted rows take off in each."""
@@ -131,7 +129,7 @@ class _Given:
 
 
 class _OfBlock:
-    """The places of one block under one draw: first its grid, then those beside it given the grid."""
+    """The rows of one block under one draw: first its grid, then those beside it given the grid."""
 
     def __init__(self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, where: Grid) -> None:
         self.scale = scale

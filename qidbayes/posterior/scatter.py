@@ -6,13 +6,12 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.law.law import COVARIATES, STUDENT_T_FREEDOM, suggestion
+from qidbayes.law.law import STUDENT_T_FREEDOM, suggestion
 from qidbayes.noise import kernels
 from qidbayes.noise.conditioned import Known, conditional
 from qidbayes.noise.coordinates import KIND, Fitted
-from qidbayes.noise.grid import apart, connected
+from qidbayes.noise.grid import connected, partition
 from qidbayes.noise.kernels import Cells
-from qidbayes.noise.replicates import Replicates, replicates
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.record import Record
@@ -96,22 +95,13 @@ class Scatter:
 
         Only of those that share anything with what is asked.
         """
-        data, noisy = self.fit.data, np.zeros(self.fit.data.height, dtype=bool)
-        noisy[self._sampled()] = True
-        cells = Fitted(data).cells(data)
+        cells = Fitted(self.fit.data).cells(self.fit.data)
         near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
         parts = connected(cells)
         rows = np.flatnonzero(np.isin(parts, parts[np.any(near, axis=0)]))
         cells = {name: values[rows] for name, values in cells.items()}
-        covariates = [data[COVARIATES[c]].cast(pl.Float64).to_numpy()[rows] for c in self.fit.law.covariates]
-        same = replicates([*cells.values(), *covariates], noisy[rows])
-        residual, variance = self._residual(curve, rows, same)
-        return Known(
-            self.scale(),
-            residual,
-            (self._variance("sigma") + variance) / same.count,
-            apart({name: values[same.first] for name, values in cells.items()}, same.count),
-        )
+        residual, variance = self._residual(curve, rows)
+        return Known(self.scale(), residual, self._variance("sigma") + variance, partition(cells).blocks)
 
     def scale(self) -> dict[str, np.ndarray]:
         """Return what sets the discrepancy's covariance, each of shape ``(draws,)``; empty without a discrepancy."""
@@ -164,29 +154,26 @@ class Scatter:
         low, high = tokens.min() - _FAR, tokens.max() + _FAR  # whatever the draws: each has the same question
         return np.linspace(low, high, 2 + int((high - low) / _STEP))
 
-    def _residual(self, curve: Curve, rows: np.ndarray, same: Replicates) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the law leaves over of the mean log response of places, and the rows' variances of measurement.
+    def _residual(self, curve: Curve, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the law leaves over of the log response of fitted rows, and the variances of their measurement.
 
-        Shapes ``(draws, places)`` and ``(places,)``.
+        Shapes ``(draws, rows)`` and ``(rows,)``.
         """
         data, response = self.fit.data[rows], self.fit.law.response
-        places = data[same.first]
-        asked = query.build(curve, places, {})
+        asked = query.build(curve, data, {})
         law = curve.log_response(asked.log_covariates, asked.index)
-        law = np.broadcast_to(law, (len(law), places.height))
+        law = np.broadcast_to(law, (len(law), data.height))
         value = data[response].to_numpy()
         error = np.zeros(data.height)
         if response == "qid" and "qid_se" in data.columns:
             error = data["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
         sampled = self._sampled()
         noisy = np.isin(rows, sampled)
-        log_value = same.mean(np.log(np.where(noisy, 1.0, value)))
-        variance = same.mean(np.square(np.where(noisy, 0.0, error / np.where(noisy, 1.0, value))))
-        log_value = np.broadcast_to(log_value, law.shape).copy()
+        value = np.where(noisy, 1.0, value)
+        log_value = np.broadcast_to(np.log(value), law.shape).copy()
         if noisy.any():
-            chosen = np.isin(sampled, rows)
-            log_value[:, same.of_row[np.searchsorted(rows, sampled[chosen])]] = self._flat(TRUE_LOG_QID)[:, chosen]
-        return log_value - law, variance
+            log_value[:, noisy] = self._flat(TRUE_LOG_QID)[:, np.isin(sampled, rows)]
+        return log_value - law, np.square(np.where(noisy, 0.0, error / value))
 
     def _sampled(self) -> np.ndarray:
         """Return the rows too noisy for a logarithm, in order."""

@@ -135,7 +135,7 @@ def test_a_table_whose_grids_cannot_be_searched_is_refused(tmp_path: Path) -> No
         "from qidbayes.infer.design import design\n"
         "rows = design(pl.read_parquet('large.parquet'), qb.load_law('unified'))\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)\n"
-        "rows.reduced\n"
+        "rows.partition\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "InputError: the search for a grid among 50,000 rows of 5,000 models" in done.stderr

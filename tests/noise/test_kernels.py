@@ -9,7 +9,7 @@ from made import SMOOTH, unified_fit
 import qidbayes as qb
 from qidbayes.noise.conditioned import Known, conditional, conditional_blocks
 from qidbayes.noise.coordinates import NEW, Fitted
-from qidbayes.noise.grid import apart
+from qidbayes.noise.grid import partition
 from qidbayes.noise.kernels import matern, prior_variance
 
 SCALE = {
@@ -44,11 +44,11 @@ def test_conditional_is_that_of_a_multivariate_normal(holes: int, rest: int) -> 
     variance = 0.01 * np.array([[1.0], [1.5]]) * (4.0 / fitted["bits"].to_numpy()) ** 3
     scale = {name: np.array([value, 1.3 * value]) for name, value in SCALE.items()}
     scale["similarity"] = np.array([0.6, 0.7])
-    where = apart(here, np.ones(fitted.height, dtype=int))
+    where = partition(here).blocks
     assert [len(block.grid.rest) for block in where] == [rest]
     assert where[0].grid.models == fitted["model"].n_unique()
     assert where[0].grid.holes.shape[1] == holes
-    beside = where[0].members[0][where[0].grid.rest]
+    beside = where[0].members[where[0].grid.rest]
     variance[:, beside] *= np.linspace(0.5, 3.0, rest)
     known = Known(scale, residual, variance, where)
     mean, left = conditional(known, there)
@@ -77,7 +77,7 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     scale = {name: np.array([value]) for name, value in SCALE.items()}
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
     fitted = place.cells(table)
-    where = apart(fitted, np.ones(table.height, dtype=int))
+    where = partition(fitted).blocks
     mean, left = conditional(Known(scale, residual, variance, where), far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
