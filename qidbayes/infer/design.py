@@ -13,12 +13,12 @@ from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.problem import Problem
 from qidbayes.law import COVARIATES, Law, Prior
 from qidbayes.law.law import RESPONSES
-from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.grid import Partition, partition
-from qidbayes.noise.kernels import SIMILARITY
+from qidbayes.noise.kernels import Cells
+from qidbayes.noise.model import NoiseModel, noise_model
 from qidbayes.noise.random_effects import Level
 from qidbayes.posterior.contraction import noise_priors
-from qidbayes.table.groups import CHECKPOINT, dimension, labels
+from qidbayes.table.groups import dimension, labels
 from qidbayes.table.schema import NAMES, validate
 
 
@@ -66,14 +66,13 @@ class Design:
 
         A level whose groups have one member each has nothing to share and is left out.
         """
-        if self.smooth:
-            return ()  # there the groups are part of the discrepancy
+        if self.noise.by_draw:
+            return ()  # there the groups are part of the process
         found = []
         rows = np.arange(len(self.log_response))
-        for group in ("checkpoint", "model"):
-            if group in self.law.noise.groups and len(self.coords[group]) < len(rows):
-                found.append(Level(group, self.index[group][rows], len(self.coords[group])))
-                _, rows = np.unique(self.index[group], return_index=True)
+        for group in self.noise.groups:
+            found.append(Level(group, self.index[group][rows], len(self.coords[group])))
+            _, rows = np.unique(self.index[group], return_index=True)
         return tuple(found)
 
     @cached_property
@@ -81,15 +80,16 @@ class Design:
         """For each partially pooled parameter, how its groups are sampled; see `qidbayes.infer.pooling`."""
         return pooling.centring(Problem(self))
 
-    @property
-    def smooth(self) -> bool:
-        """Whether the law's discrepancy is modelled."""
-        return self.law.noise.discrepancy == "smooth"
+    @cached_property
+    def noise(self) -> NoiseModel:
+        """How the rows scatter around the law: with effects of those groups that any two rows share."""
+        several = (g for g in self.law.noise.groups if len(self.coords[g]) < len(self.log_response))
+        return noise_model(self.law, list(several))
 
     @cached_property
-    def cells(self) -> dict[str, np.ndarray]:
-        """Where the rows stand for the discrepancy."""
-        return Fitted(self.frame).cells(self.frame)
+    def cells(self) -> Cells:
+        """Where the rows stand for the noise."""
+        return self.noise.rows(self.frame)
 
     @cached_property
     def partition(self) -> Partition:
@@ -99,18 +99,8 @@ class Design:
     @cached_property
     def errors(self) -> dict[str, Prior]:
         """The priors of what scatters around the law, by the names in the model."""
-        if not self.smooth:
-            names = ["sigma", *(f"{level.name}_sd" for level in self.levels)]
-        else:
-            names = ["sigma", "smooth_sd", "suite_sd"]
-            for group in ("model", CHECKPOINT):
-                if group in self.law.noise.groups and np.unique(self.cells[group]).size < len(self.log_response):
-                    names.append(f"{group}_sd")
-            names += ["length_params", "length_tokens"]
-            if self.law.response == "qid":
-                names += ["length_bits", SIMILARITY]
         priors = noise_priors(self.law)
-        return {name: priors[name] for name in names}
+        return {name: priors[name] for name in self.noise.names}
 
     @cached_property
     def latent(self) -> Mapping[str, np.ndarray]:
@@ -125,7 +115,7 @@ class Design:
         arrays = {"log_response": self.log_response, "variance": self.variance, **self.latent}
         of_row = {f"log_{c}": values for c, values in self.log_covariates.items()}
         of_row |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, _bys(self.law)))}
-        if not self.smooth:
+        if not self.noise.by_draw:
             parents = {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
             return arrays | of_row | parents
         parts = self.partition

@@ -144,7 +144,7 @@ def fit(
     if any(level.name == "model" for level in rows.levels):
         flat["model_effect"] = _model_effect(rows, flat, whitened, coords, seed)
         coords["model"], dims["model_effect"] = rows.coords["model"], "model"
-    if rows.smooth and whitened is not None:
+    if rows.noise.by_draw and whitened is not None:
         noisy = rows.latent["latent_row"]
         normal = whitened.reshape(-1, len(noisy))
         flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], normal, np)

@@ -1,6 +1,6 @@
 """A law and its data as a PyMC model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,10 @@ import pytensor.tensor as pt
 
 from qidbayes.infer import latent, pooling, strata
 from qidbayes.infer.design import Design
-from qidbayes.infer.spec import Grouping, ModelSpec, describe
+from qidbayes.infer.spec import ModelSpec, describe
 from qidbayes.law.evaluate import Scope, evaluate_log
-from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
-from qidbayes.noise import gp_density, random_effects
+from qidbayes.noise import random_effects
 from qidbayes.table.groups import dimension
 
 type Data = Mapping[str, Any]
@@ -80,10 +79,7 @@ def _of_rows(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any
     variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in spec.levels]
     residual = data["log_response"] - _log_mean(spec, data, parameters)
     variance_of_row = variance + data["variance"]
-    if spec.family == "student_t":
-        return pm.logp(pm.StudentT.dist(STUDENT_T_FREEDOM, sigma=pt.sqrt(variance_of_row)), residual).sum()
-    levels = [(effect, _group_sum(level, data)) for level, effect in zip(spec.levels, effects, strict=True)]
-    found = random_effects.log_density(residual, variance_of_row, levels, pt.log)
+    found = spec.noise.log_density(residual, variance_of_row, errors, spec, data, pt)
     return found + _of_noise(spec, data, residual, variance, effects) if "latent_row" in data else found
 
 
@@ -99,9 +95,7 @@ def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> A
         log_response = pt.set_subtensor(log_response[rows], log_true)
         variance = pt.set_subtensor(variance[rows], 0.0)
     residual = log_response - _log_mean(spec, data, parameters)
-    return measured + gp_density.log_density(
-        residual, errors["sigma"] ** 2 + variance, errors, spec.blocks or (), data, pt
-    )
+    return measured + spec.noise.log_density(residual, errors["sigma"] ** 2 + variance, errors, spec, data, pt)
 
 
 def _log_mean(spec: ModelSpec, data: Data, parameters: Data) -> Any:
@@ -125,7 +119,7 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
         own = pt.set_subtensor(pt.zeros(level.size)[data[f"latent_{level.name}"]], normal[start : start + size])
         members = np.repeat(np.arange(level.size), level.members // level.size)
         parent = members if level.regular else data[f"{level.name}_parent"]
-        levels.append(random_effects.Shared(effect, _group_sum(level, data), parent, own))
+        levels.append(random_effects.Shared(effect, random_effects.group_sum(level, data, pt), parent, own))
         start += size
     *_, shared = random_effects.effects(residual, variance + data["variance"], levels, pt.sqrt)
     log_qid, sketch = data["log_response"][rows], data["variance"][rows]
@@ -200,10 +194,3 @@ def _prior(name: str, prior: Prior, groups: int | None, spec: ModelSpec, data: D
     pm.Potential(f"{sampled}_shared", 0.5 * (sum_**2 / precision - pt.log(precision)))
     _, values = pooling.population_and_groups(step, sd, offset, prior, c)
     return pm.Deterministic(sampled, pt.exp(values) if prior.log_scaled else values)
-
-
-def _group_sum(level: Grouping, data: Mapping[str, Any]) -> Callable[[Any], Any]:
-    if level.regular:  # a reshape instead of a scatter: the gradient costs a fifth
-        return lambda values: values.reshape((level.size, -1)).sum(axis=1)
-    parent = data[f"{level.name}_parent"]
-    return lambda values: pt.inc_subtensor(pt.zeros(level.size, dtype="float64")[parent], values)

@@ -15,6 +15,7 @@ from qidbayes.infer.problem import Problem
 from qidbayes.law.law import Law, Noise
 from qidbayes.law.prior import Prior
 from qidbayes.noise.grid import Shape
+from qidbayes.noise.model import NoiseModel, noise_model
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,13 @@ class ModelSpec:
             priors=dict(self.priors),
             define=dict(self.define),
             reference=dict.fromkeys(self.reference, 1.0),
-            noise=Noise(groups=groups, family=self.family, discrepancy="none"),
+            noise=Noise(groups=groups, family=self.family, discrepancy="none" if self.blocks is None else "smooth"),
         )
+
+    @cached_property
+    def noise(self) -> NoiseModel:
+        """How rows scatter around the law."""
+        return noise_model(self.law, [name.removesuffix("_sd") for name, _ in self.errors])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -122,7 +128,7 @@ def describe(design: Design, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
             Grouping(level.name, *((level.size, len(level.parent)) if "root" not in arrays else (0, 0)), level.regular)
             for level in design.levels
         ),
-        blocks=design.partition.shapes if design.smooth else None,
+        blocks=design.partition.shapes if design.noise.by_draw else None,
         borrowed=tuple(n for n in design.errors if n in design.borrowed.sizes) if design.borrowed else None,
         arrays=tuple(Array(name, values.shape, str(values.dtype)) for name, values in arrays.items()),
     )

@@ -42,7 +42,7 @@ class Strata:
 
 def strata(design: Design) -> Strata | None:
     """Return a design's sufficient statistics, None if the law or the table has none."""
-    if design.smooth or design.law.noise.family != "normal" or design.latent or design.variance.any():
+    if design.noise.by_draw or not design.noise.is_normal or design.latent or design.variance.any():
         return None
     if not all(level.regular for level in design.levels):
         return None

@@ -1,5 +1,6 @@
 """Where measurements stand for the noise: log N, log D, log P, and the codes of their groups."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,18 @@ NEW = -1
 
 @dataclass(frozen=True)
 class Fitted:
-    """The fitted rows, and where others stand beside them."""
+    """The fitted rows, and where others stand beside them.
+
+    Attributes
+    ----------
+    data
+        The rows.
+    models
+        The models whose effects are known one by one, if they are.
+    """
 
     data: pl.DataFrame
+    models: tuple[str, ...] = ()
 
     def cells(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return where a frame's rows stand.
@@ -43,6 +53,28 @@ class Fitted:
         found["kind"] = self._codes(frame, "kind", KIND)
         return found
 
+    def cells_together(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
+        """Return where rows stand that are known together: new groups are told apart by their labels."""
+        known = self.data["model"].unique().to_list()
+        named = frame["model"] if "model" in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
+        fitted = named.is_in(known).fill_null(False)
+        # Of a model that was not fitted, the name says only which rows share it.
+        parts = (
+            (fitted, frame.filter(fitted)),
+            (~fitted, frame.filter(~fitted).drop("model", "revision", strict=False)),
+        )
+        found: dict[str, np.ndarray] = {}
+        for rows, part in parts:
+            for name, values in self.cells(part).items() if part.height else ():
+                found.setdefault(name, np.empty(frame.height, dtype=values.dtype))[rows.to_numpy()] = values
+        apart = {"model": models(frame), CHECKPOINT: checkpoints(frame)}
+        for group, columns in (("suite", ("suite",)), ("kind", KIND)):
+            given = [column for column in columns if column in frame.columns]
+            apart[group] = labels(frame, given).to_list() if given else [""] * frame.height
+        for group, names in apart.items():
+            found[group] = np.where(found[group] == NEW, NEW - 1 - distinct(names), found[group])
+        return found
+
     def _codes(self, frame: pl.DataFrame, group: str, columns: tuple[str, ...]) -> np.ndarray:
         needed = ("model", "revision") if group == CHECKPOINT else columns
         if any(column not in frame.columns for column in needed):
@@ -63,6 +95,33 @@ class Fitted:
                 theirs = pl.repeat(self.data[column][0], frame.height, dtype=self.data.schema[column], eager=True)
                 frame = frame.with_columns(_filled(frame, column, theirs))
         return frame
+
+
+def models(frame: pl.DataFrame) -> list[str]:
+    """Return each row's model by name; rows without one are of one model."""
+    return [str(model) for model in frame["model"]] if "model" in frame.columns else [""] * frame.height
+
+
+def checkpoints(frame: pl.DataFrame) -> list[str]:
+    """Return each row's checkpoint by name; rows of no model are of one checkpoint."""
+    if "model" not in frame.columns:
+        return [""] * frame.height
+    when = "revision" if "revision" in frame.columns else "tokens"
+    if when not in frame.columns:
+        return models(frame)
+    return [f"{model} @ {at}" for model, at in zip(frame["model"], frame[when], strict=True)]
+
+
+def distinct(names: Sequence[str]) -> np.ndarray:
+    """Return each name's number, in the order in which they first come.
+
+    Examples
+    --------
+    >>> distinct(["b", "a", "b"]).tolist()
+    [0, 1, 0]
+    """
+    codes = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return np.array([codes[name] for name in names], dtype=np.int64)
 
 
 def _filled(frame: pl.DataFrame, column: str, known: pl.Series) -> pl.Series:

@@ -170,7 +170,7 @@ def draw_bands(axes: Axes, answer: pl.DataFrame, x: X, series: str, looks: Looks
 
 def law_alone(fit: Fit, answer: pl.DataFrame, kind: Kind) -> pl.DataFrame | None:
     """Return the law's median where an answer's curves follow what it misses as well; None where they do not."""
-    if kind == "response_params" or not Scatter(fit).smooth:
+    if kind == "response_params" or not fit.noise.by_draw:
         return None
     return ask(fit, answer.drop(_ANSWER), "response_params", 0.9)
 

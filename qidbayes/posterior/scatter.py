@@ -1,23 +1,23 @@
 """What a measurement adds to the law's logarithm: effects of its run, what the equation misses there, its error."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.law.law import STUDENT_T_FREEDOM, suggestion
-from qidbayes.noise import kernels
-from qidbayes.noise.conditioned import Known, conditional
-from qidbayes.noise.coordinates import KIND, Fitted
-from qidbayes.noise.grid import connected, partition
+from qidbayes.law.law import suggestion
+from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.kernels import Cells
+from qidbayes.noise.model import Conditioned
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
-from qidbayes.posterior.record import Record
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.threshold import log_tokens
-from qidbayes.table.groups import CHECKPOINT
 
+MODEL_EFFECT = "model_effect"
+"""The draws of the effects of the fitted models."""
 TRUE_LOG_QID = "true_log_qid"
 """The draws of log(true QiD) of fitted rows too noisy for a logarithm."""
 _EACH = 10  # normal deviates for each draw, where the draws are few
@@ -29,19 +29,12 @@ _FAR = 8.0  # of log tokens: so far from the fitted ones the discrepancy knows n
 class Scatter:
     """How measurements scatter around a fit's law, given each of its draws."""
 
-    fit: Record
-
-    @property
-    def smooth(self) -> bool:
-        """Whether the fit models a discrepancy."""
-        return "smooth_sd" in self.fit.draws
+    fit: Posterior
 
     @property
     def asked(self) -> tuple[str, ...]:
         """What a question may name beside what the law needs."""
-        if self.smooth:
-            return ("suite", "model", "revision", "n_params", "bits", *KIND)
-        return ("model",) if "model_effect" in self.fit.draws else ()
+        return self.fit.noise.asked
 
     def refuse_unknown_models(self, frame: pl.DataFrame) -> None:
         """Refuse a question about a model by a name that no fitted row has: it may be a slip of the pen.
@@ -72,54 +65,38 @@ class Scatter:
         curve
             The law with the draws' constants.
         """
-        own = self._variance("sigma")
-        if self.fit.law.noise.family == "student_t":  # a normal whose variance is drawn with each draw
-            rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 4])
-            own = own * (STUDENT_T_FREEDOM / rng.chisquare(STUDENT_T_FREEDOM, own.shape))
-        if self.smooth:
-            asked = Fitted(self.fit.data).cells(frame)
-            mean, left = conditional(self.known(curve, asked), asked)
-            return mean, left + own
-        variance = own + sum(self._variance(name) for name in self._names(("checkpoint_sd",)))
-        mean = np.zeros((len(own), 1))
-        if "model_sd" in self.fit.draws:
-            known = {label: i for i, label in enumerate(self.fit.coords["model"])}
-            models = frame["model"] if "model" in frame.columns else [None] * frame.height
-            index = np.array([-1 if m is None else known.get(m, -1) for m in models])
-            mean = np.where(index >= 0, self._flat("model_effect")[:, index], 0.0)
-            variance = variance + np.where(index >= 0, 0.0, self._variance("model_sd"))
-        return mean, variance
+        where = self.coordinates(frame)
+        mean, variance = self.conditioned(curve, where).at(where)
+        return mean, variance + self.own_variance(1)
 
-    def known(self, curve: Curve, asked: Cells) -> Known:
-        """Return what is known of a discrepancy: its scales, and what the law leaves over of the fitted rows.
+    def coordinates(self, frame: pl.DataFrame, *, together: bool = False) -> Cells:
+        """Return where measurements stand beside the fitted rows; new groups are told apart if they are together."""
+        return self.fit.noise.coordinates(self._fitted, frame, together=together)
 
-        Only of those that share anything with what is asked.
-        """
-        cells = Fitted(self.fit.data).cells(self.fit.data)
-        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
-        parts = connected(cells)
-        rows = np.flatnonzero(np.isin(parts, parts[np.any(near, axis=0)]))
-        cells = {name: values[rows] for name, values in cells.items()}
-        residual, variance = self._residual(curve, rows)
-        return Known(self.scale(), residual, self._variance("sigma") + variance, partition(cells).blocks)
+    def conditioned(self, curve: Curve, asked: Cells) -> Conditioned:
+        """Return what the fitted rows say of measurements, given each draw."""
+        kept = [name for name in (*self.fit.noise.names, MODEL_EFFECT) if name in self.fit.draws]
+        scale = {name: self.fit.flat(name) for name in kept}
+        return self.fit.noise.condition(scale, self._fitted, asked, partial(self._residual, curve))
 
-    def scale(self) -> dict[str, np.ndarray]:
-        """Return what sets the discrepancy's covariance, each of shape ``(draws,)``; empty without a discrepancy."""
-        names = (*kernels.SCALES, *kernels.LENGTHS, kernels.SIMILARITY)
-        return {name: self._flat(name) for name in self._names(names)} if self.smooth else {}
+    def own_variance(self, rows: int) -> np.ndarray:
+        """Return the variance of rows' own errors given each draw; shape ``(draws, rows)``."""
+        rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 4])
+        variance = np.square(self.fit.flat("sigma"))[:, None]
+        return self.fit.noise.own_variance(np.broadcast_to(variance, (len(variance), rows)), rng)
 
     def spread(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
         """Return draws of normals; shape ``(draws, rows)``, some for each of the means' draws where these are few.
 
         The rows share their deviates, so that bands are smooth in N, D and P: each row's band holds for itself.
         """
-        each = _EACH if self.smooth else 1
+        each = _EACH if self.fit.noise.by_draw else 1
         sd = np.sqrt(np.repeat(variance, each, axis=0))
         return np.asarray(np.repeat(mean, each, axis=0) + sd * self._deviates(each))
 
     def log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray) -> np.ndarray:
         """Return the log tokens at which draws of what would be measured rise to thresholds; ``(draws, questions)``."""
-        if not self.smooth:
+        if not self.fit.noise.by_draw:
             mean, variance = self.of(asked.frame, curve)
             return log_tokens(curve, asked, log_qid - self.spread(mean, variance))
         grid = self._grid()
@@ -155,9 +132,9 @@ class Scatter:
         return np.linspace(low, high, 2 + int((high - low) / _STEP))
 
     def _residual(self, curve: Curve, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the law leaves over of the log response of fitted rows, and the variances of their measurement.
+        """Return what the law leaves over of the log response of fitted rows, and the variance of their own errors.
 
-        Shapes ``(draws, rows)`` and ``(rows,)``.
+        Shapes ``(draws, rows)``.
         """
         data, response = self.fit.data[rows], self.fit.law.response
         asked = query.build(curve, data, {})
@@ -172,24 +149,19 @@ class Scatter:
         value = np.where(noisy, 1.0, value)
         log_value = np.broadcast_to(np.log(value), law.shape).copy()
         if noisy.any():
-            log_value[:, noisy] = self._flat(TRUE_LOG_QID)[:, np.isin(sampled, rows)]
-        return log_value - law, np.square(np.where(noisy, 0.0, error / value))
+            log_value[:, noisy] = self.fit.flat(TRUE_LOG_QID)[:, np.isin(sampled, rows)]
+        own = np.square(np.where(noisy, 0.0, error / value))
+        return log_value - law, np.square(self.fit.flat("sigma"))[:, None] + own
 
     def _sampled(self) -> np.ndarray:
         """Return the rows too noisy for a logarithm, in order."""
         return np.array(self.fit.coords["row"] if TRUE_LOG_QID in self.fit.draws else [], dtype=int)
 
     def _deviates(self, each: int) -> np.ndarray:
-        count = each * self._flat("sigma").size
+        count = each * self.fit.flat("sigma").size
         rng = np.random.default_rng([int(self.fit.attributes["random_seed"]), 1])
         return rng.standard_normal(count)[:, None]
 
-    def _names(self, names: tuple[str, ...]) -> list[str]:
-        return [name for name in names if name in self.fit.draws]
-
-    def _variance(self, name: str) -> np.ndarray:
-        return np.square(self._flat(name))[:, None]
-
-    def _flat(self, name: str) -> np.ndarray:
-        values = self.fit.draws[name]
-        return values.reshape(-1, *values.shape[2:])
+    @property
+    def _fitted(self) -> Fitted:
+        return Fitted(self.fit.data, tuple(self.fit.coords.get("model", ())))

@@ -21,7 +21,7 @@ from qidbayes.infer.design import design
 from qidbayes.infer.model import build_model, model_data
 from qidbayes.law import Law, Prior, load_law
 from qidbayes.posterior.diagnostics import Diagnostics
-from qidbayes.posterior.record import Record
+from qidbayes.posterior.posterior import Posterior
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_borrowed_prior_is_normal_on_the_real_line_of_every_family(
             values = np.concatenate([rng.uniform(0.2, 0.8, (400, 1)), values[:, ::-1]], axis=1)
         draws[name] = values[None] if prior.by else values[None, :, 0]
     diagnostics = Diagnostics({}, 0, (1.0,), {})
-    other = Record(law, draws, {}, coords, {}, rows.frame, diagnostics)
+    other = Posterior(law, draws, {}, coords, {}, rows.frame, diagnostics)
     borrowed = borrow(law, rows.coords, rows.errors, other, 0.5)
     assert dict(borrowed.sizes) == sizes
 
