@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -539,5 +539,6 @@ def load_fit(path: "str | os.PathLike[str]") -> Fit:
     return _fit(load(path))
 
 
-def _fit(record: Posterior) -> Fit:
-    return Fit(**{**vars(record), "loss_16bit": _fit(record.loss_16bit) if record.loss_16bit else None})
+def _fit(posterior: Posterior) -> Fit:
+    known = {field.name: getattr(posterior, field.name) for field in fields(posterior)}
+    return Fit(**known | {"loss_16bit": _fit(posterior.loss_16bit) if posterior.loss_16bit else None})
