@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import DiagnosticsWarning
-from qidbayes.infer.design import Design, design
 from qidbayes.infer.fit import fit
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.spec import describe
 from qidbayes.law import Law
@@ -77,7 +77,7 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     (360, ['alpha', 'beta', 'checkpoint_sd', 'gamma', 'k', 'k_ref', 'model_effect', 'model_sd', 'sigma'])
     """
     rng = np.random.default_rng([random_seed, 10])  # a stream that no fit with this seed draws from
-    rows = design(table, law)
+    rows = inputs(table, law)
     while True:
         truth, response = _draw(rows, rng)
         if np.isfinite(response).all():
@@ -90,7 +90,7 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     return Simulated(simulated, truth)
 
 
-def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _draw(rows: Inputs, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return a truth and a response of every row."""
     law, problem = rows.law, Problem(rows)
     x: list[np.ndarray] = []
@@ -114,7 +114,7 @@ def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
     return truth, true + rows.error * rng.standard_normal(len(true))
 
 
-def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
+def _log_mean(rows: Inputs, truth: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the logarithm of the law's response, shape ``(rows,)``, from constants at the reference point.
 
     Those in raw counts may be beyond what a float holds.
@@ -163,7 +163,7 @@ def calibrate(
             stats={name: values[:, :1] for name, values in posterior.stats.items()},
             attributes={"random_seed": seed + 2**32},  # which no fit can have
         )
-        rows = design(drawn.table, law)
+        rows = inputs(drawn.table, law)
         rng = np.random.default_rng([seed, 11])
         ess = min(c.ess_bulk for c in posterior.diagnostics.convergence.values())
         row: dict[str, float] = {"seed": seed, "divergences": posterior.diagnostics.divergences, "ess": ess}
@@ -214,7 +214,7 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
     return found
 
 
-def _log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
+def _log_likelihood(rows: Inputs, fit: Fit) -> np.ndarray:
     """Return the log likelihood of the rows by each draw; shape ``(draws,)``.
 
     Of rows too noisy for a logarithm, that of their sketches: calibration asks for a function of truth and table, not

@@ -2,22 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.infer import latent, pooling
-from qidbayes.infer.borrowed import Borrowed
-from qidbayes.infer.problem import Problem
-from qidbayes.law import COVARIATES, Law, Prior
+from qidbayes.infer import latent
+from qidbayes.law import COVARIATES, Law
 from qidbayes.law.law import RESPONSES
-from qidbayes.noise.grid import Partition, partition
-from qidbayes.noise.kernels import Cells
-from qidbayes.noise.model import NoiseModel, noise_model
-from qidbayes.noise.random_effects import Level
-from qidbayes.posterior.contraction import noise_priors
 from qidbayes.table.groups import dimension, labels
 from qidbayes.table.schema import NAMES, validate
 
@@ -44,8 +36,6 @@ class Design:
     index, coords
         For each dimension (`model`, `checkpoint`, and what parameters differ by), the group of each row, shape
         ``(rows,)``, and the groups' labels.
-    borrowed
-        The prior, where it is another fit's posterior.
     """
 
     law: Law
@@ -58,74 +48,10 @@ class Design:
     log_covariates: Mapping[str, np.ndarray]
     index: Mapping[str, np.ndarray]
     coords: Mapping[str, tuple[str, ...]]
-    borrowed: Borrowed | None = None
-
-    @cached_property
-    def levels(self) -> tuple[Level, ...]:
-        """The law's noise groups from the inside out: the members of the first are rows, then the groups before.
-
-        A level whose groups have one member each has nothing to share and is left out.
-        """
-        if self.noise.by_draw:
-            return ()  # there the groups are part of the process
-        found = []
-        rows = np.arange(len(self.log_response))
-        for group in self.noise.groups:
-            found.append(Level(group, self.index[group][rows], len(self.coords[group])))
-            _, rows = np.unique(self.index[group], return_index=True)
-        return tuple(found)
-
-    @cached_property
-    def centring(self) -> dict[str, np.ndarray]:
-        """For each partially pooled parameter, how its groups are sampled; see `qidbayes.infer.pooling`."""
-        return pooling.centring(Problem(self))
-
-    @cached_property
-    def noise(self) -> NoiseModel:
-        """How the rows scatter around the law: with effects of those groups that any two rows share."""
-        several = (g for g in self.law.noise.groups if len(self.coords[g]) < len(self.log_response))
-        return noise_model(self.law, list(several))
-
-    @cached_property
-    def cells(self) -> Cells:
-        """Where the rows stand for the noise."""
-        return self.noise.rows(self.frame)
-
-    @cached_property
-    def partition(self) -> Partition:
-        """The blocks of rows that the discrepancy's density goes by."""
-        return partition(self.cells)
-
-    @cached_property
-    def errors(self) -> dict[str, Prior]:
-        """The priors of what scatters around the law, by the names in the model."""
-        priors = noise_priors(self.law)
-        return {name: priors[name] for name in self.noise.names}
-
-    @cached_property
-    def latent(self) -> Mapping[str, np.ndarray]:
-        """What the model is told of rows too noisy for a logarithm (see `qidbayes.infer.latent`); empty without any."""
-        return latent.data(self.response, self.error, self.levels)
-
-    @property
-    def row_data(self) -> dict[str, np.ndarray]:
-        """The arrays a model of the rows is given, by the names they have there; where the discrepancy is modelled, the
-        rows are in the order of the blocks.
-        """
-        arrays = {"log_response": self.log_response, "variance": self.variance, **self.latent}
-        of_row = {f"log_{c}": values for c, values in self.log_covariates.items()}
-        of_row |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, _bys(self.law)))}
-        if not self.noise.by_draw:
-            parents = {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
-            return arrays | of_row | parents
-        parts = self.partition
-        of_row |= {"log_response": self.log_response, "variance": self.variance}
-        if self.latent:
-            arrays["latent_row"] = parts.position[self.latent["latent_row"]]
-        return arrays | {name: values[parts.order] for name, values in of_row.items()} | parts.arrays
 
 
-def _bys(law: Law) -> list[tuple[str, ...]]:
+def parameter_groups(law: Law) -> list[tuple[str, ...]]:
+    """Return the combinations of groups that a law's parameters differ by."""
     return [prior.by for prior in law.priors.values() if prior.by]
 
 
@@ -172,12 +98,12 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     law = law.at({symbol: float(f"{np.exp(np.log(values).mean()):.1e}") for symbol, values in raw.items()})
     log_covariates = {symbol: np.log(values / float(law.reference.get(symbol, 1.0))) for symbol, values in raw.items()}
     index, coords = {}, {}
-    for by in dict.fromkeys([*((g,) for g in law.noise.groups), *_bys(law)]):
+    for by in dict.fromkeys([*((g,) for g in law.noise.groups), *parameter_groups(law)]):
         found = labels(frame, by)
         coords[dimension(by)] = tuple(found.unique(maintain_order=True))
         codes = {label: code for code, label in enumerate(coords[dimension(by)])}
         index[dimension(by)] = np.array([codes[label] for label in found], dtype=np.int64)
-    for by in _bys(law):
+    for by in parameter_groups(law):
         if len(coords[dimension(by)]) == frame.height:
             raise InputError(
                 f"law {law.name!r} has a constant of its own for each {' and '.join(by)}, and in this table each has "

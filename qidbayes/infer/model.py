@@ -8,7 +8,7 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from qidbayes.infer import latent, pooling, strata
-from qidbayes.infer.design import Design
+from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.spec import ModelSpec, describe
 from qidbayes.law.evaluate import Scope, evaluate_log
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
@@ -18,7 +18,7 @@ from qidbayes.table.groups import dimension
 type Data = Mapping[str, Any]
 
 
-def build_model(design: Design) -> pm.Model:
+def build_model(design: Inputs) -> pm.Model:
     """Return the PyMC model of a law, with every array in it a `pm.Data`.
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
@@ -28,11 +28,11 @@ def build_model(design: Design) -> pm.Model:
 
     Examples
     --------
-    >>> from qidbayes.infer.design import design
+    >>> from qidbayes.infer.inputs import inputs
     >>> from qidbayes.law import load_law
     >>> from qidbayes.table import load_table
     >>> law = load_law("unified").with_noise(discrepancy="none")
-    >>> model = build_model(design(load_table("pythia"), law))
+    >>> model = build_model(inputs(load_table("pythia"), law))
     >>> [v.name for v in model.free_RVs]
     ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'checkpoint_sd', 'model_sd']
     """
@@ -57,7 +57,7 @@ def model_of(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> pm.Model:
     return model
 
 
-def model_data(design: Design) -> dict[str, np.ndarray]:
+def model_data(design: Inputs) -> dict[str, np.ndarray]:
     """Return every array the model is given, by its name there: sufficient statistics if there are any, or the rows."""
     found = strata.strata(design)
     arrays = {**vars(found)} if found else design.row_data
@@ -131,7 +131,7 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
     return (measured - sketched).sum()
 
 
-def sampled_names(design: Design) -> list[str]:
+def sampled_names(design: Inputs) -> list[str]:
     """Return what the sampler's variables are called, in the model's order."""
     return list(describe(design, model_data(design)).names)
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from qidbayes.infer import latent, pooling
-from qidbayes.infer.design import Design
+from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
 from qidbayes.law.law import Law, Noise
 from qidbayes.law.prior import Prior
@@ -111,7 +111,7 @@ class ModelSpec:
         return next((array.shape[0] for array in self.arrays if array.name == name), 0)
 
 
-def describe(design: Design, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
+def describe(design: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
     """Return the description of a design's program, given what `model_data` says of it."""
     law = design.law
     groups = zip(law.priors.values(), Problem(design).sizes, strict=True)

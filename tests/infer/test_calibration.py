@@ -13,8 +13,8 @@ from plain import plain
 import qidbayes as qb
 from qidbayes.infer import bridge, program, strata
 from qidbayes.infer.calibration import calibrate, simulate
-from qidbayes.infer.design import design
 from qidbayes.infer.envelope import Envelope
+from qidbayes.infer.inputs import inputs
 
 LAW = plain("unified")
 THRESHOLDS = pl.DataFrame({"n_params": [1e9, 7e9], "bits": [4, 3], "qid": [0.05, 0.5]})
@@ -89,7 +89,7 @@ def test_tables_scatter_as_their_truth_says(pythia: pl.DataFrame) -> None:
     ratios = []
     for seed in range(200):
         simulated = simulate(pythia, law, seed)
-        rows = design(simulated.table, law)
+        rows = inputs(simulated.table, law)
         n, d, p = (rows.log_covariates[c] for c in "NDP")
         left = (rows.log_response - (-3 + 0.5 * d - 0.3 * n - 5 * p)).reshape(6, 20, 3)
         sigma2, checkpoint2, model2 = (simulated.truth[f"{s}"] ** 2 for s in ("sigma", "checkpoint_sd", "model_sd"))

@@ -132,8 +132,8 @@ def test_a_table_whose_grids_cannot_be_searched_is_refused(tmp_path: Path) -> No
     irregular(5000).write_parquet(tmp_path / "large.parquet")
     program = (
         "import resource, polars as pl, qidbayes as qb\n"
-        "from qidbayes.infer.design import design\n"
-        "rows = design(pl.read_parquet('large.parquet'), qb.load_law('unified'))\n"
+        "from qidbayes.infer.inputs import inputs\n"
+        "rows = inputs(pl.read_parquet('large.parquet'), qb.load_law('unified'))\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)\n"
         "rows.partition\n"
     )

@@ -9,7 +9,7 @@ from dense import ERRORS, covariance, variance, with_errors
 from scipy.stats import multivariate_normal, norm
 
 import qidbayes as qb
-from qidbayes.infer.design import Design, design
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.model import build_model
 from qidbayes.noise import gp_density
 
@@ -118,7 +118,7 @@ def test_density_is_that_of_a_multivariate_normal(name: str, by: bool, errors: b
     priors = {**LAW.priors, "beta": qb.Prior("Normal", mu=0.5, sigma=0.5, by="suite", pooling="none")}
     if by and table["suite"].n_unique() == 1:
         pytest.skip("one suite")
-    rows = design(table, replace(LAW, priors=priors) if by else LAW)
+    rows = inputs(table, replace(LAW, priors=priors) if by else LAW)
     for block, expected in zip(rows.partition.blocks, expected_blocks or [], strict=False):
         grid = block.grid
         assert expected in (None, (grid.rows.shape, grid.models, grid.holes.shape[1], len(grid.rest)))
@@ -129,7 +129,7 @@ def test_density_is_that_of_a_multivariate_normal(name: str, by: bool, errors: b
     assert found == pytest.approx(_dense(rows.frame, residual, variance(rows.frame)), rel=1e-6, abs=1e-4)
 
 
-def _density(rows: Design, residual: np.ndarray) -> float:
+def _density(rows: Inputs, residual: np.ndarray) -> float:
     where = rows.partition
     own = SIGMA**2 + rows.variance[where.order]
     return float(gp_density.log_density(residual[where.order], own, SCALE, where.shapes, where.arrays, np))
@@ -146,7 +146,7 @@ def test_within_a_grid_a_width_has_the_mean_of_its_variances(name: str) -> None:
     """Errors of a row's own: 0 to 4.5% of QiD. Rows beside the grid keep theirs, and what is not there has none."""
     table = with_errors(TABLES[name][0])
     share = np.random.default_rng(5).uniform(0.0, 0.045, table.height)
-    rows = design(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
+    rows = inputs(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
     own = variance(rows.frame)
     for block in rows.partition.blocks:
         for width in block.grid.rows.T:
@@ -160,7 +160,7 @@ def test_noisy_rows_are_measured_around_their_true_qid() -> None:
     table = small().sort("model", "tokens", "revision", "method", "bits").head(9)
     share = table["bits"].replace_strict(ERRORS).to_numpy().copy()
     error = np.where(np.arange(9) % 3 == 2, 0.5, share) * table["qid"].to_numpy()
-    rows = design(table.with_columns(pl.Series("qid_se", error)), LAW)
+    rows = inputs(table.with_columns(pl.Series("qid_se", error)), LAW)
     model = build_model(rows)
     point = model.initial_point()
     point["latent"] = np.array([0.3, -0.5, 0.2])
@@ -180,7 +180,7 @@ def test_noisy_rows_are_measured_around_their_true_qid() -> None:
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def _natural(rows: Design, point: dict[str, np.ndarray]) -> dict[str, float]:
+def _natural(rows: Inputs, point: dict[str, np.ndarray]) -> dict[str, float]:
     """Return the values of a point on the real line, by the names of the model's variables."""
     priors = {rows.law.sampled_name(name): prior for name, prior in rows.law.priors.items()} | rows.errors
     values = {key.split("_log__")[0].split("_logodds__")[0]: value for key, value in point.items()}
@@ -189,7 +189,7 @@ def _natural(rows: Design, point: dict[str, np.ndarray]) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_counts_once(name: str) -> None:
-    rows = design(TABLES[name][0], LAW)
+    rows = inputs(TABLES[name][0], LAW)
     found: list[int] = []
     for block in rows.partition.blocks:
         grid = block.grid
