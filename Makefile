@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-bounds audit fuzz mutants bench-fit \
-	backtest compare growth nano scale sbc figures readme docs laws clean
+	backtest compare nano scale sbc figures readme docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -132,12 +132,6 @@ nano: $(VENV)/dev
 scale: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale.py
 	$(MADE) benchmarks/scale.csv
-
-# Time and memory of the default fit for 100 to 1,000,000 rows.
-growth: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
-	$(MADE) benchmarks/growth.csv
-	$(BIN)/python benchmarks/growth_figure.py
 
 # Simulation-based calibration: 1,000 simulations of every law, and two wrong models that it must find out.
 sbc: $(VENV)/dev

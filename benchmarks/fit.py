@@ -88,11 +88,11 @@ def _runner(contender: str) -> Any:
         import pymc.sampling.jax
     if contender == "nutpie":
         import nutpie  # noqa: F401
-    from qidbayes.infer.design import design
+    from qidbayes.infer.inputs import inputs
     from qidbayes.infer.model import build_model
 
     def through_pymc(table: Any, seed: int) -> float:
-        with build_model(design(table, law)):
+        with build_model(inputs(table, law)):
             settings = {"draws": 1000, "tune": 1000, "chains": 4, "target_accept": 0.9}
             tree = pm.sample(**settings, random_seed=seed, nuts_sampler=contender, progressbar=False)
         posterior = tree["posterior"]

@@ -25,12 +25,12 @@ def one(path: Path) -> None:
     """Sample with whatever JAX_PLATFORMS says, twice, and keep draws and seconds."""
     import jax
 
-    from qidbayes.infer.design import design
+    from qidbayes.infer.inputs import inputs
     from qidbayes.infer.sample import sample
     from qidbayes.law import load_law
     from qidbayes.table import load_table
 
-    rows = design(load_table("pythia"), load_law("unified"))
+    rows = inputs(load_table("pythia"), load_law("unified"))
     started = time.perf_counter()
     sample(rows, **{**SETTINGS, "draws": 4, "tune": SETTINGS["tune"]})  # compiles; 400 + 4 transitions are 500 run
     compiled = time.perf_counter()

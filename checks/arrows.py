@@ -23,14 +23,8 @@ BESIDE = {"measure": ("law", "table", SMALL)}
 type Arrow = tuple[str, str]
 
 _ASKED = "the type of the fit that is asked, for annotations only: parts should take the posterior"
-_DERIVED = "the type of the rows that it is derived from, which keep what is derived as well"
 EXCEPTIONS: dict[Arrow, str] = {
     ("qidbayes.posterior.guessing", "qidbayes.posterior.fit"): _ASKED,
-    ("qidbayes.posterior.joint", "qidbayes.posterior.fit"): _ASKED,
-    ("qidbayes.posterior.summary", "qidbayes.posterior.fit"): _ASKED,
-    ("qidbayes.posterior.training_level", "qidbayes.posterior.fit"): _ASKED,
-    ("qidbayes.infer.problem", "qidbayes.infer.design"): _DERIVED,
-    ("qidbayes.infer.reduced", "qidbayes.infer.design"): _DERIVED,
 }
 """Arrows that break the rule still, importer and imported, each with its reason. One that no longer does is refused."""
 

@@ -88,7 +88,7 @@ def next_measurements(
     asked = pl.DataFrame([{name: value for name, value in question.items() if value is not None}])
     fit.warn_if_unfitted(asked, kind)
     left = _unmeasured(fit, cells)
-    source = fit.thinned(_DRAWS) if Scatter(fit).smooth else fit
+    source = fit.thinned(_DRAWS) if fit.noise.by_draw else fit
     answer = _Answer(source, source.curve(), left, asked, kind)
     names = [*_CHECKPOINT, *(n for n in ("method", "bits", "group_size") if n in left.columns)]
     codes = left.select(pl.struct(names).rank("dense").alias("cell"))["cell"].to_numpy()
@@ -174,7 +174,7 @@ def _unmeasured(fit: Fit, cells: pl.DataFrame) -> pl.DataFrame:
     left = cells.with_columns(by).join(seen, on=list(_CELL), how="anti", maintain_order="left")
     # To a fit that knows no difference between methods and sets, a new one would look like more of the same.
     for name in ("method", "dataset"):
-        if not Scatter(fit).smooth and name not in fit.law.by:
+        if not fit.noise.by_draw and name not in fit.law.by:
             left = left.filter(pl.col(name).is_in(fit.data[name].unique().to_list()))
     if not left.height:
         raise InputError(

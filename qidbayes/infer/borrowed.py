@@ -14,7 +14,7 @@ import numpy as np
 from qidbayes.errors import InputError
 from qidbayes.law.law import Law
 from qidbayes.law.prior import Prior
-from qidbayes.posterior.record import Record
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.table.groups import dimension
 
 
@@ -46,7 +46,7 @@ class Borrowed:
 
 
 def borrow(
-    law: Law, coords: Mapping[str, tuple[str, ...]], errors: Mapping[str, Prior], other: Record, weight: float
+    law: Law, coords: Mapping[str, tuple[str, ...]], errors: Mapping[str, Prior], other: Posterior, weight: float
 ) -> Borrowed:
     """Return the posterior of another fit of the same law as a prior.
 
@@ -95,7 +95,7 @@ def borrow(
     return Borrowed(sizes, draws.mean(axis=0), root, other.diagnostics.unidentified)
 
 
-def fit_hash(fit: Record) -> str:
+def fit_hash(fit: Posterior) -> str:
     """Return a SHA-256 of a fit's law and draws."""
     found = hashlib.sha256(fit.law.fingerprint().encode())
     for name in sorted(fit.draws):
@@ -103,7 +103,7 @@ def fit_hash(fit: Record) -> str:
     return found.hexdigest()
 
 
-def _flat(other: Record, name: str) -> np.ndarray:
+def _flat(other: Posterior, name: str) -> np.ndarray:
     values = other.draws[name]
     return values.reshape(-1, *values.shape[2:])
 

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from qidbayes.infer import latent
-from qidbayes.infer.design import Design
+from qidbayes.infer.inputs import Inputs
 from qidbayes.posterior.convergence import convergence_of
 from qidbayes.posterior.diagnostics import Convergence, number
 from qidbayes.table.cells import describe
 from qidbayes.table.groups import dimension
 
 
-def convergence(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str, Convergence]:
+def convergence(design: Inputs, unconstrained: Mapping[str, np.ndarray]) -> dict[str, Convergence]:
     """Return how well the sampler knows each number, by its label.
 
     Parameters
@@ -30,7 +30,7 @@ def convergence(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict
     return known
 
 
-def labels_of(design: Design, sampled_name: str) -> list[str]:
+def labels_of(design: Inputs, sampled_name: str) -> list[str]:
     """Return what each number of a variable is called: ``gamma``, or ``gamma[awq]``."""
     for name, prior in design.law.priors.items():
         if design.law.sampled_name(name) == sampled_name and prior.by:

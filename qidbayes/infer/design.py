@@ -2,22 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.infer import latent, pooling
-from qidbayes.infer.borrowed import Borrowed
-from qidbayes.infer.nested import Level
-from qidbayes.infer.problem import Problem
-from qidbayes.infer.reduced import Reduced, reduce
-from qidbayes.law import COVARIATES, Law, Prior
+from qidbayes.infer import latent
+from qidbayes.law import COVARIATES, Law
 from qidbayes.law.law import RESPONSES
-from qidbayes.posterior.contraction import noise_priors
-from qidbayes.posterior.discrepancy import SIMILARITY, Fitted
-from qidbayes.table.groups import CHECKPOINT, dimension, labels
+from qidbayes.table.groups import dimension, labels
 from qidbayes.table.schema import NAMES, validate
 
 
@@ -43,8 +36,6 @@ class Design:
     index, coords
         For each dimension (`model`, `checkpoint`, and what parameters differ by), the group of each row, shape
         ``(rows,)``, and the groups' labels.
-    borrowed
-        The prior, where it is another fit's posterior.
     """
 
     law: Law
@@ -57,84 +48,10 @@ class Design:
     log_covariates: Mapping[str, np.ndarray]
     index: Mapping[str, np.ndarray]
     coords: Mapping[str, tuple[str, ...]]
-    borrowed: Borrowed | None = None
-
-    @cached_property
-    def levels(self) -> tuple[Level, ...]:
-        """The law's noise groups from the inside out: the members of the first are rows, then the groups before.
-
-        A level whose groups have one member each has nothing to share and is left out.
-        """
-        if self.smooth:
-            return ()  # there the groups are part of the discrepancy
-        found = []
-        rows = np.arange(len(self.log_response))
-        for group in ("checkpoint", "model"):
-            if group in self.law.noise.groups and len(self.coords[group]) < len(rows):
-                found.append(Level(group, self.index[group][rows], len(self.coords[group])))
-                _, rows = np.unique(self.index[group], return_index=True)
-        return tuple(found)
-
-    @cached_property
-    def centring(self) -> dict[str, np.ndarray]:
-        """For each partially pooled parameter, how its groups are sampled; see `qidbayes.infer.pooling`."""
-        return pooling.centring(Problem(self))
-
-    @property
-    def smooth(self) -> bool:
-        """Whether the law's discrepancy is modelled."""
-        return self.law.noise.discrepancy == "smooth"
-
-    @cached_property
-    def cells(self) -> dict[str, np.ndarray]:
-        """Where the rows stand for the discrepancy."""
-        return Fitted(self.frame).cells(self.frame)
-
-    @cached_property
-    def reduced(self) -> Reduced:
-        """What the rows reduce to where the discrepancy is modelled."""
-        return reduce(self, latent.is_noisy(self.response, self.error))
-
-    @cached_property
-    def errors(self) -> dict[str, Prior]:
-        """The priors of what scatters around the law, by the names in the model."""
-        if not self.smooth:
-            names = ["sigma", *(f"{level.name}_sd" for level in self.levels)]
-        else:
-            names = ["sigma", "smooth_sd", "suite_sd"]
-            for group in ("model", CHECKPOINT):
-                if group in self.law.noise.groups and np.unique(self.cells[group]).size < len(self.log_response):
-                    names.append(f"{group}_sd")
-            names += ["length_params", "length_tokens"]
-            if self.law.response == "qid":
-                names += ["length_bits", SIMILARITY]
-        priors = noise_priors(self.law)
-        return {name: priors[name] for name in names}
-
-    @cached_property
-    def latent(self) -> Mapping[str, np.ndarray]:
-        """What the model is told of rows too noisy for a logarithm (see `qidbayes.infer.latent`); empty without any."""
-        return latent.data(self.response, self.error, self.levels)
-
-    @property
-    def row_data(self) -> dict[str, np.ndarray]:
-        """The arrays a model of the rows is given, by the names they have there; of places in the stead of rows where
-        the discrepancy is modelled (see `qidbayes.infer.reduced`).
-        """
-        arrays = {"log_response": self.log_response, "variance": self.variance, **self.latent}
-        of_row = {f"log_{c}": values for c, values in self.log_covariates.items()}
-        of_row |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, _bys(self.law)))}
-        if not self.smooth:
-            parents = {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
-            return arrays | of_row | parents
-        places = self.reduced
-        arrays |= {"log_response": places.log_response, "variance": places.variance, **places.arrays}
-        if self.latent:
-            arrays["latent_row"] = places.of_row[self.latent["latent_row"]]
-        return arrays | {name: values[places.first] for name, values in of_row.items()}
 
 
-def _bys(law: Law) -> list[tuple[str, ...]]:
+def parameter_groups(law: Law) -> list[tuple[str, ...]]:
+    """Return the combinations of groups that a law's parameters differ by."""
     return [prior.by for prior in law.priors.values() if prior.by]
 
 
@@ -181,12 +98,12 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     law = law.with_reference({symbol: float(f"{np.exp(np.log(values).mean()):.1e}") for symbol, values in raw.items()})
     log_covariates = {symbol: np.log(values / float(law.reference.get(symbol, 1.0))) for symbol, values in raw.items()}
     index, coords = {}, {}
-    for by in dict.fromkeys([*((g,) for g in law.noise.groups), *_bys(law)]):
+    for by in dict.fromkeys([*((g,) for g in law.noise.groups), *parameter_groups(law)]):
         found = labels(frame, by)
         coords[dimension(by)] = tuple(found.unique(maintain_order=True))
         codes = {label: code for code, label in enumerate(coords[dimension(by)])}
         index[dimension(by)] = np.array([codes[label] for label in found], dtype=np.int64)
-    for by in _bys(law):
+    for by in parameter_groups(law):
         if len(coords[dimension(by)]) == frame.height:
             raise InputError(
                 f"law {law.name!r} has a constant of its own for each {' and '.join(by)}, and in this table each has "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from qidbayes.infer.convergence import labels_of
-from qidbayes.infer.design import Design
+from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.sample import Draws
 from qidbayes.law.plausibility import doubts
@@ -17,7 +17,7 @@ from qidbayes.posterior.diagnostics import Diagnostics
 _PRIOR_DRAWS = 20_000
 
 
-def diagnose(design: Design, found: Draws) -> Diagnostics:
+def diagnose(design: Inputs, found: Draws) -> Diagnostics:
     """Return the diagnostics of a run, but for those that `qidbayes.posterior.contraction.judged` adds.
 
     Parameters
@@ -41,7 +41,7 @@ def diagnose(design: Design, found: Draws) -> Diagnostics:
     )
 
 
-def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _contraction(design: Inputs, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Compare each parameter's posterior variance with its prior's, where both are on the real line."""
     found = {}
     for name, prior in design.law.priors.items():
@@ -58,7 +58,7 @@ def _contraction(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dic
     return found
 
 
-def _shift(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _shift(design: Inputs, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Say how far each posterior's mean is from its prior's, in the prior's standard deviations, on the real line.
 
     Groups that are partially pooled follow their population, which is asked about in their place.
@@ -74,7 +74,7 @@ def _shift(design: Design, unconstrained: Mapping[str, np.ndarray]) -> dict[str,
     return found
 
 
-def _confounded(design: Design, unconstrained: Mapping[str, np.ndarray]) -> list[str]:
+def _confounded(design: Inputs, unconstrained: Mapping[str, np.ndarray]) -> list[str]:
     """Find numbers whose effect on the fitted rows the law's other parameters can have too.
 
     At one bit width gamma only scales the response, as k does. Their priors then share it between them, and gamma's

@@ -3,30 +3,26 @@
 import os
 import secrets
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from qidbayes.errors import DataWarning, InputError
-from qidbayes.infer import latent
+from qidbayes.infer.assemble import assemble
 from qidbayes.infer.borrowed import borrow, fit_hash
 from qidbayes.infer.chains import Progress
-from qidbayes.infer.design import Design, design
 from qidbayes.infer.diagnose import diagnose
-from qidbayes.infer.nested import sample_effects
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.sample import sample
 from qidbayes.law import COVARIATES, Law, load_law
-from qidbayes.posterior.constants import Curve, dimensions, raw_constants
+from qidbayes.posterior.constants import dimensions
 from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.fit import Fit
-from qidbayes.posterior.scatter import TRUE_LOG_QID
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.process import note
-from qidbayes.seeds import Stream, generator
 from qidbayes.table import table_hash
-from qidbayes.table.groups import dimension
 from qidbayes.table.schema import validate
 
 FIRST, MOST = 1_000, 4_000
@@ -99,70 +95,36 @@ def fit(
     0.47
     """
     note()
-    first, most = (FIRST, MOST) if draws is None else (draws, draws)
-    for name, value, least in (("draws", first, 4), ("tune", tune, 100), ("chains", chains, 1)):
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
-    if not 0.5 <= target_accept < 1:
-        raise InputError(f"target_accept must be at least 0.5 and below 1, not {target_accept!r}")
-    seed = secrets.randbits(31) if random_seed is None else random_seed
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise InputError(f"random_seed must be a whole number from 0 to 2³² − 1, not {random_seed!r}")
+    settings = _settings(draws, tune, chains, target_accept, random_seed)
     law = law if isinstance(law, Law) else load_law(law)
-    table = validate(table, "table")  # refuses what is no table, such as a cell twice, before the sampling
-    dimensions(law)  # refuses constants that could not be reported, before the sampling
-    hash_ = table_hash(table)  # refuses what no table may hold, repeated cells among it
-    rows = design(table, law.with_reference(prior_from.law.reference) if prior_from else law)
-    law = rows.law
-    if rows.frame.height == 1 and prior_from is None:
-        raise InputError(
-            "nothing tells the law from the error of a single row; give more rows, or a fit of others as prior_from"
-        )
-    if prior_from is not None:
-        rows = replace(rows, borrowed=borrow(law, rows.coords, rows.errors, prior_from, prior_weight))
-    base = None
+    # Refused before the sampling: what is no table, and constants that could not be reported.
+    table = validate(table, "table")
+    dimensions(law)
+    hash_ = table_hash(table)
+    rows = _rows(table, law, prior_from, prior_weight)
+    law, base = rows.law, None
     if law.loss_16bit:  # the two posteriors are independent, and so must their draws be
         base = fit(
             table, law.loss_16bit, draws=draws, tune=tune, chains=chains, target_accept=target_accept,
-            random_seed=(seed + 1) % 2**32, progress=progress,
+            random_seed=(settings.random_seed + 1) % 2**32, progress=progress,
         )  # fmt: skip
         law = replace(law, loss_16bit=base.law)
-    found = sample(
-        rows, draws=first, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed, progress=progress,
-        most=most,
-    )  # fmt: skip
-    kept = found.stats["diverging"].shape[1]
-    unconstrained = dict(found.unconstrained)
-    whitened = unconstrained.pop(latent.NAME, None)
-    values = _constrained(rows, unconstrained)
-    flat = {name: v.reshape(-1, *v.shape[2:]) for name, v in values.items()}
-    for name, constant in raw_constants(law, flat).items():
-        flat[name] = constant
-    coords = {dim: rows.coords[dim] for dim in dict.fromkeys(dimension(p.by) for p in law.priors.values() if p.by)}
-    dims = {law.sampled_name(name): dimension(prior.by) for name, prior in law.priors.items() if prior.by}
-    dims |= {law.sampled_name(name): dim for name, dim in dimensions(law).items() if name in law.define}
-    dims |= {name: dim for name, dim in dimensions(law).items() if name in law.unit_powers}
-    if any(level.name == "model" for level in rows.levels):
-        flat["model_effect"] = _model_effect(rows, flat, whitened, coords, seed)
-        coords["model"], dims["model_effect"] = rows.coords["model"], "model"
-    if rows.smooth and whitened is not None:
-        noisy = rows.latent["latent_row"]
-        normal = whitened.reshape(-1, len(noisy))
-        flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], normal, np)
-        coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
-    diagnostics = judged(diagnose(rows, found), law, flat, coords)
+    found = sample(rows, **vars(settings), progress=progress)
+    numbers = assemble(rows, law, found, settings.random_seed)
+    diagnostics = judged(diagnose(rows, found), law, numbers.flat, numbers.coords)
     for doubt in diagnostics.doubts:
         warnings.warn(doubt, DataWarning, skip_file_prefixes=(str(Path(__file__).parents[1]),))
+    kept = found.stats["diverging"].shape[1]
     return Fit(
         law=law,
-        draws={name: v.reshape(chains, kept, *v.shape[1:]) for name, v in flat.items()},
-        dims=dims,
-        coords=coords,
+        draws={name: v.reshape(chains, kept, *v.shape[1:]) for name, v in numbers.flat.items()},
+        dims=numbers.dims,
+        coords=numbers.coords,
         stats=found.stats,
         data=_kept(rows),
         diagnostics=diagnostics.with_part("loss_16bit", base.diagnostics) if base else diagnostics,
         attributes={
-            "random_seed": seed,
+            "random_seed": settings.random_seed,
             "draws": kept,
             "tune": tune,
             "chains": chains,
@@ -177,43 +139,44 @@ def fit(
     )
 
 
-def _constrained(rows: Design, unconstrained: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Carry the draws from the real line to where the model has them; the same transforms as PyMC's."""
-    law = rows.law
-    priors = {law.sampled_name(name): prior for name, prior in law.priors.items()}
-    priors |= {law.population_name(name): prior for name, prior in law.priors.items()}
-    priors |= rows.errors
-    return {n: priors[n].constrain(v) if n in priors else np.exp(v) for n, v in unconstrained.items()}
+@dataclass(frozen=True)
+class _Settings:
+    """The sampler's settings, by the names that `sample` gives them."""
+
+    draws: int
+    most: int
+    tune: int
+    chains: int
+    target_accept: float
+    random_seed: int
 
 
-def _model_effect(
-    rows: Design,
-    flat: dict[str, np.ndarray],
-    whitened: np.ndarray | None,
-    coords: dict[str, tuple[str, ...]],
-    seed: int,
-) -> np.ndarray:
-    """Draw the models' effects, which the sampler integrated out, given each draw of the rest."""
-    law = rows.law
-    log_raw = {c: v + law.log_reference.get(c, 0.0) for c, v in rows.log_covariates.items()}
-    mean = Curve(law, flat, coords).log_response(log_raw, rows.index)
-    rng = generator(seed, Stream.MODEL_EFFECTS)
-    normal = {level.name: rng.standard_normal((len(mean), level.size)) for level in rows.levels}
-    if whitened is not None:  # the effects that noisy rows share are among what was sampled
-        values, start = whitened.reshape(len(mean), -1), len(rows.latent["latent_row"])
-        for level in rows.levels:
-            groups = rows.latent[f"latent_{level.name}"]
-            normal[level.name][:, groups] = values[:, start : start + len(groups)]
-            start += len(groups)
-    return sample_effects(
-        rows.log_response - mean,
-        np.square(flat["sigma"])[:, None] + rows.variance,
-        rows.levels,
-        {level.name: np.square(flat[f"{level.name}_sd"]) for level in rows.levels},
-        normal,
-    )["model"]
+def _settings(draws: int | None, tune: int, chains: int, target_accept: float, random_seed: int | None) -> _Settings:
+    """Return the settings, refusing those out of range, with a seed if none is given."""
+    first, most = (FIRST, MOST) if draws is None else (draws, draws)
+    for name, value, least in (("draws", first, 4), ("tune", tune, 100), ("chains", chains, 1)):
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    if not 0.5 <= target_accept < 1:
+        raise InputError(f"target_accept must be at least 0.5 and below 1, not {target_accept!r}")
+    seed = secrets.randbits(31) if random_seed is None else random_seed
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(f"random_seed must be a whole number from 0 to 2³² − 1, not {random_seed!r}")
+    return _Settings(first, most, tune, chains, target_accept, seed)
 
 
-def _kept(rows: Design) -> pl.DataFrame:
+def _rows(table: pl.DataFrame, law: Law, prior_from: Posterior | None, prior_weight: float) -> Inputs:
+    """Return the rows that a law is fitted to, with another fit's posterior as the prior if there is one."""
+    rows = inputs(table, law.with_reference(prior_from.law.reference) if prior_from else law)
+    if prior_from is not None:
+        return replace(rows, borrowed=borrow(rows.law, rows.coords, rows.errors, prior_from, prior_weight))
+    if rows.frame.height == 1:
+        raise InputError(
+            "nothing tells the law from the error of a single row; give more rows, or a fit of others as prior_from"
+        )
+    return rows
+
+
+def _kept(rows: Inputs) -> pl.DataFrame:
     covariates = [COVARIATES[symbol] for symbol in rows.law.covariates]
     return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, "qid_se", rows.law.response])))

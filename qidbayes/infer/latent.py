@@ -6,8 +6,8 @@ pulls the law by up to 1.5 (s/q)² in log QiD, and has nothing to say of q ≤ 0
 
 First by a sketch: as if log q₊ had been measured with variance 1/p, where q₊ is the mean of a true QiD above 0 given
 the row alone, and p = (q₊/s)² the information about x there. With sketches in their place all rows are normal, and
-the density has a closed form (see `qidbayes.infer.nested`). Then the sketches are taken back: given them, the shared
-effects and x can be drawn from standard normals ξ (`nested.effects`, `place`), and the density is
+the density has a closed form (see `qidbayes.noise.random_effects`). Then the sketches are taken back: given them, the
+shared effects and x can be drawn from standard normals ξ (`random_effects.effects`, `place`), and the density is
 
     p(rows | θ) = p(sketches | θ) · E_ξ Π p(q | x(θ, ξ)) / N(log q₊ | x(θ, ξ), 1/p)
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_ndtr
 
-from qidbayes.infer.nested import Level
+from qidbayes.noise.random_effects import Level
 
 NAME = "latent"
 """What ξ is called in the model: first the noisy rows', then those of the groups they are in, level by level."""

@@ -1,38 +1,38 @@
 """A law and its data as a PyMC model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from qidbayes.infer import latent, nested, pooling, smooth, strata
-from qidbayes.infer.design import Design
-from qidbayes.infer.spec import Grouping, ModelSpec, describe
+from qidbayes.infer import latent, pooling, strata
+from qidbayes.infer.inputs import Inputs
+from qidbayes.infer.spec import ModelSpec, describe
 from qidbayes.law.evaluate import evaluate_log
-from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
+from qidbayes.noise import random_effects
 from qidbayes.table.groups import dimension
 
 type Data = Mapping[str, Any]
 
 
-def build_model(design: Design) -> pm.Model:
+def build_model(design: Inputs) -> pm.Model:
     """Return the PyMC model of a law, with every array in it a `pm.Data`.
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
-    integrated out (see `qidbayes.infer.nested`), and the rows reduced to sufficient statistics where there are any
-    (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.infer.smooth`). Of rows too noisy
-    for a logarithm, the true QiD is one variable more (see `qidbayes.infer.latent`).
+    integrated out (see `qidbayes.noise.random_effects`), and the rows reduced to sufficient statistics where there are
+    any (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.noise.gp_density`). Of rows
+    too noisy for a logarithm, the true QiD is one variable more (see `qidbayes.infer.latent`).
 
     Examples
     --------
-    >>> from qidbayes.infer.design import design
+    >>> from qidbayes.infer.inputs import inputs
     >>> from qidbayes.law import load_law
     >>> from qidbayes.table import load_table
     >>> law = load_law("unified").with_noise(discrepancy="none")
-    >>> model = build_model(design(load_table("pythia"), law))
+    >>> model = build_model(inputs(load_table("pythia"), law))
     >>> [v.name for v in model.free_RVs]
     ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'checkpoint_sd', 'model_sd']
     """
@@ -52,12 +52,12 @@ def model_of(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> pm.Model:
         errors = {name: _error(name, prior, spec) for name, prior in spec.errors}
         if spec.borrowed is not None:
             pm.Potential("borrowed", _log_borrowed(spec, parameters, errors, data))
-        likelihood = _of_strata if "root" in data else _of_rows if spec.parts is None else _of_smooth
+        likelihood = _of_strata if "root" in data else _of_rows if spec.blocks is None else _of_smooth
         pm.Potential("log_likelihood", likelihood(spec, data, parameters, errors))
     return model
 
 
-def model_data(design: Design) -> dict[str, np.ndarray]:
+def model_data(design: Inputs) -> dict[str, np.ndarray]:
     """Return every array the model is given, by its name there: sufficient statistics if there are any, or the rows."""
     found = strata.strata(design)
     arrays = {**vars(found)} if found else design.row_data
@@ -79,10 +79,7 @@ def _of_rows(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any
     variance, effects = errors["sigma"] ** 2, [errors[f"{level.name}_sd"] ** 2 for level in spec.levels]
     residual = data["log_response"] - _log_mean(spec, data, parameters)
     variance_of_row = variance + data["variance"]
-    if spec.family == "student_t":
-        return pm.logp(pm.StudentT.dist(STUDENT_T_FREEDOM, sigma=pt.sqrt(variance_of_row)), residual).sum()
-    levels = [(effect, _group_sum(level, data)) for level, effect in zip(spec.levels, effects, strict=True)]
-    found = nested.log_density(residual, variance_of_row, levels, pt.log)
+    found = spec.noise.log_density(residual, variance_of_row, errors, spec, data, pt)
     return found + _of_noise(spec, data, residual, variance, effects) if "latent_row" in data else found
 
 
@@ -98,7 +95,7 @@ def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> A
         log_response = pt.set_subtensor(log_response[rows], log_true)
         variance = pt.set_subtensor(variance[rows], 0.0)
     residual = log_response - _log_mean(spec, data, parameters)
-    return measured + smooth.log_density(residual, variance, errors, errors["sigma"], spec, data, pt)
+    return measured + spec.noise.log_density(residual, errors["sigma"] ** 2 + variance, errors, spec, data, pt)
 
 
 def _log_mean(spec: ModelSpec, data: Data, parameters: Data) -> Any:
@@ -120,9 +117,9 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
         own = pt.set_subtensor(pt.zeros(level.size)[data[f"latent_{level.name}"]], normal[start : start + size])
         members = np.repeat(np.arange(level.size), level.members // level.size)
         parent = members if level.regular else data[f"{level.name}_parent"]
-        levels.append(nested.Shared(effect, _group_sum(level, data), parent, own))
+        levels.append(random_effects.Shared(effect, random_effects.group_sum(level, data, pt), parent, own))
         start += size
-    *_, shared = nested.effects(residual, variance + data["variance"], levels, pt.sqrt)
+    *_, shared = random_effects.effects(residual, variance + data["variance"], levels, pt.sqrt)
     log_qid, sketch = data["log_response"][rows], data["variance"][rows]
     known = log_qid - residual[rows] + (shared[rows] if levels else 0.0)
     log_true = latent.place(known, log_qid, sketch, variance, normal[:count], pt.sqrt)
@@ -132,7 +129,7 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
     return (measured - sketched).sum()
 
 
-def sampled_names(design: Design) -> list[str]:
+def sampled_names(design: Inputs) -> list[str]:
     """Return what the sampler's variables are called, in the model's order."""
     return list(describe(design, model_data(design)).names)
 
@@ -195,10 +192,3 @@ def _prior(name: str, prior: Prior, groups: int | None, spec: ModelSpec, data: D
     pm.Potential(f"{sampled}_shared", 0.5 * (sum_**2 / precision - pt.log(precision)))
     _, values = pooling.population_and_groups(step, sd, offset, prior, c)
     return pm.Deterministic(sampled, pt.exp(values) if prior.log_scaled else values)
-
-
-def _group_sum(level: Grouping, data: Mapping[str, Any]) -> Callable[[Any], Any]:
-    if level.regular:  # a reshape instead of a scatter: the gradient costs a fifth
-        return lambda values: values.reshape((level.size, -1)).sum(axis=1)
-    parent = data[f"{level.name}_parent"]
-    return lambda values: pt.inc_subtensor(pt.zeros(level.size, dtype="float64")[parent], values)

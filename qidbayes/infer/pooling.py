@@ -23,15 +23,13 @@ than independent groups around c_g m.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from qidbayes.infer.problem import Problem
 from qidbayes.law.law import Law
 from qidbayes.law.prior import Prior
-
-if TYPE_CHECKING:
-    from qidbayes.infer.problem import Problem
 
 
 def offset_name(sampled_name: str) -> str:
@@ -86,7 +84,7 @@ def groups_and_populations(
     return found
 
 
-def centring(problem: "Problem") -> dict[str, np.ndarray]:
+def centring(problem: Problem) -> dict[str, np.ndarray]:
     """Return c_g for each group of each pooled parameter, from what its rows say of it.
 
     If rows know z_g with variance v_g when all else is given, and groups are expected to differ by the variance

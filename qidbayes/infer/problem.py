@@ -2,22 +2,19 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qidbayes.infer.design import Design
 from qidbayes.posterior.constants import Curve, raw_constants
 from qidbayes.table.groups import dimension
-
-if TYPE_CHECKING:
-    from qidbayes.infer.design import Design
 
 
 @dataclass(frozen=True)
 class Problem:
     """What least squares minimises over, diagnostics take derivatives of, and strata are made from."""
 
-    rows: "Design"
+    rows: Design
 
     @cached_property
     def sizes(self) -> list[int]:

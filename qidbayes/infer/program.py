@@ -77,7 +77,7 @@ def spec_of(model: ModelSpec, tune: int, chains: int) -> ProgramSpec:
     """Return the description of a program on this machine's device."""
     if jax.default_backend() != "cpu":
         return ProgramSpec(model, tune, chains, listens=False)
-    listens = model.parts is not None or model.count("log_response") > _LISTENS_FROM
+    listens = model.blocks is not None or model.count("log_response") > _LISTENS_FROM
     return ProgramSpec(model, tune, chains=0, listens=listens)
 
 

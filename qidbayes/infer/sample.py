@@ -17,7 +17,7 @@ from qidbayes.errors import SlowWarning
 from qidbayes.infer import latent, pooling
 from qidbayes.infer.chains import Chains, Job, Progress
 from qidbayes.infer.convergence import convergence
-from qidbayes.infer.design import Design
+from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.model import model_data
 from qidbayes.infer.pace import Pace
 from qidbayes.infer.program import Program, program, spec_of
@@ -60,7 +60,7 @@ class Draws:
 
 
 def sample(
-    design: Design,
+    design: Inputs,
     *,
     draws: int,
     tune: int,
@@ -118,7 +118,7 @@ class _UnderWay:
 
 
 def _sample(
-    design: Design,
+    design: Inputs,
     draws: int,
     tune: int,
     chains: int,
@@ -162,7 +162,7 @@ def _sample(
     return Draws(values, dict(zip(_STATS, leaves, strict=False)), accept, converged)
 
 
-def _start(design: Design, found: Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _start(design: Inputs, found: Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Start every chain near the middle of the prior, a tenth of its spread away."""
     law = design.law
     where: dict[str, tuple[float | np.ndarray, float]] = {latent.NAME: (0.0, 1.0)}

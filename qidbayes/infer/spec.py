@@ -10,11 +10,12 @@ from functools import cached_property
 import numpy as np
 
 from qidbayes.infer import latent, pooling
-from qidbayes.infer.design import Design
+from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
-from qidbayes.infer.reduced import Part
 from qidbayes.law.law import Law, Noise
 from qidbayes.law.prior import Prior
+from qidbayes.noise.grid import Shape
+from qidbayes.noise.model import NoiseModel, noise_model
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class ModelSpec:
         The priors of what scatters around the law, by the names in the model.
     levels
         The noise groups from the inside out, where there is no discrepancy.
-    parts
-        The blocks that rows under a discrepancy fall into; None without one.
+    blocks
+        The shapes of the blocks that rows under a discrepancy fall into; None without one.
     borrowed
         Which of `errors` have their prior from another fit, as all parameters have then; None without one.
     arrays
@@ -72,7 +73,7 @@ class ModelSpec:
     groups: tuple[int | None, ...]
     errors: tuple[tuple[str, Prior], ...]
     levels: tuple[Grouping, ...]
-    parts: tuple[Part, ...] | None
+    blocks: tuple[Shape, ...] | None
     borrowed: tuple[str, ...] | None
     arrays: tuple[Array, ...]
 
@@ -85,8 +86,13 @@ class ModelSpec:
             priors=dict(self.priors),
             define=dict(self.define),
             reference=dict.fromkeys(self.reference, 1.0),
-            noise=Noise(groups=groups, family=self.family, discrepancy="none"),
+            noise=Noise(groups=groups, family=self.family, discrepancy="none" if self.blocks is None else "smooth"),
         )
+
+    @cached_property
+    def noise(self) -> NoiseModel:
+        """How rows scatter around the law."""
+        return noise_model(self.law, [name.removesuffix("_sd") for name, _ in self.errors])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -105,7 +111,7 @@ class ModelSpec:
         return next((array.shape[0] for array in self.arrays if array.name == name), 0)
 
 
-def describe(design: Design, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
+def describe(design: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
     """Return the description of a design's program, given what `model_data` says of it."""
     law = design.law
     groups = zip(law.priors.values(), Problem(design).sizes, strict=True)
@@ -122,7 +128,7 @@ def describe(design: Design, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
             Grouping(level.name, *((level.size, len(level.parent)) if "root" not in arrays else (0, 0)), level.regular)
             for level in design.levels
         ),
-        parts=design.reduced.parts if design.smooth else None,
+        blocks=design.partition.shapes if design.noise.by_draw else None,
         borrowed=tuple(n for n in design.errors if n in design.borrowed.sizes) if design.borrowed else None,
         arrays=tuple(Array(name, values.shape, str(values.dtype)) for name, values in arrays.items()),
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.infer.design import Design
+from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
 
 
@@ -40,9 +40,9 @@ class Strata:
     members: np.ndarray
 
 
-def strata(design: Design) -> Strata | None:
+def strata(design: Inputs) -> Strata | None:
     """Return a design's sufficient statistics, None if the law or the table has none."""
-    if design.smooth or design.law.noise.family != "normal" or design.latent or design.variance.any():
+    if design.noise.by_draw or not design.noise.is_normal or design.latent or design.variance.any():
         return None
     if not all(level.regular for level in design.levels):
         return None

@@ -54,7 +54,7 @@ class Noise:
     scale `sigma`, so that a few rows far off count for less; it goes with no groups and no discrepancy.
 
     `discrepancy` ``"smooth"`` adds what the equation itself misses, as a Gaussian process over log N, log D and log P
-    (see `qidbayes.posterior.discrepancy`), so that bands grow away from the data; ``"none"`` takes the equation at its
+    (see `qidbayes.noise.kernels`), so that bands grow away from the data; ``"none"`` takes the equation at its
     word, and is fitted in a second or two.
     """
 

@@ -8,9 +8,9 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from qidbayes.errors import InputError
+from qidbayes.noise.coordinates import KIND
 from qidbayes.plots import caption, style
 from qidbayes.posterior import query
-from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit, Kind, Response
 from qidbayes.posterior.scatter import Scatter
 
@@ -170,7 +170,7 @@ def draw_bands(axes: Axes, answer: pl.DataFrame, x: X, series: str, looks: Looks
 
 def law_alone(fit: Fit, answer: pl.DataFrame, kind: Kind) -> pl.DataFrame | None:
     """Return the law's median where an answer's curves follow what it misses as well; None where they do not."""
-    if kind == "response_params" or not Scatter(fit).smooth:
+    if kind == "response_params" or not fit.noise.by_draw:
         return None
     return ask(fit, answer.drop(_ANSWER), "response_params", 0.9)
 

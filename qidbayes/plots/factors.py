@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
+from qidbayes.noise.coordinates import KIND
 from qidbayes.plots.slices import Slices, compared, most_measured
-from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit, Kind
 
 _SLICES = {

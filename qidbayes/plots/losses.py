@@ -5,8 +5,8 @@ from dataclasses import replace
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.noise.coordinates import KIND
 from qidbayes.plots import along, caption
-from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit
 
 WHOLE = 16.0

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qidbayes.errors import InputError
+from qidbayes.noise.coordinates import KIND
 from qidbayes.plots import along, caption, style
 from qidbayes.posterior import query
-from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit, Kind
 
 _MARGIN = 1.3

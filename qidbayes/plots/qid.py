@@ -7,8 +7,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from qidbayes.noise.coordinates import KIND
 from qidbayes.plots import along, caption, style
-from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_COLUMNS = 6

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qidbayes.errors import ExtrapolationWarning, InputError
+from qidbayes.noise.coordinates import KIND
 from qidbayes.plots import along, caption, style
-from qidbayes.posterior.discrepancy import KIND
 from qidbayes.posterior.fit import Fit, Kind
 
 _LABELS = {"tokens": style.TOKENS, "n_params": style.SIZE, "bits": style.BITS}

@@ -4,7 +4,7 @@ import polars as pl
 
 from qidbayes.posterior import query
 from qidbayes.posterior.distance import beyond, unmeasured_bits
-from qidbayes.posterior.record import Record
+from qidbayes.posterior.posterior import Posterior
 
 _ASKED = {
     "model_sd": "a training run that was not fitted",
@@ -20,14 +20,14 @@ _ASKED = {
 _INSIDE = 1.001
 
 
-def extrapolated(fit: Record, frame: pl.DataFrame) -> list[str]:
+def extrapolated(fit: Posterior, frame: pl.DataFrame) -> list[str]:
     """Return a sentence on bit widths outside the fitted ones, if the fit is of a law that differs by bits."""
     if fit.law.response != "qid" or "bits" not in query.needs(fit.law):
         return []
     return unmeasured_bits(fit.data, frame)
 
 
-def unidentified_noise(fit: Record, frame: pl.DataFrame) -> list[str]:
+def unidentified_noise(fit: Posterior, frame: pl.DataFrame) -> list[str]:
     """Return a sentence for each number of the noise that an answer rests on and the data do not identify.
 
     Parameters
@@ -46,12 +46,12 @@ def unidentified_noise(fit: Record, frame: pl.DataFrame) -> list[str]:
     ]
 
 
-def _rests_on(fit: Record, frame: pl.DataFrame) -> set[str]:
+def _rests_on(fit: Posterior, frame: pl.DataFrame) -> set[str]:
     """Return the numbers of the noise that decide how much more than the fitted rows an answer may scatter."""
     known = fit.data["model"].to_list()
     models = frame["model"].to_list() if "model" in frame.columns else [None]
     found = {"model_sd"} if any(model not in known for model in models) else set()
-    if "smooth_sd" not in fit.draws:
+    if not fit.noise.by_draw:
         return found & set(fit.draws)
     far = beyond(fit.data, frame, left_out_is_new=True)
     new = set(", ".join(far["not_fitted"].drop_nulls()).split(", ")) - {""}

@@ -11,8 +11,8 @@ import numpy as np
 
 from qidbayes.law.law import Law
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
+from qidbayes.noise.kernels import LENGTHS, SIMILARITY
 from qidbayes.posterior.diagnostics import Diagnostics, Direction, number
-from qidbayes.posterior.discrepancy import LENGTHS, SIMILARITY
 from qidbayes.table.groups import dimension
 
 _PRIOR_DRAWS = 20_000

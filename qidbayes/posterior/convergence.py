@@ -10,8 +10,8 @@ from statistics import NormalDist
 import numpy as np
 
 from qidbayes.law.law import Law
+from qidbayes.noise.kernels import LENGTHS, SIMILARITY
 from qidbayes.posterior.diagnostics import Convergence, number
-from qidbayes.posterior.discrepancy import LENGTHS, SIMILARITY
 
 _TAILS = (0.05, 0.95)
 _FEWEST = 4  # draws of a chain

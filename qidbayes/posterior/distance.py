@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from qidbayes.posterior.discrepancy import KIND
+from qidbayes.noise.coordinates import KIND
 
 DIRECTIONS = ("n_params", "tokens", "bits")
 COLUMNS = (*(f"{column}_beyond" for column in DIRECTIONS), "not_fitted")

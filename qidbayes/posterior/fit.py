@@ -2,9 +2,9 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -15,13 +15,11 @@ from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.coverage import coverage, read_backtest
-from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.distance import COLUMNS, beyond
 from qidbayes.posterior.guessing import against_guessing
 from qidbayes.posterior.joint import Joint, joint
-from qidbayes.posterior.population import has_population, new_groups
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.predictive import Predictive
-from qidbayes.posterior.record import Record
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.summary import constants_of, reported
 from qidbayes.posterior.threshold import log_tokens, threshold_query
@@ -50,8 +48,8 @@ class IdentificationWarning(DiagnosticsWarning):
 
 
 @dataclass(frozen=True)
-class Fit(Record):
-    """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads; what it holds is listed at `Record`."""
+class Fit(Posterior):
+    """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads; for what it holds see `Posterior`."""
 
     loss_16bit: "Fit | None" = None
 
@@ -100,13 +98,6 @@ class Fit(Record):
         if not chosen["identified"].any():
             raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
         return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
-
-    def is_identified(self, name: str, group: str | None = None) -> bool:
-        """Return whether the data say anything of a parameter, or of every parameter a constant is made of."""
-        sampled = {self.law.sampled_name(p): p for p in self.law.priors}
-        made_of = {sampled[name]} if name in sampled else self.law.depends_on(name.removesuffix("_ref"))
-        numbers = {number(self.law.sampled_name(p), group if self.law.priors[p].by else None) for p in made_of}
-        return not (numbers | {number(name, group)}) & set(self.diagnostics.unidentified)
 
     def predict(
         self,
@@ -315,7 +306,7 @@ class Fit(Record):
         InputError
             If the saved backtest is damaged.
         """
-        distance = beyond(self.data, frame, left_out_is_new=Scatter(self).smooth)
+        distance = beyond(self.data, frame, left_out_is_new=self.noise.by_draw)
         where = distance.drop("outside")
         if "backtest" not in self.attributes:
             return where
@@ -408,10 +399,6 @@ class Fit(Record):
         self.warn_if_unfitted(frame, "response")
         return found
 
-    def curve(self) -> Curve:
-        """Return the law with this posterior's constants, one set for each draw."""
-        return Curve(self.law, {n: self._flat(n) for n in self.law.constants}, self.coords, self._new_groups)
-
     def to_datatree(self) -> "xarray.DataTree":
         """Return the fit as the DataTree that ArviZ works on."""
         from qidbayes.posterior.store import to_datatree
@@ -436,34 +423,20 @@ class Fit(Record):
         verdict = f"{failed} checks failed" if failed else "all checks passed"
         return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
 
-    def _new_groups(self, dim: str, labels: Sequence[str]) -> dict[str, np.ndarray] | None:
-        if not has_population(self.law, dim):
-            return None
-        flat = {name: self._flat(name) for name in self.draws}
-        return new_groups(self.law, flat, dim, labels, int(self.attributes["random_seed"]))
-
-    def _flat(self, name: str) -> np.ndarray:
-        note()
-        values = self.draws[name]
-        return values.reshape(-1, *values.shape[2:])
-
     def _answering(self, kind: Kind) -> tuple["Fit", Curve]:
         """Return the draws that answer questions of a kind, as a fit, and their curve."""
         note()
         if kind not in ("response", "response_params"):
             raise InputError(f"kind must be 'response' or 'response_params', not {kind!r}")
-        source = self.thinned() if kind == "response" and Scatter(self).smooth else self
+        source = self.thinned() if kind == "response" and self.noise.by_draw else self
         return source, source.curve()
 
-    def thinned(self, draws: int = SMOOTH_DRAWS) -> "Fit":
-        """Return the fit with only some of its draws, evenly spaced over all chains; shape ``(1, draws)``."""
-        count = self.stats["lp"].size
-        chosen = np.unique(np.linspace(0, count - 1, draws).round().astype(int))
-        few = {name: self._flat(name)[chosen][None] for name in self.draws}
-        return replace(self, draws=few, stats={n: v.reshape(-1)[chosen][None] for n, v in self.stats.items()})
+    def thinned(self, draws: int = SMOOTH_DRAWS) -> Self:
+        """Return the fit with only some of its draws; see `Posterior.thinned`."""
+        return super().thinned(draws)
 
     def _extra(self, kind: Kind) -> tuple[str, ...]:
-        return Scatter(self).asked if kind == "response" else ()
+        return self.noise.asked if kind == "response" else ()
 
     def _log_draws(self, curve: Curve, asked: query.Query, kind: Kind) -> np.ndarray:
         self._warn(curve, asked.frame, kind)
@@ -479,7 +452,7 @@ class Fit(Record):
     def beside(self, frame: pl.DataFrame, kind: Kind, count: int) -> np.ndarray:
         """Return draws of the response where another law was asked, nats per token; shape ``(count, queries)``."""
         source, curve = self._answering(kind)
-        taken = [*query.needs(self.law), *Scatter(self).asked]
+        taken = [*query.needs(self.law), *self.noise.asked]
         asked = query.build(curve, frame.select(name for name in dict.fromkeys(taken) if name in frame.columns), {})
         found = np.exp(source._log_draws(curve, asked, kind))
         # The two laws' draws are independent: which of them stand side by side does not matter.
@@ -555,5 +528,6 @@ def load_fit(path: "str | os.PathLike[str]") -> Fit:
     return _fit(load(path))
 
 
-def _fit(record: Record) -> Fit:
-    return Fit(**{**vars(record), "loss_16bit": _fit(record.loss_16bit) if record.loss_16bit else None})
+def _fit(posterior: Posterior) -> Fit:
+    known = {field.name: getattr(posterior, field.name) for field in fields(posterior)}
+    return Fit(**known | {"loss_16bit": _fit(posterior.loss_16bit) if posterior.loss_16bit else None})

@@ -1,23 +1,24 @@
 """What a measurement adds to the law's logarithm: effects of its run, what the equation misses there, its error."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.law.law import COVARIATES, STUDENT_T_FREEDOM, suggestion
-from qidbayes.posterior import discrepancy, query
-from qidbayes.posterior.conditional import Known, conditional
+from qidbayes.law.law import suggestion
+from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.kernels import Cells
+from qidbayes.noise.model import Conditioned
+from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
-from qidbayes.posterior.discrepancy import KIND, Cells, Fitted
-from qidbayes.posterior.grids import apart, connected
-from qidbayes.posterior.record import Record
-from qidbayes.posterior.replicates import Replicates, replicates
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.threshold import log_tokens
 from qidbayes.seeds import Stream, generator
-from qidbayes.table.groups import CHECKPOINT
 
+MODEL_EFFECT = "model_effect"
+"""The draws of the effects of the fitted models."""
 TRUE_LOG_QID = "true_log_qid"
 """The draws of log(true QiD) of fitted rows too noisy for a logarithm."""
 _EACH = 10  # normal deviates for each draw, where the draws are few
@@ -29,19 +30,12 @@ _FAR = 8.0  # of log tokens: so far from the fitted ones the discrepancy knows n
 class Scatter:
     """How measurements scatter around a fit's law, given each of its draws."""
 
-    fit: Record
-
-    @property
-    def smooth(self) -> bool:
-        """Whether the fit models a discrepancy."""
-        return "smooth_sd" in self.fit.draws
+    fit: Posterior
 
     @property
     def asked(self) -> tuple[str, ...]:
         """What a question may name beside what the law needs."""
-        if self.smooth:
-            return ("suite", "model", "revision", "n_params", "bits", *KIND)
-        return ("model",) if "model_effect" in self.fit.draws else ()
+        return self.fit.noise.asked
 
     def refuse_unknown_models(self, frame: pl.DataFrame) -> None:
         """Refuse a question about a model by a name that no fitted row has: it may be a slip of the pen.
@@ -72,63 +66,38 @@ class Scatter:
         curve
             The law with the draws' constants.
         """
-        own = self._variance("sigma")
-        if self.fit.law.noise.family == "student_t":  # a normal whose variance is drawn with each draw
-            rng = generator(int(self.fit.attributes["random_seed"]), Stream.STUDENT_T_VARIANCES)
-            own = own * (STUDENT_T_FREEDOM / rng.chisquare(STUDENT_T_FREEDOM, own.shape))
-        if self.smooth:
-            asked = Fitted(self.fit.data).cells(frame)
-            mean, left = conditional(self.known(curve, asked), asked)
-            return mean, left + own
-        variance = own + sum(self._variance(name) for name in self._names(("checkpoint_sd",)))
-        mean = np.zeros((len(own), 1))
-        if "model_sd" in self.fit.draws:
-            known = {label: i for i, label in enumerate(self.fit.coords["model"])}
-            models = frame["model"] if "model" in frame.columns else [None] * frame.height
-            index = np.array([-1 if m is None else known.get(m, -1) for m in models])
-            mean = np.where(index >= 0, self._flat("model_effect")[:, index], 0.0)
-            variance = variance + np.where(index >= 0, 0.0, self._variance("model_sd"))
-        return mean, variance
+        where = self.coordinates(frame)
+        mean, variance = self.conditioned(curve, where).at(where)
+        return mean, variance + self.own_variance(1)
 
-    def known(self, curve: Curve, asked: Cells) -> Known:
-        """Return what is known of a discrepancy: its scales, and what the law leaves over of the fitted rows.
+    def coordinates(self, frame: pl.DataFrame, *, together: bool = False) -> Cells:
+        """Return where measurements stand beside the fitted rows; new groups are told apart if they are together."""
+        return self.fit.noise.coordinates(self._fitted, frame, together=together)
 
-        Only of those that share anything with what is asked.
-        """
-        data, noisy = self.fit.data, np.zeros(self.fit.data.height, dtype=bool)
-        noisy[self._sampled()] = True
-        cells = Fitted(data).cells(data)
-        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
-        parts = connected(cells)
-        rows = np.flatnonzero(np.isin(parts, parts[np.any(near, axis=0)]))
-        cells = {name: values[rows] for name, values in cells.items()}
-        covariates = [data[COVARIATES[c]].cast(pl.Float64).to_numpy()[rows] for c in self.fit.law.covariates]
-        same = replicates([*cells.values(), *covariates], noisy[rows])
-        residual, variance = self._residual(curve, rows, same)
-        return Known(
-            self.scale(),
-            residual,
-            (self._variance("sigma") + variance) / same.count,
-            apart({name: values[same.first] for name, values in cells.items()}, same.count),
-        )
+    def conditioned(self, curve: Curve, asked: Cells) -> Conditioned:
+        """Return what the fitted rows say of measurements, given each draw."""
+        kept = [name for name in (*self.fit.noise.names, MODEL_EFFECT) if name in self.fit.draws]
+        scale = {name: self.fit.flat(name) for name in kept}
+        return self.fit.noise.condition(scale, self._fitted, asked, partial(self._residual, curve))
 
-    def scale(self) -> dict[str, np.ndarray]:
-        """Return what sets the discrepancy's covariance, each of shape ``(draws,)``; empty without a discrepancy."""
-        names = (*discrepancy.SCALES, *discrepancy.LENGTHS, discrepancy.SIMILARITY)
-        return {name: self._flat(name) for name in self._names(names)} if self.smooth else {}
+    def own_variance(self, rows: int) -> np.ndarray:
+        """Return the variance of rows' own errors given each draw; shape ``(draws, rows)``."""
+        rng = generator(int(self.fit.attributes["random_seed"]), Stream.STUDENT_T_VARIANCES)
+        variance = np.square(self.fit.flat("sigma"))[:, None]
+        return self.fit.noise.own_variance(np.broadcast_to(variance, (len(variance), rows)), rng)
 
     def spread(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
         """Return draws of normals; shape ``(draws, rows)``, some for each of the means' draws where these are few.
 
         The rows share their deviates, so that bands are smooth in N, D and P: each row's band holds for itself.
         """
-        each = _EACH if self.smooth else 1
+        each = _EACH if self.fit.noise.by_draw else 1
         sd = np.sqrt(np.repeat(variance, each, axis=0))
         return np.asarray(np.repeat(mean, each, axis=0) + sd * self._deviates(each))
 
     def log_tokens(self, curve: Curve, asked: query.Query, log_qid: np.ndarray) -> np.ndarray:
         """Return the log tokens at which draws of what would be measured rise to thresholds; ``(draws, questions)``."""
-        if not self.smooth:
+        if not self.fit.noise.by_draw:
             mean, variance = self.of(asked.frame, curve)
             return log_tokens(curve, asked, log_qid - self.spread(mean, variance))
         grid = self._grid()
@@ -163,45 +132,37 @@ class Scatter:
         low, high = tokens.min() - _FAR, tokens.max() + _FAR  # whatever the draws: each has the same question
         return np.linspace(low, high, 2 + int((high - low) / _STEP))
 
-    def _residual(self, curve: Curve, rows: np.ndarray, same: Replicates) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the law leaves over of the mean log response of places, and the rows' variances of measurement.
+    def _residual(self, curve: Curve, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the law leaves over of the log response of fitted rows, and the variance of their own errors.
 
-        Shapes ``(draws, places)`` and ``(places,)``.
+        Shapes ``(draws, rows)``.
         """
         data, response = self.fit.data[rows], self.fit.law.response
-        places = data[same.first]
-        asked = query.build(curve, places, {})
+        asked = query.build(curve, data, {})
         law = curve.log_response(asked.log_covariates, asked.index)
-        law = np.broadcast_to(law, (len(law), places.height))
+        law = np.broadcast_to(law, (len(law), data.height))
         value = data[response].to_numpy()
         error = np.zeros(data.height)
         if response == "qid" and "qid_se" in data.columns:
             error = data["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
         sampled = self._sampled()
         noisy = np.isin(rows, sampled)
-        log_value = same.mean(np.log(np.where(noisy, 1.0, value)))
-        variance = same.mean(np.square(np.where(noisy, 0.0, error / np.where(noisy, 1.0, value))))
-        log_value = np.broadcast_to(log_value, law.shape).copy()
+        value = np.where(noisy, 1.0, value)
+        log_value = np.broadcast_to(np.log(value), law.shape).copy()
         if noisy.any():
-            chosen = np.isin(sampled, rows)
-            log_value[:, same.of_row[np.searchsorted(rows, sampled[chosen])]] = self._flat(TRUE_LOG_QID)[:, chosen]
-        return log_value - law, variance
+            log_value[:, noisy] = self.fit.flat(TRUE_LOG_QID)[:, np.isin(sampled, rows)]
+        own = np.square(np.where(noisy, 0.0, error / value))
+        return log_value - law, np.square(self.fit.flat("sigma"))[:, None] + own
 
     def _sampled(self) -> np.ndarray:
         """Return the rows too noisy for a logarithm, in order."""
         return np.array(self.fit.coords["row"] if TRUE_LOG_QID in self.fit.draws else [], dtype=int)
 
     def _deviates(self, each: int) -> np.ndarray:
-        count = each * self._flat("sigma").size
+        count = each * self.fit.flat("sigma").size
         rng = generator(int(self.fit.attributes["random_seed"]), Stream.NEW_MEASUREMENTS)
         return rng.standard_normal(count)[:, None]
 
-    def _names(self, names: tuple[str, ...]) -> list[str]:
-        return [name for name in names if name in self.fit.draws]
-
-    def _variance(self, name: str) -> np.ndarray:
-        return np.square(self._flat(name))[:, None]
-
-    def _flat(self, name: str) -> np.ndarray:
-        values = self.fit.draws[name]
-        return values.reshape(-1, *values.shape[2:])
+    @property
+    def _fitted(self) -> Fitted:
+        return Fitted(self.fit.data, tuple(self.fit.coords.get("model", ())))

@@ -13,7 +13,6 @@ from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.fit import Fit, Kind, Numbers
 from qidbayes.posterior.guessing import against_guessing
 from qidbayes.posterior.predictive import Predictive
-from qidbayes.posterior.scatter import Scatter
 
 if TYPE_CHECKING:
     from qidbayes.posterior.point import Point
@@ -107,7 +106,7 @@ class Stack:
         frame = self._frame(None, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
         draws = np.exp(self._draws(lambda fit: fit.log_draws(frame, kind)))
         guessing = against_guessing(frame, draws, self.fits[0].data, loss_16bit, vocabulary, kind)
-        where = beyond(self.fits[0].data, frame, left_out_is_new=Scatter(self.fits[0]).smooth).drop("outside")
+        where = beyond(self.fits[0].data, frame, left_out_is_new=self.fits[0].noise.by_draw).drop("outside")
         return pl.concat([with_band(frame, draws, ci_prob), guessing, where], how="horizontal")
 
     def predictive(self, frame: pl.DataFrame) -> Predictive:

@@ -19,12 +19,12 @@ import polars as pl
 from qidbayes.atomic import write_whole
 from qidbayes.errors import InputError
 from qidbayes.law.read import law_from_dict
+from qidbayes.noise.kernels import SIMILARITY
 from qidbayes.posterior.constants import dimensions, raw_constants
 from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.convergence import bfmi, convergence_of_draws
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
-from qidbayes.posterior.discrepancy import SIMILARITY
-from qidbayes.posterior.record import Record
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.units import format_bytes
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def unsealed(content: bytes, where: str) -> bytes:
     return body
 
 
-def save(fit: Record, path: str | os.PathLike[str]) -> None:
+def save(fit: Posterior, path: str | os.PathLike[str]) -> None:
     """Write a fit; see `Fit.save`."""
     import netCDF4
 
@@ -76,7 +76,7 @@ def save(fit: Record, path: str | os.PathLike[str]) -> None:
     write_whole(path, sealed(bytes(content) + _INDEX + index))
 
 
-def _index(content: bytearray, fit: Record) -> dict[str, Any]:
+def _index(content: bytearray, fit: Posterior) -> dict[str, Any]:
     """Return what there is to know of a fit, and where in the NetCDF its numbers are."""
     said = _attributes(fit)
     return {
@@ -110,11 +110,11 @@ def _stored(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype="i1" if values.dtype == bool else values.dtype)
 
 
-def _numbers(fit: Record, name: str) -> np.ndarray:
+def _numbers(fit: Posterior, name: str) -> np.ndarray:
     return fit.data[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _write(file: Any, fit: Record) -> None:
+def _write(file: Any, fit: Posterior) -> None:
     file.setncatts(_attributes(fit))
     posterior = file.createGroup("posterior")
     _chain_and_draw(posterior, fit)
@@ -146,13 +146,13 @@ def _write(file: Any, fit: Record) -> None:
         _write(file.createGroup("loss_16bit"), fit.loss_16bit)
 
 
-def _chain_and_draw(group: Any, fit: Record) -> None:
+def _chain_and_draw(group: Any, fit: Posterior) -> None:
     for dim, size in zip(("chain", "draw"), fit.stats["lp"].shape, strict=True):
         group.createDimension(dim, size)
         group.createVariable(dim, "i8", (dim,))[:] = np.arange(size)
 
 
-def _attributes(fit: Record) -> dict[str, str]:
+def _attributes(fit: Posterior) -> dict[str, str]:
     diagnostics = fit.diagnostics
     return {
         "format": FORMAT,
@@ -171,7 +171,7 @@ def _attributes(fit: Record) -> dict[str, str]:
     }
 
 
-def load(path: str | os.PathLike[str]) -> Record:
+def load(path: str | os.PathLike[str]) -> Posterior:
     """Read a fit; see `load_fit`."""
     path = Path(path)
     try:
@@ -221,7 +221,7 @@ class _Numbers:
         return np.frombuffer(self._content, f"<{kind}", math.prod(shape), first).reshape(shape).copy()
 
 
-def _read(index: Any, numbers: _Numbers, where: str) -> Record:
+def _read(index: Any, numbers: _Numbers, where: str) -> Posterior:
     if index["format"] != FORMAT:
         raise InputError(f"{where}: is not a saved fit of this version; expected format {FORMAT!r}")
     law = law_from_dict(json.loads(index["law"]), f"{where}: law")
@@ -265,12 +265,12 @@ def _read(index: Any, numbers: _Numbers, where: str) -> Record:
         raise InputError(f"{where}: the 16-bit law fitted beside it is not the one its law names")
     if attributes.get("law_fingerprint", law.fingerprint()) != law.fingerprint():
         raise InputError(f"{where}: holds another law than the one that was fitted; fit again")
-    record = Record(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes, base)
+    record = Posterior(law, draws, dims, coords, stats, pl.DataFrame(columns), diagnostics, attributes, base)
     _check_constants(record, where)
     return replace(record, diagnostics=_judged(record))
 
 
-def _check_constants(fit: Record, where: str) -> None:
+def _check_constants(fit: Posterior, where: str) -> None:
     """Refuse a file whose constants in raw counts do not follow from what was sampled."""
     flat = _flat(fit)
     for name, expected in raw_constants(fit.law, flat).items():
@@ -280,11 +280,11 @@ def _check_constants(fit: Record, where: str) -> None:
             )
 
 
-def _flat(fit: Record) -> dict[str, np.ndarray]:
+def _flat(fit: Posterior) -> dict[str, np.ndarray]:
     return {name: values.reshape(-1, *values.shape[2:]) for name, values in fit.draws.items()}
 
 
-def _judged(fit: Record) -> Diagnostics:
+def _judged(fit: Posterior) -> Diagnostics:
     """Return a fit's diagnostics, with all that its draws and their statistics tell worked out from them.
 
     What was drawn of single rows and is not kept has only what was said of it when it was fitted.
@@ -329,7 +329,7 @@ def _range(name: str) -> tuple[float, float]:
     return (0.0, 1.0) if name == SIMILARITY else (-np.inf, np.inf)
 
 
-def to_datatree(fit: Record) -> "xarray.DataTree":
+def to_datatree(fit: Posterior) -> "xarray.DataTree":
     """Return a fit as a DataTree; see `Fit.to_datatree`."""
     import xarray
 

@@ -1,25 +1,22 @@
 """What a fit found of its constants, as a table."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from qidbayes.law.law import Law
+from qidbayes.noise.kernels import LENGTHS, SIMILARITY
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.diagnostics import number
-from qidbayes.posterior.discrepancy import LENGTHS, SIMILARITY
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.scatter import TRUE_LOG_QID
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit
 
 NOISE = ("sigma", *LENGTHS, SIMILARITY)
 HIDDEN = ("model_effect", TRUE_LOG_QID)
 
 
-def constants_of(fit: "Fit", ci_prob: float, published: str | None = None) -> pl.DataFrame:
+def constants_of(fit: Posterior, ci_prob: float, published: str | None = None) -> pl.DataFrame:
     """Return a fit's own parameters and constants, without those of a 16-bit law beside it; see `Fit.summary`."""
     lower, upper = tails(ci_prob)
     paper = _published(fit.law, published)
@@ -48,7 +45,7 @@ def constants_of(fit: "Fit", ci_prob: float, published: str | None = None) -> pl
     return frame if published else frame.drop("published")
 
 
-def reported(fit: "Fit") -> list[str]:
+def reported(fit: Posterior) -> list[str]:
     """Return the names a summary tells of, in its order: parameters, constants, then the noise's numbers."""
     law, sampled = fit.law, []
     for name, prior in law.priors.items():

@@ -12,7 +12,7 @@ in log D between two ends. The density is worked out on a grid, without sampling
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,13 +22,11 @@ from qidbayes.posterior import query
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.joint import joint
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.threshold import check_grows
 from qidbayes.table.question import as_in_tables
 from qidbayes.units import format_count
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit
 
 BETWEEN = (1e6, 1e15)
 """The ends of the prior, in tokens: wider than anything anybody has trained."""
@@ -78,7 +76,7 @@ def measurements(
     return frame
 
 
-def log_density(fit: "Fit", curve: Curve, frame: pl.DataFrame, log_tokens: np.ndarray) -> np.ndarray:
+def log_density(fit: Posterior, curve: Curve, frame: pl.DataFrame, log_tokens: np.ndarray) -> np.ndarray:
     """Return log p(y | D), up to a constant, at each of some log tokens; shape ``(points,)``.
 
     Parameters
@@ -98,7 +96,7 @@ def log_density(fit: "Fit", curve: Curve, frame: pl.DataFrame, log_tokens: np.nd
 
 
 def training_level(
-    fit: "Fit", curve: Curve, frame: pl.DataFrame, between: tuple[float, float], ci_prob: float
+    fit: Posterior, curve: Curve, frame: pl.DataFrame, between: tuple[float, float], ci_prob: float
 ) -> pl.DataFrame:
     """Return the posterior of D; see `Fit.training_level`."""
     check_grows(fit.law)

@@ -18,9 +18,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from qidbayes.errors import InputError
-from qidbayes.posterior.discrepancy import Fitted, covariance
 from qidbayes.posterior.fit import Fit
-from qidbayes.posterior.scatter import Scatter
 from qidbayes.table.groups import labels
 
 type Unit = Literal["row", "checkpoint"]
@@ -69,7 +67,7 @@ def leave_one_out(fit: Fit) -> dict[Unit, Loo]:
 
     if fit.data[fit.law.response].min() <= 0:  # type: ignore[operator]
         raise InputError(f"rows with a {fit.law.response} of 0 or below have no logarithm to be left out")
-    if fit.law.noise.family == "student_t":
+    if not fit.noise.is_normal:
         raise InputError(f"law {fit.law.name!r} has Student's t errors, and leaving one out asks for normal ones")
     found: dict[Unit, Loo] = {}
     rows = fit.data.height
@@ -129,20 +127,8 @@ def _covariances(fit: Fit, draws: np.ndarray) -> Iterator[np.ndarray]:
     frame = fit.data
     error = frame["qid_se"].fill_null(0.0).fill_nan(0.0).to_numpy() if fit.law.response == "qid" else 0.0
     own = (error / frame[fit.law.response].to_numpy()) ** 2
-    scale = Scatter(fit).scale()
-    if scale:
-        cells = Fitted(frame).cells(frame)
-        for draw in draws:
-            here = {name: values[draw] for name, values in scale.items()}
-            yield np.diag(fit.draws["sigma"].reshape(-1)[draw] ** 2 + own) + covariance(here, cells, cells, np)
-        return
-    shared = {}
-    for name in ("checkpoint", "model"):
-        if f"{name}_sd" in fit.draws:
-            _, group = np.unique(labels(frame, [name]).to_numpy(), return_inverse=True)
-            shared[name] = (group[:, None] == group[None, :]).astype(float)
+    where = fit.noise.rows(frame)
+    scale = {name: fit.flat(name) for name in fit.noise.names}
     for draw in draws:
-        found = np.diag(fit.draws["sigma"].reshape(-1)[draw] ** 2 + own)
-        for name, mask in shared.items():
-            found += fit.draws[f"{name}_sd"].reshape(-1)[draw] ** 2 * mask
-        yield found
+        here = {name: values[draw] for name, values in scale.items()}
+        yield np.diag(here["sigma"] ** 2 + own) + fit.noise.covariance(here, where)

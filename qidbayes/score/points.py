@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from qidbayes.posterior.discrepancy import KIND
+from qidbayes.noise.coordinates import KIND
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.predictive import crps
 from qidbayes.score.forecasters import Forecaster

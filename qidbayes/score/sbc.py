@@ -11,23 +11,19 @@ likelihood integrates the random effects out.
 import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import get_args
 
 import numpy as np
 import polars as pl
-from scipy.stats import multivariate_normal, t
 
 from qidbayes.errors import DiagnosticsWarning
-from qidbayes.infer import nested
-from qidbayes.infer.design import Design, design
 from qidbayes.infer.fit import fit
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.problem import Problem
+from qidbayes.infer.spec import describe
 from qidbayes.law import Law
 from qidbayes.law.evaluate import evaluate_log
-from qidbayes.law.law import STUDENT_T_FREEDOM
 from qidbayes.law.prior import SPREAD_LOG_SD
-from qidbayes.posterior import discrepancy
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.seeds import Stream, generator
@@ -82,7 +78,7 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     (360, ['alpha', 'beta', 'checkpoint_sd', 'gamma', 'k', 'k_ref', 'model_effect', 'model_sd', 'sigma'])
     """
     rng = generator(random_seed, Stream.SIMULATION)  # which no fit with this seed draws from
-    rows = design(table, law)
+    rows = inputs(table, law)
     while True:
         truth, response = _draw(rows, rng)
         if np.isfinite(response).all():
@@ -95,7 +91,7 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
     return Simulated(simulated, truth)
 
 
-def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _draw(rows: Inputs, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return a truth and a response of every row."""
     law, problem = rows.law, Problem(rows)
     x: list[np.ndarray] = []
@@ -111,28 +107,15 @@ def _draw(rows: Design, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
     truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)).items()} | populations
     truth |= {name: prior.sample(1, rng)[0] for name, prior in rows.errors.items()}
     log_true = _log_mean(rows, truth)
-    if rows.smooth:
-        log_true = log_true + np.linalg.cholesky(_shared(rows, truth)) @ rng.standard_normal(len(log_true))
-    group = np.arange(len(log_true))  # each row's, level after level from the inside out
-    for level in rows.levels:
-        effect = truth[f"{level.name}_sd"] * rng.standard_normal(level.size)
-        group = level.parent[group]
-        log_true = log_true + effect[group]
-        if level.name == "model":
-            truth["model_effect"] = effect
-    student = law.noise.family == "student_t"
-    steps = rng.standard_t(STUDENT_T_FREEDOM, len(log_true)) if student else rng.standard_normal(len(log_true))
+    shared, effects = rows.noise.simulate(truth, rows.cells, rng)
+    truth |= effects
+    log_true = log_true + shared
+    steps = rows.noise.own_steps(len(log_true), rng)
     true = np.exp(log_true + truth["sigma"] * steps)
     return truth, true + rows.error * rng.standard_normal(len(true))
 
 
-def _shared(rows: Design, one: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the covariance of the discrepancy, with a little added to its diagonal for Cholesky; rows × rows."""
-    scale = {name: np.asarray(one[name]) for name in rows.errors if name != "sigma"}
-    return np.asarray(discrepancy.covariance(scale, rows.cells, rows.cells, np)) + 1e-10 * np.eye(len(rows.response))
-
-
-def _log_mean(rows: Design, truth: Mapping[str, np.ndarray]) -> np.ndarray:
+def _log_mean(rows: Inputs, truth: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the logarithm of the law's response, shape ``(rows,)``, from constants at the reference point.
 
     Those in raw counts may be beyond what a float holds.
@@ -179,7 +162,7 @@ def calibrate(
             stats={name: values[:, :1] for name, values in posterior.stats.items()},
             attributes={"random_seed": seed + 2**32},  # which no fit can have
         )
-        rows = design(drawn.table, law)
+        rows = inputs(drawn.table, law)
         rng = generator(seed, Stream.RANK_TIES)
         ess = min(c.ess_bulk for c in posterior.diagnostics.convergence.values())
         row: dict[str, float] = {"seed": seed, "divergences": posterior.diagnostics.divergences, "ess": ess}
@@ -230,30 +213,22 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
     return found
 
 
-def _log_likelihood(rows: Design, fit: Fit) -> np.ndarray:
+def _log_likelihood(rows: Inputs, fit: Fit) -> np.ndarray:
     """Return the log likelihood of the rows by each draw; shape ``(draws,)``.
 
     Rows too noisy for a logarithm enter as pseudo-observations on the log scale: calibration holds for any function of
     truth and table, so that it need not be the exact likelihood.
     """
     draws = {name: values[0] for name, values in fit.draws.items()}
-    found = []
+    arrays = rows.row_data
+    where, found = describe(rows, arrays), []
     for i in range(len(draws["sigma"])):
         one = {name: values[i] for name, values in draws.items()}
-        levels = [
-            (one[f"{level.name}_sd"] ** 2, partial(np.bincount, level.parent, minlength=level.size))
-            for level in rows.levels
-        ]
         residual = rows.log_response - _log_mean(rows, one)
         variance = one["sigma"] ** 2 + rows.variance
-        if rows.smooth:
-            covariance = _shared(rows, one) + np.diag(variance)
-            found.append(multivariate_normal.logpdf(residual, np.zeros(len(residual)), covariance))
-            continue
-        if rows.law.noise.family == "student_t":
-            found.append(t(STUDENT_T_FREEDOM, scale=np.sqrt(variance)).logpdf(residual).sum())
-            continue
-        found.append(nested.log_density(residual, one["sigma"] ** 2 + rows.variance, levels, np.log))
+        if where.blocks:  # whose order the density takes them in
+            residual, variance = residual[rows.partition.order], variance[rows.partition.order]
+        found.append(rows.noise.log_density(residual, variance, one, where, arrays, np))
     return np.array(found)
 
 

@@ -7,7 +7,8 @@ from made import NESTED, SMOOTH, unified_fit
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.posterior.discrepancy import Fitted, covariance
+from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.kernels import covariance
 
 NAMES = ("log_k", "beta", "alpha", "gamma")
 MEAN = np.array([np.log(0.04), 0.5, 0.3, 5.0])

@@ -3,7 +3,7 @@
 The table `pythia` is a full grid of 6 models × 20 checkpoints × 3 bit widths. The covariance of its errors therefore
 has three eigenvalues, whose eigenspaces are the classical strata of an analysis of variance: within checkpoints,
 between the checkpoints of a model, and between models. Given the eigenvalues, the posterior of a log-linear law is
-normal. Nothing here is shared with `qidbayes.infer.nested`.
+normal. Nothing here is shared with `qidbayes.noise.random_effects`.
 """
 
 from collections.abc import Callable, Mapping

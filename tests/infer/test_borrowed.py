@@ -17,11 +17,11 @@ from scipy.special import expit
 
 import qidbayes as qb
 from qidbayes.infer.borrowed import borrow
-from qidbayes.infer.design import design
+from qidbayes.infer.inputs import inputs
 from qidbayes.infer.model import build_model, model_data
 from qidbayes.law import Law, Prior, load_law
 from qidbayes.posterior.diagnostics import Diagnostics
-from qidbayes.posterior.record import Record
+from qidbayes.posterior.posterior import Posterior
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_updating_in_two_steps_is_the_joint_fit(drawn: pl.DataFrame, law: Law, e
 def test_the_prior_is_the_normal_to_the_power_of_the_weight(
     pythia: pl.DataFrame, law: Law, early: qb.Fit, weight: float
 ) -> None:
-    rows = design(pythia.head(50), law)
+    rows = inputs(pythia.head(50), law)
     rows = dataclasses.replace(rows, borrowed=borrow(law, rows.coords, rows.errors, early, weight))
     assert set(model_data(rows)) >= {"borrowed_mean", "borrowed_root"}
     model = build_model(rows)
@@ -108,7 +108,7 @@ def test_a_borrowed_prior_is_normal_on_the_real_line_of_every_family(
     """
     law = load_law("unified").with_noise(discrepancy=discrepancy)
     law = dataclasses.replace(law, priors=law.priors | (BY_WIDTH if by_width else SUPPORTS))
-    rows = design(pythia.filter(pl.col("tokens") > 1e11).head(30), law)
+    rows = inputs(pythia.filter(pl.col("tokens") > 1e11).head(30), law)
     priors = {law.sampled_name(name): prior for name, prior in law.priors.items()} | rows.errors
     labels = rows.coords.get("bits", ())
     # Draws around another place for each number, correlated.
@@ -124,7 +124,7 @@ def test_a_borrowed_prior_is_normal_on_the_real_line_of_every_family(
             values = np.concatenate([rng.uniform(0.2, 0.8, (400, 1)), values[:, ::-1]], axis=1)
         draws[name] = values[None] if prior.by else values[None, :, 0]
     diagnostics = Diagnostics({}, 0, (1.0,), {})
-    other = Record(law, draws, {}, coords, {}, rows.frame, diagnostics)
+    other = Posterior(law, draws, {}, coords, {}, rows.frame, diagnostics)
     borrowed = borrow(law, rows.coords, rows.errors, other, 0.5)
     assert dict(borrowed.sizes) == sizes
 

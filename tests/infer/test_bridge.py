@@ -13,7 +13,7 @@ from plain import plain
 import qidbayes as qb
 from qidbayes.infer import program
 from qidbayes.infer.bridge import log_density
-from qidbayes.infer.design import Design, design
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.model import build_model, model_data, sampled_names
 
 SETTINGS = {"draws": 200, "tune": 200, "chains": 2}
@@ -36,10 +36,10 @@ CASES = {
 }
 
 
-def case(name: str) -> Design:
+def case(name: str) -> Inputs:
     table, law, drop = CASES[name]
     rows = qb.load_table(table)
-    return design(irregular(rows) if drop else rows, plain(law))
+    return inputs(irregular(rows) if drop else rows, plain(law))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -70,12 +70,12 @@ def test_every_number_has_its_name(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:There are not enough devices to run parallel chains")  # one after the other will do
 def test_pymcs_own_run_of_numpyro_has_the_same_posterior(pythia: pl.DataFrame, unified: qb.Fit) -> None:
-    with build_model(design(pythia, plain("unified"))):
+    with build_model(inputs(pythia, plain("unified"))):
         tree = pm.sample(
             nuts_sampler="numpyro", draws=1000, tune=1000, chains=2, random_seed=9, progressbar=False,
             target_accept=0.9, compute_convergence_checks=False,
         )  # fmt: skip
-    names = sampled_names(design(pythia, plain("unified")))
+    names = sampled_names(inputs(pythia, plain("unified")))
     for name in names:
         ours, theirs = unified.draws[name], tree["posterior"][name].to_numpy()
         for statistic, method in ((np.mean, "mean"), (np.std, "sd")):
@@ -128,7 +128,7 @@ def test_the_seed_decides_the_draws(simulate: Callable[..., pl.DataFrame]) -> No
 
 def test_kaplans_density_has_no_edge_far_out() -> None:
     """Nc and Dc overflow there, the loss does not; a density that ends in NaN lets transitions diverge."""
-    rows = design(qb.load_table("pythia"), qb.load_law("kaplan-16bit"))
+    rows = inputs(qb.load_table("pythia"), qb.load_law("kaplan-16bit"))
     model = build_model(rows)
     with jax.enable_x64(True):
         density, data_names = log_density(model)

@@ -6,7 +6,7 @@ import pytest
 from scipy import optimize, stats
 
 import qidbayes as qb
-from qidbayes.infer.design import design
+from qidbayes.infer.inputs import inputs
 from qidbayes.infer.model import build_model
 from qidbayes.law import load_law
 
@@ -57,7 +57,7 @@ def test_the_table_is_epochs(table: pl.DataFrame) -> None:
 
 def test_the_density_is_students(table: pl.DataFrame) -> None:
     law = load_law("chinchilla-16bit")
-    rows = design(table, law)
+    rows = inputs(table, law)
     model = build_model(rows)
     point = model.initial_point()
     constants = {"loss0": 2.5, "irreducible": 0.7, "share": 0.5, "alpha": 0.35, "beta": 0.36, "sigma": 0.01}

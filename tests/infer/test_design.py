@@ -7,11 +7,11 @@ from plain import plain
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.infer.design import design
+from qidbayes.infer.inputs import inputs
 
 
 def test_covariates_are_relative_to_the_reference(pythia: pl.DataFrame) -> None:
-    rows = design(pythia, plain("unified"))
+    rows = inputs(pythia, plain("unified"))
     for symbol, column, reference in (("N", "n_params", 1e9), ("D", "tokens", 1e11), ("P", "bits", 4)):
         by_hand = np.log(rows.frame[column].cast(pl.Float64).to_numpy()) - np.log(reference)
         np.testing.assert_allclose(rows.log_covariates[symbol], by_hand, atol=1e-12)
@@ -28,7 +28,7 @@ def test_a_reference_may_be_the_middle_of_the_data(pythia: pl.DataFrame) -> None
     assert "at N = the middle of the data, D = 1e+11" in str(law)
     with pytest.raises(qb.InputError, match="takes its reference N from the data"):
         _ = law.log_reference
-    rows = design(pythia, law)
+    rows = inputs(pythia, law)
     assert law.reference["N"] == "data"  # what was declared is left as it was
     middle = stats.gmean(pythia["n_params"])
     assert rows.law.reference == {"N": pytest.approx(middle, rel=0.05), "D": 1e11}  # two digits
@@ -37,12 +37,12 @@ def test_a_reference_may_be_the_middle_of_the_data(pythia: pl.DataFrame) -> None
 
 
 def test_the_levels_of_a_full_grid_are_regular_whatever_the_order(pythia: pl.DataFrame) -> None:
-    rows = design(pythia.sample(fraction=1, shuffle=True, seed=1), plain("unified"))
+    rows = inputs(pythia.sample(fraction=1, shuffle=True, seed=1), plain("unified"))
     assert [(level.name, level.size, level.regular) for level in rows.levels] == [
         ("checkpoint", 120, True),
         ("model", 6, True),
     ]
-    rows = design(pythia.sample(fraction=0.6, seed=1), plain("unified"))
+    rows = inputs(pythia.sample(fraction=0.6, seed=1), plain("unified"))
     checkpoint, model = rows.levels
     assert (checkpoint.regular, model.regular) == (False, False)
     names = np.array(rows.coords["model"])[model.parent[checkpoint.parent]]
@@ -50,13 +50,13 @@ def test_the_levels_of_a_full_grid_are_regular_whatever_the_order(pythia: pl.Dat
 
 
 def test_a_level_with_one_row_each_is_left_out(pythia: pl.DataFrame) -> None:
-    rows = design(pythia.filter(bits=4.0), plain("unified"))
+    rows = inputs(pythia.filter(bits=4.0), plain("unified"))
     assert [level.name for level in rows.levels] == ["model"]
 
 
 def test_known_standard_errors_are_carried_to_the_logarithm(pythia: pl.DataFrame) -> None:
     table = pythia.with_columns(qid_se=pl.when(pl.col("bits") == 2).then(0.005))
-    rows = design(table, plain("unified"))
+    rows = inputs(table, plain("unified"))
     two = rows.frame["bits"].to_numpy() == 2
     np.testing.assert_allclose(rows.variance[two], (0.005 / rows.frame["qid"].to_numpy()[two]) ** 2)
     assert (rows.variance[~two] == 0).all()
@@ -79,17 +79,17 @@ def test_rows_that_nothing_puts_above_0_are_refused(
         qid=pl.when(first).then(qid).otherwise("qid"), qid_se=pl.when(first).then(error), loss=None, loss_16bit=None
     )
     with pytest.raises(qb.InputError, match=message):
-        design(table, plain("unified"))
+        inputs(table, plain("unified"))
     if error:
-        assert len(design(table.with_columns(qid_se=0.021), plain("unified")).latent["latent_row"]) > 0
+        assert len(inputs(table.with_columns(qid_se=0.021), plain("unified")).latent["latent_row"]) > 0
 
 
 def test_rows_that_are_left_out_are_counted(pythia: pl.DataFrame) -> None:
-    rows = design(pythia, plain("kaplan-16bit"))
+    rows = inputs(pythia, plain("kaplan-16bit"))
     assert len(rows.log_response) == 120
     assert rows.left_out == {"repeating a checkpoint's 16-bit loss": 240}
     failed = pythia.with_columns(status=pl.when(pl.int_range(pl.len()) < 7).then(pl.lit("failed")).otherwise("status"))
-    assert design(failed, plain("unified")).left_out == {"failed cells": 7}
+    assert inputs(failed, plain("unified")).left_out == {"failed cells": 7}
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from scipy import stats
 
 import qidbayes as qb
 from qidbayes.infer import latent
+from qidbayes.infer.assemble import model_effect
 from qidbayes.infer.bridge import log_density
-from qidbayes.infer.design import Design, design
-from qidbayes.infer.fit import _model_effect
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.model import build_model, model_data
 
 LEVEL = {"c": qb.Prior("LogNormal", mu=-3, sigma=1)}
 
 
-def rows_of(qid: list[float], error: list[float], checkpoint: list[int], noise: qb.Noise) -> Design:
+def rows_of(qid: list[float], error: list[float], checkpoint: list[int], noise: qb.Noise) -> Inputs:
     table = pl.DataFrame(
         {
             "model": "m", "revision": [f"step{c}" for c in checkpoint], "n_params": 10**9, "method": "gptq",
@@ -26,7 +26,7 @@ def rows_of(qid: list[float], error: list[float], checkpoint: list[int], noise: 
             "qid": qid, "qid_se": error,
         }
     )  # fmt: skip
-    return design(table, qb.Law("c", priors=LEVEL, noise=noise))
+    return inputs(table, qb.Law("c", priors=LEVEL, noise=noise))
 
 
 @pytest.mark.parametrize(("c", "sigma", "checkpoint_sd"), [(0.005, 0.5, 0.1), (0.03, 0.05, 0.3), (0.2, 0.3, 0.3)])
@@ -136,14 +136,14 @@ def test_dropping_rows_below_0_biases_an_exponent_and_keeping_them_does_not() ->
 
 def test_the_effects_of_noisy_rows_are_those_that_were_sampled(pythia: pl.DataFrame) -> None:
     noisy = pl.col("model").str.contains("410m") & (pl.col("bits") == 4)
-    rows = design(pythia.with_columns(qid_se=pl.when(noisy).then(pl.col("qid"))), plain("unified"))
+    rows = inputs(pythia.with_columns(qid_se=pl.when(noisy).then(pl.col("qid"))), plain("unified"))
     assert [len(rows.latent[f"latent_{name}"]) for name in ("row", "checkpoint", "model")] == [20, 20, 1]
     flat = {"k_ref": 0.035, "k": 0.37, "beta": 0.47, "alpha": 0.3, "gamma": 5.8}
     flat |= {"sigma": 0.12, "checkpoint_sd": 0.24, "model_sd": 0.2}
     draws = {name: np.full(2, value) for name, value in flat.items()}
     sampled = np.zeros((1, 2, 41))
     sampled[0, 1, -1] = 1.0  # the second draw has the model's effect a standard deviation up
-    one, other = (_model_effect(rows, draws, sampled, {}, seed) for seed in (1, 2))
+    one, other = (model_effect(rows, draws, sampled, {}, seed) for seed in (1, 2))
     same = np.array(["410m" in model for model in rows.coords["model"]])
     np.testing.assert_array_equal(one[:, same], other[:, same])
     assert (one[:, ~same] != other[:, ~same]).all()

@@ -6,7 +6,7 @@ import pytest
 from scipy import optimize
 
 from qidbayes.errors import InputError
-from qidbayes.infer.design import design
+from qidbayes.infer.inputs import inputs
 from qidbayes.infer.least_squares import Space, least_squares, minimize
 from qidbayes.infer.problem import Problem
 from qidbayes.law import load_law
@@ -53,7 +53,7 @@ def test_log_space_gives_numpys_solution(table: pl.DataFrame) -> None:
 def test_a_weight_is_how_often_a_row_counts(table: pl.DataFrame, space: Space) -> None:
     """As in a bootstrap: the solution is that of the table with its rows repeated."""
     weights = np.random.default_rng(1).integers(0, 4, table.height)
-    rows = design(table, load_law("unified"))
+    rows = inputs(table, load_law("unified"))
     found = minimize(Problem(rows), space, weights.astype(float))
     repeated = rows.frame.select(pl.all().repeat_by(pl.Series(weights)).explode())
     columns = [np.log(repeated[c].cast(pl.Float64).to_numpy()) for c in ("tokens", "n_params", "bits")]

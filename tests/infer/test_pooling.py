@@ -11,7 +11,7 @@ from scipy import stats
 from test_closed_form import assert_agrees
 
 import qidbayes as qb
-from qidbayes.infer.design import Design, design
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.model import build_model, sampled_names
 from qidbayes.infer.pooling import groups_and_populations, population_and_groups
 from qidbayes.law import Law
@@ -38,7 +38,7 @@ def flat(fit: qb.Fit, name: str) -> np.ndarray:
     return fit.draws[name].reshape(-1, *fit.draws[name].shape[2:])
 
 
-def with_centring(rows: Design, value: float) -> Design:
+def with_centring(rows: Inputs, value: float) -> Inputs:
     other = dataclasses.replace(rows)
     other.__dict__["centring"] = {name: np.full_like(c, value) for name, c in rows.centring.items()}
     return other
@@ -60,7 +60,7 @@ def test_every_centring_is_the_textbooks_model(pythia: pl.DataFrame, value: floa
     # Less the textbook's density of z, μ and log τ, and the Jacobian of μ and z in u and x, what is left is of z and
     # the parameters that are not pooled alone: the same wherever μ and τ are, and at every centring.
     law = plain("pooled-bit")
-    rows = design(pythia.sample(200, seed=1), law)
+    rows = inputs(pythia.sample(200, seed=1), law)
     names = sampled_names(rows)
     designs = {c: with_centring(rows, c) for c in (1.0, value)}
     models = {c: build_model(one) for c, one in designs.items()}
@@ -129,13 +129,13 @@ def test_groups_are_centred_as_far_as_their_rows_know_them(pythia: pl.DataFrame)
     law = plain("unified")
     pooled = {n: qb.Prior("Normal", mu=p.mu, sigma=p.sigma, by="method") for n, p in _normal(law).items()}
     law = dataclasses.replace(law, priors={**law.priors, **pooled})
-    rows = design(qb.load_table("pythia", "pythia/awq-bnb"), law)
+    rows = inputs(qb.load_table("pythia", "pythia/awq-bnb"), law)
     gptq = np.array(rows.coords["method"]) == "gptq"
     # AWQ and bitsandbytes have 4 bits alone, the reference point, where gamma has no effect.
     np.testing.assert_allclose(rows.centring["gamma"][~gptq], 0.0, atol=1e-6)
     assert rows.centring["gamma"][gptq] > 0.9
     assert (rows.centring["beta"] > 0.9).all()
-    few = design(qb.load_table("spectra"), dataclasses.replace(plain("unified"), priors={
+    few = inputs(qb.load_table("spectra"), dataclasses.replace(plain("unified"), priors={
         **plain("unified").priors, "beta": qb.Prior("Normal", mu=0.5, sigma=0.5, by="model", spread=0.001)
     }))  # fmt: skip
     assert (few.centring["beta"] < 0.1).all()  # so little is expected of the groups that their rows say less

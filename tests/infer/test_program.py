@@ -14,13 +14,13 @@ from plain import plain
 
 import qidbayes as qb
 from qidbayes.infer import program
-from qidbayes.infer.design import design
+from qidbayes.infer.inputs import inputs
 from qidbayes.infer.model import model_data
 from qidbayes.infer.spec import ModelSpec, describe
 
 
 def described(table: pl.DataFrame, law: qb.Law) -> ModelSpec:
-    rows = design(table, law)
+    rows = inputs(table, law)
     return describe(rows, model_data(rows))
 
 

@@ -132,11 +132,11 @@ def test_a_table_whose_grids_cannot_be_searched_is_refused(tmp_path: Path) -> No
     irregular(5000).write_parquet(tmp_path / "large.parquet")
     program = (
         "import resource, polars as pl, qidbayes as qb\n"
-        "from qidbayes.infer.design import design\n"
-        "rows = design(pl.read_parquet('large.parquet'), qb.load_law('unified'))\n"
+        "from qidbayes.infer.inputs import inputs\n"
+        "rows = inputs(pl.read_parquet('large.parquet'), qb.load_law('unified'))\n"
         "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + 2 * 2**30,) * 2)\n"
-        "rows.reduced\n"
+        "rows.partition\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "InputError: the search for a grid among 50,000 rows of 5,000 models" in done.stderr

@@ -11,20 +11,20 @@ from scipy import stats
 
 import qidbayes as qb
 from qidbayes.infer import program
-from qidbayes.infer.design import Design, design
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.model import build_model
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.strata import log_density, strata
 
 
-def dense_covariance(rows: Design, variance: float, effects: list[float]) -> np.ndarray:
+def dense_covariance(rows: Inputs, variance: float, effects: list[float]) -> np.ndarray:
     same = [np.equal.outer(rows.index[level.name], rows.index[level.name]) for level in rows.levels]
     return variance * np.eye(len(rows.frame)) + sum(t * s for t, s in zip(effects, same, strict=True))
 
 
 @pytest.mark.parametrize("law", ["unified", "per-bit", "tokens", "size", "bits"])
 def test_the_density_is_the_dense_normals(law: str, pythia: pl.DataFrame) -> None:
-    rows = design(pythia, plain(law))
+    rows = inputs(pythia, plain(law))
     found = strata(rows)
     assert found is not None and found.freedom.sum() == 360
     rng = np.random.default_rng(4)
@@ -39,19 +39,19 @@ def test_the_density_is_the_dense_normals(law: str, pythia: pl.DataFrame) -> Non
 
 
 def test_there_are_none_for_a_curve_that_is_not_log_linear(pythia: pl.DataFrame) -> None:
-    assert strata(design(pythia, plain("kaplan-16bit"))) is None
+    assert strata(inputs(pythia, plain("kaplan-16bit"))) is None
 
 
 def test_there_are_none_for_a_grid_with_holes_or_errors_that_differ(pythia: pl.DataFrame) -> None:
     law = plain("unified")
-    assert strata(design(pythia.head(359), law)) is None
-    assert strata(design(pythia.with_columns(qid_se=0.1 * pl.col("qid")), law)) is None
+    assert strata(inputs(pythia.head(359), law)) is None
+    assert strata(inputs(pythia.with_columns(qid_se=0.1 * pl.col("qid")), law)) is None
 
 
 @pytest.mark.parametrize("height", [360, 359])
 def test_standard_errors_count_on_a_full_grid_too(pythia: pl.DataFrame, height: int) -> None:
     """Errors of 1 to 4%, too small for any other treatment; a table with a hole goes the same way."""
-    rows = design(with_errors(pythia).head(height), plain("unified"))
+    rows = inputs(with_errors(pythia).head(height), plain("unified"))
     assert strata(rows) is None and not rows.latent
     model = build_model(rows)
     found = model.compile_logp(vars=model.potentials, mode="FAST_COMPILE")(model.initial_point())

@@ -11,7 +11,7 @@ from plain import plain
 
 import qidbayes as qb
 from qidbayes.errors import DataWarning
-from qidbayes.infer.design import design
+from qidbayes.infer.inputs import inputs
 from qidbayes.law.plausibility import doubts
 from qidbayes.table.schema import validate
 
@@ -90,7 +90,7 @@ def test_refused_with_what_to_do(name: str, pythia: pl.DataFrame) -> None:
 @pytest.mark.parametrize("name", WARNED)
 def test_doubted_with_what_to_do(name: str, pythia: pl.DataFrame) -> None:
     change, message = WARNED[name]
-    found = doubts(design(validate(change(pythia), "table"), plain("unified")).frame)
+    found = doubts(inputs(validate(change(pythia), "table"), plain("unified")).frame)
     assert any(re.search(message, doubt) for doubt in found), found  # other units are no size of a known model either
     assert doubts(pythia) == []
 

@@ -43,7 +43,7 @@ def make_fit(
         flat["model_effect"] = np.array([-0.4, 0.4]) + 0.02 * rng.standard_normal((CHAINS * DRAWS, 2))
         dims["model_effect"] = "model"
     return Fit(
-        law=law,
+        law=replace(law, noise=replace(law.noise, discrepancy="none")),
         draws={name: values.reshape(CHAINS, DRAWS, *values.shape[1:]) for name, values in flat.items()},
         dims=dims,
         coords=coords,
@@ -154,7 +154,9 @@ def with_discrepancy(fit: Fit) -> Fit:
     scales = {"smooth_sd": 0.3, "suite_sd": 0.2, "model_sd": 0.2, "length_params": 1.5, "length_tokens": 1.5}
     if fit.law.response == "qid":
         scales |= {"length_bits": 1.5, "similarity": 0.5}
-    return replace(fit, draws={**fit.draws, **{name: np.full((CHAINS, DRAWS), v) for name, v in scales.items()}})
+    law = replace(fit.law, noise=replace(fit.law.noise, discrepancy="smooth"))
+    draws = {**fit.draws, **{name: np.full((CHAINS, DRAWS), v) for name, v in scales.items()}}
+    return replace(fit, law=law, draws=draws)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 import qidbayes as qb
+from qidbayes.noise.coordinates import Fitted
 from qidbayes.posterior import store
-from qidbayes.posterior.discrepancy import Fitted
 from qidbayes.posterior.store import sealed
 
 

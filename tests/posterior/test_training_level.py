@@ -9,7 +9,8 @@ from made import NESTED, SMOOTH, unified_fit
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.posterior.discrepancy import Fitted, covariance
+from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.kernels import covariance
 from qidbayes.posterior.training_level import PriorEdgeWarning
 
 ONE = {"k_ref": 0.04, "beta": 0.5, "alpha": 0.3, "gamma": 5.0}

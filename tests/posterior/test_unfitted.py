@@ -13,8 +13,8 @@ from made import SMOOTH, unified_fit
 import qidbayes as qb
 from qidbayes.cli import cli
 from qidbayes.errors import UnfittedWarning
+from qidbayes.noise.coordinates import Fitted
 from qidbayes.posterior import Fit
-from qidbayes.posterior.discrepancy import Fitted
 
 CONSTANTS = {"k_ref": np.exp([-3.0, -2.9, -3.1, -3.05]), "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
 WHERE = {"n_params": 7e9, "tokens": 1e12, "bits": 4.0}

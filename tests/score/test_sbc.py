@@ -12,7 +12,7 @@ from plain import plain
 
 import qidbayes as qb
 from qidbayes.infer import bridge, program, strata
-from qidbayes.infer.design import design
+from qidbayes.infer.inputs import inputs
 from qidbayes.score.ecdf_envelope import Envelope
 from qidbayes.score.sbc import calibrate, simulate
 
@@ -89,7 +89,7 @@ def test_tables_scatter_as_their_truth_says(pythia: pl.DataFrame) -> None:
     ratios = []
     for seed in range(200):
         simulated = simulate(pythia, law, seed)
-        rows = design(simulated.table, law)
+        rows = inputs(simulated.table, law)
         n, d, p = (rows.log_covariates[c] for c in "NDP")
         left = (rows.log_response - (-3 + 0.5 * d - 0.3 * n - 5 * p)).reshape(6, 20, 3)
         sigma2, checkpoint2, model2 = (simulated.truth[f"{s}"] ** 2 for s in ("sigma", "checkpoint_sd", "model_sd"))

@@ -7,9 +7,10 @@ from dense import covariance
 from made import SMOOTH, unified_fit
 
 import qidbayes as qb
-from qidbayes.posterior.conditional import Known, conditional, conditional_blocks
-from qidbayes.posterior.discrepancy import NEW, Fitted, matern, prior_variance
-from qidbayes.posterior.grids import apart
+from qidbayes.noise.conditioned import FittedResiduals
+from qidbayes.noise.coordinates import NEW, Fitted
+from qidbayes.noise.grid import partition
+from qidbayes.noise.kernels import matern, prior_variance
 
 SCALE = {
     "smooth_sd": 0.4,
@@ -43,15 +44,15 @@ def test_conditional_is_that_of_a_multivariate_normal(holes: int, rest: int) -> 
     variance = 0.01 * np.array([[1.0], [1.5]]) * (4.0 / fitted["bits"].to_numpy()) ** 3
     scale = {name: np.array([value, 1.3 * value]) for name, value in SCALE.items()}
     scale["similarity"] = np.array([0.6, 0.7])
-    where = apart(here, np.ones(fitted.height, dtype=int))
+    where = partition(here).blocks
     assert [len(block.grid.rest) for block in where] == [rest]
     assert where[0].grid.models == fitted["model"].n_unique()
     assert where[0].grid.holes.shape[1] == holes
-    beside = where[0].members[0][where[0].grid.rest]
+    beside = where[0].members[where[0].grid.rest]
     variance[:, beside] *= np.linspace(0.5, 3.0, rest)
-    known = Known(scale, residual, variance, where)
-    mean, left = conditional(known, there)
-    one_block, alone = conditional_blocks(known, there, 1), conditional_blocks(known, there, asked.height)
+    known = FittedResiduals(scale, residual, variance, where)
+    mean, left = known.at(there)
+    one_block, alone = known.blocks(there, 1), known.blocks(there, asked.height)
     for draw in range(2):
         one = {name: values[draw] for name, values in scale.items()}
         both = pl.concat([fitted, asked])
@@ -76,8 +77,8 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     scale = {name: np.array([value]) for name, value in SCALE.items()}
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
     fitted = place.cells(table)
-    where = apart(fitted, np.ones(table.height, dtype=int))
-    mean, left = conditional(Known(scale, residual, variance, where), far)
+    where = partition(fitted).blocks
+    mean, left = FittedResiduals(scale, residual, variance, where).at(far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
     assert left[0, 0] == pytest.approx(prior_variance(scale)[0])

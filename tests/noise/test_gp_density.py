@@ -9,9 +9,9 @@ from dense import ERRORS, covariance, variance, with_errors
 from scipy.stats import multivariate_normal, norm
 
 import qidbayes as qb
-from qidbayes.infer import smooth
-from qidbayes.infer.design import Design, design
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.model import build_model
+from qidbayes.noise import gp_density
 
 SCALE = {
     "smooth_sd": 0.4,
@@ -54,13 +54,6 @@ def schedules() -> pl.DataFrame:
     return pl.concat([staggered(), table, again]).unique(["model", "revision", "bits"], maintain_order=True)
 
 
-def repeated(counts: list[int], table: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The rows of one width repeated as often as the first number says, of the next the second, …"""
-    table = small() if table is None else table
-    widths = table["bits"].unique().sort().to_list()
-    return pl.concat(table.filter(bits=b) for b, n in zip(widths, counts, strict=True) for _ in range(n))
-
-
 def suites(count: int, table: pl.DataFrame | None = None) -> pl.DataFrame:
     """The same runs as if of several suites."""
     table = small() if table is None else table
@@ -84,45 +77,32 @@ def one_model_of_both() -> pl.DataFrame:
     )
 
 
-def repeated_elsewhere() -> pl.DataFrame:
-    """Three suites of the same runs; the rows of one are measured twice, one width of another three times."""
-    table = suites(3)
-    twice, thrice = table.filter(suite="suite 1"), table.filter(suite="suite 2", bits=3.0)
-    return pl.concat([table, twice, thrice, thrice])
-
-
 def methods() -> pl.DataFrame:
     """The same checkpoints by two methods."""
     return pl.concat([small(), small().with_columns(method=pl.lit("awq"))])
 
 
-# The table, and of each block the copies, the grid's runs and widths, its models, holes and the rest.
+# The table, and of each block the grid's runs and widths, its models, holes and the rest.
 TABLES = {
-    "models × tokens × bits": (small(), [(1, (20, 3), 4, 0, 0)]),
-    "with rows of another suite": (with_suite(5), [(1, (20, 3), 4, 0, 0), None]),
+    "models × tokens × bits": (small(), [((20, 3), 4, 0, 0)]),
+    "with rows of another suite": (with_suite(5), [((20, 3), 4, 0, 0), None]),
     "a corner left out": (small().filter((pl.col("n_params") < 5e8) | (pl.col("tokens") < 5e10)), None),
-    "few rows": (qb.load_table("spectra"), [(1, (0, 0), 0, 0, 18)]),
-    "runs × bits": (staggered(), [(1, (20, 3), 0, 0, 0)]),
+    "few rows": (qb.load_table("spectra"), [((0, 0), 0, 0, 18)]),
+    "runs × bits": (staggered(), [((20, 3), 0, 0, 0)]),
     "no grid": (small().sample(12, seed=1), None),
-    "a few left out": (without(3), [(1, (20, 3), 4, 3, 0)]),
+    "a few left out": (without(3), [((20, 3), 4, 3, 0)]),
     "many left out": (without(25), None),
     "several models of a size": (schedules(), None),
-    "repeated": (repeated([3, 1, 2]), [(1, (20, 3), 4, 0, 0)]),
-    "some repeated": (pl.concat([repeated([2, 2, 2]), small().head(4)]), None),
-    "equal suites": (suites(3), [(3, (20, 3), 4, 0, 0)]),
-    "more equal suites than places": (suites(13, small().head(9)), None),
-    "equal suites of runs": (suites(3, staggered()), [(3, (20, 3), 0, 0, 0)]),
-    "so many that their products are taken": (suites(35), [(35, (20, 3), 4, 0, 0)]),
-    "so many suites of runs": (suites(35, staggered()), [(35, (20, 3), 0, 0, 0)]),
+    "equal suites": (suites(3), [((20, 3), 4, 0, 0)] * 3),
+    "equal suites of runs": (suites(3, staggered()), [((20, 3), 0, 0, 0)] * 3),
     "equal suites with gaps": (suites(3).filter(~((pl.col("bits") == 4) & (pl.col("tokens") < 5e9))), None),
     "suites with a model in both": (shared_model(), None),
     "suites with a model in both and no checkpoint": (one_model_of_both(), None),
-    "two methods": (methods(), [(1, (20, 6), 4, 0, 0)]),
+    "two methods": (methods(), [((20, 6), 4, 0, 0)]),
     "two methods and a group size": (
         pl.concat([methods(), methods().head(7).with_columns(group_size=pl.lit(32, pl.Int64))]),
         None,
     ),
-    "suites with other repetitions": (repeated_elsewhere(), [(1, (20, 3), 4, 0, 0)] * 3),
 }
 
 
@@ -131,40 +111,34 @@ TABLES = {
 @pytest.mark.parametrize("errors", [False, True])
 def test_density_is_that_of_a_multivariate_normal(name: str, by: bool, errors: bool) -> None:
     table, expected_blocks = TABLES[name]
-    # No two rows have one QiD: suites that stand alike differ, and so do rows that repeat each other.
+    # No two rows have one QiD: suites that stand alike differ.
     table = with_errors(table)
     if not errors:
         table = table.with_columns(qid_se=0.0)
     priors = {**LAW.priors, "beta": qb.Prior("Normal", mu=0.5, sigma=0.5, by="suite", pooling="none")}
     if by and table["suite"].n_unique() == 1:
         pytest.skip("one suite")
-    rows = design(table, replace(LAW, priors=priors) if by else LAW)
-    where = rows.reduced
-    for block, copies, expected in zip(where.blocks, where.copies, expected_blocks or [], strict=False):
+    rows = inputs(table, replace(LAW, priors=priors) if by else LAW)
+    for block, expected in zip(rows.partition.blocks, expected_blocks or [], strict=False):
         grid = block.grid
-        assert expected in (None, (copies, grid.rows.shape, grid.models, grid.holes.shape[1], len(grid.rest)))
-    # What varies within a place is not the law; it differs between suites where the law does.
+        assert expected in (None, (grid.rows.shape, grid.models, grid.holes.shape[1], len(grid.rest)))
     suite = np.unique(rows.frame["suite"], return_inverse=True)[1]
     step = (0.3 + by * 0.1 * np.sin(suite)) * rows.log_covariates["D"] - 0.2
     residual = rows.log_response - step
-    found = smooth.log_density(
-        where.log_response - step[where.first], where.variance, SCALE, SIGMA, where, where.arrays, np
-    )
+    found = _density(rows, residual)
     assert found == pytest.approx(_dense(rows.frame, residual, variance(rows.frame)), rel=1e-6, abs=1e-4)
+
+
+def _density(rows: Inputs, residual: np.ndarray) -> float:
+    where = rows.partition
+    own = SIGMA**2 + rows.variance[where.order]
+    return float(gp_density.log_density(residual[where.order], own, SCALE, where.shapes, where.arrays, np))
 
 
 def _dense(frame: pl.DataFrame, residual: np.ndarray, own: np.ndarray) -> float:
     """Return the log density by SciPy's multivariate normal."""
-    # Where there are many suites, none has a model of another, and each is taken by itself.
-    many = frame["suite"].n_unique() > 10
-    suite = frame["suite"].to_numpy() if many else np.zeros(frame.height)
-    density = 0.0
-    for one in np.unique(suite):
-        chosen = suite == one
-        rows = frame.filter(pl.Series(chosen))
-        full = covariance(SCALE, rows, rows) + np.diag(SIGMA**2 + own[chosen])
-        density += multivariate_normal.logpdf(residual[chosen], np.zeros(len(full)), full)
-    return density
+    full = covariance(SCALE, frame, frame) + np.diag(SIGMA**2 + own)
+    return float(multivariate_normal.logpdf(residual, np.zeros(len(full)), full))
 
 
 @pytest.mark.parametrize("name", ["with rows of another suite", "a few left out", "many left out", "no grid"])
@@ -172,29 +146,13 @@ def test_within_a_grid_a_width_has_the_mean_of_its_variances(name: str) -> None:
     """Errors of a row's own: 0 to 4.5% of QiD. Rows beside the grid keep theirs, and what is not there has none."""
     table = with_errors(TABLES[name][0])
     share = np.random.default_rng(5).uniform(0.0, 0.045, table.height)
-    rows = design(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
-    where, own = rows.reduced, variance(rows.frame)
-    row = np.argsort(where.of_row)
-    for block in where.blocks:
-        grid = row[block.members[0]]
+    rows = inputs(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
+    own = variance(rows.frame)
+    for block in rows.partition.blocks:
         for width in block.grid.rows.T:
-            measured = grid[width[width >= 0]]
+            measured = block.members[width[width >= 0]]
             own[measured] = own[measured].mean()
-    found = smooth.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
-    assert found == pytest.approx(_dense(rows.frame, rows.log_response, own), rel=1e-6, abs=1e-4)
-
-
-@pytest.mark.parametrize("name", ["equal suites", "equal suites of runs", "so many that their products are taken"])
-def test_suites_that_stand_alike_have_the_mean_of_their_variances(name: str) -> None:
-    """Every suite has errors of its own, and within it every row."""
-    table = with_errors(TABLES[name][0])
-    rng, (_, suite) = np.random.default_rng(6), np.unique(table["suite"], return_inverse=True)
-    share = rng.uniform(0.0, 0.045, suite.max() + 1)[suite] * rng.uniform(0.5, 1.0, table.height)
-    rows = design(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
-    where, own, bits = rows.reduced, variance(rows.frame), rows.frame["bits"].to_numpy()
-    for width in np.unique(bits):
-        own[bits == width] = own[bits == width].mean()
-    found = smooth.log_density(where.log_response, where.variance, SCALE, SIGMA, where, where.arrays, np)
+    found = _density(rows, rows.log_response)
     assert found == pytest.approx(_dense(rows.frame, rows.log_response, own), rel=1e-6, abs=1e-4)
 
 
@@ -202,7 +160,7 @@ def test_noisy_rows_are_measured_around_their_true_qid() -> None:
     table = small().sort("model", "tokens", "revision", "method", "bits").head(9)
     share = table["bits"].replace_strict(ERRORS).to_numpy().copy()
     error = np.where(np.arange(9) % 3 == 2, 0.5, share) * table["qid"].to_numpy()
-    rows = design(table.with_columns(pl.Series("qid_se", error)), LAW)
+    rows = inputs(table.with_columns(pl.Series("qid_se", error)), LAW)
     model = build_model(rows)
     point = model.initial_point()
     point["latent"] = np.array([0.3, -0.5, 0.2])
@@ -222,7 +180,7 @@ def test_noisy_rows_are_measured_around_their_true_qid() -> None:
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def _natural(rows: Design, point: dict[str, np.ndarray]) -> dict[str, float]:
+def _natural(rows: Inputs, point: dict[str, np.ndarray]) -> dict[str, float]:
     """Return the values of a point on the real line, by the names of the model's variables."""
     priors = {rows.law.sampled_name(name): prior for name, prior in rows.law.priors.items()} | rows.errors
     values = {key.split("_log__")[0].split("_logodds__")[0]: value for key, value in point.items()}
@@ -231,10 +189,10 @@ def _natural(rows: Design, point: dict[str, np.ndarray]) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_counts_once(name: str) -> None:
-    rows = design(TABLES[name][0], LAW)
-    count = 0
-    for block, copies in zip(rows.reduced.blocks, rows.reduced.copies, strict=True):
+    rows = inputs(TABLES[name][0], LAW)
+    found: list[int] = []
+    for block in rows.partition.blocks:
         grid = block.grid
-        assert sorted([*grid.rows[grid.rows >= 0], *grid.rest]) == list(range(block.members.shape[1]))
-        count += copies * block.members.shape[1]
-    assert count + rows.reduced.within[1].sum() == len(rows.response)
+        assert sorted([*grid.rows[grid.rows >= 0], *grid.rest]) == list(range(len(block.members)))
+        found += block.members.tolist()
+    assert sorted(found) == list(range(len(rows.response)))

@@ -1,9 +1,9 @@
-"""Where measurements stand, taken apart: blocks that know nothing of each other, and in each the best grid.
+"""The blocks of a table that share nothing, and in each the grid of runs and quantizations that costs least.
 
 Measurements of different suites share nothing, unless a model or a checkpoint is in both. So the covariance of a table
-has a block for each set of suites connected in this way, and blocks whose measurements stand alike are alike
-(`blocks`). Within a block the runs and quantizations of a grid are taken in factors (`qidbayes.posterior.kronecker`);
-a grid may have holes, and measurements may stand beside it. Both cost the cube of their number: `best_grid` weighs.
+has a block for each set of suites connected in this way (`partition`). Within a block the runs and quantizations of a
+grid are taken in factors (`qidbayes.noise.kronecker`); a grid may have holes, and measurements may stand beside it.
+Both cost the cube of their number: `best_grid` weighs.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,6 @@ from qidbayes.memory import check
 
 RUN = ("log_params", "log_tokens", "suite", "model", "checkpoint")
 QUANTIZATION = ("log_bits", "kind")
-_CODES = ("suite", "model", "checkpoint", "kind")
 _STEP = 4e4  # what any step costs, in the units of `_cost`
 _FLOAT = 8.0  # bytes
 _REMEDY = 'take fewer rows, measured at the same training tokens and widths, or a law with discrepancy = "none"'
@@ -34,6 +33,11 @@ class Shape:
     rank: int
     holes: int
     others: int
+
+    @property
+    def size(self) -> int:
+        """The measurements of the block."""
+        return self.runs * self.quantizations - self.holes + self.others
 
 
 @dataclass(frozen=True)
@@ -139,52 +143,52 @@ class Block:
     Attributes
     ----------
     members
-        Their numbers, shape ``(copies, measurements)``: blocks that stand alike are copies of one.
+        Their numbers; shape ``(measurements,)``.
     grid
-        Of the measurements of a copy, as numbers within it.
+        Of the members, as numbers within them.
     """
 
     members: np.ndarray
     grid: Grid
 
 
-def blocks(cells: Mapping[str, np.ndarray], count: np.ndarray) -> list[Block]:
-    """Take a table apart.
+@dataclass(frozen=True)
+class Partition:
+    """The rows of a table, block by block."""
 
-    Parameters
-    ----------
-    cells
-        Where measurements stand.
-    count
-        How many rows each is the mean of. Within a grid all measurements of a quantization are of equally many.
-    """
-    found: dict[Any, list[np.ndarray]] = {}
-    for members in _parts(cells):
-        alike = tuple(cells[f"log_{name}"][members].tobytes() for name in ("params", "tokens", "bits"))
-        alike += tuple(_by_appearance(cells[name][members]).tobytes() for name in _CODES)
-        found.setdefault((*alike, count[members].tobytes()), []).append(members)
-    return [Block(np.stack(copies), _grid_of(cells, count, copies[0])) for copies in found.values()]
+    blocks: tuple[Block, ...]
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The rows, those of a block after each other; shape ``(rows,)``."""
+        return np.concatenate([block.members for block in self.blocks])
+
+    @cached_property
+    def position(self) -> np.ndarray:
+        """Where each row is in that order; shape ``(rows,)``."""
+        return np.argsort(self.order)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """How large the parts of each block's grid are."""
+        return tuple(block.grid.shape for block in self.blocks)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The grids' `arrays`, by names that begin with the number of the block."""
+        return {f"block{i}_{k}": v for i, block in enumerate(self.blocks) for k, v in block.grid.arrays.items()}
 
 
-def apart(cells: Mapping[str, np.ndarray], count: np.ndarray) -> list[Block]:
-    """Do the same, every copy a block with a grid of its own.
-
-    What blocks say of a new measurement depends on which suite, model and checkpoint each is of.
-    """
-    return [Block(members[None], _grid_of(cells, count, members)) for members in _parts(cells)]
-
-
-def _parts(cells: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Return the members of each part that shares nothing with another."""
+def partition(cells: Mapping[str, np.ndarray]) -> Partition:
+    """Take a table apart, given where its rows stand."""
     if not len(cells["suite"]):  # nothing that was fitted has to do with what is asked
-        return []
+        return Partition(())
     codes = connected(cells)
     order = np.argsort(codes, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-
-
-def _grid_of(cells: Mapping[str, np.ndarray], count: np.ndarray, members: np.ndarray) -> Grid:
-    return best_grid({name: values[members] for name, values in cells.items()}, count[members])
+    parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    return Partition(
+        tuple(Block(rows, best_grid({name: values[rows] for name, values in cells.items()})) for rows in parts)
+    )
 
 
 def connected(cells: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -201,18 +205,12 @@ def connected(cells: Mapping[str, np.ndarray]) -> np.ndarray:
             return found
 
 
-def _by_appearance(codes: np.ndarray) -> np.ndarray:
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse.reshape(-1)]
-
-
-def best_grid(cells: Mapping[str, np.ndarray], count: np.ndarray) -> Grid:
+def best_grid(cells: Mapping[str, np.ndarray]) -> Grid:
     """Return the cheapest grid among those of runs and quantizations, and of models, tokens and quantizations."""
-    total = len(count)
+    total = len(cells["suite"])
     _, quantization = np.unique(np.stack([cells[n] for n in QUANTIZATION]), axis=1, return_inverse=True)
     quantization = quantization.reshape(-1)
-    usual = np.array([_mode(count[quantization == code]) for code in range(quantization.max() + 1)])
-    rows = np.flatnonzero(count == usual[quantization])[::-1]  # of two in one place the first stays
+    rows = np.arange(total)[::-1]  # of two in one place the first stays
     _, run = np.unique(cells["checkpoint"], return_inverse=True)
     _check_search(cells, int(run.max()) + 1, int(quantization.max()) + 1)
     place = np.full((run.max() + 1, quantization.max() + 1), -1)
@@ -236,11 +234,6 @@ def _check_search(cells: Mapping[str, np.ndarray], runs: int, quantizations: int
     rows = len(cells["model"])
     what = f"the search for a grid among {rows:,} rows of {models:,} models, {tokens:,} training tokens and "
     check(_FLOAT * cells_of, f"{what}{quantizations:,} quantizations", _REMEDY)
-
-
-def _mode(values: np.ndarray) -> int:
-    unique, counts = np.unique(values, return_counts=True)
-    return int(unique[np.argmax(counts)])
 
 
 def _cost(sides: Any, holes: Any, rest: Any, size: Any) -> Any:

@@ -12,7 +12,7 @@ Holes are taken out of a full grid. With S the inverse of its covariance and E t
 measured has the inverse S − S·E (E'S·E)⁻¹ E'S, whatever stands in the holes, and the determinant of the full grid's
 covariance times that of E'S·E.
 
-As in `qidbayes.posterior.discrepancy`, the same functions serve PyTensor and NumPy.
+As in `qidbayes.noise.kernels`, the same functions serve PyTensor and NumPy.
 """
 
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.posterior.discrepancy import Cells, matern, places, quantizations, runs
-from qidbayes.posterior.grids import QUANTIZATION, RUN, Grid, Shape
+from qidbayes.noise.grid import QUANTIZATION, RUN, Shape
+from qidbayes.noise.kernels import Cells, matern, places, quantizations, runs
 
 
 class Factored:
@@ -119,30 +119,6 @@ class Factored:
         flat = columns.reshape((self.gaps.shape[1], -1))
         return found - (self.gaps.T @ (self.gaps @ flat)).reshape(found.shape)
 
-    def trace(self, scatter: Any) -> Any:
-        """Return the trace of the inverse times a sum of squares and products, for a grid without holes.
-
-        Parameters
-        ----------
-        scatter
-            As from `products`. Only its part along each eigenvector of Q and of the models is ever formed, so that it
-            costs no more than a few residuals would.
-        """
-        ops = self.ops
-        weight = self.vectors / ops.sqrt(self.own)[:, None]
-        pairs = (weight[:, None, :] * weight[None, :, :]).reshape((-1, self.own.shape[0]))
-        turns = (self.turn[:, None, :] * self.turn[None, :, :]).reshape((self.blocks**2, self.blocks))
-        along = (pairs.T @ scatter.reshape((pairs.shape[0], -1))).reshape((-1, self.blocks**2, self.length**2))
-        within = (turns.T @ along).reshape((-1, self.blocks, self.length, self.length))
-        inverse = (self.along[None, None] / self.variance[:, :, None, :]) @ self.along.T
-        direction = (self.of_run / self.variance) @ self.along.T
-        shared = ((within @ direction[..., None])[..., 0] * direction).sum(axis=2)
-        found = (inverse * within).sum() - (self.model[:, None] / self.growth * shared).sum()
-        of_suite = self.turn @ ((self.of_model / self.growth)[..., None] * direction)
-        outer = of_suite[:, :, None, :, None] * of_suite[:, None, :, None, :]
-        outer = outer.reshape((-1, self.blocks**2, self.length**2))
-        return found - (self.suite / self.outer * (outer * along).sum(axis=(1, 2))).sum()
-
     def _full(self, columns: Any) -> Any:
         """Return the same for a grid without holes."""
         over = columns / self.variance[..., None]
@@ -175,26 +151,6 @@ class Factored:
 def named(names: tuple[str, ...], values: Any) -> dict[str, Any]:
     """Return the rows of an array by name."""
     return {name: values[i] for i, name in enumerate(names)}
-
-
-def products(columns: np.ndarray, where: Grid) -> np.ndarray:
-    """Return the sums of squares and products of columns over a grid, for `Factored.trace`.
-
-    Parameters
-    ----------
-    columns
-        Shape ``(columns, runs, quantizations)``.
-
-    Returns
-    -------
-    array
-        Shape ``(quantizations², models², runs of a model²)``.
-    """
-    blocks = max(1, where.models)
-    count, (runs, width) = len(columns), where.rows.shape
-    split = columns.reshape(count, blocks, runs // blocks, width)
-    found = np.einsum("nmta,nMTb->abmMtT", split, split, optimize=True)
-    return np.asarray(found.reshape(width**2, blocks**2, -1))
 
 
 def forward(factor: Any, columns: Any, ops: Any) -> Any:

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from qidbayes.infer.model import _group_sum
-from qidbayes.infer.nested import Level, _sum, log_density, sample_effects
+from qidbayes.noise.random_effects import Level, _sum, group_sum, log_density, sample_effects
 
 
 def nesting(rng: np.random.Generator, rows: int, *, regular: bool) -> tuple[Level, Level]:
@@ -61,7 +60,7 @@ def test_pytensor_has_the_same_density(regular: bool) -> None:
     residual, variance, effects = rng.normal(size=18), rng.uniform(0.1, 1, 18), [0.3, 0.7]
     with pm.Model():
         data = {f"{level.name}_parent": pm.Data(f"{level.name}_parent", level.parent) for level in levels}
-        sums = [(t, _group_sum(level, data)) for t, level in zip(effects, levels, strict=True)]
+        sums = [(t, group_sum(level, data, pt)) for t, level in zip(effects, levels, strict=True)]
         found = log_density(pt.as_tensor(residual), pt.as_tensor(variance), sums, pt.log).eval(mode="FAST_COMPILE")
     expected = stats.multivariate_normal(cov=dense(variance, levels, effects)).logpdf(residual)
     assert float(found) == pytest.approx(expected, rel=1e-10)

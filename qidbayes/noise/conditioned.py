@@ -5,107 +5,80 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qidbayes.posterior.discrepancy import Cells, covariance, prior_variance
-from qidbayes.posterior.grids import QUANTIZATION, RUN, Block, Grid
-from qidbayes.posterior.kronecker import Factored, inner, named
+from qidbayes.noise.grid import QUANTIZATION, RUN, Block, Grid
+from qidbayes.noise.kernels import Cells, covariance, prior_variance
+from qidbayes.noise.kronecker import Factored, inner, named
 
 _AT_ONCE = 4_000_000  # numbers in one matrix of the fitted rows and the new measurements: 32 MB
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of the discrepancy.
+class FittedResiduals:
+    """What the fitted rows say of a Gaussian process; see `qidbayes.noise.model.Conditioned`.
 
     Attributes
     ----------
     scale
         For each name, one number a draw; shape ``(draws,)``.
     residual
-        What the law leaves over of the log response at the fitted places, the mean of the rows there; shape
-        ``(draws, places)``.
+        What the law leaves over of the log response of the fitted rows; shape ``(draws, rows)``.
     variance
-        The variance of that mean's own error; shape ``(draws, places)``. As in the fit, the places of one quantization
-        in a grid get the mean of theirs.
-    blocks
-        The places, as blocks that share nothing, each without copies (`qidbayes.posterior.grids.apart`).
+        The variance of each row's own error; shape ``(draws, rows)``. As in the fit, the rows of one quantization in a
+        grid get the mean of theirs.
+    members
+        The blocks of the rows, which share nothing with each other (`qidbayes.noise.grid.partition`).
     """
 
     scale: Mapping[str, np.ndarray]
     residual: np.ndarray
     variance: np.ndarray
-    blocks: Sequence[Block]
+    members: Sequence[Block]
 
-    def draws(self) -> Iterator["_Given"]:
+    def draws(self) -> Iterator["ConditionedDraw"]:
         """Yield the fitted rows under one draw after the other."""
         for draw in range(len(self.residual)):
             here = {name: float(values[draw]) for name, values in self.scale.items()}
-            yield _Given(here, self.residual[draw], self.variance[draw], self.blocks)
+            yield ConditionedDraw(here, self.residual[draw], self.variance[draw], self.members)
 
+    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance of the process at each new measurement; shapes ``(draws, new measurements)``."""
+        draws, rows = self.residual.shape
+        width = len(asked["log_params"])
+        mean, left = np.empty((draws, width)), np.empty((draws, width))
+        step = _AT_ONCE // max(1, rows)
+        for draw, given in enumerate(self.draws()):
+            for first in range(0, width, step):
+                part = slice(first, first + step)
+                mean[draw, part], left[draw, part] = given.at({name: values[part] for name, values in asked.items()})
+        return mean, np.maximum(left, 0.0)
 
-def conditional(known: Known, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the variance of the discrepancy at new measurements given the fitted rows.
+    def blocks(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and covariance of the process at blocks of new measurements, each block for itself.
 
-    Parameters
-    ----------
-    known
-        What is known of it.
-    asked
-        Where the new measurements stand.
-
-    Returns
-    -------
-    mean, variance
-        Shape ``(draws, new measurements)``. The variance is without the new measurement's own error.
-    """
-    draws, rows = known.residual.shape
-    width = len(asked["log_params"])
-    mean, left = np.empty((draws, width)), np.empty((draws, width))
-    step = _AT_ONCE // max(1, rows)
-    for draw, given in enumerate(known.draws()):
-        for first in range(0, width, step):
-            part = slice(first, first + step)
-            mean[draw, part], left[draw, part] = given.at({name: values[part] for name, values in asked.items()})
-    return mean, np.maximum(left, 0.0)
-
-
-def conditional_blocks(known: Known, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and covariance of the discrepancy at blocks of new measurements, each block for itself.
-
-    Parameters
-    ----------
-    known
-        What is known of it.
-    asked
-        Where the new measurements stand, a block's after each other.
-    blocks
-        How many blocks of equally many there are.
-
-    Returns
-    -------
-    mean, covariance
         Shapes ``(draws, blocks, measurements)`` and ``(draws, blocks, measurements, measurements)``.
-    """
-    width = len(asked["log_params"]) // blocks
-    mean, told = (
-        np.stack(parts) for parts in zip(*(given.together(asked, blocks) for given in known.draws()), strict=True)
-    )
-    scale = {name: values[:, None, None] for name, values in known.scale.items()}
-    left = np.empty(told.shape)
-    for i in range(blocks):
-        part = {name: values[i * width : (i + 1) * width] for name, values in asked.items()}
-        left[:, i] = covariance(scale, part, part, np) - told[:, i]
-    return mean, left
+        """
+        width = len(asked["log_params"]) // count
+        mean, taken = (np.stack(parts) for parts in zip(*(g.together(asked, count) for g in self.draws()), strict=True))
+        scale = {name: values[:, None, None] for name, values in self.scale.items()}
+        left = np.empty(taken.shape)
+        for i in range(count):
+            part = {name: values[i * width : (i + 1) * width] for name, values in asked.items()}
+            left[:, i] = covariance(scale, part, part, np) - taken[:, i]
+        return mean, left
+
+    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+        """Return the covariance of new measurements with one of them, the mean over the draws; ``(measurements,)``."""
+        return np.asarray(np.mean([given.between(asked, one) for given in self.draws()], axis=0))
 
 
-class _Given:
+class ConditionedDraw:
     """The fitted rows under one draw, block after block: what they say of one measurement adds up."""
 
     def __init__(
         self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, blocks: Sequence[Block]
     ) -> None:
         self.scale = scale
-        alone = ((block.grid, *block.members) for block in blocks)
-        self.blocks = [_OfBlock(scale, residual[members], variance[members], grid) for grid, members in alone]
+        self.blocks = [ConditionedBlock(scale, residual[b.members], variance[b.members], b.grid) for b in blocks]
 
     def together(self, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean at blocks of new measurements, and the covariance that the fitted rows take off in each."""
@@ -130,8 +103,8 @@ class _Given:
         return mean, prior_variance(self.scale) - known
 
 
-class _OfBlock:
-    """The places of one block under one draw: first its grid, then those beside it given the grid."""
+class ConditionedBlock:
+    """The rows of one block under one draw: first its grid, then those beside it given the grid."""
 
     def __init__(self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, where: Grid) -> None:
         self.scale = scale

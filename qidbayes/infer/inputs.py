@@ -1,0 +1,102 @@
+"""All that is worked out from a `Design` before a model is made of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from qidbayes.infer import latent, pooling
+from qidbayes.infer.borrowed import Borrowed
+from qidbayes.infer.design import Design, design, parameter_groups
+from qidbayes.infer.problem import Problem
+from qidbayes.law import Law, Prior
+from qidbayes.noise.grid import Partition, partition
+from qidbayes.noise.kernels import Cells
+from qidbayes.noise.model import NoiseModel, noise_model
+from qidbayes.noise.random_effects import Level
+from qidbayes.posterior.contraction import noise_priors
+from qidbayes.table.groups import dimension
+
+
+@dataclass(frozen=True)
+class Inputs(Design):
+    """A design, and what is derived from it.
+
+    Attributes
+    ----------
+    borrowed
+        The prior, where it is another fit's posterior.
+    """
+
+    borrowed: Borrowed | None = None
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The law's noise groups from the inside out: the members of the first are rows, then the groups before.
+
+        A level whose groups have one member each has nothing to share and is left out.
+        """
+        if self.noise.by_draw:
+            return ()  # there the groups are part of the process
+        found = []
+        rows = np.arange(len(self.log_response))
+        for group in self.noise.groups:
+            found.append(Level(group, self.index[group][rows], len(self.coords[group])))
+            _, rows = np.unique(self.index[group], return_index=True)
+        return tuple(found)
+
+    @cached_property
+    def centring(self) -> dict[str, np.ndarray]:
+        """For each partially pooled parameter, how its groups are sampled; see `qidbayes.infer.pooling`."""
+        return pooling.centring(Problem(self))
+
+    @cached_property
+    def noise(self) -> NoiseModel:
+        """How the rows scatter around the law: with effects of those groups that any two rows share."""
+        several = (g for g in self.law.noise.groups if len(self.coords[g]) < len(self.log_response))
+        return noise_model(self.law, list(several))
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Where the rows stand for the noise."""
+        return self.noise.rows(self.frame)
+
+    @cached_property
+    def partition(self) -> Partition:
+        """The blocks of rows that the discrepancy's density goes by."""
+        return partition(self.cells)
+
+    @cached_property
+    def errors(self) -> dict[str, Prior]:
+        """The priors of what scatters around the law, by the names in the model."""
+        priors = noise_priors(self.law)
+        return {name: priors[name] for name in self.noise.names}
+
+    @cached_property
+    def latent(self) -> Mapping[str, np.ndarray]:
+        """What the model is told of rows too noisy for a logarithm (see `qidbayes.infer.latent`); empty without any."""
+        return latent.data(self.response, self.error, self.levels)
+
+    @property
+    def row_data(self) -> dict[str, np.ndarray]:
+        """The arrays a model of the rows is given, by the names they have there; where the discrepancy is modelled, the
+        rows are in the order of the blocks.
+        """
+        arrays = {"log_response": self.log_response, "variance": self.variance, **self.latent}
+        of_row = {f"log_{c}": values for c, values in self.log_covariates.items()}
+        of_row |= {f"{d}_of_row": self.index[d] for d in dict.fromkeys(map(dimension, parameter_groups(self.law)))}
+        if not self.noise.by_draw:
+            parents = {f"{level.name}_parent": level.parent for level in self.levels if not level.regular}
+            return arrays | of_row | parents
+        parts = self.partition
+        of_row |= {"log_response": self.log_response, "variance": self.variance}
+        if self.latent:
+            arrays["latent_row"] = parts.position[self.latent["latent_row"]]
+        return arrays | {name: values[parts.order] for name, values in of_row.items()} | parts.arrays
+
+
+def inputs(table: pl.DataFrame, law: Law) -> Inputs:
+    """Return the rows of a table that a law is about; see `qidbayes.infer.design.design`."""
+    return Inputs(**vars(design(table, law)))

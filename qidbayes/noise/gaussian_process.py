@@ -1,0 +1,83 @@
+"""The noise model of `noise.kernels`: what the equation misses is a Gaussian process, own errors are normal."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from qidbayes.noise import gp_density
+from qidbayes.noise.conditioned import FittedResiduals
+from qidbayes.noise.coordinates import KIND, Fitted
+from qidbayes.noise.grid import connected, partition
+from qidbayes.noise.kernels import SIMILARITY, Cells, covariance
+from qidbayes.noise.own_error import NormalErrors
+from qidbayes.table.groups import CHECKPOINT
+
+
+@dataclass(frozen=True)
+class GaussianProcess(NormalErrors):
+    """See `qidbayes.noise.model.NoiseModel`.
+
+    Attributes
+    ----------
+    groups
+        Which of models and checkpoints have an effect of their own.
+    has_quantizations
+        Whether rows differ in their quantization: of QiD, not of 16-bit losses.
+    """
+
+    groups: tuple[str, ...]
+    has_quantizations: bool
+    by_draw = True
+    asked = ("suite", "model", "revision", "n_params", "bits", *KIND)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its numbers."""
+        of_groups = (f"{group}_sd" for group in self.groups)
+        of_quantizations = ("length_bits", SIMILARITY) if self.has_quantizations else ()
+        return ("sigma", "smooth_sd", "suite_sd", *of_groups, "length_params", "length_tokens", *of_quantizations)
+
+    def log_density(
+        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
+    ) -> Any:
+        """Return the log density of rows in the order of their blocks, the process integrated out."""
+        return gp_density.log_density(residual, variance, scale, where.blocks, data, ops)
+
+    def rows(self, frame: pl.DataFrame) -> Cells:
+        """Return where fitted rows stand."""
+        return Fitted(frame).cells(frame)
+
+    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Cells:
+        """Return where new measurements stand."""
+        return fitted.cells_together(frame) if together else fitted.cells(frame)
+
+    def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+        """Return the covariance of rows without their own errors."""
+        return np.asarray(covariance(scale, where, where, np))
+
+    def simulate(
+        self, scale: Mapping[str, Any], where: Cells, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return a draw of the process at rows; a fit keeps nothing of it."""
+        found = self.covariance(scale, where)
+        found = found + 1e-10 * np.eye(len(found))  # which Cholesky needs
+        return np.linalg.cholesky(found) @ rng.standard_normal(len(found)), {}
+
+    def condition(
+        self,
+        scale: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        asked: Cells,
+        residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    ) -> FittedResiduals:
+        """Take up those of the fitted rows that share anything with what is asked."""
+        cells = fitted.cells(fitted.data)
+        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
+        parts = connected(cells)
+        rows = np.flatnonzero(np.isin(parts, parts[np.any(near, axis=0)]))
+        blocks = partition({name: values[rows] for name, values in cells.items()}).blocks
+        scale = {name: scale[name] for name in self.names if name != "sigma"}
+        return FittedResiduals(scale, *residuals(rows), blocks)

@@ -1,0 +1,21 @@
+"""A row's own error where it is normal."""
+
+import numpy as np
+
+
+class NormalErrors:
+    """Own errors are normal with standard deviation sigma; see `qidbayes.noise.model.NoiseModel`."""
+
+    is_normal = True
+
+    def own_steps(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Return standard normals."""
+        return rng.standard_normal(count)
+
+    def own_variance(self, variance: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: ARG002
+        """Return the variance as it is."""
+        return variance
+
+    def mean_own_variance(self, variance: np.ndarray) -> np.ndarray:
+        """Return the variance as it is."""
+        return variance
