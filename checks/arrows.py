@@ -7,7 +7,7 @@ tables, laws and the small files, and only the command line imports it. No modul
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -21,12 +21,6 @@ BESIDE = {"measure": ("law", "table", SMALL)}
 """What a layer beside the others may import."""
 
 type Arrow = tuple[str, str]
-
-_ASKED = "the type of the fit that is asked, for annotations only: parts should take the posterior"
-EXCEPTIONS: dict[Arrow, str] = {
-    ("qidbayes.posterior.guessing", "qidbayes.posterior.fit"): _ASKED,
-}
-"""Arrows that break the rule still, importer and imported, each with its reason. One that no longer does is refused."""
 
 
 def arrows(root: Path) -> Iterator[Arrow]:
@@ -79,23 +73,19 @@ def circle(arrows: list[Arrow]) -> list[str]:
     return []
 
 
-def problems(root: Path, exceptions: Mapping[Arrow, str]) -> list[str]:
-    """Return a sentence for each arrow that goes up, for a circle, and for each exception that is not needed."""
+def problems(root: Path) -> list[str]:
+    """Return a sentence for each arrow that goes up, and for a circle."""
     if unknown := {path.parent.name for path in root.glob("*/*.py")} - {*LAYERS, *BESIDE}:
         return [f"{name}: a folder without a layer; give it one in checks/arrows.py" for name in sorted(unknown)]
     every = list(dict.fromkeys(arrows(root)))
-    kept = [arrow for arrow in every if arrow not in exceptions]
-    found = [f"{a} imports {b}, which is above it" for a, b in kept if goes_up((a, b), root)]
-    if closed := circle(kept):
+    found = [f"{a} imports {b}, which is above it" for a, b in every if goes_up((a, b), root)]
+    if closed := circle(every):
         found.append(f"a circle of imports: {' → '.join(closed)}")
-    for arrow in exceptions:
-        if arrow not in every or not (goes_up(arrow, root) or circle([*kept, arrow])):
-            found.append(f"the exception for {arrow[0]} → {arrow[1]} is not needed: take it out of checks/arrows.py")
     return found
 
 
 if __name__ == "__main__":
     package = Path(__file__).resolve().parents[1] / PACKAGE
-    if broken := problems(package, EXCEPTIONS):
+    if broken := problems(package):
         sys.exit("\n".join(broken))
-    print(f"imports of {PACKAGE} run one way: {' > '.join(LAYERS)}; exceptions: {len(EXCEPTIONS)}")
+    print(f"imports of {PACKAGE} run one way: {' > '.join(LAYERS)}")

@@ -33,9 +33,8 @@ make nano
 # Does the sampler return the posterior that the docs state? 1,000 simulated tables of every law. A day; 20 minutes of 64 cores.
 make sbc
 
-# How fast: against other samplers (five minutes), and for tables of 100 to 1,000,000 rows (ten minutes).
+# How fast: against other samplers. Five minutes.
 make bench-fit
-make growth
 
 # From weights to a law: the shipped tiny checkpoints, quantized and measured here. Five minutes.
 make demo-measure

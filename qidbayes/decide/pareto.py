@@ -9,12 +9,12 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
+from qidbayes.posterior.answers import OneLaw
 from qidbayes.posterior.band import with_band
 from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.fit import Fit, Kind, Numbers
 from qidbayes.posterior.guessing import loss_16bit_for, say_assumed
 from qidbayes.posterior.point import Point
-from qidbayes.posterior.scatter import Scatter
 
 UNQUANTIZED = 16.0
 _DRAWS = 2000
@@ -129,23 +129,23 @@ def _one(name: str, value: Any) -> str | float:
     return found
 
 
-def _taken(source: Fit | Point) -> tuple[str, ...]:
-    asked = () if isinstance(source, Point) else Scatter(source).asked
+def _taken(source: OneLaw) -> tuple[str, ...]:
+    asked = source.noise.asked if isinstance(source, Fit) else ()
     return (*query.needs(source.law), *asked)
 
 
-def _at_equal_bytes(fit: Fit, base: Fit | Point, frame: pl.DataFrame, kind: Kind, ci_prob: float) -> pl.DataFrame:
+def _at_equal_bytes(fit: Fit, base: OneLaw, frame: pl.DataFrame, kind: Kind, ci_prob: float) -> pl.DataFrame:
     # Each candidate is a model of its own.
     named = frame.with_columns((pl.lit("candidate ") + pl.col("bits").cast(pl.String)).alias("model"))
     quantized = (frame["bits"] < UNQUANTIZED).to_numpy()
     qid = np.exp(_draws(fit, named.filter(quantized), kind))
     total = np.zeros((len(qid), frame.height))
     total[:, quantized] = qid
-    if isinstance(base, Point):
-        total += base.predict(frame.select(query.needs(base.law)))["median"].to_numpy()
-    else:
+    if isinstance(base, Fit):
         loss = np.exp(_draws(base, named, kind))
         total += loss[np.linspace(0, len(loss) - 1, len(total)).round().astype(int)]
+    else:
+        total += base.predict(frame.select(query.needs(base.law)))["median"].to_numpy()
     best = np.bincount(total.argmin(axis=1), minlength=frame.height) / len(total)
     middle = np.zeros(frame.height)
     middle[quantized] = np.median(qid, axis=0)

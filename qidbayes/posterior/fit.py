@@ -1,16 +1,17 @@
 """A fit: the posterior of a law, and the questions it answers."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
 from qidbayes.posterior import query
+from qidbayes.posterior.answers import Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
@@ -35,9 +36,7 @@ if TYPE_CHECKING:
 
     from qidbayes.posterior.point import Point
 
-type Kind = Literal["response", "response_params"]
-type Response = Literal["qid", "loss_16bit", "loss"]
-type Numbers = float | Sequence[float]
+__all__ = ["Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
 
 SMOOTH_DRAWS = 200
 """How many draws answer for measurements where the discrepancy is modelled: each takes a matrix of the fitted rows."""
@@ -48,7 +47,7 @@ class IdentificationWarning(DiagnosticsWarning):
 
 
 @dataclass(frozen=True)
-class Fit(Posterior):
+class Fit(Posterior, OneLaw):
     """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads; for what it holds see `Posterior`."""
 
     loss_16bit: "Fit | None" = None
@@ -99,51 +98,15 @@ class Fit(Posterior):
             raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
         return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
 
-    def predict(
+    def _predict(
         self,
-        queries: pl.DataFrame | None = None,
-        *,
-        n_params: Numbers | None = None,
-        tokens: Numbers | None = None,
-        bits: Numbers | None = None,
-        response: Response | None = None,
-        kind: Kind = "response",
-        ci_prob: float = 0.9,
-        **further: Any,
+        queries: pl.DataFrame | None,
+        values: Mapping[str, Any],
+        response: Response | None,
+        kind: Kind,
+        ci_prob: float,
     ) -> pl.DataFrame:
-        """Return the band of the law's response for every combination of the values, or every row of a frame.
-
-        Parameters
-        ----------
-        queries
-            A frame with a question a row, in place of the values.
-        n_params, tokens, bits
-            Non-embedding parameters and training tokens (counts) and bit width; numbers or lists.
-        response
-            What to answer with: the law's own response (the default), or, of a fit with a 16-bit law beside it,
-            ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD.
-        kind
-            ``"response"``: the band of a newly measured checkpoint, with the effects of its run and checkpoint and
-            the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone:
-            its equation with the posterior's constants, without the effects of suite, run and checkpoint and without
-            the discrepancy. Where a discrepancy is modelled the fitted rows know the sum of these better than the law,
-            so that this band, of a suite at random, may be the wider one.
-        ci_prob
-            The probability of the equal-tailed band.
-        **further
-            What else the law needs or takes: `model`, `method`, …. A group that was not fitted, of a parameter that is
-            partially pooled, is drawn from its population.
-
-        Returns
-        -------
-        polars.DataFrame
-            The question's columns, then ``median``, ``lower``, ``upper``, ``mean``, ``sd`` in nats per token. Each
-            row's band holds for itself: the rows share their draws, so that bands are smooth in N, D and P.
-        """
-        values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
         base = self.loss_16bit
-        if response not in (None, "qid", "loss_16bit", "loss"):
-            raise InputError(f"response must be 'qid', 'loss_16bit' or 'loss', not {response!r}")
         own = response in (None, self.law.response)
         if not own and base is None:
             raise InputError(f"law {self.law.name!r} says nothing of {response}; law 'joint' shows how to declare one")

@@ -2,17 +2,13 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import AssumptionWarning, InputError
-from qidbayes.posterior import query
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit, Kind
-    from qidbayes.posterior.point import Point
+from qidbayes.posterior.answers import Kind, OneLaw
+from qidbayes.posterior.point import Point, published
 
 VOCABULARY = 128_256
 """The size of Llama 3's vocabulary, whose tokens the paper's losses are counted in."""
@@ -22,7 +18,7 @@ _PAPER = ("pythia", "2411.17691")
 _CHECKPOINT = ("suite", "model", "revision", "n_params", "tokens", "dataset")
 
 
-def loss_16bit_for(data: pl.DataFrame, given: "Fit | Point | None") -> "tuple[Fit | Point, tuple[str, ...]]":
+def loss_16bit_for(data: pl.DataFrame, given: OneLaw | None) -> tuple[OneLaw, tuple[str, ...]]:
     """Return what 16-bit losses are taken from, and a sentence for what is taken for granted by that.
 
     Parameters
@@ -32,8 +28,6 @@ def loss_16bit_for(data: pl.DataFrame, given: "Fit | Point | None") -> "tuple[Fi
     given
         What somebody gave, which is then taken.
     """
-    from qidbayes.posterior.point import published
-
     if given is not None:
         return given, ()
     paper = published(_LAW)
@@ -86,10 +80,8 @@ def _own_losses(data: pl.DataFrame) -> pl.DataFrame:
     return data.filter(pl.col("loss_16bit") > 0).unique(each, keep="first", maintain_order=True)
 
 
-def _scaled(paper: "Point", own: pl.DataFrame) -> "tuple[Point, float, float]":
+def _scaled(paper: Point, own: pl.DataFrame) -> tuple[Point, float, float]:
     """Return the paper's curve times what brings it to losses of one's own, that factor, and their scatter about it."""
-    from qidbayes.posterior.point import Point
-
     expected = paper.predict(own.select("n_params", "tokens").cast(pl.Float64))["median"].to_numpy()
     apart = np.log(own["loss_16bit"].to_numpy() / expected)
     ratio = float(np.exp(apart.mean()))
@@ -108,9 +100,9 @@ def against_guessing(
     frame: pl.DataFrame,
     draws: np.ndarray,
     data: pl.DataFrame,
-    loss_16bit: "Fit | Point | None",
+    loss_16bit: OneLaw | None,
     vocabulary: int | None,
-    kind: "Kind",
+    kind: Kind,
 ) -> pl.DataFrame:
     """Return ``loss_16bit`` and ``worse_than_random`` for questions and their draws of QiD; see `Fit.project`.
 
@@ -119,17 +111,12 @@ def against_guessing(
     InputError
         If `loss_16bit` is not of the 16-bit loss.
     """
-    from qidbayes.posterior.point import Point
-
     base, assumed = loss_16bit_for(data, loss_16bit)
     size, too = vocabulary_for(data, vocabulary)
     say_assumed((*assumed, *too))
     if base.law.response != "loss_16bit":
         raise InputError(f"loss_16bit must come from a law of the 16-bit loss, not {base.law.name!r}")
-    if isinstance(base, Point):
-        loss = total = base.predict(frame.select(query.needs(base.law)))["median"].to_numpy()
-    else:
-        total = base.beside(frame, kind, len(draws))
-        loss = np.median(total, axis=0)
+    total = base.beside(frame, kind, len(draws))
+    loss = np.median(total, axis=0)
     worse = (draws + total > np.log(size)).mean(axis=0)
     return pl.DataFrame({"loss_16bit": loss, "worse_than_random": worse})

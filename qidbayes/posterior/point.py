@@ -1,6 +1,6 @@
 """One value for each constant: a published point, or least squares. Answers like a fit, without intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ from qidbayes.errors import InputError
 from qidbayes.law.law import Law
 from qidbayes.law.read import load_law
 from qidbayes.posterior import query
+from qidbayes.posterior.answers import Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.constants import Curve, dimensions
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
 
-class Point:
+class Point(OneLaw):
     """A law with one value for each of its constants, in raw counts.
 
     Parameters
@@ -26,6 +27,12 @@ class Point:
         the point can be read but not asked.
     label
         What the point is called in tables and figures.
+
+    Examples
+    --------
+    >>> paper = published("per-bit")
+    >>> round(paper.predict(n_params=7e9, tokens=100e12, bits=4)["median"][0], 2)
+    1.52
     """
 
     def __init__(self, law: Law, constants: Mapping[str, float | Mapping[str, float]], label: str) -> None:
@@ -33,36 +40,33 @@ class Point:
         self.constants = dict(constants)
         self.label = label
 
-    def predict(
+    def _predict(
         self,
-        queries: pl.DataFrame | None = None,
-        *,
-        n_params: float | Sequence[float] | None = None,
-        tokens: float | Sequence[float] | None = None,
-        bits: float | Sequence[float] | None = None,
-        **further: Any,
+        queries: pl.DataFrame | None,
+        values: Mapping[str, Any],
+        response: Response | None,
+        kind: Kind,  # noqa: ARG002
+        ci_prob: float,  # noqa: ARG002
     ) -> pl.DataFrame:
-        """Return the law's response (nats per token) for every combination, in the columns of `Fit.predict`.
-
-        Examples
-        --------
-        >>> paper = published("per-bit")
-        >>> round(paper.predict(n_params=7e9, tokens=100e12, bits=4)["median"][0], 2)
-        1.52
-        """
+        if response not in (None, self.law.response):
+            raise InputError(f"{self.label} answers with {self.law.response!r}, not {response!r}")
         curve = self.curve()
-        asked = query.build(curve, queries, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
+        asked = query.build(curve, queries, values)
         value = np.exp(curve.log_response(asked.log_covariates, asked.index))[0]
         return asked.frame.with_columns(
             pl.Series("median", np.broadcast_to(value, asked.frame.height)), _null("lower"), _null("upper")
         )
 
+    def beside(self, frame: pl.DataFrame, kind: Kind, count: int) -> np.ndarray:  # noqa: ARG002
+        """Return the response where another law was asked, nats per token; shape ``(1, queries)``."""
+        return self.predict(frame.select(query.needs(self.law)))["median"].to_numpy()[None]
+
     def tokens_to_threshold(
         self,
-        qid: float | Sequence[float],
+        qid: Numbers,
         *,
-        n_params: float | Sequence[float] | None = None,
-        bits: float | Sequence[float] | None = None,
+        n_params: Numbers | None = None,
+        bits: Numbers | None = None,
         **further: Any,
     ) -> pl.DataFrame:
         """Return the training tokens at which QiD reaches a threshold, in the columns of `Fit.tokens_to_threshold`.

@@ -1,27 +1,26 @@
 """Several fits as one: the mixture of their predictions by stacking weights."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
+from qidbayes.posterior.answers import Answers, Kind, Numbers, Response
 from qidbayes.posterior.band import with_band, with_tokens
 from qidbayes.posterior.distance import beyond
-from qidbayes.posterior.fit import Fit, Kind, Numbers
+from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.guessing import against_guessing
+from qidbayes.posterior.point import Point
 from qidbayes.posterior.predictive import Predictive
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.point import Point
 
 DRAWS = 4000
 """How many draws a stack answers with, shared between its fits by their weights."""
 
 
-class Stack:
+class Stack(Answers):
     """The mixture of several fits' predictions: of each, so many draws as its weight gives it.
 
     It answers like a fit. A band of a mixture is wider than its parts where they disagree, which is what is wanted:
@@ -59,19 +58,18 @@ class Stack:
         counts = _apportion(self.weights, DRAWS)
         self._counts = {i: n for i, n in enumerate(counts) if n}
 
-    def predict(
+    def _predict(
         self,
-        queries: pl.DataFrame | None = None,
-        *,
-        n_params: Numbers | None = None,
-        tokens: Numbers | None = None,
-        bits: Numbers | None = None,
-        kind: Kind = "response",
-        ci_prob: float = 0.9,
-        **further: Any,
+        queries: pl.DataFrame | None,
+        values: Mapping[str, Any],
+        response: Response | None,
+        kind: Kind,
+        ci_prob: float,
     ) -> pl.DataFrame:
-        """Return the band of the response: the columns of `Fit.predict`."""
-        frame = self._frame(queries, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
+        own = self.fits[0].law.response
+        if response not in (None, own):
+            raise InputError(f"a stack answers with the response of its laws, {own!r}, not {response!r}")
+        frame = self._frame(queries, values)
         return with_band(frame, np.exp(self._draws(lambda fit: fit.log_draws(frame, kind))), ci_prob)
 
     def tokens_to_threshold(
@@ -121,7 +119,9 @@ class Stack:
         parts = ", ".join(f"{w:.2f} {fit.law.name}" for w, fit in zip(self.weights, self.fits, strict=True))
         return f"<Stack of {parts}>"
 
-    def _frame(self, queries: pl.DataFrame | None, values: dict[str, Any], extra: Sequence[str] = ()) -> pl.DataFrame:
+    def _frame(
+        self, queries: pl.DataFrame | None, values: Mapping[str, Any], extra: Sequence[str] = ()
+    ) -> pl.DataFrame:
         given = {name: value for name, value in values.items() if value is not None}
         if queries is not None:
             if given:

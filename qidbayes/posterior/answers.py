@@ -1,0 +1,86 @@
+"""What a fit, a stack of fits and a point are asked in the same words."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.law.law import Law
+
+type Kind = Literal["response", "response_params"]
+type Response = Literal["qid", "loss_16bit", "loss"]
+type Numbers = float | Sequence[float]
+
+
+class Answers(ABC):
+    """Answers what a law's response is."""
+
+    def predict(
+        self,
+        queries: pl.DataFrame | None = None,
+        *,
+        n_params: Numbers | None = None,
+        tokens: Numbers | None = None,
+        bits: Numbers | None = None,
+        response: Response | None = None,
+        kind: Kind = "response",
+        ci_prob: float = 0.9,
+        **further: Any,
+    ) -> pl.DataFrame:
+        """Return the band of the law's response for every combination of the values, or every row of a frame.
+
+        Parameters
+        ----------
+        queries
+            A frame with a question a row, in place of the values.
+        n_params, tokens, bits
+            Non-embedding parameters and training tokens (counts) and bit width; numbers or lists.
+        response
+            What to answer with: the law's own response (the default), or, of a fit with a 16-bit law beside it,
+            ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD.
+        kind
+            ``"response"``: the band of a newly measured checkpoint, with the effects of its run and checkpoint and
+            the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone:
+            its equation with the posterior's constants, without the effects of suite, run and checkpoint and without
+            the discrepancy. Where a discrepancy is modelled the fitted rows know the sum of these better than the law,
+            so that this band, of a suite at random, may be the wider one.
+        ci_prob
+            The probability of the equal-tailed band.
+        **further
+            What else the law needs or takes: `model`, `method`, …. A group that was not fitted, of a parameter that is
+            partially pooled, is drawn from its population.
+
+        Returns
+        -------
+        polars.DataFrame
+            The question's columns, then ``median``, ``lower``, ``upper``, ``mean``, ``sd`` in nats per token. Each
+            row's band holds for itself: the rows share their draws, so that bands are smooth in N, D and P.
+        """
+        if response not in (None, "qid", "loss_16bit", "loss"):
+            raise InputError(f"response must be 'qid', 'loss_16bit' or 'loss', not {response!r}")
+        values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
+        return self._predict(queries, values, response, kind, ci_prob)
+
+    @abstractmethod
+    def _predict(
+        self,
+        queries: pl.DataFrame | None,
+        values: Mapping[str, Any],
+        response: Response | None,
+        kind: Kind,
+        ci_prob: float,
+    ) -> pl.DataFrame:
+        """Return the answers; see `predict`."""
+
+
+class OneLaw(Answers):
+    """Answers by one law: a fit, or a point."""
+
+    law: Law
+
+    @abstractmethod
+    def beside(self, frame: pl.DataFrame, kind: Kind, count: int) -> np.ndarray:
+        """Return draws of the response where another law was asked, nats per token; shape ``(count or 1, queries)``."""
