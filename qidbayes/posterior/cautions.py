@@ -28,7 +28,7 @@ def extrapolated(fit: Posterior, frame: pl.DataFrame) -> list[str]:
 
 
 def unidentified_noise(fit: Posterior, frame: pl.DataFrame) -> list[str]:
-    """Return a sentence for each number of the noise that an answer rests on and the data do not identify.
+    """Return a sentence on the numbers of the noise that an answer rests on and the data do not identify, if any.
 
     Parameters
     ----------
@@ -39,11 +39,17 @@ def unidentified_noise(fit: Posterior, frame: pl.DataFrame) -> list[str]:
     """
     unknown = fit.diagnostics.unidentified_noise
     resting = _rests_on(fit, frame) if unknown else set()
-    return [
-        f"{name} is not identified by these data and rests on its prior; so does an answer for {what}"
-        for name, what in _ASKED.items()
-        if name in resting and name in unknown
-    ]
+    names = [name for name in _ASKED if name in resting and name in unknown]
+    if not names:
+        return []
+    priors = "its prior" if len(names) == 1 else "their priors"
+    asked = _listed([_ASKED[name] for name in names])
+    return [f"these data do not identify {_listed(names)}: an answer for {asked} rests on {priors}"]
+
+
+def _listed(words: list[str]) -> str:
+    words = list(dict.fromkeys(words))
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def _rests_on(fit: Posterior, frame: pl.DataFrame) -> set[str]:

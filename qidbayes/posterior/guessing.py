@@ -33,7 +33,7 @@ def loss_16bit_for(data: pl.DataFrame, given: OneLaw | None) -> tuple[OneLaw, tu
     paper = published(_LAW)
     if _is_the_papers(data):
         return paper, ()
-    way_out = f"fit law {_LAW} to 16-bit losses of your own, and give that fit as loss_16bit"
+    way_out = f"fit law {_LAW} to 16-bit losses of your own, and give that fit as loss_16bit (--loss-16bit)"
     own = _own_losses(data)
     if not own.height:
         return paper, (
@@ -55,7 +55,7 @@ def vocabulary_for(data: pl.DataFrame, given: int | None) -> tuple[int, tuple[st
         return VOCABULARY, ()
     return VOCABULARY, (
         f"random guessing is taken to lose ln({VOCABULARY:,}), as with Llama 3's vocabulary; give the size of yours as "
-        "vocabulary",
+        "vocabulary (--vocabulary)",
     )
 
 

@@ -198,7 +198,9 @@ def test_an_answer_that_rests_on_a_number_of_the_noise_says_so(name: str, data: 
     unlearnt, learnt = noisy_fit(known, data), noisy_fit(tuple(SMOOTH), data)
     inside = {"n_params": 1e9, "tokens": 1e11, "bits": 4.0}
     asked = {**inside, **{column: value for column, value in ASKED[name].items() if value is not None}}
-    with pytest.warns(IdentificationWarning, match=f"^{name} is not identified .* so does an answer for ") as told:
+    with pytest.warns(
+        IdentificationWarning, match=f"^these data do not identify {name}: an answer for .* rests on its prior$"
+    ) as told:
         unlearnt.predict(**asked)
     assert told[0].filename == __file__
     for fit, values, kind in (
@@ -221,5 +223,5 @@ def test_without_a_discrepancy_a_single_run_says_nothing_of_how_much_runs_differ
     fit = replace(fit, diagnostics=judged(fit.diagnostics, fit.law, flat, fit.coords))
     asked = pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0]})
     (told,) = fit.cautions(asked)
-    assert told.startswith("model_sd is not identified") and told.endswith("a training run that was not fitted")
+    assert told.startswith("these data do not identify model_sd: an answer for a training run that was not fitted")
     assert fit.cautions(asked.with_columns(model=pl.lit(data["model"][0]))) == []
