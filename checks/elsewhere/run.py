@@ -67,11 +67,13 @@ def main() -> None:
     parser.add_argument("--settings", choices=SETTINGS, action="append", help="all of them, if not given")
     parser.add_argument("tests", nargs="*", default=["tests", "qidbayes"])
     given = parser.parse_args()
-    rows = [run(name, given.processes, given.tests) for name in given.settings or SETTINGS]
-    with given.output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = []
+    for name in given.settings or SETTINGS:
+        rows.append(run(name, given.processes, given.tests))
+        with given.output.open("w", newline="") as file:  # as it grows: each takes minutes
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     sys.exit(any(row["failed"] or row["warnings"] for row in rows))
 
 
