@@ -41,7 +41,7 @@ def run(name: str, processes: int, tests: list[str]) -> dict[str, object]:
     ignored = [f"--ignore={path}" for path in DO_NOT_SAMPLE]
     if "QIDBAYES_TEST_SEED_SHIFT" in SETTINGS[name]:
         ignored += [f"--deselect={test}" for test in NOT_SHIFTED]
-    asked = ["-n", str(processes), "--dist", "worksteal", "-q", "-rfE", *ignored, *tests]
+    asked = ["-n", str(processes), "--dist", "worksteal", "-rfE", *ignored, *tests]
     environment = {**os.environ, **SETTINGS[name]}
     done = subprocess.run([sys.executable, "-m", "pytest", *asked], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
     told = done.stdout.decode()
