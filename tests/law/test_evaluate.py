@@ -25,7 +25,7 @@ points = st.fixed_dictionaries({name: st.floats(0.1, 10) for name in NAMES})
 def by_hand(expression: Expression, values: dict[str, float]) -> float:
     """Evaluate with Python's own arithmetic, which raises where there is no finite real value.
 
-    So does this where a part is too near 0 for all digits of a float.
+    So does this where a part is too near 0 for all digits of a float, or a difference has lost half of its digits.
     """
     match expression:
         case Number(value):
@@ -41,13 +41,21 @@ def by_hand(expression: Expression, values: dict[str, float]) -> float:
         case Binary(sign, left, right):
             a, b = by_hand(left, values), by_hand(right, values)
             found = _ARITHMETIC[sign](a, b)
-            return found if sign in ("+", "-") or 0.0 in (a, b) else _normal(found)
+            if sign in ("+", "-"):
+                return _distinct(found, a, b)
+            return found if 0.0 in (a, b) else _normal(found)
 
 
 def _normal(value: float) -> float:
     if abs(value) < sys.float_info.min:
         raise FloatingPointError
     return value
+
+
+def _distinct(found: float, a: float, b: float) -> float:
+    if abs(found) < 1e-8 * max(abs(a), abs(b)):
+        raise FloatingPointError
+    return found
 
 
 @settings(max_examples=300)
