@@ -66,10 +66,15 @@ def judged(
 
 
 def on_real_line(law: Law, draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the law's parameters and the noise as they were sampled, from draws as a fit holds them."""
-    priors = noise_priors(law) | {law.sampled_name(name): prior for name, prior in law.priors.items()}
-    with np.errstate(divide="ignore", invalid="ignore"):  # a draw at the very end of its range
-        return {name: prior.unconstrain(draws[name]) for name, prior in priors.items() if name in draws}
+    """Return what was sampled: the law's parameters, their populations and the noise, from draws as a fit has them."""
+    priors = noise_priors(law)
+    for name, prior in law.priors.items():
+        priors[law.sampled_name(name)] = prior
+        if prior.spread is not None:
+            priors[law.population_name(name)] = prior
+            priors[law.spread_name(name)] = Prior("LogNormal", mu=np.log(prior.spread), sigma=SPREAD_LOG_SD)
+    with np.errstate(all="ignore"):  # a draw at the very end of its range lies at infinity
+        return {name: priors[name].unconstrain(values) for name, values in draws.items() if name in priors}
 
 
 def of_noise(law: Law, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from qidbayes.law.law import Law
-from qidbayes.noise.kernels import LENGTHS, SIMILARITY
+from qidbayes.posterior.contraction import on_real_line
 from qidbayes.posterior.diagnostics import Convergence, number
 
 _TAILS = (0.05, 0.95)
@@ -46,13 +46,10 @@ def convergence_of_draws(
     Parameters
     ----------
     law, draws, dims, coords
-        As `Record` has them.
+        As `Posterior` has them.
     """
     columns, labels = [], []
-    for name, values in draws.items():
-        line = _on_the_real_line(law, name, values)
-        if line is None:
-            continue
+    for name, line in on_real_line(law, draws).items():
         columns.append(line.reshape(*line.shape[:2], -1))
         labels += [number(name, group) for group in (coords[dims[name]] if name in dims else (None,))]
     return dict(zip(labels, convergence_of(np.concatenate(columns, axis=-1)), strict=True)) if columns else {}
@@ -62,20 +59,6 @@ def bfmi(energy: np.ndarray) -> tuple[float, ...]:
     """Return each chain's E-BFMI, from its energies; shape ``(chains, draws)``."""
     with np.errstate(all="ignore"):  # of one draw, or where nothing moves, it is no number
         return tuple(float(np.square(np.diff(e)).mean() / np.var(e)) if len(e) > 1 else np.nan for e in energy)
-
-
-def _on_the_real_line(law: Law, name: str, values: np.ndarray) -> np.ndarray | None:
-    """Return a variable as it was sampled; None if it was not, but follows from others."""
-    priors = {law.sampled_name(p): prior for p, prior in law.priors.items()}
-    priors |= {law.population_name(p): prior for p, prior in law.priors.items() if prior.pooled}
-    with np.errstate(all="ignore"):  # a draw at the end of a support lies at infinity
-        if name in priors:
-            return priors[name].unconstrain(values)
-        if name == SIMILARITY:
-            return np.asarray(np.log(values / (1.0 - values)))
-        if name == "sigma" or name in LENGTHS or name.endswith("_sd"):
-            return np.asarray(np.log(values))
-    return None
 
 
 def _of_some(values: np.ndarray) -> list[Convergence]:
