@@ -14,6 +14,7 @@ class Stream(IntEnum):
     BOOTSTRAP = 3
     STUDENT_T_VARIANCES = 4
     JOINT_MEASUREMENTS = 5
+    SHARED_EFFECTS = 6
     SIMULATION = 10
     RANK_TIES = 11
 

@@ -3,12 +3,19 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from qidbayes.infer import latent
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.sample import Draws
+from qidbayes.infer.shared_effects import shared_effects
 from qidbayes.law import Law
+from qidbayes.noise import unknown_tokens
+from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.families import SHARED_EFFECT, Families
+from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.random_effects import sample_effects
+from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
 from qidbayes.posterior.scatter import MODEL_EFFECT, TRUE_LOG_QID
 from qidbayes.seeds import Stream, generator
@@ -36,20 +43,31 @@ def assemble(rows: Inputs, law: Law, found: Draws, random_seed: int) -> Numbers:
     """Return the parameters, the law's constants, the noise's numbers, and the effects that were integrated out."""
     unconstrained = dict(found.unconstrained)
     whitened = unconstrained.pop(latent.NAME, None)
+    normal = {name: unconstrained.pop(name).reshape(-1, size) for name, size in rows.vectors.items()}
     flat = {name: v.reshape(-1, *v.shape[2:]) for name, v in _constrained(rows, unconstrained).items()}
     flat |= raw_constants(law, flat)
     coords = {dim: rows.coords[dim] for dim in dict.fromkeys(dimension(p.by) for p in law.priors.values() if p.by)}
     dims = {law.sampled_name(name): dimension(prior.by) for name, prior in law.priors.items() if prior.by}
     dims |= {law.sampled_name(name): dim for name, dim in dimensions(law).items() if name in law.define}
     dims |= {name: dim for name, dim in dimensions(law).items() if name in law.unit_powers}
+    if rows.noise.by_draw and whitened is not None:
+        noisy = rows.latent["latent_row"]
+        values = whitened.reshape(-1, len(noisy))
+        flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], values, np)
+        coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
+    if isinstance(rows.noise, Families):
+        flat[SUITE_SCALE] = np.exp(flat[f"{SUITE_SCALE}_sd"][:, None] * normal[SUITE_SCALE])
+        if UNKNOWN in normal:
+            flat[UNKNOWN] = np.exp(unknown_tokens.log_tokens(normal[UNKNOWN], special))
+        flat[SHARED_EFFECT] = shared_effects(rows, flat, *_measured(rows, flat), random_seed)
+        fitted = Fitted(rows.frame)
+        coords["suite"], dims[SUITE_SCALE] = fitted.labels("suite"), "suite"
+        coords["effect"], dims[SHARED_EFFECT] = rows.noise.labels(fitted), "effect"
+        if rows.unknown[1]:
+            coords["untold"], dims[UNKNOWN] = rows.unknown[1], "untold"
     if any(level.name == "model" for level in rows.levels):
         flat[MODEL_EFFECT] = model_effect(rows, flat, whitened, coords, random_seed)
         coords["model"], dims[MODEL_EFFECT] = rows.coords["model"], "model"
-    if rows.noise.by_draw and whitened is not None:
-        noisy = rows.latent["latent_row"]
-        normal = whitened.reshape(-1, len(noisy))
-        flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], normal, np)
-        coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
     return Numbers(flat, dims, coords)
 
 
@@ -60,6 +78,16 @@ def _constrained(rows: Inputs, unconstrained: dict[str, np.ndarray]) -> dict[str
     priors |= {law.population_name(name): prior for name, prior in law.priors.items()}
     priors |= rows.errors
     return {n: priors[n].constrain(v) if n in priors else np.exp(v) for n, v in unconstrained.items()}
+
+
+def _measured(rows: Inputs, flat: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows' log responses, of noisy rows the drawn ones, and the variances of their errors, given each draw."""
+    shape = (len(flat["sigma"]), len(rows.log_response))
+    log_response, variance = (np.broadcast_to(v, shape).copy() for v in (rows.log_response, rows.variance))
+    if TRUE_LOG_QID in flat:
+        noisy = rows.latent["latent_row"]
+        log_response[:, noisy], variance[:, noisy] = flat[TRUE_LOG_QID], 0.0
+    return log_response, variance
 
 
 def model_effect(

@@ -6,6 +6,8 @@ import numpy as np
 
 from qidbayes.infer import latent
 from qidbayes.infer.inputs import Inputs
+from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.posterior.convergence import convergence_of
 from qidbayes.posterior.diagnostics import Convergence, number
 from qidbayes.table.cells import describe
@@ -43,4 +45,7 @@ def labels_of(design: Inputs, sampled_name: str) -> list[str]:
             for group in design.latent[f"latent_{level.name}"]
         ]
         return [*(number("log_qid", describe(row)) for row in rows), *groups]
+    if sampled_name in design.vectors:
+        groups = Fitted(design.frame).labels("suite") if sampled_name == SUITE_SCALE else design.unknown[1]
+        return [number(sampled_name, group) for group in groups]
     return [sampled_name]

@@ -10,6 +10,7 @@ from qidbayes.errors import InputError
 from qidbayes.infer import latent
 from qidbayes.law import COVARIATES, Law
 from qidbayes.law.law import RESPONSES
+from qidbayes.noise import unknown_tokens
 from qidbayes.table.groups import dimension, labels
 from qidbayes.table.schema import NAMES, validate
 
@@ -79,7 +80,7 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     if law.response == "qid":
         error = frame["qid_se"].fill_null(0.0).to_numpy()
         _refuse_hopeless(frame, response, error)
-    noisy = latent.is_noisy(response, error)
+    noisy = latent.is_noisy(response, error, latent.limit(law))
     if noisy.any() and law.noise.family == "student_t":
         raise InputError(
             f"{noisy.sum()} of {frame.height} rows have a qid_se above {latent.LIMIT:.0%} of their QiD, which goes "
@@ -90,6 +91,8 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     raw = {}
     for symbol in law.covariates:
         column = frame[COVARIATES[symbol]]
+        if symbol == "D" and law.noise.discrepancy == "families":  # whose unknown tokens are sampled
+            column = column.fill_null(round(float(np.sqrt(np.prod(unknown_tokens.BETWEEN)))))
         if column.null_count() or column.min() <= 0:  # type: ignore[operator]
             raise InputError(
                 f"column {COVARIATES[symbol]!r} must be known and positive in every row for law {law.name!r}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,10 +13,13 @@ from qidbayes.infer.borrowed import Borrowed
 from qidbayes.infer.design import Design, design, parameter_groups
 from qidbayes.infer.problem import Problem
 from qidbayes.law import Law, Prior
-from qidbayes.noise.grid import Partition, partition
+from qidbayes.noise.coordinates import distinct
+from qidbayes.noise.families import Families
+from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.kernels import Cells
 from qidbayes.noise.model import NoiseModel, noise_model
 from qidbayes.noise.random_effects import Level
+from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior.contraction import noise_priors
 from qidbayes.table.groups import dimension
 
@@ -64,9 +68,9 @@ class Inputs(Design):
         return self.noise.rows(self.frame)
 
     @cached_property
-    def partition(self) -> Partition:
+    def partition(self) -> Any:
         """The blocks of rows that the discrepancy's density goes by."""
-        return partition(self.cells)
+        return self.noise.partition(self.cells)
 
     @cached_property
     def errors(self) -> dict[str, Prior]:
@@ -75,9 +79,25 @@ class Inputs(Design):
         return {name: priors[name] for name in self.noise.names}
 
     @cached_property
+    def unknown(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The rows whose tokens nobody tells, which model each is of, shape ``(2, rows)``, and these models."""
+        if "D" not in self.law.covariates:
+            return np.zeros((2, 0), dtype=np.int64), ()
+        rows = np.flatnonzero(self.frame["tokens"].is_null().to_numpy())
+        models = self.frame["model"][rows].to_list()
+        return np.stack([rows, distinct(models)]), tuple(dict.fromkeys(models))
+
+    @cached_property
+    def vectors(self) -> dict[str, int]:
+        """The standard normals that the density takes beside the numbers, and how many."""
+        suites = {SUITE_SCALE: int(self.cells["suite"].max()) + 1} if isinstance(self.noise, Families) else {}
+        unknown = {UNKNOWN: len(self.unknown[1])} if self.unknown[1] else {}
+        return suites | unknown
+
+    @cached_property
     def latent(self) -> Mapping[str, np.ndarray]:
         """What the model is told of rows too noisy for a logarithm (see `qidbayes.infer.latent`); empty without any."""
-        return latent.data(self.response, self.error, self.levels)
+        return latent.data(self.response, self.error, self.levels, latent.limit(self.law))
 
     @property
     def row_data(self) -> dict[str, np.ndarray]:
@@ -92,6 +112,9 @@ class Inputs(Design):
             return arrays | of_row | parents
         parts = self.partition
         of_row |= {"log_response": self.log_response, "variance": self.variance}
+        if self.unknown[1]:
+            arrays |= {"unknown_row": self.unknown[0][0], "unknown_of": self.unknown[0][1]}
+            arrays["log_reference_tokens"] = np.array(self.law.log_reference.get("D", 0.0))
         if self.latent:
             arrays["latent_row"] = parts.position[self.latent["latent_row"]]
         return arrays | {name: values[parts.order] for name, values in of_row.items()} | parts.arrays

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_ndtr
 
+from qidbayes.law import Law
 from qidbayes.noise.random_effects import Level
 
 NAME = "latent"
@@ -31,9 +32,17 @@ BELOW = 5.0
 """A row that many standard errors below 0 contradicts every QiD above 0, whatever the law."""
 
 
-def is_noisy(qid: np.ndarray, error: np.ndarray) -> np.ndarray:
+def limit(law: Law) -> float:
+    """Return the largest standard error, over QiD, whose logarithm a law takes as normal.
+
+    Rows of many families scatter by a fifth and more beside it, so that there its skewness does not show.
+    """
+    return 0.2 if law.noise.discrepancy == "families" else LIMIT
+
+
+def is_noisy(qid: np.ndarray, error: np.ndarray, limit: float = LIMIT) -> np.ndarray:
     """Return which rows' true QiD is sampled; shapes ``(rows,)``, nats per token."""
-    return np.asarray(error > LIMIT * qid)
+    return np.asarray(error > limit * qid)
 
 
 def expected(qid: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -43,13 +52,13 @@ def expected(qid: np.ndarray, error: np.ndarray) -> np.ndarray:
     return np.asarray(error * (ratio + above))
 
 
-def data(qid: np.ndarray, error: np.ndarray, levels: Sequence[Level]) -> dict[str, np.ndarray]:
+def data(qid: np.ndarray, error: np.ndarray, levels: Sequence[Level], limit: float = LIMIT) -> dict[str, np.ndarray]:
     """Return what a model is told of the noisy rows, by the names it has there; empty if there are none.
 
     ``latent_row``, ``latent_qid`` and ``latent_error`` are the rows, their QiD and its standard error;
     ``latent_<level>`` are the groups they are in.
     """
-    rows = np.flatnonzero(is_noisy(qid, error))
+    rows = np.flatnonzero(is_noisy(qid, error, limit))
     if not rows.size:
         return {}
     found = {"latent_row": rows, "latent_qid": qid[rows], "latent_error": error[rows]}

@@ -12,7 +12,9 @@ from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.spec import ModelSpec, describe
 from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
-from qidbayes.noise import random_effects
+from qidbayes.noise import random_effects, unknown_tokens
+from qidbayes.noise.family_kernel import SUITE_SCALE
+from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.table.groups import dimension
 
 type Data = Mapping[str, Any]
@@ -84,6 +86,14 @@ def _of_rows(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any
 
 
 def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any:
+    normal = {name: pm.Normal(name, shape=size) for name, size in spec.vectors}
+    if SUITE_SCALE in normal:
+        errors = {**errors, SUITE_SCALE: pt.exp(errors[f"{SUITE_SCALE}_sd"] * normal[SUITE_SCALE])}
+    if UNKNOWN in normal:
+        log_tokens = unknown_tokens.log_tokens(normal[UNKNOWN], pt)[data["unknown_of"]] - data["log_reference_tokens"]
+        rows = data["unknown_row"]
+        told = {name: pt.set_subtensor(data[name][rows], log_tokens) for name in ("log_D", "at_log_tokens")}
+        data = {**data, **told}
     log_response, variance, measured = data["log_response"], data["variance"], 0.0
     if "latent_row" in data:
         rows = data["latent_row"]

@@ -175,6 +175,7 @@ def _start(design: Inputs, found: Program, chains: int, rng: np.random.Generator
             where[law.spread_name(name)] = float(np.log(prior.spread)), 0.5
             where[pooling.offset_name(sampled)] = design.centring[name] * center, 0.1 * prior.spread
     where |= {name: _middle(prior) for name, prior in design.errors.items()}
+    where |= dict.fromkeys(design.vectors, (0.0, 0.1))
     if design.borrowed:
         ends = np.cumsum(list(design.borrowed.sizes.values()))[:-1]
         means, sds = np.split(design.borrowed.mean, ends), np.split(design.borrowed.sd, ends)

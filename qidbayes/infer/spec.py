@@ -6,6 +6,7 @@ What is not in it reaches a compiled program as an argument. So the description 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
 from qidbayes.law.law import Law, Noise
 from qidbayes.law.prior import Prior
-from qidbayes.noise.grid import Shape
 from qidbayes.noise.model import NoiseModel, noise_model
 
 
@@ -49,12 +49,14 @@ class ModelSpec:
 
     Attributes
     ----------
-    equation, define, priors, reference, family
+    equation, define, priors, reference, family, discrepancy
         As in the law; of the reference only which covariates have one, since where it is, is in the data.
     groups
         How many values each parameter has; None for one that is not by group.
     errors
         The priors of what scatters around the law, by the names in the model.
+    vectors
+        Standard normals beside them that the density takes, by name, and how many.
     levels
         The noise groups from the inside out, where there is no discrepancy.
     blocks
@@ -70,10 +72,12 @@ class ModelSpec:
     priors: tuple[tuple[str, Prior], ...]
     reference: tuple[str, ...]
     family: str
+    discrepancy: str
     groups: tuple[int | None, ...]
     errors: tuple[tuple[str, Prior], ...]
+    vectors: tuple[tuple[str, int], ...]
     levels: tuple[Grouping, ...]
-    blocks: tuple[Shape, ...] | None
+    blocks: tuple[Any, ...] | None
     borrowed: tuple[str, ...] | None
     arrays: tuple[Array, ...]
 
@@ -86,7 +90,7 @@ class ModelSpec:
             priors=dict(self.priors),
             define=dict(self.define),
             reference=dict.fromkeys(self.reference, 1.0),
-            noise=Noise(groups=groups, family=self.family, discrepancy="none" if self.blocks is None else "smooth"),
+            noise=Noise(groups=groups, family=self.family, discrepancy=self.discrepancy),
         )
 
     @cached_property
@@ -103,8 +107,13 @@ class ModelSpec:
             sampled, population = law.sampled_name(name), pooling.offset_name(law.population_name(name))
             pooled = (population, law.spread_name(name), pooling.offset_name(sampled))
             found += pooled if prior.pooled else (sampled,)
-        found += [name for name, _ in self.errors]
+        found += [name for name, _ in (*self.errors, *self.vectors)]
         return (*found, latent.NAME) if self.count("latent_row") else tuple(found)
+
+    @cached_property
+    def buckets(self) -> tuple[Any, ...]:
+        """The shapes of suites, as `qidbayes.noise.family_density` names them."""
+        return self.blocks or ()
 
     def count(self, name: str) -> int:
         """Return the length of an array, 0 if the program takes none of that name."""
@@ -121,9 +130,11 @@ def describe(design: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
         priors=tuple(law.priors.items()),
         reference=tuple(law.reference),
         family=law.noise.family,
+        discrepancy=law.noise.discrepancy,
         # How many groups there are is part of the program only where it works on rows.
         groups=tuple(size if prior.by else None for prior, size in groups),
         errors=tuple(design.errors.items()),
+        vectors=tuple(design.vectors.items()),
         levels=tuple(
             Grouping(level.name, *((level.size, len(level.parent)) if "root" not in arrays else (0, 0)), level.regular)
             for level in design.levels

@@ -33,6 +33,7 @@ DATA = "data"
 """In the place of a number of the reference: the middle of the fitted rows."""
 RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
 NOISE_FAMILIES = ("normal", "student_t")
+DISCREPANCIES = ("smooth", "families", "none")
 STUDENT_T_FREEDOM = 4.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 # Names the fit itself uses for what is around the law.
@@ -75,8 +76,10 @@ class Noise:
             )
         if not (is_finite(self.scale) and self.scale > 0):
             raise InputError(f"noise scale must be a positive number, not {self.scale!r}")
-        if self.discrepancy not in ("smooth", "none"):
-            raise InputError(f"noise discrepancy must be 'smooth' or 'none', not {self.discrepancy!r}")
+        if self.discrepancy not in DISCREPANCIES:
+            raise InputError(
+                f"noise discrepancy must be one of {', '.join(map(repr, DISCREPANCIES))}, not {self.discrepancy!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -301,7 +304,7 @@ class Law:
             lines.append("  at " + ", ".join(at))
         shared = ", ".join(self.noise.groups) or "none"
         errors = "normal" if self.noise.family == "normal" else "Student's t"
-        missed = ", smooth discrepancy" if self.noise.discrepancy == "smooth" else ""
+        missed = "" if self.noise.discrepancy == "none" else f", {self.noise.discrepancy} discrepancy"
         lines.append(f"  log {self.response}: {errors} errors, effects shared by {shared}{missed}")
         if self.loss_16bit:
             lines += ["  loss = loss_16bit + qid, with", str(self.loss_16bit)]

@@ -53,6 +53,37 @@ class Fitted:
         found["kind"] = self._codes(frame, "kind", KIND)
         return found
 
+    def labels(self, group: str) -> tuple[str, ...]:
+        """Return the labels of the fitted suites, models, methods or data sets, in the order of their codes."""
+        return tuple(labels(self.data, (group,)).unique(maintain_order=True))
+
+    def codes(self, frame: pl.DataFrame, group: str) -> np.ndarray:
+        """Return each row's code of a group; `NEW` where no fitted row is of it, or the row does not name one."""
+        return self._codes(frame, group, (group,))
+
+    def sizes(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
+        """Return log N, log D and log P of a frame's rows; log D is not a number where the tokens are empty.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, or N or P is empty.
+        """
+        found = {}
+        for short, column in (("params", "n_params"), ("tokens", "tokens"), ("bits", "bits")):
+            if column not in frame.columns or (frame[column].null_count() and column != "tokens"):
+                raise InputError(f"what the law misses depends on {column} too: give it with every question")
+            found[f"log_{short}"] = np.log(frame[column].cast(pl.Float64).fill_null(np.nan).to_numpy())
+        return found
+
+    def with_models_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame with the suite and the size of each fitted model, where its row does not give them."""
+        for column in ("suite", "n_params") if "model" in frame.columns else ():
+            of_model = self.data.unique("model", maintain_order=True).select("model", pl.col(column).alias("known"))
+            known = frame.select("model").join(of_model, on="model", how="left", maintain_order="left")["known"]
+            frame = frame.with_columns(_filled(frame, column, known))
+        return frame
+
     def cells_together(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return where rows stand that are known together: new groups are told apart by their labels."""
         known = self.data["model"].unique().to_list()
@@ -84,11 +115,7 @@ class Fitted:
 
     def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Fill in, row by row, what a row does not name: from its model's fitted rows, or from all if they agree."""
-        for column in ("suite", "n_params"):
-            if "model" in frame.columns:
-                of_model = self.data.unique("model", maintain_order=True).select("model", pl.col(column).alias("known"))
-                known = frame.select("model").join(of_model, on="model", how="left", maintain_order="left")["known"]
-                frame = frame.with_columns(_filled(frame, column, known))
+        frame = self.with_models_columns(frame)
         for column in ("suite", *KIND, "bits"):
             # An empty group size is a value, per channel, wherever a frame has the column.
             if self.data[column].n_unique() == 1 and (column != "group_size" or column not in frame.columns):

@@ -10,7 +10,7 @@ import polars as pl
 from qidbayes.noise import gp_density
 from qidbayes.noise.conditioned import FittedResiduals
 from qidbayes.noise.coordinates import KIND, Fitted
-from qidbayes.noise.grid import connected, partition
+from qidbayes.noise.grid import Partition, connected, partition
 from qidbayes.noise.kernels import SIMILARITY, Cells, covariance
 from qidbayes.noise.own_error import NormalErrors
 from qidbayes.table.groups import CHECKPOINT
@@ -53,6 +53,10 @@ class GaussianProcess(NormalErrors):
     def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Cells:
         """Return where new measurements stand."""
         return fitted.cells_together(frame) if together else fitted.cells(frame)
+
+    def partition(self, cells: Cells) -> Partition:
+        """Return the blocks of rows that the density goes by."""
+        return partition(cells)
 
     def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
         """Return the covariance of rows without their own errors."""

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from qidbayes.law.law import Law
+from qidbayes.law.law import DATA, Law
 from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.families import Families
 from qidbayes.noise.gaussian_process import GaussianProcess
 from qidbayes.noise.grid import Shape
 from qidbayes.noise.kernels import Cells
@@ -142,6 +143,9 @@ def noise_model(law: Law, groups: Collection[str]) -> NoiseModel:
     groups
         Those of the declared groups, ``model`` and ``checkpoint``, of which the fitted rows have several in one.
     """
+    if law.noise.discrepancy == "families":
+        reference = {c: value for c, value in law.reference.items() if value != DATA}
+        return Families(tuple((c, float(np.log(value))) for c, value in reference.items()))
     if law.noise.discrepancy == "smooth":
         return GaussianProcess(tuple(g for g in ("model", "checkpoint") if g in groups), law.response == "qid")
     if law.noise.family == "student_t":

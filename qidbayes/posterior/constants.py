@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.law.evaluate import Scope, evaluate, evaluate_log
@@ -86,6 +87,9 @@ class Curve:
     new_groups
         Where there are populations to draw from: the constants of new groups, given their dimension and labels.
 
+    untold
+        What gives log tokens for questions that do not tell them, shape ``(draws, queries)``; None if they have to.
+
     Attributes
     ----------
     drawn
@@ -98,9 +102,11 @@ class Curve:
         constants: Mapping[str, np.ndarray],
         coords: Mapping[str, tuple[str, ...]],
         new_groups: Callable[[str, Sequence[str]], Mapping[str, np.ndarray] | None] | None = None,
+        untold: Callable[[pl.DataFrame], np.ndarray] | None = None,
     ) -> None:
         self.law = law
         self.drawn: list[str] = []
+        self.untold = untold
         self._constants = {name: constants[name] for name in law.constants}
         self._dims = dimensions(law)
         self._coords = dict(coords)
@@ -140,11 +146,11 @@ class Curve:
         Parameters
         ----------
         log_covariates
-            Logarithms of the covariates in raw counts, shape ``(queries,)``.
+            Logarithms of the covariates in raw counts, shape ``(queries,)``, or ``(draws, queries)`` where they are unknown.
         index
             For each dimension, the group of each query.
         """
-        scope = self.law.scope(np, logs={name: v[None, :] for name, v in log_covariates.items()})
+        scope = self.law.scope(np, logs={name: np.atleast_2d(v) for name, v in log_covariates.items()})
         for name, values in self._constants.items():
             dim = self._dims.get(name)
             scope.set(name, value=values[:, index[dim]] if dim else values[:, None])

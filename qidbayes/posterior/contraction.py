@@ -11,6 +11,7 @@ import numpy as np
 
 from qidbayes.law.law import Law
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
+from qidbayes.noise import family_kernel
 from qidbayes.noise.kernels import LENGTHS, SIMILARITY
 from qidbayes.posterior.diagnostics import Diagnostics, Direction, number
 from qidbayes.table.groups import dimension
@@ -30,6 +31,8 @@ def spread_variance(prior: Prior) -> float:
 
 def noise_priors(law: Law) -> dict[str, Prior]:
     """Return the priors of what may scatter around a law, by the names in the model."""
+    if law.noise.discrepancy == "families":
+        return family_kernel.priors()
     scale = law.noise.scale
     spread = Prior("HalfNormal", sigma=scale)
     # Kept away from 0: where two or three runs decide both a slope and how much runs differ, the posterior is a

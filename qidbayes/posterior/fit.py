@@ -1,7 +1,7 @@
 """A fit: the posterior of a law, and the questions it answers."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
 
+_DRAWS_FOR = ((40, 2000), (120, 500), (10**9, 200))
+"""Fitted rows of the suites that are asked about, and how many draws answer for them."""
 SMOOTH_DRAWS = 200
 """How many draws answer for measurements where the discrepancy is modelled: each takes a matrix of the fitted rows."""
 
@@ -112,7 +114,7 @@ class Fit(Posterior, OneLaw):
             raise InputError(f"law {self.law.name!r} says nothing of {response}; law 'joint' shows how to declare one")
         if base and response == "loss_16bit":
             return base.predict(queries, kind=kind, ci_prob=ci_prob, **values)
-        source, curve = self._answering(kind)
+        source, curve = self._answering(kind, self._suites(queries, values))
         asked = query.build(curve, queries, values, extra=self._extra(kind))
         draws = np.exp(source._log_draws(curve, asked, kind))
         if base and not own:
@@ -335,7 +337,7 @@ class Fit(Posterior, OneLaw):
         >>> from qidbayes.posterior import load_fit
         >>> load_fit("unified.nc").predictive(held_out).log_density(np.log(held_out["qid"]))  # doctest: +SKIP
         """
-        source, curve = self._answering("response")
+        source, curve = self._answering("response", self._suites(frame, {}))
         asked = query.build(curve, frame, {})
         added, variance = Scatter(source).of(asked.frame, curve)
         mean = curve.log_response(asked.log_covariates, asked.index) + added
@@ -362,6 +364,31 @@ class Fit(Posterior, OneLaw):
         self.warn_if_unfitted(frame, "response")
         return found
 
+    def condition(self, rows: pl.DataFrame) -> "Fit":
+        """Return the posterior given a few rows of one's own as well, in seconds and without sampling anew.
+
+        Parameters
+        ----------
+        rows
+            Measurements as `load_table` returns them, or a frame with the columns that a table needs. A suite that was
+            not fitted is a new one; questions that name it are then answered with what its rows say.
+
+        Returns
+        -------
+        Fit
+            1,000 draws, resampled by the density that each of this fit's draws gives the rows (see
+            `qidbayes.posterior.conditioning`); ``attributes["conditioned_on"]`` has Pareto k and effective draws.
+
+        Raises
+        ------
+        InputError
+            If the rows cannot be used, or say so much that is new that a fit of all rows is needed.
+        """
+        from qidbayes.posterior.conditioning import condition
+
+        note()
+        return condition(self, rows)
+
     def to_datatree(self) -> "xarray.DataTree":
         """Return the fit as the DataTree that ArviZ works on."""
         from qidbayes.posterior.store import to_datatree
@@ -386,13 +413,27 @@ class Fit(Posterior, OneLaw):
         verdict = f"{failed} checks failed" if failed else "all checks passed"
         return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
 
-    def _answering(self, kind: Kind) -> tuple["Fit", Curve]:
+    def _answering(self, kind: Kind, suites: Sequence[Any] | None = None) -> tuple["Fit", Curve]:
         """Return the draws that answer questions of a kind, as a fit, and their curve."""
         note()
         if kind not in ("response", "response_params"):
             raise InputError(f"kind must be 'response' or 'response_params', not {kind!r}")
-        source = self.thinned() if kind == "response" and self.noise.by_draw else self
+        source = self.thinned(self._draws_for(suites)) if kind == "response" and self.noise.by_draw else self
         return source, source.curve()
+
+    def _suites(self, queries: pl.DataFrame | None, values: Mapping[str, Any]) -> list[Any]:
+        """Return the suites that are asked about, by name or by a fitted model."""
+        asked: dict[str, Any] = {**values} if queries is None else {c: queries[c].to_list() for c in queries.columns}
+        named = {n: v if isinstance(v, list | tuple) else [v] for n, v in asked.items() if n in ("suite", "model")}
+        of_models = self.data.filter(pl.col("model").is_in([m for m in named.get("model", ()) if m is not None]))
+        return [*named.get("suite", ()), *of_models["suite"].unique().to_list()]
+
+    def _draws_for(self, suites: Sequence[Any] | None) -> int:
+        """Return how many draws answer for measurements of some suites: each takes a matrix of their fitted rows."""
+        if suites is None or self.law.noise.discrepancy != "families":
+            return SMOOTH_DRAWS
+        rows = self.data["suite"].is_in([suite for suite in suites if suite is not None]).sum()
+        return next(draws for most, draws in _DRAWS_FOR if rows <= most)
 
     def thinned(self, draws: int = SMOOTH_DRAWS) -> Self:
         """Return the fit with only some of its draws; see `Posterior.thinned`."""

@@ -10,6 +10,7 @@ import polars as pl
 
 from qidbayes.law.law import Law
 from qidbayes.noise.model import NoiseModel, noise_model
+from qidbayes.noise.unknown_tokens import BETWEEN, UNKNOWN
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.diagnostics import Diagnostics, number
 from qidbayes.posterior.population import has_population, new_groups
@@ -63,7 +64,26 @@ class Posterior:
 
     def curve(self) -> Curve:
         """Return the law with this posterior's constants, one set for each draw."""
-        return Curve(self.law, {name: self.flat(name) for name in self.law.constants}, self.coords, self._new_groups)
+        untold = self.log_tokens_of if self.law.noise.discrepancy == "families" else None
+        return Curve(self.law, {name: self.flat(name) for name in self.law.constants}, self.coords, self._new_groups, untold)
+
+    def log_tokens_of(self, frame: pl.DataFrame) -> np.ndarray:
+        """Return log tokens given each draw, shape ``(draws, rows)``: where a row does not tell them, as they are known.
+
+        Of a fitted model whose tokens nobody tells they are its posterior's, of a new one the prior's, which is flat in
+        log D (see `qidbayes.noise.unknown_tokens`).
+        """
+        count = self.stats["lp"].size
+        found = np.tile(np.log(frame["tokens"].cast(pl.Float64).fill_null(np.nan).to_numpy()), (count, 1))
+        known = {model: i for i, model in enumerate(self.coords.get("untold", ()))}
+        low, high = np.log(BETWEEN)
+        steps = np.random.default_rng(1).permutation((np.arange(count) + 0.5) / count)
+        models = frame["model"].to_list() if "model" in frame.columns else [None] * frame.height
+        for row in np.flatnonzero(np.isnan(found[0])):
+            model = known.get(models[row])
+            new = low + (high - low) * steps
+            found[:, row] = new if model is None else np.log(self.flat(UNKNOWN)[:, model])
+        return found
 
     def thinned(self, draws: int) -> Self:
         """Return the same with only some of its draws, evenly spaced over all chains; shape ``(1, draws)``."""

@@ -84,11 +84,15 @@ def build(
     if queries is None:
         refuse_unused(law, given, (*needed, *extra))
     frame = as_in_tables(queries) if queries is not None else combinations(given)
+    if curve.untold and "tokens" in needed and "tokens" not in frame.columns:
+        frame = frame.with_columns(pl.lit(None, dtype=pl.Float64).alias("tokens"))
     missing = [name for name in needed if name not in frame.columns]
     if missing:
         raise InputError(f"law {law.name!r} also needs {', '.join(missing)}")
     log_covariates = {
-        symbol: np.log(positive(frame, COVARIATES[symbol]))
+        symbol: curve.untold(frame)
+        if symbol == "D" and curve.untold and frame["tokens"].null_count()
+        else np.log(positive(frame, COVARIATES[symbol]))
         for symbol in law.covariates
         if COVARIATES[symbol] != leave_out
     }
@@ -104,9 +108,9 @@ def _refuse_other_units(log_covariates: Mapping[str, np.ndarray], symbols: str) 
     for symbol in symbols:
         column = _COUNTS[symbol]
         found = np.exp(log_covariates.get(symbol, np.empty(0)))
-        small = ~column.accepted(pl.Series(found * (1 + 1e-9))).to_numpy()
+        small = ~column.accepted(pl.Series((found * (1 + 1e-9)).reshape(-1))).to_numpy()
         if small.any():
-            raise InputError(f"{column.name}: {found[small][0]:g} is not accepted; give {column.accepts}")
+            raise InputError(f"{column.name}: {found.reshape(-1)[small][0]:g} is not accepted; give {column.accepts}")
 
 
 def refuse_unused(law: Law, given: Iterable[str], taken: Sequence[str]) -> None:

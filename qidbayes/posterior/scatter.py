@@ -9,8 +9,11 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import suggestion
 from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.families import SHARED_EFFECT
+from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.kernels import Cells
 from qidbayes.noise.model import Conditioned
+from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.posterior import Posterior
@@ -19,6 +22,8 @@ from qidbayes.seeds import Stream, generator
 
 MODEL_EFFECT = "model_effect"
 """The draws of the effects of the fitted models."""
+KEPT = (MODEL_EFFECT, SHARED_EFFECT, SUITE_SCALE, UNKNOWN)
+"""What a fit keeps of effects that its noise is conditioned on."""
 TRUE_LOG_QID = "true_log_qid"
 """The draws of log(true QiD) of fitted rows too noisy for a logarithm."""
 _EACH = 10  # normal deviates for each draw, where the draws are few
@@ -72,11 +77,15 @@ class Scatter:
 
     def coordinates(self, frame: pl.DataFrame, *, together: bool = False) -> Cells:
         """Return where measurements stand beside the fitted rows; new groups are told apart if they are together."""
-        return self.fit.noise.coordinates(self._fitted, frame, together=together)
+        found = dict(self.fit.noise.coordinates(self._fitted, frame, together=together))
+        if "log_tokens" in found and np.isnan(found["log_tokens"]).any():
+            reference = self.fit.law.log_reference.get("D", 0.0)
+            found["log_tokens"] = self.fit.log_tokens_of(frame) - reference
+        return found
 
     def conditioned(self, curve: Curve, asked: Cells) -> Conditioned:
         """Return what the fitted rows say of measurements, given each draw."""
-        kept = [name for name in (*self.fit.noise.names, MODEL_EFFECT) if name in self.fit.draws]
+        kept = [name for name in (*self.fit.noise.names, *KEPT) if name in self.fit.draws]
         scale = {name: self.fit.flat(name) for name in kept}
         return self.fit.noise.condition(scale, self._fitted, asked, partial(self._residual, curve))
 
@@ -128,7 +137,7 @@ class Scatter:
         return np.asarray(np.where(height[:, :, 0] >= 0, np.minimum(before, grid[0]), found))
 
     def _grid(self) -> np.ndarray:
-        tokens = np.log(self.fit.data["tokens"].cast(pl.Float64).to_numpy())
+        tokens = np.log(self.fit.data["tokens"].drop_nulls().cast(pl.Float64).to_numpy())
         low, high = tokens.min() - _FAR, tokens.max() + _FAR  # whatever the draws: each has the same question
         return np.linspace(low, high, 2 + int((high - low) / _STEP))
 

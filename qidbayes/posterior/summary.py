@@ -10,10 +10,10 @@ from qidbayes.noise.kernels import LENGTHS, SIMILARITY
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.posterior import Posterior
-from qidbayes.posterior.scatter import TRUE_LOG_QID
+from qidbayes.posterior.scatter import KEPT, TRUE_LOG_QID
 
 NOISE = ("sigma", *LENGTHS, SIMILARITY)
-HIDDEN = ("model_effect", TRUE_LOG_QID)
+HIDDEN = (*KEPT, TRUE_LOG_QID)
 
 
 def constants_of(fit: Posterior, ci_prob: float, published: str | None = None) -> pl.DataFrame:

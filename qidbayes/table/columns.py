@@ -54,7 +54,7 @@ COLUMNS: tuple[Column, ...] = (
     _text("model", "the model's name, as text", required=True),
     _text("revision", "the checkpoint's revision, as text", default=""),
     _count("n_params", _PARAMETERS, least=1_000, required=True),
-    _count("tokens", _TOKENS, least=100_000, required=True),
+    _count("tokens", _TOKENS + "; empty where nobody tells", least=100_000),
     _not_negative("learning_rate", "the learning rate at this checkpoint, 0 or above"),
     Column(
         "method",
@@ -80,6 +80,7 @@ COLUMNS: tuple[Column, ...] = (
         lambda s: s >= 1,
         tidy=tidy.per_channel,
     ),
+    _text("settings", "further settings of the quantizer, as text", default=""),
     _text("dataset", "the evaluation set's name, as text", default="unspecified"),
     _count("n_eval_tokens", "a whole number of evaluation tokens, 1 or above"),
     _count("seq_len", "a whole number of tokens, 1 or above"),
@@ -115,4 +116,4 @@ OTHER_UNITS: tuple[Column, ...] = (
 )
 
 # Two rows that agree on all of these claim to have measured the same thing.
-CELL = ("suite", "model", "revision", "tokens", "method", "bits", "group_size", "dataset")
+CELL = ("suite", "model", "revision", "tokens", "method", "bits", "group_size", "settings", "dataset")

@@ -1,0 +1,206 @@
+"""The noise model of tables of many families: see `qidbayes.noise.family_kernel`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from qidbayes.noise import family_density
+from qidbayes.noise.coordinates import NEW, Fitted, checkpoints, distinct, models
+from qidbayes.noise.family_conditioned import FamilyResiduals
+from qidbayes.noise.family_kernel import NUMBERS, SHARED, SUITE_SCALE, Cells, within_suite
+from qidbayes.noise.own_error import NormalErrors
+from qidbayes.noise.unknown_tokens import UNKNOWN
+
+SHARED_EFFECT = "shared_effect"
+"""The draws of the effects that are the same in every suite: of methods, of data sets, of group sizes, of bits."""
+_ROW_LENGTH = (4096.0, 6.5e9, 0.37)
+"""Weights in a row of a matrix: of a 6.5B decoder, and how it grows with N (LLaMA, OPT and BLOOM within a fifth)."""
+
+
+@dataclass(frozen=True)
+class Families(NormalErrors):
+    """See `qidbayes.noise.model.NoiseModel`.
+
+    Attributes
+    ----------
+    log_reference
+        The logarithms of the law's reference N, D and P, by ``"N"``, ``"D"`` and ``"P"``.
+    """
+
+    log_reference: tuple[tuple[str, float], ...] = ()
+    groups = ("suite", "method", "dataset", "group_size", "model", "checkpoint")
+    by_draw = True
+    names = NUMBERS
+    asked = ("suite", "model", "revision", "n_params", "bits", "method", "group_size", "dataset")
+
+    def log_density(
+        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
+    ) -> Any:
+        """Return the log density of rows; PyTensor gets it as one operation that is written for JAX."""
+        if ops is np:
+            return family_density.log_density(residual, variance, scale, where.buckets, data, np)
+        from jax import numpy as jnp
+        from pytensor import wrap_jax
+
+        buckets, names = where.buckets, [name for name in data if name.startswith(_OF_DENSITY)]
+
+        def families(residual: Any, variance: Any, numbers: Any, suite_scale: Any, *arrays: Any) -> Any:
+            scale = dict(zip(NUMBERS, numbers, strict=True)) | {SUITE_SCALE: suite_scale}
+            given = dict(zip(names, arrays, strict=True))
+            return family_density.log_density(residual, variance, scale, buckets, given, jnp)
+
+        numbers = ops.stack([scale[name] for name in NUMBERS])
+        return wrap_jax(families)(residual, variance, numbers, scale[SUITE_SCALE], *(data[name] for name in names))
+
+    def rows(self, frame: pl.DataFrame) -> Cells:
+        """Return where fitted rows stand."""
+        return self.coordinates(Fitted(frame), frame)
+
+    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Cells:
+        """Return where new measurements stand beside the fitted rows.
+
+        A suite, a model, a method or a data set that was not fitted, or that a row does not name, is new. Rows of a
+        model that was not fitted share it where they are known together.
+        """
+        frame = fitted.with_models_columns(frame)
+        cells = fitted.sizes(frame)
+        reference = dict(self.log_reference)
+        for symbol, name in (("N", "log_params"), ("D", "log_tokens"), ("P", "log_bits")):
+            cells[name] = cells[name] - reference.get(symbol, 0.0)
+        cells["log_groups"] = _log_groups(frame, cells["log_params"] + reference.get("N", 0.0))
+        for group in ("suite", "method", "dataset"):
+            cells[group] = fitted.codes(frame, group)
+        cells["model"] = fitted.codes(frame, "model")
+        new = NEW - 1 - distinct(models(frame)) if together else np.full(frame.height, NEW)
+        cells["model"] = np.where(cells["model"] == NEW, new, cells["model"])
+        # All quantizations of a model at one count of tokens are of one checkpoint, whatever a file is called.
+        known = _checkpoints(fitted.codes(fitted.data, "model"), fitted.data["tokens"].fill_null(-1).to_list())
+        at = frame["tokens"].to_list() if "tokens" in frame.columns else [None] * frame.height
+        cells["checkpoint"] = np.array(
+            [known.get((int(m), _count(t)), NEW) for m, t in zip(cells["model"], at, strict=True)], dtype=np.int64
+        )
+        if together:
+            apart = NEW - 1 - distinct(checkpoints(frame))
+            cells["checkpoint"] = np.where(cells["checkpoint"] == NEW, apart, cells["checkpoint"])
+        return cells
+
+    def partition(self, cells: Cells) -> family_density.Suites:
+        """Return the rows suite by suite, as the density goes by them."""
+        shared, kind = self.shared(cells, int(cells["method"].max()) + 1, int(cells["dataset"].max()) + 1)
+        return family_density.suites(cells, shared, kind)
+
+    def shared(self, cells: Cells, methods: int, datasets: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns of the effects that all suites share, and which of `SHARED` each has.
+
+        A method or a data set that was not fitted has zeros there. Shapes ``(rows, effects)`` and ``(effects,)``.
+        """
+        p = cells["log_bits"]
+        method = (cells["method"][:, None] == np.arange(methods)) * 1.0
+        dataset = (cells["dataset"][:, None] == np.arange(datasets)) * 1.0
+        parts = (
+            method, method * p[:, None], method * p[:, None] ** 2, dataset, cells["log_groups"][:, None], p[:, None]**2,
+        )  # fmt: skip
+        kind = np.repeat(np.arange(len(SHARED)), [part.shape[1] for part in parts])
+        return np.concatenate(parts, axis=1), kind
+
+    def labels(self, fitted: Fitted) -> tuple[str, ...]:
+        """Return what the effects that all suites share are called."""
+        methods, datasets = (fitted.labels(group) for group in ("method", "dataset"))
+        of_methods = [f"{m}{of}" for of in ("", " × log bits", " × log bits²") for m in methods]
+        return (*of_methods, *datasets, "log group size", "log bits²")
+
+    def extended(
+        self, scale: Mapping[str, np.ndarray], before: Fitted, after: Fitted, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return the draws of the shared effects with those of methods and data sets that further rows brought.
+
+        Parameters
+        ----------
+        scale
+            The draws by name, as in `condition`.
+        before, after
+            The rows without and with the further ones, which come last.
+        rng
+            Draws the new effects from their populations.
+        """
+        effect, parts, at = scale[SHARED_EFFECT], [], 0
+        for name, group in zip(SHARED, ("method", "method", "method", "dataset", None, None), strict=True):
+            old = len(before.labels(group)) if group else 1
+            new = len(after.labels(group)) - old if group else 0
+            drawn = scale[name][:, None] * rng.standard_normal((len(effect), new))
+            parts += [effect[:, at : at + old], drawn]
+            at += old
+        return np.concatenate(parts, axis=1)
+
+    def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+        """Return the covariance of rows without their own errors."""
+        of_row = np.asarray(scale[SUITE_SCALE])[where["suite"]] if SUITE_SCALE in scale else np.ones(len(where["suite"]))
+        found = within_suite(scale, where, where, 1.0, np)
+        bare = within_suite(scale, where, where, 0.0, np)
+        same = where["suite"][:, None] == where["suite"][None, :]
+        found = same * (bare + of_row[:, None] * of_row[None, :] * (found - bare))
+        shared, kind = self.shared(where, int(where["method"].max()) + 1, int(where["dataset"].max()) + 1)
+        shared = shared * np.array([scale[name] for name in SHARED])[kind]
+        return np.asarray(found + shared @ shared.T)
+
+    def simulate(
+        self, scale: Mapping[str, Any], where: Cells, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return a draw of what rows share, and the suites' scales that were drawn on the way."""
+        suites = int(where["suite"].max()) + 1
+        drawn = np.exp(scale["suite_scale_sd"] * rng.standard_normal(suites))
+        found = self.covariance({**scale, SUITE_SCALE: drawn}, where)
+        root = np.linalg.cholesky(found + 1e-9 * np.eye(len(found)))
+        return root @ rng.standard_normal(len(found)), {SUITE_SCALE: drawn}
+
+    def condition(
+        self,
+        scale: Mapping[str, np.ndarray],
+        fitted: Fitted,
+        asked: Cells,
+        residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    ) -> FamilyResiduals:
+        """Take up the fitted rows of the suites that are asked about, given each draw of what all suites share."""
+        cells = self.coordinates(fitted, fitted.data)
+        untold = np.flatnonzero(np.isnan(cells["log_tokens"]))
+        if untold.size:
+            log_tokens = np.tile(cells["log_tokens"], (len(scale["sigma"]), 1))
+            of = distinct(fitted.data["model"][untold].to_list())
+            log_tokens[:, untold] = np.log(scale[UNKNOWN])[:, of] - dict(self.log_reference).get("D", 0.0)
+            cells["log_tokens"] = log_tokens
+        methods, datasets = (len(fitted.labels(group)) for group in ("method", "dataset"))
+        effect = scale[SHARED_EFFECT]
+        known = {}
+        for suite in np.unique(asked["suite"][asked["suite"] >= 0]):
+            rows = np.flatnonzero(cells["suite"] == suite)
+            residual, variance = residuals(rows)
+            here = {name: values[..., rows] for name, values in cells.items()}
+            residual = residual - effect @ self.shared(here, methods, datasets)[0].T
+            known[int(suite)] = here, residual, variance
+        shared, kind = self.shared(asked, methods, datasets)
+        return FamilyResiduals(scale, effect, shared, kind, known)
+
+
+_OF_DENSITY = ("at_", "shared", "members_", "suite_")
+
+
+def _log_groups(frame: pl.DataFrame, log_params: np.ndarray) -> np.ndarray:
+    """Return log(row length / group size), 0 for a scale per channel."""
+    if "group_size" not in frame.columns:
+        return np.zeros(frame.height)
+    length, size, power = _ROW_LENGTH
+    log_row = np.log(length) + power * (log_params - np.log(size))
+    group = frame["group_size"].cast(pl.Float64).fill_null(np.inf).to_numpy()
+    return np.where(np.isfinite(group), np.maximum(log_row - np.log(group), 0.0), 0.0)
+
+
+def _count(tokens: Any) -> int:
+    return -1 if tokens is None else round(tokens)
+
+
+def _checkpoints(model: np.ndarray, tokens: list[Any]) -> dict[tuple[int, int], int]:
+    pairs = [(int(m), _count(t)) for m, t in zip(model, tokens, strict=True)]
+    return {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}

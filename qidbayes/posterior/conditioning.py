@@ -1,0 +1,147 @@
+"""The posterior given a few rows of one's own, by importance sampling on a fit's draws instead of a fit anew.
+
+Each draw θ of the fit gets the weight p(own rows | fitted rows, θ), a normal density in which everything that is normal
+given θ is integrated out; a suite that was not fitted brings draws of what is its own (how noisy it is, effects of its
+methods and data sets, tokens that nobody tells). The weights are smoothed by a generalised Pareto distribution (Vehtari
+et al. 2024, arXiv:1507.02646), whose shape k tells whether they can be trusted. The draws are resampled by them, and
+the own rows join the fitted ones, on which answers are conditioned exactly.
+"""
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from qidbayes.errors import InputError
+from qidbayes.noise.coordinates import Fitted
+from qidbayes.noise.families import SHARED_EFFECT, Families
+from qidbayes.noise.family_kernel import SUITE_SCALE, new_scales
+from qidbayes.noise.unknown_tokens import UNKNOWN
+from qidbayes.posterior.joint import joint
+from qidbayes.seeds import Stream, generator
+from qidbayes.table.schema import NAMES, validate
+
+if TYPE_CHECKING:
+    from qidbayes.posterior.fit import Fit
+
+MOST_K = 0.7
+"""The largest Pareto k whose weights are trusted."""
+LEAST_ESS = 50.0
+"""The least effective number of draws that answers may rest on."""
+NOISIEST = 0.2
+"""The largest qid_se / QiD whose logarithm is near enough to normal."""
+_ASIDE = "\0 own rows"
+_DRAWS = 1000
+_WEIGHED = 8000
+_NUMBERS = 20_000_000
+
+
+def condition(fit: "Fit", rows: pl.DataFrame) -> "Fit":
+    """Return a fit given further rows; see `Fit.condition`."""
+    if not set(NAMES) <= set(rows.columns):
+        rows = validate(rows, "own rows")
+    for (suite,), part in rows.group_by("suite", maintain_order=True):
+        fit = _given_suite(fit, part, str(suite))
+    return fit
+
+
+def _given_suite(fit: "Fit", rows: pl.DataFrame, suite: str) -> "Fit":
+    rows = _usable(fit, rows, suite)
+    source = _expanded(fit, rows, suite)
+    qid = rows["qid"].to_numpy()
+    error = rows["qid_se"].fill_null(0.0).to_numpy() / qid
+    names = [name for name in fit.data.columns if name in rows.columns and name not in ("qid", "qid_se", "source")]
+    together = joint(source, source.curve(), rows.select(names))
+    log_weight = together.log_density(np.log(qid), error**2)[:, 0]
+    chosen, k, ess = _resampled(log_weight, int(fit.attributes["random_seed"]))
+    if not (k <= MOST_K and ess >= LEAST_ESS):
+        raise InputError(
+            f"the {rows.height} rows of suite {suite!r} say too much that the fit did not expect for its draws to be "
+            f"weighted by them (Pareto k {k:.2f}, at most {MOST_K}; {ess:.0f} effective draws, at least "
+            f"{LEAST_ESS:.0f}): fit all rows together instead, `qidbayes fit TABLE FILE`"
+        )
+    data = pl.concat([fit.data, rows.select(fit.data.columns)], how="vertical_relaxed")
+    stats = {name: np.broadcast_to(values.reshape(-1)[:1], (1, len(chosen))).copy() for name, values in fit.stats.items()}
+    given = (*fit.attributes.get("conditioned_on", ()), {"suite": suite, "rows": rows.height, "pareto_k": k, "ess": ess})
+    return replace(
+        fit,
+        draws={name: source.flat(name)[chosen][None] for name in source.draws},
+        coords=source.coords,
+        dims=source.dims,
+        stats=stats,
+        data=data,
+        attributes={**fit.attributes, "conditioned_on": given},
+    )
+
+
+def _usable(fit: "Fit", rows: pl.DataFrame, suite: str) -> pl.DataFrame:
+    """Return the rows with a QiD, refusing those that no normal density of its logarithm describes."""
+    if fit.law.response != "qid":
+        raise InputError(f"a fit of law {fit.law.name!r} is not of QiD, and is not conditioned on rows of it")
+    rows = rows.filter(pl.col("qid").is_not_null(), pl.col("status") == "ok", pl.col("method") != "none")
+    if rows.is_empty():
+        raise InputError(f"no row of suite {suite!r} has a QiD to condition on")
+    noisy = rows.filter((pl.col("qid") <= 0) | (pl.col("qid_se").fill_null(0.0) > NOISIEST * pl.col("qid")))
+    if noisy.height:
+        first = noisy.row(0, named=True)
+        raise InputError(
+            f"{noisy.height} of {rows.height} rows of suite {suite!r} have a QiD of 0 or below, or a qid_se above "
+            f"{NOISIEST:.0%} of it (first: {first['model']}, {first['method']} {first['bits']:g} bits, QiD "
+            f"{first['qid']:g}): leave them out and say so, or fit all rows together"
+        )
+    rows = rows.with_columns(pl.col(n).cast(t) for n, t in fit.data.schema.items() if n in rows.columns)
+    known = fit.data.join(rows, on=[c for c in ("suite", "model", "revision", "tokens", "method", "bits", "group_size",
+                                               "dataset") if c in fit.data.columns], nulls_equal=True)  # fmt: skip
+    same = known.filter(pl.col("qid") == pl.col("qid_right"))
+    if same.height:
+        raise InputError(f"{same.height} of the rows of suite {suite!r} are in the fit already: leave them out")
+    return rows.with_columns(pl.lit(None, dtype=t).alias(n) for n, t in fit.data.schema.items() if n not in rows.columns)
+
+
+def _expanded(fit: "Fit", rows: pl.DataFrame, suite: str) -> "Fit":
+    """Return the draws to be weighted, with draws of what is new in the rows."""
+    if not isinstance(fit.noise, Families):
+        return fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2))))
+    total = min(_WEIGHED, max(500, int(_NUMBERS / rows.height**2)))
+    few = fit.thinned(min(total, fit.stats["lp"].size))
+    each = -(-total // few.stats["lp"].size)
+    draws = {name: np.repeat(few.flat(name), each, axis=0)[None] for name in few.draws}
+    stats = {name: np.repeat(values, each, axis=1) for name, values in few.stats.items()}
+    found = replace(few, draws=draws, stats=stats)
+    rng = generator(int(fit.attributes["random_seed"]), Stream.NEW_GROUPS, 1)
+    flat = {name: found.flat(name) for name in found.draws}
+    coords = dict(fit.coords)
+    if suite not in coords["suite"]:
+        flat[SUITE_SCALE] = np.c_[flat[SUITE_SCALE], new_scales(flat["suite_scale_sd"])]
+        coords["suite"] = (*coords["suite"], suite)
+    data = pl.concat([fit.data, rows.select(fit.data.columns)], how="vertical_relaxed")
+    before, after = Fitted(fit.data), Fitted(data)
+    flat[SHARED_EFFECT] = fit.noise.extended(flat, before, after, rng)
+    coords["effect"] = fit.noise.labels(after)
+    untold = rows.filter(pl.col("tokens").is_null())["model"].unique(maintain_order=True).to_list()
+    untold = [model for model in untold if model not in coords.get("untold", ())]
+    dims = dict(fit.dims)
+    if untold:
+        new = np.exp(found.log_tokens_of(pl.DataFrame({"tokens": [None] * len(untold)}, schema={"tokens": pl.Float64})))
+        flat[UNKNOWN] = np.c_[flat[UNKNOWN], new] if UNKNOWN in flat else new
+        coords["untold"], dims[UNKNOWN] = (*coords.get("untold", ()), *untold), "untold"
+    # Methods and data sets of the further rows are known by name, while the rows themselves are asked about.
+    aside = pl.concat([fit.data, data[fit.data.height :].with_columns(suite=pl.lit(_ASIDE))])
+    return replace(found, draws={n: v[None] for n, v in flat.items()}, coords=coords, dims=dims, data=aside)
+
+
+def _resampled(log_weight: np.ndarray, seed: int) -> tuple[np.ndarray, float, float]:
+    """Return numbers of draws by their smoothed weights, the Pareto k, and how many draws the weights are worth."""
+    from arviz_stats.base import array_stats
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # k is judged by who asks
+        smoothed, k = array_stats.psislw(-log_weight)  # which takes a log likelihood to be left out
+    weight = np.exp(np.asarray(smoothed) - np.max(smoothed))
+    weight /= weight.sum()
+    rng = generator(seed, Stream.NEW_GROUPS, 2)
+    at = (np.arange(_DRAWS) + rng.uniform()) / _DRAWS
+    chosen = np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)
+    return rng.permutation(chosen), float(k), float(1.0 / np.square(weight).sum())
