@@ -18,9 +18,12 @@ from numpyro.infer import NUTS
 from qidbayes.infer import latent
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.jax_settings import kept_on_disk
+from qidbayes.infer.laplace import Gradient
 from qidbayes.infer.model import model_of
 from qidbayes.infer.spec import ModelSpec
 
+WHITENED = "whitened"
+"""What chains in whitened directions call their position."""
 BLOCK = 100
 """The most transitions that one call of a program runs."""
 _DENSE_UP_TO = 100
@@ -47,12 +50,15 @@ class ProgramSpec:
         How many chains one call runs together; 0 if it runs one, without a dimension of chains.
     listens
         Whether the program asks before every gradient if it is to stop.
+    whitened
+        Whether chains step in the directions of the posterior's curvature at its mode, which two further arrays give.
     """
 
     model: ModelSpec
     tune: int
     chains: int
     listens: bool
+    whitened: bool
 
 
 @dataclass
@@ -62,23 +68,33 @@ class Program:
     init: Callable[..., Any]
     block: Callable[..., Any]
     names: tuple[str, ...]
-    data_names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    data_names: tuple[str, ...]
     together: bool
     listens: bool
     stopped: threading.Event
     memory: float
     """Bytes that one call takes beside its arguments; 0 if the device does not say."""
+    gradient: Gradient | None = None
+    """Of the negative log density at a position of all numbers, where chains step in whitened directions."""
     gradients: int = 0
     """How many gradients the job has begun."""
 
 
+    def parts(self, position: np.ndarray) -> list[np.ndarray]:
+        """Return each variable of positions of all numbers; shape ``(…, numbers)``."""
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
+        split = np.split(position, ends, axis=-1)
+        return [part.reshape(*position.shape[:-1], *shape) for part, shape in zip(split, self.shapes, strict=True)]
+
+
 def spec_of(model: ModelSpec, tune: int, chains: int) -> ProgramSpec:
     """Return the description of a program on this machine's device."""
+    whitened = model.discrepancy == "families"
     if jax.default_backend() != "cpu":
-        return ProgramSpec(model, tune, chains, listens=False)
-    listens = model.blocks is not None or model.count("log_response") > _LISTENS_FROM
-    return ProgramSpec(model, tune, chains=0, listens=listens)
+        return ProgramSpec(model, tune, chains, listens=False, whitened=whitened)
+    listens = not whitened and (model.blocks is not None or model.count("log_response") > _LISTENS_FROM)
+    return ProgramSpec(model, tune, chains=0, listens=listens, whitened=whitened)
 
 
 @contextmanager
@@ -108,6 +124,16 @@ def _compile(spec: ProgramSpec) -> Program:
     correlated = [name for name in names if name != latent.NAME]
     dimension = sum(int(np.prod(s)) for name, s in zip(names, shapes, strict=True) if name in correlated)
     stopped = threading.Event()
+    total = sum(int(np.prod(shape)) for shape in shapes)
+    of_model = names, shapes
+    if spec.whitened:
+        names, shapes = (WHITENED,), ((total,),)
+        correlated, dimension = [WHITENED], total
+
+    def of_position(position: jax.Array, data: Sequence[jax.Array]) -> jax.Array:
+        ends = np.cumsum([int(np.prod(shape)) for shape in of_model[1]])[:-1]
+        parts = jnp.split(position, ends)
+        return -density([part.reshape(shape) for part, shape in zip(parts, of_model[1], strict=True)], data)
 
     def is_stopped() -> Any:
         found.gradients += 1
@@ -117,7 +143,11 @@ def _compile(spec: ProgramSpec) -> Program:
         return io_callback(is_stopped, jax.ShapeDtypeStruct((), np.bool_))  # type: ignore[no-any-return]
 
     def potential(z: Mapping[str, jax.Array], data: Sequence[jax.Array]) -> jax.Array:
-        value: jax.Array = -density([z[name] for name in names], data)
+        if spec.whitened:
+            *data, mode, root = data
+            value = of_position(mode + root @ z[WHITENED], data)
+        else:
+            value = -density([z[name] for name in names], data)
         if not spec.listens:
             return value
         # Without a number the trajectory ends here, and its block after it.
@@ -127,6 +157,7 @@ def _compile(spec: ProgramSpec) -> Program:
         return NUTS(
             potential_fn=lambda z: potential(z, data),
             target_accept_prob=accept,
+            adapt_mass_matrix=not spec.whitened,  # the curvature at the mode tells it better than a short warm-up
             dense_mass=[tuple(correlated)] if dimension <= _DENSE_UP_TO else False,
             # NumPyro shrinks the mass matrix towards 1e-3, which swamps posterior standard deviations below 3e-3.
             regularize_mass_matrix=_LEARNT_AT_ONCE < dimension <= _DENSE_UP_TO,
@@ -162,6 +193,8 @@ def _compile(spec: ProgramSpec) -> Program:
     key = jax.ShapeDtypeStruct(of_chains, keys.dtype)
     z = [jax.ShapeDtypeStruct((*of_chains, *shape), np.float64) for shape in shapes]
     data = [jax.ShapeDtypeStruct(blank[name].shape, blank[name].dtype) for name in data_names]
+    if spec.whitened:
+        data += [jax.ShapeDtypeStruct(shape, np.float64) for shape in ((total,), (total, total))]
     with kept_on_disk():
         lowered = jax.jit(start).lower(key, z, data)
         state = jax.tree.map(lambda one: jax.ShapeDtypeStruct(one.shape, one.dtype), lowered.out_info)
@@ -169,5 +202,8 @@ def _compile(spec: ProgramSpec) -> Program:
         block = jax.jit(advance).lower(state, data, 0.8, BLOCK).compile()
     analysis = block.memory_analysis()
     memory = float(analysis.temp_size_in_bytes) if analysis else 0.0
-    found = Program(init, block, names, tuple(data_names), shapes, bool(spec.chains), spec.listens, stopped, memory)
+    gradient = jax.jit(jax.value_and_grad(of_position)) if spec.whitened else None
+    found = Program(
+        init, block, *of_model, tuple(data_names), bool(spec.chains), spec.listens, stopped, memory, gradient
+    )
     return found

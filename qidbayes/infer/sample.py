@@ -18,6 +18,7 @@ from qidbayes.infer import latent, pooling
 from qidbayes.infer.chains import Chains, Job, Progress
 from qidbayes.infer.convergence import convergence
 from qidbayes.infer.inputs import Inputs
+from qidbayes.infer.laplace import laplace
 from qidbayes.infer.model import model_data
 from qidbayes.infer.pace import Pace
 from qidbayes.infer.program import Program, program, spec_of
@@ -139,11 +140,19 @@ def _sample(
         )
         data = [jnp.asarray(arrays[name]) for name in found.data_names]
         start = _start(design, found, chains, np.random.default_rng(random_seed))
+        root = None
+        if found.gradient:
+            middle, root = laplace(found.gradient, np.concatenate([v[0].reshape(-1) for v in start]), data)
+            data += [jnp.asarray(middle), jnp.asarray(root)]
+            start = [np.random.default_rng(random_seed).normal(0.0, 0.5, (chains, len(middle)))]
         keys = jax.random.split(jax.random.key(random_seed), chains)
         pace = Pace(design.frame.height, chains * (tune + draws), under_way.notices.put)
 
         def known(leaves: list[np.ndarray]) -> Values:
-            drawn = dict(zip(found.names, leaves[len(_STATS) :], strict=True))
+            values = leaves[len(_STATS) :]
+            if root is not None:
+                values = found.parts(middle + values[0] @ root.T)
+            drawn = dict(zip(found.names, values, strict=True))
             return pooling.groups_and_populations(design.law, drawn, design.centring)
 
         for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):

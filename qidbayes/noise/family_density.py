@@ -61,29 +61,22 @@ class Suites:
 
 def suites(cells: Mapping[str, np.ndarray], shared: np.ndarray, kind: np.ndarray) -> Suites:
     """Return the rows suite by suite; suites of similar numbers of rows are padded to one."""
-    members: dict[int, list[tuple[int, np.ndarray]]] = {}
-    for code in np.unique(cells["suite"]):
-        rows = np.flatnonzero(cells["suite"] == code)
-        members.setdefault(_padded(len(rows)), []).append((int(code), rows))
+    members = sorted(
+        ((int(code), np.flatnonzero(cells["suite"] == code)) for code in np.unique(cells["suite"])),
+        key=lambda one: len(one[1]),
+    )
     arrays = {f"at_{name}": np.nan_to_num(cells[name]) for name in (*COORDINATES, *CODES)}
     arrays |= {"shared": shared, "shared_kind": kind}
-    buckets = []
-    for i, (_, found) in enumerate(sorted(members.items())):
-        width = max(len(rows) for _, rows in found)
-        table = np.full((len(found), width), -1)
-        for j, (_, rows) in enumerate(found):
-            table[j, : len(rows)] = rows
-        arrays |= {f"members_{i}": table, f"suite_{i}": np.array([code for code, _ in found])}
+    buckets: list[Bucket] = []
+    while members:  # those of at most twice as many rows as the fewest are padded together
+        found = [one for one in members if len(one[1]) <= 2 * len(members[0][1])]
+        members = members[len(found) :]
+        table = np.full((len(found), len(found[-1][1])), -1)
+        for row, (_, rows) in zip(table, found, strict=True):
+            row[: len(rows)] = rows
+        arrays |= {f"members_{len(buckets)}": table, f"suite_{len(buckets)}": np.array([code for code, _ in found])}
         buckets.append(Bucket(*table.shape))
     return Suites(tuple(buckets), arrays)
-
-
-def _padded(rows: int) -> int:
-    """Return the next of 4, 6, 8, 12, 16, 24, …: at most half again as many rows."""
-    width = 4
-    while width < rows:
-        width = width * 3 // 2 if width & (width - 1) == 0 else width * 4 // 3
-    return width
 
 
 def numbers(scale: Mapping[str, Any]) -> list[Any]:

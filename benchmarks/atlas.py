@@ -1,0 +1,147 @@
+"""How answers about a family that was never fitted hold: `python benchmarks/atlas.py`, which `make atlas` runs.
+
+Of the table `atlas` each family is left out in turn, the law `atlas` is fitted to the others, and asked for the
+family's measurements: named (its method and data set told) and unnamed, and given 3, 6 and 18 of its rows, four times
+each. Beside it stand today's default, law `unified` fitted to Pythia, and a bare offset from that fit's median, with
+the interval of Student's t.
+"""
+
+import argparse
+import os
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+import qidbayes as qb
+from qidbayes.errors import InputError
+from qidbayes.posterior.predictive import Predictive, crps
+
+OWN = (3, 6, 18)
+REPEATS = 4
+LEAST, MOST = 8, 90
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+NAMED = ("suite", "model", "n_params", "tokens", "bits", "method", "group_size", "dataset")
+UNNAMED = ("n_params", "tokens", "bits")
+
+
+def scored(found: Predictive, log_qid: np.ndarray) -> dict[str, float]:
+    """Return coverage, half-width, log density and CRPS of a predictive in log QiD, the means over rows."""
+    drawn = np.concatenate([found.draws(seed) for seed in range(5)])
+    return _scores(found.pit(log_qid), drawn, found.log_density(log_qid), log_qid)
+
+
+def _scores(pit: np.ndarray, drawn: np.ndarray, log_density: np.ndarray, log_qid: np.ndarray) -> dict[str, float]:
+    low, high = np.quantile(drawn, [0.05, 0.95], axis=0)
+    held = {f"held_{100 * p:g}": float((np.abs(2 * pit - 1) < p).mean()) for p in LEVELS}
+    score = {"half_width": float(((high - low) / 2).mean()), "log_density": float(log_density.mean())}
+    return held | score | {"crps": float(crps(drawn, log_qid).mean())}
+
+
+def offset(base: np.ndarray, own: np.ndarray, rest: np.ndarray, log_qid: np.ndarray) -> dict[str, float]:
+    """Score the interval of Student's t around a fit's median, shifted by the mean residual of a few rows."""
+    apart = log_qid[own] - base[own]
+    scale = apart.std(ddof=1) * np.sqrt(1 + 1 / len(own))
+    found = stats.t(len(own) - 1, loc=base[rest] + apart.mean(), scale=max(scale, 1e-3))
+    drawn = found.ppf(((np.arange(2000) + 0.5) / 2000)[:, None])
+    return _scores(found.cdf(log_qid[rest]), drawn, found.logpdf(log_qid[rest]), log_qid[rest])
+
+
+def family(suite: str, settings: dict[str, int]) -> list[dict[str, object]]:
+    """Return the scores of one family that was left out."""
+    warnings.simplefilter("ignore")
+    table = qb.load_table("atlas")
+    fit = qb.fit(table.filter(pl.col("suite") != suite), "atlas", random_seed=0, **settings)
+    worst = max(one.r_hat for one in fit.diagnostics.convergence.values())
+    default = qb.load_fit("benchmarks/.pythia.nc")
+    scores = []
+    for (method,), rows in table.filter(pl.col("suite") == suite).group_by("method", maintain_order=True):
+        if rows.height < LEAST:
+            continue
+        rows = rows.filter(pl.col("qid") > 0)
+        rows = rows.sample(MOST, seed=5) if rows.height > MOST else rows
+        log_qid = np.log(rows["qid"].to_numpy())
+        told = rows.with_columns(pl.col("tokens").fill_null(3_162_000_000_000))
+        base = np.log(default.predict(told.select(UNNAMED), kind="response_params")["median"].to_numpy())
+
+        def note(
+            forecaster: str, asked: str, of: dict[str, float], rows: pl.DataFrame = rows, method: object = method
+        ) -> None:
+            scores.append({"suite": suite, "method": method, "rows": rows.height, "forecaster": forecaster,
+                           "asked": asked, "r_hat": worst, **of})  # fmt: skip
+
+        note("atlas", "named", scored(fit.predictive(rows.select(*NAMED, "qid_se")), log_qid))
+        note("atlas", "unnamed", scored(fit.predictive(rows.select(*UNNAMED, "qid_se")), log_qid))
+        asked = told.select(NAMED)
+        pythia = asked.with_columns(suite=pl.lit("pythia"), method=pl.lit("gptq"), dataset=pl.lit("refinedweb"))
+        note("default", "named", scored(default.predictive(asked), log_qid))
+        note("default", "as Pythia", scored(default.predictive(pythia.drop("model", "group_size")), log_qid))
+        for count in OWN:
+            if rows.height < count + 6:
+                continue
+            found: dict[str, list[dict[str, float]]] = {"atlas": [], "offset": []}
+            refused = 0
+            for repeat in range(REPEATS):
+                order = np.random.default_rng(repeat).permutation(rows.height)
+                own, rest = order[:count], order[count:]
+                found["offset"].append(offset(base, own, rest, log_qid))
+                try:
+                    given = fit.condition(rows[own].with_columns(pl.lit(None, pl.Float64).alias("qid_se")))
+                except InputError as error:
+                    refused += 1
+                    print(suite, method, count, error, flush=True)
+                    continue
+                found["atlas"].append(scored(given.predictive(rows[rest].select(*NAMED, "qid_se")), log_qid[rest]))
+            for name, of in found.items():
+                if of:
+                    mean = {key: float(np.mean([one[key] for one in of])) for key in of[0]}
+                    note(name, f"{count} rows", mean | {"refused": refused if name == "atlas" else 0})
+    return scores
+
+
+def main() -> None:
+    """Write benchmarks/atlas.csv and print the means over families and methods."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--tune", type=int, default=400)
+    parser.add_argument("--chains", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/atlas.csv"))
+    given = parser.parse_args()
+    settings = {"draws": given.draws, "tune": given.tune, "chains": given.chains}
+    qb.fit(qb.load_table("pythia"), "unified", random_seed=0).save("benchmarks/.pythia.nc")
+    # `nano` is far from any model that somebody asks about: it is fitted, and not left out.
+    counts = qb.load_table("atlas")["suite"].value_counts(sort=True).filter(pl.col("suite") != "nano")
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        tasks = [pool.submit(family, suite, settings) for suite in reversed(counts["suite"].to_list())]
+        found = []
+        for task in as_completed(tasks):
+            found += task.result()
+            pl.DataFrame(found, infer_schema_length=None).sort("suite", "method", "forecaster", "asked").with_columns(
+                pl.selectors.float().round(3)
+            ).write_csv(given.output)
+    print(means(pl.read_csv(given.output)))
+
+
+def means(scores: pl.DataFrame) -> pl.DataFrame:
+    """Return the means over families and methods, and the worst coverage of nominal 90%."""
+    columns = [f"held_{100 * p:g}" for p in LEVELS]
+    return (
+        scores.group_by("forecaster", "asked")
+        .agg(
+            pl.len().alias("sets"),
+            *(pl.col(c).mean() for c in columns),
+            pl.col("held_90").min().alias("worst"),
+            pl.col("half_width", "log_density", "crps").mean(),
+        )
+        .sort("forecaster", "asked")
+    )
+
+
+if __name__ == "__main__":
+    pl.Config.set_tbl_cols(20).set_tbl_rows(40).set_tbl_width_chars(160)
+    main()
