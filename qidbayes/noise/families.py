@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.noise import family_density
-from qidbayes.noise.coordinates import NEW, Fitted, checkpoints, distinct, models
+from qidbayes.noise.coordinates import NEW, Fitted, distinct, models
 from qidbayes.noise.family_conditioned import FamilyResiduals
 from qidbayes.noise.family_kernel import NUMBERS, SHARED, SUITE_SCALE, Cells, within_suite
 from qidbayes.noise.own_error import NormalErrors
@@ -40,6 +40,7 @@ class Families(NormalErrors):
         self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
     ) -> Any:
         """Return the log density of rows; PyTensor gets it as one operation that is written for JAX."""
+        variance = variance - scale["sigma"] ** 2  # which here is a suite's own multiple of sigma²
         if ops is np:
             return family_density.log_density(residual, variance, scale, where.buckets, data, np)
         from jax import numpy as jnp
@@ -83,8 +84,8 @@ class Families(NormalErrors):
             [known.get((int(m), _count(t)), NEW) for m, t in zip(cells["model"], at, strict=True)], dtype=np.int64
         )
         if together:
-            apart = NEW - 1 - distinct(checkpoints(frame))
-            cells["checkpoint"] = np.where(cells["checkpoint"] == NEW, apart, cells["checkpoint"])
+            of = [f"{m} {_count(t)}" for m, t in zip(cells["model"], at, strict=True)]
+            cells["checkpoint"] = np.where(cells["checkpoint"] == NEW, NEW - 1 - distinct(of), cells["checkpoint"])
         return cells
 
     def partition(self, cells: Cells) -> family_density.Suites:
