@@ -49,13 +49,13 @@ def condition(fit: "Fit", rows: pl.DataFrame) -> "Fit":
 
 def _given_suite(fit: "Fit", rows: pl.DataFrame, suite: str) -> "Fit":
     rows = _usable(fit, rows, suite)
-    source = _expanded(fit, rows, suite)
+    source, each = _expanded(fit, rows, suite)
     qid = rows["qid"].to_numpy()
     error = rows["qid_se"].fill_null(0.0).to_numpy() / qid
     names = [name for name in fit.data.columns if name in rows.columns and name not in ("qid", "qid_se", "source")]
     together = joint(source, source.curve(), rows.select(names))
     log_weight = together.log_density(np.log(qid), error**2)[:, 0]
-    chosen, k, ess = _resampled(log_weight, int(fit.attributes["random_seed"]))
+    chosen, k, ess = _resampled(log_weight, each, int(fit.attributes["random_seed"]))
     if not (k <= MOST_K and ess >= LEAST_ESS):
         raise InputError(
             f"the {rows.height} rows of suite {suite!r} say too much that the fit did not expect for its draws to be "
@@ -100,10 +100,10 @@ def _usable(fit: "Fit", rows: pl.DataFrame, suite: str) -> pl.DataFrame:
     return rows.with_columns(pl.lit(None, dtype=t).alias(n) for n, t in fit.data.schema.items() if n not in rows.columns)
 
 
-def _expanded(fit: "Fit", rows: pl.DataFrame, suite: str) -> "Fit":
-    """Return the draws to be weighted, with draws of what is new in the rows."""
+def _expanded(fit: "Fit", rows: pl.DataFrame, suite: str) -> tuple["Fit", int]:
+    """Return the draws to be weighted, with draws of what is new in the rows, and how often each of the fit's is in."""
     if not isinstance(fit.noise, Families):
-        return fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2))))
+        return fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2)))), 1
     total = min(_WEIGHED, max(500, int(_NUMBERS / rows.height**2)))
     few = fit.thinned(min(total, fit.stats["lp"].size))
     each = -(-total // few.stats["lp"].size)
@@ -129,11 +129,11 @@ def _expanded(fit: "Fit", rows: pl.DataFrame, suite: str) -> "Fit":
         coords["untold"], dims[UNKNOWN] = (*coords.get("untold", ()), *untold), "untold"
     # Methods and data sets of the further rows are known by name, while the rows themselves are asked about.
     aside = pl.concat([fit.data, data[fit.data.height :].with_columns(suite=pl.lit(_ASIDE))])
-    return replace(found, draws={n: v[None] for n, v in flat.items()}, coords=coords, dims=dims, data=aside)
+    return replace(found, draws={n: v[None] for n, v in flat.items()}, coords=coords, dims=dims, data=aside), each
 
 
-def _resampled(log_weight: np.ndarray, seed: int) -> tuple[np.ndarray, float, float]:
-    """Return numbers of draws by their smoothed weights, the Pareto k, and how many draws the weights are worth."""
+def _resampled(log_weight: np.ndarray, each: int, seed: int) -> tuple[np.ndarray, float, float]:
+    """Return numbers of draws by their smoothed weights, the Pareto k, and how many draws of the fit they are worth."""
     from arviz_stats.base import array_stats
 
     with warnings.catch_warnings():
@@ -144,4 +144,4 @@ def _resampled(log_weight: np.ndarray, seed: int) -> tuple[np.ndarray, float, fl
     rng = generator(seed, Stream.NEW_GROUPS, 2)
     at = (np.arange(_DRAWS) + rng.uniform()) / _DRAWS
     chosen = np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)
-    return rng.permutation(chosen), float(k), float(1.0 / np.square(weight).sum())
+    return rng.permutation(chosen), float(k), float(1.0 / np.square(weight.reshape(-1, each).sum(axis=1)).sum())
