@@ -17,11 +17,12 @@ from qidbayes.errors import (
     DiagnosticsWarning,
     ExtrapolationWarning,
     InputError,
+    TableWarning,
     UnfittedWarning,
     printable,
 )
 
-_TOLD = (AssumptionWarning, ExtrapolationWarning, UnfittedWarning)
+_TOLD = (AssumptionWarning, ExtrapolationWarning, TableWarning, UnfittedWarning)
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
     "advise": "How few bits keep QiD under a bound, or what to run in some memory.",

@@ -44,4 +44,5 @@ def join_named(tables: Sequence[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
                 for clash in clashes.iter_rows(named=True)
             ],
         )
-    return pl.concat(frame for _, frame in tables)
+    # Further columns need not be in all of them.
+    return pl.concat((frame for _, frame in tables), how="diagonal")
