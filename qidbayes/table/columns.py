@@ -51,7 +51,7 @@ def _not_negative(name: str, accepts: str) -> Column:
 # The smallest models and runs we expect, with room below: 49,000 parameters and 1e6 tokens. What is smaller was
 # written in millions or billions.
 _PARAMETERS = "non-embedding parameters as a plain count of at least 1000, like 7e9, or 7B"
-_TOKENS = "training tokens as a plain count of at least 1e5, like 3e11, or 300B, or nothing where nobody tells"
+_TOKENS = "training tokens as a plain count of at least 1e5, like 3e11, or 300B"
 
 COLUMNS: tuple[Column, ...] = (
     _text("suite", "a name for the set of runs, as text"),  # empty: the file's stem, which only validate knows

@@ -50,7 +50,7 @@ def columns(frame: pl.DataFrame, problems: Problems) -> tuple[list[pl.Series], l
         if numbers is None or numbers.null_count() == numbers.len():
             aside.append(name)
             continue
-        problems.add(numbers.is_infinite(), name, lambda i, n=numbers: f"{n[i]!r} is not accepted; give a finite number")
+        problems.add(numbers.is_infinite(), name, lambda _: "an infinite number is not accepted; give a finite one")
         kept.append(numbers)
     return kept, aside
 

@@ -41,5 +41,5 @@ def paired(table: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col("loss_16bit").first().alias("theirs"), pl.col("loss_16bit").n_unique().alias("different"))
         .filter(pl.col("different") == 1)
     )
-    theirs = table.select(CONTEXT).join(bases, on=CONTEXT, how="left", nulls_equal=True, maintain_order="left")["theirs"]
-    return table.with_columns(pl.when(alone).then(theirs).otherwise("loss_16bit").alias("loss_16bit"))
+    found = table.select(CONTEXT).join(bases, on=CONTEXT, how="left", nulls_equal=True, maintain_order="left")
+    return table.with_columns(pl.when(alone).then(found["theirs"]).otherwise("loss_16bit").alias("loss_16bit"))

@@ -22,7 +22,7 @@ _SEP = re.compile(r"(?P<before>\s*)\"?sep=(?P<delimiter>[,;\t|])\"?[ ]*(?=[\r\n]
 VERSION_KEY = "qidbayes.schema_version"  # in the metadata of a Parquet file
 
 
-def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
+def read_file(path: str | os.PathLike[str]) -> pl.DataFrame:
     """Read a measurement table from a `.csv` or `.parquet` file and check it against the schema.
 
     A CSV file is in UTF-8. Its cells are separated by commas, or by semicolons or tabs where the header has no comma or
@@ -39,7 +39,7 @@ def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "mine.csv")
     >>> _ = path.write_text("model,n_params,tokens,method,bits,qid\\nm,1e9,2e11,gptq,4,0.1\\n")
-    >>> read_table(path).select("suite", "tokens", "qid").row(0)
+    >>> read_file(path).select("suite", "tokens", "qid").row(0)
     ('mine', 200000000000, 0.1)
     """
     note()

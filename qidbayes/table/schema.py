@@ -24,11 +24,11 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
     """Return `frame` as a measurement table: every column of the schema, typed and in order, or refuse it.
 
     Of `loss_16bit`, `loss` and `qid` (nats per token; qid = loss − loss_16bit) any two give the third. A row that has
-    `loss` alone takes the 16-bit loss from the row of method `none` beside it: of the same model, revision, data set and
-    context. `ppl_16bit` and `ppl` are turned into losses, and so are `bits_per_byte_16bit` and `bits_per_byte` with
-    `n_eval_tokens` and `n_eval_bytes`. Text is stripped, methods are put in lower case, counts may be typed like 7B, and
-    an empty cell is a missing one. Further columns of numbers stay, after those of the schema; others are named in a
-    `TableWarning` and left out.
+    `loss` alone takes the 16-bit loss from the row of method `none` beside it: of the same model, revision, data set
+    and context. `ppl_16bit` and `ppl` are turned into losses, and so are `bits_per_byte_16bit` and `bits_per_byte` with
+    `n_eval_tokens` and `n_eval_bytes`. Text is stripped, methods are put in lower case, counts may be typed like 7B,
+    and an empty cell is a missing one. Further columns of numbers stay, after those of the schema; others are named in
+    a `TableWarning` and left out.
 
     Parameters
     ----------
@@ -72,7 +72,9 @@ def _check_header(frame: pl.DataFrame, where: str) -> None:
     if missing and (unknown := further.unknown(frame)):
         some = ", ".join(map(repr, unknown[:_SHOWN])) + (", …" if len(unknown) > _SHOWN else "")
         lines.append(f"column {some} is unknown; the columns are {', '.join(NAMES)}")
-    lines += [f"column {column.name!r} is missing; give {column.accepts}" for column in missing]
+    for column in missing:
+        empty = ", or leave its cells empty where nobody tells" if column.unknown else ""
+        lines.append(f"column {column.name!r} is missing; give {column.accepts}{empty}")
     if lines:
         refuse(where, lines)
 
