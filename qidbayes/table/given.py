@@ -1,16 +1,28 @@
 """What a user gives as a table becomes one."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from qidbayes.errors import InputError
 from qidbayes.table.catalogue import load_table
 from qidbayes.table.frames import Table, as_frame
 from qidbayes.table.join import join_named
+from qidbayes.table.read import read_raw
+from qidbayes.table.runs.imported import SUFFIXES as RUN_SUFFIXES
+from qidbayes.table.runs.imported import import_runs, warn
 from qidbayes.table.schema import validate
 
 
-def read_table(table: Table) -> pl.DataFrame:
+def read_table(
+    table: Table,
+    *more: Table,
+    labels: Table | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
+    **values: Any,
+) -> pl.DataFrame:
     """Return a measurement table, checked against the schema, of whatever form it comes in.
 
     Parameters
@@ -23,12 +35,26 @@ def read_table(table: Table) -> pl.DataFrame:
         - A frame of polars (also a `LazyFrame`), pandas, pyarrow, or anything else with the Arrow or the dataframe
           protocol.
         - A dict of columns, in which one value stands for all rows.
+        - Runs of other programs: the ``results_….json`` of lm-eval (with its samples beside it, for paired errors),
+          logs of llama.cpp's ``llama-perplexity`` (with ``--kl-divergence`` or without), or a folder of them. Runs
+          before and after quantization are paired by model, revision, text and context.
+    *more
+        Further files of runs, or tables to be joined with them.
+    labels
+        What the runs' files do not say: a table with the column `file` and any of the schema's columns that are not
+        measured. Empty cells say nothing.
+    tokenizer
+        A ``tokenizer.json``, or a folder with one, to count the texts of lm-eval's samples in tokens: its results are
+        per byte.
+    **values
+        What holds for all runs: ``n_params="6.5B"``, ``tokens="2T"``, ``n_eval_tokens=``, ``suite=``, ….
 
     Returns
     -------
     polars.DataFrame
         The schema's columns (parameters and tokens are counts, losses and QiD nats per token), and after them whatever
-        further columns hold numbers. Others are left out, and a `TableWarning` names them.
+        further columns hold numbers. Others are left out, and a `TableWarning` names them, as it does runs that cannot
+        be paired.
 
     Raises
     ------
@@ -43,7 +69,25 @@ def read_table(table: Table) -> pl.DataFrame:
     >>> table.select("suite", "n_params", "method", pl.col("qid").round(4)).rows()
     [('mine', 6500000000, 'none', None), ('mine', 6500000000, 'gptq', 0.0253)]
     """
-    return as_table(table, "table")
+    files = [given for given in (table, *more) if isinstance(given, str | os.PathLike)]
+    if not (more or labels or tokenizer or values or (files and holds_runs(files[0]))):
+        return as_table(table, "table")
+    if len(files) < 1 + len(more):
+        raise InputError("runs come in files; give their names, and join frames to them with join_tables")
+    labelled = None if labels is None else _labels(labels)
+    return warn(import_runs(files, values, labelled, None if tokenizer is None else Path(tokenizer)))
+
+
+def holds_runs(file: str | os.PathLike[str]) -> bool:
+    """Return whether a file is one of another program's runs, by its name, or a folder."""
+    path = Path(file)
+    return path.suffix.lower() in RUN_SUFFIXES or path.is_dir()
+
+
+def _labels(labels: Table) -> pl.DataFrame:
+    if not isinstance(labels, str | os.PathLike):
+        return as_frame(labels, "labels")
+    return read_raw(labels)
 
 
 def as_table(given: Table, what: str) -> pl.DataFrame:

@@ -30,11 +30,13 @@ class Problems:
     ----------
     clean : polars.Series
         True for the rows in which nothing has been found yet.
+    where, rows
+        What messages call the table and its rows.
     """
 
     def __init__(self, where: str, rows: Sequence[int]) -> None:
         self.clean = pl.repeat(True, len(rows), eager=True)
-        self._where = where
+        self.where = where
         self.rows = rows  # what the reader calls each row: its line in a CSV file
         self._undescribed = 0
         self._found: dict[str, list[int]] = {}  # a problem's text, and the rows that have it
@@ -58,7 +60,7 @@ class Problems:
             lines = sorted(self._found.items(), key=lambda problem: problem[1][0])
             hidden = sum(len(rows) for _, rows in lines[SHOWN:]) + self._undescribed
             shown = [f"{self._named(rows)}, {text}" for text, rows in lines[:SHOWN]]
-            refuse(self._where, shown, len(shown) + hidden)
+            refuse(self.where, shown, len(shown) + hidden)
 
     def _named(self, found: Sequence[int]) -> str:
         """Call rows by their names: one, a few, or the first and how many."""

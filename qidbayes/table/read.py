@@ -5,7 +5,9 @@ import csv
 import io
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -42,13 +44,35 @@ def read_file(path: str | os.PathLike[str]) -> pl.DataFrame:
     >>> read_file(path).select("suite", "tokens", "qid").row(0)
     ('mine', 200000000000, 0.1)
     """
+    return validate_file(path, {})
+
+
+def read_raw(path: str | os.PathLike[str]) -> pl.DataFrame:
+    """Return the rows of a `.csv` or `.parquet` file as they stand there, without a schema.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    check_suffix(path)
+    return _raw(path)[0]
+
+
+def _raw(path: Path) -> tuple[pl.DataFrame, list[int] | None]:
+    content, where = _content(path), str(path)
+    return _read_csv(content, where) if path.suffix.lower() == ".csv" else (_read_parquet(content, where), None)
+
+
+def validate_file(path: str | os.PathLike[str], values: Mapping[str, Any]) -> pl.DataFrame:
+    """Read a measurement table, with values for columns that its file does not have; see `read_file`."""
     note()
     path = Path(path)
     check_suffix(path)
-    content = _content(path)
-    if path.suffix.lower() == ".csv":
-        return _read_csv(content, str(path))
-    return _read_parquet(content, str(path))
+    frame, rows = _raw(path)
+    further = (pl.lit(value).alias(name) for name, value in values.items() if name not in frame.columns)
+    return validate(frame.with_columns(further), str(path), rows)
 
 
 def check_suffix(path: Path) -> None:
@@ -69,8 +93,8 @@ def _content(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from error
 
 
-def _read_csv(content: bytes, where: str) -> pl.DataFrame:
-    """Read every cell as text, so that a refusal can show what stands in the file."""
+def _read_csv(content: bytes, where: str) -> tuple[pl.DataFrame, list[int]]:
+    """Read every cell as text, so that a refusal can show what stands in the file; also return each row's line."""
     text = _text(content, where)
     delimiter = _delimiter(text)
     if said := _SEP.match(text):  # Excel's own line; a blank one in its place keeps the numbers of the others
@@ -94,7 +118,7 @@ def _read_csv(content: bytes, where: str) -> pl.DataFrame:
     lines.pop(0)
     _check_shape(header, records, lines, where)
     columns = {name: [record[i] for record in records] for i, name in enumerate(header)}
-    return validate(as_written(pl.DataFrame(columns, schema=dict.fromkeys(header, pl.String))), where, lines)
+    return as_written(pl.DataFrame(columns, schema=dict.fromkeys(header, pl.String))), lines
 
 
 def _text(content: bytes, where: str) -> str:
@@ -138,4 +162,4 @@ def _read_parquet(content: bytes, where: str) -> pl.DataFrame:
     version = read.metadata.get(VERSION_KEY, str(SCHEMA_VERSION))
     if version != str(SCHEMA_VERSION):
         raise InputError(f"{where}: schema version {version}; this qidbayes reads version {SCHEMA_VERSION}")
-    return validate(read.frame, where)
+    return read.frame

@@ -12,7 +12,7 @@ from qidbayes.table.columns import COLUMNS, NAMES, OTHER_UNITS, SCHEMA_VERSION, 
 from qidbayes.table.problems import Problems, refuse
 from qidbayes.units import parse_count
 
-__all__ = ["COLUMNS", "NAMES", "SCHEMA_VERSION", "validate"]
+__all__ = ["COLUMNS", "NAMES", "SCHEMA_VERSION", "read_column", "validate"]
 
 _SPOKEN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?\s*[kmbgt]", re.I)
 _SHOWN = 8
@@ -55,8 +55,8 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
     if frame.is_empty():
         raise InputError(f"{where}: no rows; give at least one measurement")
     problems = Problems(where, rows if rows is not None else range(1, frame.height + 1))
-    table = pl.DataFrame([_read_column(frame, column, where, problems) for column in COLUMNS])
-    others = [_read_column(frame, column, where, problems) for column in OTHER_UNITS if column.name in frame.columns]
+    table = pl.DataFrame([_complete_column(frame, column, where, problems) for column in COLUMNS])
+    others = [read_column(frame, column, problems) for column in OTHER_UNITS if column.name in frame.columns]
     table = losses.complete(pairs.paired(units.converted(table, others, problems)), problems)
     cells.check_once(table, problems)
     kept, aside = further.columns(frame, problems)
@@ -79,21 +79,33 @@ def _check_header(frame: pl.DataFrame, where: str) -> None:
         refuse(where, lines)
 
 
-def _read_column(frame: pl.DataFrame, column: Column, where: str, problems: Problems) -> pl.Series:
+def _complete_column(frame: pl.DataFrame, column: Column, where: str, problems: Problems) -> pl.Series:
     """Return the schema's typed column: null, or its default, where there was nothing that could be used."""
     default = Path(where).stem if column.name == "suite" else column.default
     if column.name not in frame.columns:
         return pl.repeat(default, frame.height, dtype=column.dtype, eager=True).alias(column.name)
-    raw = _plain(frame[column.name], column, where)
+    values = read_column(frame, column, problems)
+    if column.required and not column.unknown:
+        empty = _plain(frame[column.name], column, problems).is_null()
+        problems.add(empty, column.name, lambda _: f"empty; give {column.accepts}")
+    return values if default is None else values.fill_null(default)
+
+
+def read_column(frame: pl.DataFrame, column: Column, problems: Problems) -> pl.Series:
+    """Return a column of a frame as the schema types it: null where a cell is empty or, noted, not accepted.
+
+    Raises
+    ------
+    InputError
+        If the column is of a type that cannot hold such values.
+    """
+    raw = _plain(frame[column.name], column, problems)
     values = _to_count(raw, column.spoken) if column.dtype == pl.Int64 else raw.cast(column.dtype, strict=False)
     refused = raw.is_not_null() & values.is_null()
     values = column.tidy(values) if column.tidy else values
     refused |= (~column.accepted(values)).fill_null(False)
     problems.add(refused, column.name, lambda i: f"{raw[i]!r} is not accepted; give {_accepted(column, raw[i])}")
-    if column.required and not column.unknown:
-        problems.add(raw.is_null(), column.name, lambda _: f"empty; give {column.accepts}")
-    values = values.set(refused, None)
-    return values if default is None else values.fill_null(default)
+    return values.set(refused, None)
 
 
 def _accepted(column: Column, given: object) -> str:
@@ -102,7 +114,7 @@ def _accepted(column: Column, given: object) -> str:
     return column.accepts
 
 
-def _plain(raw: pl.Series, column: Column, where: str) -> pl.Series:
+def _plain(raw: pl.Series, column: Column, problems: Problems) -> pl.Series:
     """Return the column as it came, its text stripped and null where empty; refuse types that hold neither."""
     if isinstance(raw.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
         text = raw.cast(pl.String).str.strip_chars()
@@ -110,7 +122,7 @@ def _plain(raw: pl.Series, column: Column, where: str) -> pl.Series:
     if column.dtype == pl.String and raw.dtype.is_integer():  # such as the steps that name a run's revisions
         return raw.cast(pl.String)
     if not raw.dtype.is_numeric() or column.dtype == pl.String:
-        raise InputError(f"{where}: column {column.name!r} holds {raw.dtype}; give {column.accepts}")
+        raise InputError(f"{problems.where}: column {column.name!r} holds {raw.dtype}; give {column.accepts}")
     return raw
 
 
