@@ -56,7 +56,7 @@ FORMS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::qidbayes.errors.TableWarning")
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.TableWarning", "ignore:The Dataframe Interchange Protocol")
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_the_same_table(form: str) -> None:
     expected = read_table(pl.DataFrame(COLUMNS))
@@ -66,6 +66,7 @@ def test_every_form_is_the_same_table(form: str) -> None:
     assert read_table(FORMS[form]()).equals(expected)
 
 
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.TableWarning")
 def test_a_path_and_a_shipped_name_are_tables_too(tmp_path: Path) -> None:
     write_table(COLUMNS | {"note": None}, tmp_path / "mine.csv")
     assert read_table("pythia").equals(load_table("pythia"))
