@@ -105,6 +105,16 @@ def _what(name: str, path: Path) -> str:
 
 
 @functools.cache
+def shipped_tokens() -> dict[str, int]:
+    """Return the training tokens of the shipped tables' models that have one count, by their names in lower case."""
+    found: dict[str, set[int]] = {}
+    for path in _shipped_files().values():
+        for model, tokens in read_file(path).select("model", "tokens").drop_nulls().unique().iter_rows():
+            found.setdefault(model.rsplit("/", 1)[-1].lower(), set()).add(tokens)
+    return {model: tokens.pop() for model, tokens in found.items() if len(tokens) == 1}
+
+
+@functools.cache
 def shipped_sizes() -> dict[str, int]:
     """Return the non-embedding parameters of the models in the shipped tables, by their names in lower case."""
     sizes: dict[str, int] = {}
