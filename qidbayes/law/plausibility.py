@@ -49,8 +49,9 @@ def _gap(values: pl.Series) -> tuple[float, float] | None:
 
 
 def _sizes(table: pl.DataFrame) -> Iterator[str]:
-    most = table.select("model", "n_params", "tokens", seen=pl.col("tokens") / pl.col("n_params")).sort("seen").row(-1)
-    if most[-1] > _MOST_TOKENS:
+    seen = table.select("model", "n_params", seen=pl.col("tokens") / pl.col("n_params")).drop_nulls().sort("seen")
+    if seen.height and seen["seen"][-1] > _MOST_TOKENS:
+        most = seen.row(-1)
         yield (
             f"{most[0]} has seen {most[-1]:.3g} tokens for each of its {most[1]:,} parameters: if n_params is in "
             "millions, write plain counts"
@@ -60,6 +61,9 @@ def _sizes(table: pl.DataFrame) -> Iterator[str]:
 
 
 def _tokens(table: pl.DataFrame) -> Iterator[str]:
+    table = table.filter(pl.col("tokens").is_not_null())
+    if table.is_empty():
+        return
     large = table.filter(pl.col("n_params") >= _LARGE_MODEL)
     most = int(table["tokens"].max())  # type: ignore[arg-type]
     if large.height and large.select((pl.col("tokens") / pl.col("n_params")).max()).item() < _LEAST_TOKENS:
@@ -116,7 +120,7 @@ def _tokenizers(table: pl.DataFrame) -> Iterator[str]:
 def _outliers(table: pl.DataFrame) -> Iterator[str]:
     """Name rows far off a power law of N and D with a factor for each suite, method, width, group size and dataset."""
     noise = pl.col("qid_se").fill_null(0.0) / pl.col("qid")
-    rows = table.filter((pl.col("qid") > 0) & (noise < _NOISY))
+    rows = table.filter((pl.col("qid") > 0) & (noise < _NOISY) & pl.col("tokens").is_not_null())
     if rows.height < _FEWEST:
         return
     kinds = rows.select("method", "group_size", "dataset", "bits").to_dummies(drop_first=True)
