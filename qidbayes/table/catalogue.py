@@ -73,7 +73,7 @@ def _load(table: str | os.PathLike[str]) -> pl.DataFrame:
     if table in files:
         return read_file(files[str(table)])
     path = Path(table)
-    if path.suffix or not isinstance(table, str):
+    if path.suffix or not isinstance(table, str) or path.is_dir():
         return read_file(path)
     near = nearest(table, files)
     hint = f"did you mean {near!r}? " if near else ""

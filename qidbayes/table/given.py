@@ -70,7 +70,8 @@ def read_table(
     [('mine', 6500000000, 'none', None), ('mine', 6500000000, 'gptq', 0.0253)]
     """
     files = [given for given in (table, *more) if isinstance(given, str | os.PathLike)]
-    if not (more or labels or tokenizer or values or (files and holds_runs(files[0]))):
+    further = bool(more or values) or labels is not None or tokenizer is not None
+    if not further and not (files and holds_runs(files[0])):
         return as_table(table, "table")
     if len(files) < 1 + len(more):
         raise InputError("runs come in files; give their names, and join frames to them with join_tables")

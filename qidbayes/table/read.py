@@ -78,7 +78,9 @@ def validate_file(path: str | os.PathLike[str], values: Mapping[str, Any]) -> pl
 def check_suffix(path: Path) -> None:
     """Refuse a path whose suffix names no format of ours."""
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: not the name of a table; give a file that ends in .csv or .parquet")
+        runs = "; `qidbayes import` makes one of results of lm-eval and logs of llama.cpp"
+        hint = runs if path.suffix.lower() in (".json", ".jsonl", ".log") or path.is_dir() else ""
+        raise InputError(f"{path}: not the name of a table; give a file that ends in .csv or .parquet{hint}")
 
 
 def _content(path: Path) -> bytes:

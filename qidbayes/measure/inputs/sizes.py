@@ -32,7 +32,9 @@ _CHOSEN = (
     "num_selected_experts",
 )
 _TRAINED = re.compile(
-    r"(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>T|B|trillion|billion)[\s-]*(?:of\s+)?(?:\w+\s+){0,2}?tokens", re.I
+    r"(?<![0-9.])(?P<number>[0-9]{1,6}(?:\.[0-9]{1,4})?)\s{0,3}(?P<unit>T|B|trillion|billion)"
+    r"[\s-]{1,3}(?:\w{1,30}\s{1,3}){0,3}?tokens",
+    re.I,
 )
 
 

@@ -88,6 +88,7 @@ def import_runs(
     if tokenizer is not None:
         opened = open_tokenizer(tokenizer)
         runs = [counted(run, opened) if run.bits_per_byte and not run.n_eval_tokens else run for run in runs]
+    _refuse_one_length(runs, said)
     runs = [in_nats(run) for run in runs]
     refuse_uncounted(runs)
     paired = pair(runs)
@@ -97,6 +98,8 @@ def import_runs(
         )
     assumed = _assumed(paired)
     rows, dropped = _without_repetitions(paired.runs)
+    rows, told_apart = _by_context(rows)
+    assumed += told_apart
     table = _table(rows, said, where)
     unknown = table.filter(pl.col("tokens").is_null())["model"].unique(maintain_order=True).to_list()
     if unknown:
@@ -176,16 +179,40 @@ def _says_16_bits(run: Run) -> bool:
 
 
 def _without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Leave out a perplexity where a comparison of the same quantization says more."""
-    whole = {_cell(run): run for run in runs if run.qid is not None and run.loss is None}
-    dropped = [run for run in runs if run.qid is not None and run.loss is not None and _cell(run) in whole]
-    told = [f"{run.file}: {whole[_cell(run)].file} compares the same with its base, token by token" for run in dropped]
-    return [run for run in runs if run not in dropped], told
+    """Leave out what a run before says too, and a perplexity where a comparison of the same quantization says more."""
+    first: dict[tuple[object, ...], Run] = {}
+    for run in sorted(runs, key=lambda run: run.loss is not None):  # comparisons come first
+        first.setdefault(_cell(run), run)
+    told = []
+    for run in runs:
+        taken = first[_cell(run)]
+        if taken is not run:
+            more = (
+                "compares the same with its base, token by token"
+                if taken.loss is None
+                else "says the same and is taken"
+            )
+            told.append(f"{run.file}: {taken.file} {more}")
+    return [run for run in runs if first[_cell(run)] is run], told
 
 
 def _cell(run: Run) -> tuple[object, ...]:
     q = run.quantization
     return (run.stem.lower(), run.revision, q.method, q.bits, q.group_size, q.settings, run.dataset, run.seq_len)
+
+
+def _by_context(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Tell data sets apart by context where one was evaluated in several: a table's cells do not know of it."""
+    contexts: dict[tuple[object, ...], set[int | None]] = {}
+    for run in runs:
+        contexts.setdefault(_cell(run)[:-1], set()).add(run.seq_len)
+    several = {run.dataset for run in runs if len(contexts[_cell(run)[:-1]]) > 1}
+    found = [
+        replace(run, dataset=f"{run.dataset or 'unspecified'}-ctx{run.seq_len}") if run.dataset in several else run
+        for run in runs
+    ]
+    named = ", ".join(sorted(name or "unspecified" for name in several))
+    return found, [f"evaluated in several contexts, and told apart by -ctx in its name: {named}"] if several else []
 
 
 def _table(runs: Sequence[Run], said: Labels, where: str) -> pl.DataFrame:
@@ -208,6 +235,16 @@ def _table(runs: Sequence[Run], said: Labels, where: str) -> pl.DataFrame:
     frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
     empty = [c.name for c in frame if c.null_count() == c.len() and c.name not in _ALWAYS]
     return validate(frame.drop(empty), where)
+
+
+def _refuse_one_length(runs: Sequence[Run], said: Labels) -> None:
+    texts = list(dict.fromkeys(run.dataset for run in runs if run.bits_per_byte is not None))
+    for column in ("n_eval_tokens", "n_eval_bytes"):
+        if column in said.of_all and len(texts) > 1:
+            raise InputError(
+                f"{column}: one value for {len(texts)} texts ({_some(texts)}); import one after the other, or give the "
+                "model's tokenizer.json, by which each is counted"
+            )
 
 
 def _refuse_unsized(rows: Sequence[Mapping[str, Any]], said: Labels) -> None:

@@ -19,7 +19,7 @@ from qidbayes.table.runs.names import NONE, Quantization, read_name
 from qidbayes.table.runs.run import Parts, Run
 
 _MOST = 64 * 2**20  # bytes of results
-_MOST_SAMPLES = 512 * 2**20
+_MOST_SAMPLES = 256 * 2**20
 _AGREE = 1e-6  # of the bits per byte: results against their samples
 
 

@@ -33,28 +33,32 @@ class Paired:
 def pair(runs: Sequence[Run]) -> Paired:
     """Pair runs by model, revision, data set, length of context and number of tokens."""
     bases: dict[Key, Run] = {}
+    for run in runs:
+        if _is_base(run):
+            bases.setdefault(_key(run), run)
     kept, left_out = [], []
     for run in runs:
-        if run.quantization.method == NONE and run.qid is None:
-            first = bases.setdefault(_key(run), run)
-            if first is run:
+        base = bases.get(_key(run))
+        if _is_base(run):
+            if base is run:
                 kept.append(run)
             else:
-                left_out.append(f"{run.file}: another 16-bit run of {_what(run)} beside {first.file}, which is taken")
-    for run in runs:
-        if run.quantization.method == NONE and run.qid is None:
-            continue
-        if not run.quantization.method or run.quantization.bits is None:
+                left_out.append(f"{run.file}: another 16-bit run of {_what(run)}; {base and base.file} is taken")
+        elif not run.quantization.method or run.quantization.bits is None:
             said = {"method": run.quantization.method, "bits": run.quantization.bits}
             missing = " and ".join(name for name, value in said.items() if not value)
             left_out.append(f"{run.file}: {run.model}: neither its name nor its file says {missing}; label it")
         elif run.qid is not None:
             kept.append(run)
-        elif base := bases.get(_key(run)):
+        elif base is not None:
             kept.append(_compared(run, base))
         else:
             left_out.append(f"{run.file}: no 16-bit run of {_what(run)}{_nearest(run, bases)}")
     return Paired(tuple(kept), tuple(left_out))
+
+
+def _is_base(run: Run) -> bool:
+    return run.quantization.method == NONE and run.qid is None
 
 
 def _key(run: Run) -> Key:

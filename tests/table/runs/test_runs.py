@@ -78,7 +78,7 @@ def test_tokens_may_be_given_in_place_of_a_tokenizer(tmp_path: Path) -> None:
     for path in both:
         shutil.copy(path, tmp_path / f"{path.parent.name}.json")
     plain = qb.read_table(*sorted(tmp_path.iterdir()), n_eval_tokens=2588, n_eval_bytes=5470, **TINY)
-    assert plain["qid"][1] == pytest.approx(exact["qid"][1], rel=1e-12)
+    assert plain.filter(bits=4)["qid"].item() == pytest.approx(exact["qid"][1], rel=1e-12)
     assert plain["qid_se"].null_count() == 2
     with pytest.raises(InputError, match=r"says bits per byte, .* Give n_eval_tokens and n_eval_bytes, the length"):
         qb.read_table(*sorted(tmp_path.iterdir()), **TINY)
@@ -248,3 +248,37 @@ def test_tables_with_perplexities_come_in_too(tmp_path: Path) -> None:
     (tmp_path / "readme.csv").write_text("model,method,bits,ppl\nx-7b,fp16,16,5.47\nx-7b,GPTQ,4,5.61\n")
     table = qb.read_table(tmp_path / "readme.csv", n_params="6.5B", tokens="1T")
     assert table["qid"].to_list() == [None, pytest.approx(math.log(5.61 / 5.47))]
+
+
+def test_one_text_in_two_contexts_is_two_data_sets(tmp_path: Path) -> None:
+    for context, name in ((512, "short"), (2048, "long")):
+        for kind in ("F16", "Q4_0.ppl"):
+            text = (LLAMA / f"SmolLM2-135M-Instruct-{kind}.log").read_text().replace("n_ctx=512", f"n_ctx={context}")
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"x-{kind}.log").write_text(text)
+    with pytest.warns(TableWarning, match="told apart by -ctx in its name: wiki"):
+        table = qb.read_table(tmp_path, n_params="1B", dataset="wiki")
+    assert table.select("dataset", "method").rows() == [
+        ("wiki-ctx2048", "none"), ("wiki-ctx2048", "gguf-q4-0"), ("wiki-ctx512", "none"), ("wiki-ctx512", "gguf-q4-0"),
+    ]  # fmt: skip
+
+
+def test_a_run_that_is_repeated_is_named(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(LLAMA, tmp_path / folder, ignore=shutil.ignore_patterns("*.kl.log", "*Q3*"))
+    with pytest.warns(TableWarning, match=r"another 16-bit run of .*is taken.*says the same and is taken"):
+        assert qb.read_table(tmp_path, n_params="1B").height == 2
+
+
+def test_one_length_for_two_texts_is_refused(tmp_path: Path) -> None:
+    document = json.loads(results("tiny-128x3").read_text())
+    document["results"]["other"] = document["results"]["tiny_text"]
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"n_eval_tokens: one value for 2 texts \(tiny_text, other\)"):
+        qb.read_table(tmp_path, n_eval_tokens=2588, n_eval_bytes=5470, **TINY)
+
+
+def test_labels_may_be_a_frame(tmp_path: Path) -> None:
+    labels = pl.DataFrame({"file": ["SmolLM2-135M-Instruct-Q4_0.kl.log"], "settings": ["from Q4_1"]})
+    table = qb.read_table(LLAMA / "SmolLM2-135M-Instruct-Q4_0.kl.log", labels=labels, **SMOL)
+    assert table["settings"].to_list() == ["from Q4_1"]
