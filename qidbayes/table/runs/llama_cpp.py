@@ -21,7 +21,10 @@ _MOST = 64 * 2**20  # bytes
 _LONGEST = 2**20  # characters of a line: the perplexities of 60,000 chunks are one
 _NUMBER = r"(-?[0-9]+(?:\.[0-9]+)?)"
 _LOADED = re.compile(r"loaded meta data with .{0,80} tensors from (.{1,1000}?)(?: \(version|$)")
-_CALLED = re.compile(r"llama-perplexity\b.{0,1000}?(?:-m|--model)[ =]([^ ]{1,1000})")
+_CALLED = re.compile(
+    r"llama-perplexity\b(?=.{0,1000}? (?:-m|--model)[ =]([^ ]{1,1000}))(?:.{0,1000}? (?:-f|--file)[ =]([^ ]{1,1000}))?"
+)
+_WIKITEXT = re.compile(r"wiki\.test(?:\.raw|\.txt)?", re.I)  # what llama.cpp's own script calls WikiText-2's test set
 _KEY = re.compile(r"kv +[0-9]+: +([a-z0-9_.]+) +[a-z0-9\[\],]+ += (.{1,300})")
 _TYPE = re.compile(r"(?:file type|model ftype|ftype) +=? ?=? (.{1,80})$")
 _RATE = re.compile(r"(?:file|model) size +=.{0,80}\(([0-9.]{1,8}) BPW\)")
@@ -38,6 +41,7 @@ _STATISTICS = {
 }
 _BUILD = re.compile(r"\bbuild: ([0-9]{1,8}) \(([0-9a-f]{4,40})\)")
 _ENDED = 1e-4  # nats: how near the last chunk's perplexity is to the final one
+_SIZE = re.compile(r"[0-9.x]{1,8}[bm]", re.I)
 _GENERIC = {"", "model", "ggml-model", "ggml", "main", "default"}
 
 
@@ -46,6 +50,7 @@ class _State:
     """What a log has said so far of the run that goes on."""
 
     path: str = ""
+    text: str = ""
     named: str = ""
     settings: tuple[str, ...] = ()
     kind: str = ""
@@ -71,9 +76,12 @@ def read_log(path: Path) -> list[Run]:
     state = _State()
     for line in text.splitlines():
         line = line[:_LONGEST]
-        if match := _LOADED.search(line) or _CALLED.search(line):
+        if match := _CALLED.search(line):  # a shell says what it runs
             _finish_comparison(state, path, runs)
-            state = _State(path=match[1], build=state.build)
+            state = _State(path=match[1], text=match[2] or "", build=state.build)
+        elif match := _LOADED.search(line):
+            _finish_comparison(state, path, runs)
+            state = _State(path=match[1], text=state.text if match[1] == state.path else "", build=state.build)
         elif match := _CHUNKS.search(line):
             _finish_comparison(state, path, runs)
             context = int(match[2]) if match[2] else state.context
@@ -83,6 +91,8 @@ def read_log(path: Path) -> list[Run]:
             runs.append(_perplexity(state, float(match[1]), path))
             state.perplexities = {}
         else:
+            if _STATISTICS["ppl"].search(line):
+                _finish_comparison(state, path, runs)
             _note(state, line)
     _finish_comparison(state, path, runs)
     if not runs:
@@ -120,9 +130,12 @@ def _note(state: _State, line: str) -> None:
 def _run(state: _State, path: Path) -> Run:
     known = state.path.replace("\\", "/").rpartition("/")[2].removesuffix(".gguf")
     stem, quantization = read_name(known)
-    if stem in _GENERIC and state.named:
+    if stem in _GENERIC and state.named and not _SIZE.fullmatch(state.named):
         known, (stem, further) = state.named, read_name(state.named)
         quantization = quantization if quantization.method else further
+    if stem in _GENERIC and state.path:  # pythia/2.8B/ggml-model-f16.gguf
+        folders = [part for part in state.path.replace("\\", "/").split("/")[:-1] if part not in ("", ".", "..")]
+        known = stem = "-".join(folders[-2:]) or stem
     if stem in _GENERIC:  # newer versions print no more of the model than its numbers
         name = path.name.removesuffix(path.suffix)
         known, (stem, further) = name, read_name(name)
@@ -130,13 +143,15 @@ def _run(state: _State, path: Path) -> Run:
     if state.kind:
         quantization = _of_type(state.kind, quantization)
     settings = ", ".join(dict.fromkeys((*filter(None, quantization.settings.split(", ")), *state.settings)))
+    text = state.text.replace("\\", "/").rpartition("/")[2]
     tokens = None
     if state.chunks and state.context and state.context > 2:
         tokens = state.chunks * (state.context - 1 - state.context // 2)
     return Run(
         file=str(path), program=f"llama.cpp{state.build}", model=known, stem=stem,
         quantization=replace(quantization, settings=settings, bits_per_weight=_rate(state, quantization)),
-        seq_len=state.context, n_eval_tokens=tokens,
+        dataset="wikitext2" if _WIKITEXT.fullmatch(text) else text.partition(".")[0], seq_len=state.context,
+        n_eval_tokens=tokens,
     )  # fmt: skip
 
 

@@ -14,9 +14,11 @@ from tokenizers import Tokenizer
 import qidbayes as qb
 from qidbayes.errors import InputError, TableWarning
 from qidbayes.resources import shipped
+from qidbayes.table.runs.llama_cpp import read_log
+from qidbayes.table.runs.lm_eval import read_results
 
 RUNS = Path(__file__).parents[2] / "data" / "runs"
-LM_EVAL, LLAMA = RUNS / "lm-eval", RUNS / "llama.cpp"
+LM_EVAL, LLAMA, PUBLIC = RUNS / "lm-eval", RUNS / "llama.cpp", RUNS / "public"
 TOKENIZER = shipped("measurements") / "tiny" / "tokenizer"
 TINY = {"n_params": 595_072, "tokens": "1073741824"}
 SMOL = {"n_params": "106M", "dataset": "held-out"}
@@ -282,3 +284,47 @@ def test_labels_may_be_a_frame(tmp_path: Path) -> None:
     labels = pl.DataFrame({"file": ["SmolLM2-135M-Instruct-Q4_0.kl.log"], "settings": ["from Q4_1"]})
     table = qb.read_table(LLAMA / "SmolLM2-135M-Instruct-Q4_0.kl.log", labels=labels, **SMOL)
     assert table["settings"].to_list() == ["from Q4_1"]
+
+
+def test_a_log_of_llama_cpp_s_own_tests() -> None:
+    """Of ggml-org/ci, build 4840: two runs in one log, models called ggml-model-*.gguf, Pythia 2.8B."""
+    table = qb.read_table(PUBLIC / "ggml-ci-pythia-2.8b.log", n_params=2_517_652_480, tokens="300B")
+    row = table.row(1, named=True)
+    assert (row["model"], row["method"], row["bits"], row["bits_per_weight"]) == ("pythia-2.8B", "gguf-q8-0", 8.0, 8.51)
+    assert (row["dataset"], row["seq_len"], row["n_eval_tokens"]) == ("wikitext2", 2048, 4 * 1023)
+    assert row["qid"] == pytest.approx(math.log(10.3702 / 10.3475))
+    assert 0 < row["qid_se"] < 0.002, "paired: the program says 0.4 of 10 for either perplexity, which is 0.04 nats"
+    assert row["source"] == "llama.cpp b4840, ggml-ci-pythia-2.8b.log"
+
+
+def test_comparisons_that_people_posted() -> None:
+    """Of ik_llama.cpp's discussions, without its base, and two in one log of somebody's sweep, without names."""
+    scout = qb.read_table(PUBLIC / "Llama-4-Scout-IQ3_XXS.log", n_params="107B").row(0, named=True)
+    assert (scout["model"], scout["method"], scout["bits"]) == ("Llama-4-Scout", "gguf-iq3-xxs", 3.0)
+    assert (scout["qid"], scout["qid_se"], scout["mean_kld"]) == (0.030502, 0.002438, 0.106186)
+    assert scout["loss"] == pytest.approx(math.log(8.894160))
+    runs = read_log(PUBLIC / "Qwen3.6-35B-A3B.log")
+    assert [(run.qid, run.qid_se) for run in runs] == [(-0.00005, 0.001548), (0.005092, 0.001806)]
+    assert [run.further["same_top"] for run in runs] == pytest.approx([0.98105, 0.97835])
+    with pytest.raises(InputError, match="neither its name nor its file says method and bits"):
+        qb.read_table(PUBLIC / "Qwen3.6-35B-A3B.log", n_params="34B")
+
+
+def test_results_of_an_early_lm_eval() -> None:
+    """As posted in EleutherAI/lm-evaluation-harness#806, in 2023: no filters in names, arguments as one text."""
+    (run,) = read_results(PUBLIC / "llama-2-7b-2023.json")
+    assert (run.stem, run.dataset, run.quantization.method) == ("Llama-2-7b", "wikitext", "none")
+    assert run.bits_per_byte == pytest.approx(math.log2(1.5015845643537054))
+
+
+def test_perplexities_that_people_published() -> None:
+    """Of the README of GPTQ-for-LLaMa, of arXiv:2210.17323 and of an issue of OWQ: each row finds its 16-bit one."""
+    path = PUBLIC / "perplexities.csv"
+    given = pl.read_csv(path).with_columns(pl.col("method").str.to_lowercase())
+    table = qb.read_table(path)
+    before = {row["model"]: row["ppl"] for row in given.filter(method="fp16").iter_rows(named=True)}
+    assert len(before) == 15 and table.filter(pl.col("method") != "none")["qid"].null_count() == 0
+    expected = [math.log(r["ppl"] / before[r["model"]]) for r in given.iter_rows(named=True) if r["method"] != "fp16"]
+    assert table.filter(pl.col("method") != "none")["qid"].to_list() == pytest.approx(expected)
+    owq = table.filter(pl.col("suite") == "LLaMA-2", pl.col("bits") == 3, pl.col("group_size").is_null())
+    assert owq["settings"].unique().sort().to_list() == ["3.01 bits", "3.1 bits"]
