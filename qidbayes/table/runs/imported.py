@@ -10,26 +10,21 @@ from typing import Any
 import polars as pl
 
 from qidbayes.errors import InputError, TableWarning
-from qidbayes.table.catalogue import shipped_sizes
 from qidbayes.table.join import join_named
 from qidbayes.table.problems import refuse
 from qidbayes.table.read import SUFFIXES as TABLE_SUFFIXES
 from qidbayes.table.read import validate_file
 from qidbayes.table.runs import llama_cpp, lm_eval
-from qidbayes.table.runs.labels import QUANTIZER, Labels, read_labels
+from qidbayes.table.runs.labels import OF_RUN, QUANTIZER, Labels, read_labels
 from qidbayes.table.runs.names import NONE, read_name
 from qidbayes.table.runs.pairing import Paired, pair
+from qidbayes.table.runs.rows import as_table, by_context, some, without_repetitions
 from qidbayes.table.runs.run import Run
 from qidbayes.table.runs.tokens import counted, in_nats, open_tokenizer, refuse_uncounted
-from qidbayes.table.schema import validate
 
 SUFFIXES = (".json", ".log", ".txt", ".out", ".err", ".md")
 """Of files that hold runs."""
 _IN_FOLDERS = ("results*.json", "*.log")
-_OF_RUN = ("model", "revision", "dataset", "seq_len", "n_eval_tokens", "n_eval_bytes")
-"""The columns that labels put into a run, beside those of its quantizer; others go into the table's rows."""
-_ALWAYS = ("n_params", "tokens")
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -97,13 +92,13 @@ def import_runs(
             where, [*paired.left_out, "no run can be compared with a 16-bit run of the same model, text and context"]
         )
     assumed = _assumed(paired)
-    rows, dropped = _without_repetitions(paired.runs)
-    rows, told_apart = _by_context(rows)
+    rows, dropped = without_repetitions(paired.runs)
+    rows, told_apart = by_context(rows)
     assumed += told_apart
-    table = _table(rows, said, where)
+    table = as_table(rows, said, where)
     unknown = table.filter(pl.col("tokens").is_null())["model"].unique(maintain_order=True).to_list()
     if unknown:
-        assumed.append(f"training tokens are not known of {_some(unknown)}: laws with D need them")
+        assumed.append(f"training tokens are not known of {some(unknown)}: laws with D need them")
     return Imported(table, (*paired.left_out, *dropped), tuple(assumed))
 
 
@@ -157,7 +152,7 @@ def _labelled(run: Run, said: Labels) -> Run:
     told = {name: of_quantizer[name] for name in QUANTIZER if name in of_quantizer}
     return replace(
         run,
-        **{name: given[name] for name in _OF_RUN if name in given},
+        **{name: given[name] for name in OF_RUN if name in given},
         stem=read_name(given["model"])[0] if "model" in given else run.stem,
         quantization=replace(run.quantization, **told),
     )
@@ -167,10 +162,10 @@ def _assumed(paired: Paired) -> list[str]:
     found = []
     silent = [run.file for run in paired.runs if run.quantization.method == NONE and not _says_16_bits(run)]
     if silent:
-        found.append(f"taken as 16-bit runs, since nothing says otherwise: {_some(silent)}")
+        found.append(f"taken as 16-bit runs, since nothing says otherwise: {some(silent)}")
     compared = [run.file for run in paired.runs if run.qid is not None and run.loss is None]
     if compared:
-        found.append(f"the base model of a KL-divergence log is taken to be the 16-bit one: {_some(compared)}")
+        found.append(f"the base model of a KL-divergence log is taken to be the 16-bit one: {some(compared)}")
     return found
 
 
@@ -178,90 +173,11 @@ def _says_16_bits(run: Run) -> bool:
     return read_name(run.model)[1].method == NONE or run.program.startswith("llama.cpp")
 
 
-def _without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Leave out what a run before says too, and a perplexity where a comparison of the same quantization says more."""
-    first: dict[tuple[object, ...], Run] = {}
-    for run in sorted(runs, key=lambda run: run.loss is not None):  # comparisons come first
-        first.setdefault(_cell(run), run)
-    told = []
-    for run in runs:
-        taken = first[_cell(run)]
-        if taken is not run:
-            more = (
-                "compares the same with its base, token by token"
-                if taken.loss is None
-                else "says the same and is taken"
-            )
-            told.append(f"{run.file}: {taken.file} {more}")
-    return [run for run in runs if first[_cell(run)] is run], told
-
-
-def _cell(run: Run) -> tuple[object, ...]:
-    q = run.quantization
-    return (run.stem.lower(), run.revision, q.method, q.bits, q.group_size, q.settings, run.dataset, run.seq_len)
-
-
-def _by_context(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Tell data sets apart by context where one was evaluated in several: a table's cells do not know of it."""
-    contexts: dict[tuple[object, ...], set[int | None]] = {}
-    for run in runs:
-        contexts.setdefault(_cell(run)[:-1], set()).add(run.seq_len)
-    several = {run.dataset for run in runs if len(contexts[_cell(run)[:-1]]) > 1}
-    found = [
-        replace(run, dataset=f"{run.dataset or 'unspecified'}-ctx{run.seq_len}") if run.dataset in several else run
-        for run in runs
-    ]
-    named = ", ".join(sorted(name or "unspecified" for name in several))
-    return found, [f"evaluated in several contexts, and told apart by -ctx in its name: {named}"] if several else []
-
-
-def _table(runs: Sequence[Run], said: Labels, where: str) -> pl.DataFrame:
-    sizes = shipped_sizes()
-    # A model is called as its 16-bit run's repository, else by what is left of its file's name.
-    names = {run.stem.lower(): run.model for run in reversed(runs) if run.quantization.method == NONE}
-    names = {stem: name for stem, name in names.items() if "/" in name}
-    rows = []
-    for run in runs:
-        model = said.of(run.file).get("model") or names.get(run.stem.lower()) or run.stem or run.model
-        own = {
-            "model": model, "revision": run.revision, "n_params": sizes.get(model.rpartition("/")[2].lower()),
-            "tokens": None, **vars(run.quantization), "dataset": run.dataset, "n_eval_tokens": run.n_eval_tokens,
-            "seq_len": run.seq_len, "loss_16bit": run.loss if run.qid is None else run.loss_16bit, "qid": run.qid,
-            "qid_se": run.qid_se, "source": f"{run.program}, {Path(run.file).name}", **run.further,
-        }  # fmt: skip
-        given = said.of(run.file)
-        rows.append(own | {name: value for name, value in given.items() if name not in (*_OF_RUN, *QUANTIZER)})
-    _refuse_unsized(rows, said)
-    frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
-    empty = [c.name for c in frame if c.null_count() == c.len() and c.name not in _ALWAYS]
-    return validate(frame.drop(empty), where)
-
-
 def _refuse_one_length(runs: Sequence[Run], said: Labels) -> None:
     texts = list(dict.fromkeys(run.dataset for run in runs if run.bits_per_byte is not None))
     for column in ("n_eval_tokens", "n_eval_bytes"):
         if column in said.of_all and len(texts) > 1:
             raise InputError(
-                f"{column}: one value for {len(texts)} texts ({_some(texts)}); import one after the other, or give the "
+                f"{column}: one value for {len(texts)} texts ({some(texts)}); import one after the other, or give the "
                 "model's tokenizer.json, by which each is counted"
             )
-
-
-def _refuse_unsized(rows: Sequence[Mapping[str, Any]], said: Labels) -> None:
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    for column in ("n_params", "tokens"):
-        if column in said.of_all and len(models) > 1:
-            raise InputError(
-                f"{column}: one value for {len(models)} models ({_some(models)}); give a table of labels with "
-                f"the columns file and {column}"
-            )
-    unsized = list(dict.fromkeys(row["model"] for row in rows if row["n_params"] is None))
-    if unsized:
-        raise InputError(
-            f"n_params: nobody says how many non-embedding parameters {_some(unsized)} has; give n_params, which "
-            "`qidbayes params` counts from a config.json"
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -16,6 +16,8 @@ from qidbayes.table.schema import read_column
 FILE = "file"
 QUANTIZER = ("method", "bits", "bits_per_weight", "group_size", "settings")
 """The columns that say nothing of a 16-bit run."""
+OF_RUN = ("model", "revision", "dataset", "seq_len", "n_eval_tokens", "n_eval_bytes")
+"""The columns that labels put into a run beside those of its quantizer; others go into the table's rows."""
 _MEASURED = {"loss_16bit", "loss", "qid", "qid_se", "ppl_16bit", "ppl", "bits_per_byte_16bit", "bits_per_byte"}
 _SAYABLE = [column for column in (*COLUMNS, *OTHER_UNITS) if column.name not in _MEASURED]
 
