@@ -60,8 +60,8 @@ def _check_filled(table: pl.DataFrame, problems: Problems) -> None:
         lambda i: (
             "empty; give qid, or loss and loss_16bit, or a status other than ok with an error"
             if loss[i] is None
-            else "empty; give loss_16bit too, or a row of method 'none' for the same model, revision, tokens, dataset, "
-            "seq_len and n_eval_tokens, with one 16-bit loss"
+            else "empty; give loss_16bit (or ppl_16bit) too, or a row of method 'none' for the same suite, model, "
+            "revision, tokens, dataset, seq_len and n_eval_tokens, with one 16-bit loss"
         ),
     )
     problems.add(

@@ -129,7 +129,7 @@ def _plain(raw: pl.Series, column: Column, problems: Problems) -> pl.Series:
 def _to_count(raw: pl.Series, spoken: bool) -> pl.Series:
     """Read whole numbers, also when written as 1e9, 1000000000.0 or 1B; null for anything else."""
     number = raw.cast(pl.Float64, strict=False)
-    if spoken and raw.dtype == pl.String:
+    if spoken and raw.dtype == pl.String and number.null_count() > raw.null_count():
         number = number.fill_null(_said(raw))
     whole = number.set(number != number.floor(), None).cast(pl.Int64, strict=False)
     if raw.dtype == pl.String or raw.dtype.is_integer():

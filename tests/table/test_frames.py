@@ -136,3 +136,27 @@ def test_questions_take_frames_of_any_library_and_sizes_as_text() -> None:
 def test_a_frame_comes_through_as_it_is() -> None:
     frame = pl.DataFrame({"a": [1]})
     assert as_frame(frame, "frame") is frame
+
+
+def test_whatever_takes_a_table_takes_all_forms_of_it() -> None:
+    expected = qb.least_squares(load_table("pythia"), "unified").constants
+    for form in ("pythia", load_table("pythia").to_pandas(), load_table("pythia").lazy()):
+        assert qb.least_squares(form, "unified").constants == expected
+    for ask in (
+        lambda table: qb.fit(table, "unified"),
+        lambda table: qb.backtest(table, "unified", ["leave bits"]),
+        lambda table: qb.compare(table, ["unified", "size"]),
+        lambda table: qb.least_squares(table, "unified"),
+    ):
+        with pytest.raises(InputError, match="unknown table 'pythai'; did you mean 'pythia'"):
+            ask("pythai")
+        with pytest.raises(InputError, match="table: column 'model' is missing"):
+            ask(pd.DataFrame({"bits": [3, 4]}))
+
+
+@pytest.mark.parametrize("name", ["results.json", "a.log", "."])
+def test_runs_in_the_place_of_a_table_are_told_what_makes_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    (tmp_path / "a.log").write_text("")
+    with pytest.raises(InputError, match="`qidbayes import` makes one of results of lm-eval"):
+        load_table(tmp_path / name)

@@ -33,7 +33,13 @@ _METHODS = {
     "omniquant": "omniquant",
 }  # fmt: skip
 _FOUR_BIT = {"nf4": "bnb-nf4", "fp4": "bnb-fp4", "mxfp4": "mxfp4", "nvfp4": "nvfp4"}
-_SETTINGS = {"imatrix": "imatrix", "i1": "imatrix", "actorder": "act-order", "descact": "act-order", "ud": "ud"}
+_SETTINGS = {
+    "imatrix": "imatrix",
+    "i1": "imatrix",
+    "actorder": "act-order",
+    "descact": "act-order",
+    "ud": "unsloth dynamic",
+}
 # What names say besides, and what logs are called.
 _DROPPED = {"gguf", "ggml", "hf", "quantized", "quant", "ppl", "kl", "kld", "perplexity", "log", "txt", "json", "bit"}
 # A type of GGUF's: Q4_K_M, IQ3_XXS, Q8_0, TQ2_0. Its bits are the digit.
