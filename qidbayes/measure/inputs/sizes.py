@@ -124,7 +124,7 @@ def _plain(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: not a config.json; it must hold an object")
     layers, experts = 1, 1
     for name, value in _numbers(given):
-        if abs(value) > _LARGEST:
+        if not abs(value) <= _LARGEST:  # nor is one that is no number
             raise InputError(f"{file}: {name} = {value!r:.40}; no model is that large")
         if "layers" in name or name in ("n_layer", "depth", "num_blocks"):
             layers = max(layers, int(value))

@@ -81,6 +81,7 @@ def test_tokens_are_those_that_a_card_says(tmp_path: Path, card: str, tokens: fl
         ('{"model_type": "gpt_neox", "num_hidden_layers": 100000000}', "100,000,000 layers"),
         ('{"model_type": "mixtral", "num_hidden_layers": 2000, "num_local_experts": 4000}', "of 4,000 experts"),
         ('{"model_type": "gpt_neox", "vocab_size": 1000000000000000000}', "vocab_size = .*; no model is that large"),
+        ('{"model_type": "gpt_neox", "num_hidden_layers": NaN}', "num_hidden_layers = nan; no model is that large"),
         ('{"model_type": "gpt_neox", "hidden_size": -3}', "describes no model|cannot be used"),
         ('{"model_type": "vit"}', "describes no model"),
     ],
