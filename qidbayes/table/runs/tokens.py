@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from qidbayes.errors import InputError
 from qidbayes.table.runs.run import Run
 
@@ -49,7 +51,7 @@ def counted(run: Run, tokenizer: Any) -> Run:
             "n_eval_tokens"
         )
     lengths = [len(one.ids) for one in tokenizer.encode_batch(list(run.texts), add_special_tokens=False)]
-    return replace(run, n_eval_tokens=sum(lengths))
+    return replace(run, n_eval_tokens=sum(lengths), parts=replace(run.parts, size=np.array(lengths, dtype=float)))
 
 
 def in_nats(run: Run) -> Run:
@@ -57,7 +59,8 @@ def in_nats(run: Run) -> Run:
     if run.loss is not None or run.bits_per_byte is None or not run.n_eval_tokens or not run.n_eval_bytes:
         return run
     per_byte = run.n_eval_tokens / run.n_eval_bytes
-    parts = None if run.parts is None else replace(run.parts, size=run.parts.size * per_byte)
+    # Where tokens were not counted text by text, each has its share by bytes.
+    parts = run.parts and replace(run.parts, size=run.parts.size * (run.n_eval_tokens / run.parts.size.sum()))
     return replace(run, loss=run.bits_per_byte * math.log(2) / per_byte, parts=parts)
 
 

@@ -60,12 +60,8 @@ def test_lm_eval_is_read_paired_and_turned_into_nats_per_token() -> None:
     difference = nll["tiny-128x3-rtn-3bit-g32"] - nll["tiny-128x3"]
     assert three["qid"] == pytest.approx(difference.sum() / tokens, rel=1e-9)
     assert three["loss"] - three["loss_16bit"] == pytest.approx(three["qid"], rel=1e-9)
-    # The jackknife over documents, which knows nothing of the formula, of a ratio to their bytes.
-    size = (
-        np.array([s["byte_perplexity"][1] for s in before], dtype=float)
-        * tokens
-        / sum(s["byte_perplexity"][1] for s in before)
-    )
+    # The jackknife over documents, which knows nothing of the formula, of a ratio to their tokens.
+    size = np.array([len(tokenizer.encode(sample["target"]).ids) for sample in before], dtype=float)
     left = (difference.sum() - difference) / (size.sum() - size)
     jackknife = math.sqrt((len(left) - 1) / len(left) * np.square(left - left.mean()).sum())
     assert three["qid_se"] == pytest.approx(jackknife, rel=0.15)
