@@ -54,6 +54,10 @@ class DataWarning(_Warning):
     """A table says something legal that was probably not meant; it was fitted all the same."""
 
 
+class TableWarning(_Warning):
+    """Something was read as a table, and not all of it could be used or some of it was taken for granted."""
+
+
 class DiagnosticsWarning(_Warning):
     """An answer comes from a fit whose checks failed, or whose prior and data disagree."""
 

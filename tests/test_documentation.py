@@ -3,6 +3,7 @@
 import math
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -23,8 +24,34 @@ def blocks(page: Path, language: str) -> list[str]:
     return [text for found, text in BLOCK.findall(page.read_text()) if found == language]
 
 
+def bring_runs(folder: Path) -> None:
+    """Put there what docs/import.md speaks of: results of lm-eval, logs of llama.cpp, a model's small files."""
+    runs, tiny = ROOT / "tests" / "data" / "runs", ROOT / "measurements" / "tiny"
+    shutil.copytree(runs / "lm-eval", folder / "results")
+    shutil.copytree(runs / "llama.cpp", folder / "logs", ignore=shutil.ignore_patterns("*.ppl.log"))
+    shutil.copytree(tiny / "tokenizer", folder / "mine-7b")
+    shutil.copy(tiny / "checkpoints" / "128x3" / "step1024" / "config.json", folder / "mine-7b")
+
+
+def test_the_commands_that_bring_runs_in_run_as_they_stand(tmp_path: Path) -> None:
+    """Of docs/import.md, but for those of other programs and of a fit, which the README's test runs."""
+    bring_runs(tmp_path)
+    lines = [line for block in blocks(ROOT / "docs" / "import.md", "console") for line in block.splitlines()]
+    commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+    ours = [c[1:] for c in commands if c[0] == "qidbayes" and c[1] in ("import", "params", "template")]
+    assert len(ours) == 3
+    for command in ours:
+        done = subprocess.run(
+            [sys.executable, "-m", "qidbayes", *command], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    assert qb.read_table(tmp_path / "mine.parquet").height == qb.read_table(tmp_path / "gguf.parquet").height == 3
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
 def test_python_blocks_run_in_order(page: Path, tmp_path: Path) -> None:
+    if page.name == "import.md":
+        bring_runs(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks(page, "python"))], cwd=tmp_path, capture_output=True, text=True
     )

@@ -333,12 +333,135 @@ def checkpoints(folder: Path) -> Callable[[random.Random], Case]:
     return case
 
 
+RUNS = Path(__file__).parents[2] / "tests" / "data" / "runs"
+
+
+def lm_eval(folder: Path) -> Callable[[random.Random], Case]:
+    """Results of lm-eval and their samples: of a 16-bit run and a quantized one, one of the four files damaged."""
+    from qidbayes.table.runs.imported import import_runs
+
+    found = sorted(path for path in (RUNS / "lm-eval").rglob("*") if path.is_file() and "3bit" not in str(path))
+    texts = {path: path.read_text(encoding="utf-8") for path in found}
+    places = {path: folder / f"{path.parent.name}" / path.name for path in found}
+    for place in places.values():
+        place.parent.mkdir(exist_ok=True)
+    results = [place for place in places.values() if place.name.startswith("results")]
+
+    def case(rng: random.Random) -> Case:
+        for path, place in places.items():
+            place.write_text(texts[path], encoding="utf-8")
+        path = rng.choice(found)
+        text, kind = texts[path], rng.random()
+        if kind < 0.5 and path.suffix == ".json":
+            content = json.dumps(damaged_document(json.loads(text), rng)).encode("utf-8", "surrogatepass")
+        elif kind < 0.5:
+            lines = text.splitlines()
+            at = rng.randrange(len(lines))
+            lines[at] = json.dumps(damaged_document(json.loads(lines[at]), rng))
+            content = "\n".join(lines).encode("utf-8", "surrogatepass")
+        elif kind < 0.8:
+            content = damaged_text(text, list(texts.values()), rng).encode("utf-8", "surrogatepass")
+        else:
+            content = damaged_bytes(text.encode(), rng)
+        places[path].write_bytes(content)
+        values = {"n_params": 1e9, "n_eval_tokens": 2588}
+        return lambda: import_runs(results, values), (InputError,)
+
+    return case
+
+
+def llama_cpp(folder: Path) -> Callable[[random.Random], Case]:
+    """Logs of llama-perplexity: three, one of them damaged, and lines of older versions among them."""
+    from qidbayes.table.runs.imported import import_runs
+
+    names = ("F16", "Q4_0.ppl", "Q3_K_M.kl")
+    logs = {name: RUNS / "llama.cpp" / f"SmolLM2-135M-Instruct-{name}.log" for name in names}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in logs.items()}
+    older = (
+        "llama_model_loader: loaded meta data with 2 key-value pairs and 9 tensors from x-7b-Q4_K_M.gguf (version 3)\n"
+        "llama_model_loader: - kv   3: quantize.imatrix.dataset str = data/calibration_v3.txt\n"
+        "llama_model_loader: - kv   3: general.name str = x 7B\nllm_load_print_meta: model ftype      = Q4_K - Medium\n"
+        "print_info: file type   = IQ3_XXS - 3.0625 bpw\nprint_info: file size   = 3.80 GiB (4.84 BPW)\n"
+        "build: 4920 (d84635b1) with cc\nllama_new_context_with_model: n_ctx = 512\n"
+    )
+    places = {name: folder / path.name for name, path in logs.items()}
+
+    def case(rng: random.Random) -> Case:
+        for name, place in places.items():
+            place.write_text(texts[name], encoding="utf-8")
+        name = rng.choice(names)
+        text = (older if rng.random() < 0.3 else "") + texts[name]
+        text = damaged_text(text, [*texts.values(), older], rng)
+        content = text.encode("utf-8", "surrogatepass")
+        places[name].write_bytes(damaged_bytes(content, rng) if rng.random() < 0.3 else content)
+        values = {"n_params": 1e8} if rng.random() < 0.7 else {"n_params": 1e8, "model": "x"}
+        return lambda: import_runs(list(places.values()), values), (InputError,)
+
+    return case
+
+
+def labels(folder: Path) -> Callable[[random.Random], Case]:
+    """Labels of runs as CSV."""
+    from qidbayes.table.read import read_raw
+    from qidbayes.table.runs.imported import import_runs
+    from qidbayes.table.runs.template import labels as to_fill_in
+
+    logs = [RUNS / "llama.cpp" / f"SmolLM2-135M-Instruct-{name}.log" for name in ("F16", "Q4_0.ppl")]
+    text = to_fill_in(logs).write_csv().replace(",,", ",106M,", 1)
+    path = folder / "labels.csv"
+
+    def case(rng: random.Random) -> Case:
+        path.write_bytes(damaged_text(text, [text], rng).encode("utf-8", "surrogatepass"))
+        return lambda: import_runs(logs, {"n_params": 1e8}, read_raw(path)), (InputError,)
+
+    return case
+
+
+def configs(folder: Path) -> Callable[[random.Random], Case]:
+    """Configurations that a size is counted of: a dense model, experts, a multimodal one."""
+    from transformers import Gemma3Config, GPTNeoXConfig, MixtralConfig
+    from transformers.utils import logging
+
+    from qidbayes.measure.inputs.sizes import size_of
+
+    logging.set_verbosity(50)
+    small = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    made = [
+        GPTNeoXConfig(**small).to_dict(),
+        MixtralConfig(**small, num_local_experts=4, num_key_value_heads=2).to_dict(),
+        Gemma3Config(text_config=small, vision_config={"hidden_size": 32, "num_hidden_layers": 1}).to_dict(),
+    ]
+    sound = [json.loads(json.dumps(config, default=str)) for config in made]
+    path = folder / "config.json"
+
+    def case(rng: random.Random) -> Case:
+        config = rng.choice(sound)
+        if rng.random() < 0.8:
+            content = json.dumps(damaged_document(config, rng)).encode("utf-8", "surrogatepass")
+        else:
+            content = damaged_bytes(json.dumps(config).encode(), rng)
+        path.write_bytes(content)
+        return lambda: size_of(path), (InputError,)
+
+    return case
+
+
 READERS = {
     "laws": Reader("TOML of laws", laws),
     "equations": Reader("equations", equations),
     "plans": Reader("TOML of plans", plans),
     "csv": Reader("tables as CSV", csv_tables),
     "parquet": Reader("tables as Parquet", parquet_tables),
+    "lm-eval": Reader("results and samples of lm-eval", lm_eval),
+    "llama.cpp": Reader("logs of llama-perplexity", llama_cpp),
+    "labels": Reader("labels of runs", labels),
+    "configs": Reader("config.json of a model to be counted", configs),
     "fits": Reader("saved fits (NetCDF)", fits),
     "prequantized": Reader("quantized checkpoints: config.json, index, safetensors", prequantized),
     "checkpoints": Reader("plain checkpoints: config.json, safetensors", checkpoints),

@@ -29,6 +29,10 @@ CASES = {
     "prequantized": 30_000,
     "parquet": 4_000,
     "csv": 3_000,
+    "lm-eval": 10_000,
+    "llama.cpp": 10_000,
+    "labels": 10_000,
+    "configs": 10_000,
     "fits": 3_000,
     "checkpoints": 300,
 }

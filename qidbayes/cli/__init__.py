@@ -1,5 +1,6 @@
 """The command line: one command a file, imported when it is called."""
 
+import keyword
 import os
 import sys
 import warnings
@@ -17,11 +18,12 @@ from qidbayes.errors import (
     DiagnosticsWarning,
     ExtrapolationWarning,
     InputError,
+    TableWarning,
     UnfittedWarning,
     printable,
 )
 
-_TOLD = (AssumptionWarning, ExtrapolationWarning, UnfittedWarning)
+_TOLD = (AssumptionWarning, ExtrapolationWarning, TableWarning, UnfittedWarning)
 # Said here, so that `qidbayes --help` imports no command.
 _COMMANDS = {
     "advise": "How few bits keep QiD under a bound, or what to run in some memory.",
@@ -29,14 +31,17 @@ _COMMANDS = {
     "compare": "Compare laws by rows they were not fitted to, and weigh them by stacking.",
     "demo": "Fit the paper's own points and write answers, tables and figures.",
     "fit": "Fit a law to measurement tables by NUTS and save the posterior.",
+    "import": "Make a table of runs of lm-eval and llama.cpp, or of perplexities.",
     "laws": "List the shipped laws, or show one.",
     "measure": "Measure losses before and after quantization, from a plan.",
     "next-measurements": "Which cells of a plan to measure next, for a narrower answer.",
+    "params": "Count a model's parameters from its config.json: the N of laws.",
     "plot": "Draw a figure from a saved fit.",
     "project": "Project QiD to more tokens and larger models, with bands.",
     "report": "Write saved fits as one HTML page, with sliders.",
     "summary": "Show a saved fit: parameters, credible intervals, diagnostics.",
     "tables": "List the shipped measurement tables, or print some.",
+    "template": "Write a CSV to fill in: a table, or labels of runs.",
     "tokens": "Training tokens at which QiD reaches a threshold, with intervals.",
     "training-level": "How far a model is trained, from QiDs measured of it.",
 }
@@ -58,7 +63,7 @@ class _Commands(click.Group):
         cmd_name = _RENAMED.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
             return None
-        module = cmd_name.replace("-", "_")
+        module = cmd_name.replace("-", "_") + ("_" if keyword.iskeyword(cmd_name) else "")
         command: click.Command = getattr(import_module(f"qidbayes.cli.{module}"), module)
         return command
 

@@ -10,15 +10,15 @@ from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.band import with_band
 from qidbayes.posterior.distance import COLUMNS
-from qidbayes.posterior.fit import Fit, Kind, Numbers
+from qidbayes.posterior.fit import Counts, Fit, Kind
 from qidbayes.posterior.scatter import Scatter
 
 
 def advise(
     fit: Fit,
     *,
-    n_params: Numbers,
-    tokens: Numbers,
+    n_params: Counts,
+    tokens: Counts,
     max_qid: float,
     prob: float = 0.95,
     bits: Sequence[float] | None = None,

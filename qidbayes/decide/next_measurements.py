@@ -30,9 +30,9 @@ def next_measurements(
     fit: Fit,
     cells: pl.DataFrame,
     *,
-    n_params: float,
+    n_params: float | str,
     bits: float | None = None,
-    tokens: float | None = None,
+    tokens: float | str | None = None,
     qid: float | None = None,
     picks: int = 5,
     kind: Kind = "response",
@@ -85,7 +85,7 @@ def next_measurements(
         raise InputError(f"picks must be 1 or more, not {picks}")
     query.refuse_unused(fit.law, further, (*query.needs(fit.law), *Scatter(fit).asked))
     question = {"n_params": n_params, "bits": bits, "tokens": tokens, "qid": qid, **further}
-    asked = pl.DataFrame([{name: value for name, value in question.items() if value is not None}])
+    asked = as_in_tables(pl.DataFrame([{name: value for name, value in question.items() if value is not None}]))
     fit.warn_if_unfitted(asked, kind)
     left = _unmeasured(fit, cells)
     source = fit.thinned(_DRAWS) if fit.noise.by_draw else fit

@@ -12,9 +12,11 @@ from qidbayes.posterior import query
 from qidbayes.posterior.answers import OneLaw
 from qidbayes.posterior.band import with_band
 from qidbayes.posterior.distance import COLUMNS
-from qidbayes.posterior.fit import Fit, Kind, Numbers
+from qidbayes.posterior.fit import Counts, Fit, Kind
 from qidbayes.posterior.guessing import loss_16bit_for, say_assumed
 from qidbayes.posterior.point import Point
+from qidbayes.table.question import as_in_tables
+from qidbayes.units import parse_bytes
 
 UNQUANTIZED = 16.0
 _DRAWS = 2000
@@ -34,8 +36,8 @@ def bits_per_weight(bits: float, group_size: int) -> float:
 def pareto(
     fit: Fit,
     *,
-    memory: Numbers,
-    tokens: float,
+    memory: Counts,
+    tokens: float | str,
     bits: Sequence[float] | None = None,
     group_size: int = 128,
     loss_16bit: Fit | Point | None = None,
@@ -53,7 +55,8 @@ def pareto(
     fit
         A fit of a QiD law that knows of N and bits.
     memory
-        For the weights that are quantized (bytes). Embeddings, activations and caches come on top.
+        For the weights that are quantized (bytes, or text such as ``"8GB"``). Embeddings, activations and caches come
+        on top.
     tokens
         Training tokens (count), the same for all.
     bits
@@ -100,14 +103,15 @@ def pareto(
             raise InputError(f"{name}: each candidate is a model of its own, of the size that fits; leave it out")
     query.refuse_unused(law, given, [name for part in (fit, base) for name in _taken(part)])
     widths = sorted({*fit.data["bits"], UNQUANTIZED} if bits is None else set(bits))
-    frame = query.combinations({"memory": memory, "bits": [float(p) for p in widths]})
+    frame = query.combinations({"memory": _bytes(memory), "bits": [float(p) for p in widths]})
     query.positive(frame, "memory")
     query.positive(frame, "bits")
     frame = frame.with_columns(
         pl.col("bits").map_elements(lambda p: bits_per_weight(p, group_size), pl.Float64).alias("bits_per_weight")
     )
     frame = frame.with_columns((8 * pl.col("memory") / pl.col("bits_per_weight")).alias("n_params"))
-    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in {"tokens": tokens, **given}.items())
+    held_fast = {"tokens": tokens, **given}
+    frame = as_in_tables(frame.with_columns(pl.lit(value).alias(name) for name, value in held_fast.items()))
     parts = [
         _at_equal_bytes(fit, base, part, kind, ci_prob) for part in frame.partition_by("memory", maintain_order=True)
     ]
@@ -118,6 +122,11 @@ def pareto(
     return pl.concat(
         [answer, fit.held(asked).select(pl.selectors.by_name(*COLUMNS, require_all=False))], how="horizontal"
     )
+
+
+def _bytes(memory: Counts) -> list[float]:
+    listed: list[Any] = [memory] if isinstance(memory, str | Real) else list(memory)  # type: ignore[arg-type]
+    return [parse_bytes(size) if isinstance(size, str) else size for size in listed]
 
 
 def _one(name: str, value: Any) -> str | float:

@@ -70,6 +70,7 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     if not set(NAMES) <= set(table.columns):  # a frame made by hand; tables that were read are complete
         table = validate(table, "table")
     frame, left_out = used_rows(table, law)
+    _refuse_unknown_tokens(frame, law)
     response = frame[law.response].to_numpy()
     if frame.height > 2 and np.unique(response).size == 1:
         raise InputError(
@@ -114,6 +115,26 @@ def design(table: pl.DataFrame, law: Law) -> Design:
             )
     variance = (error / positive) ** 2
     return Design(law, frame, left_out, response, error, np.log(positive), variance, log_covariates, index, coords)
+
+
+def _refuse_unknown_tokens(frame: pl.DataFrame, law: Law) -> None:
+    """Refuse rows that do not say on how many tokens their model was trained, where the law needs that."""
+    if law.noise.discrepancy == "families":
+        return  # it samples them
+    unknown = frame.filter(pl.col("tokens").is_null())
+    by_tokens = "tokens" in (group for by in (*parameter_groups(law), law.noise.groups) for group in by)
+    why = (
+        "its equation has D" if "D" in law.covariates
+        else "its constants differ by tokens" if by_tokens
+        else "its discrepancy is over D" if law.noise.discrepancy != "none"
+        else None
+    )  # fmt: skip
+    if unknown.height and why:
+        raise InputError(
+            f"tokens: {unknown.height} of {frame.height} rows do not say on how many tokens their model was trained "
+            f"(first: {unknown['model'][0]} {unknown['revision'][0]}), and law {law.name!r} needs that: {why}. "
+            'Give the tokens, leave these rows out, or fit law atlas, which samples them, or a law without D whose [noise] says discrepancy = "none"'
+        )
 
 
 def _refuse_hopeless(frame: pl.DataFrame, qid: np.ndarray, error: np.ndarray) -> None:

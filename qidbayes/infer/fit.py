@@ -23,7 +23,8 @@ from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.process import note
 from qidbayes.table import table_hash
-from qidbayes.table.schema import validate
+from qidbayes.table.frames import Table
+from qidbayes.table.given import as_table
 
 FIRST, MOST = 1_000, 4_000
 """Draws of each chain that nobody gave a number of, and how many they may become."""
@@ -33,7 +34,7 @@ _KEPT = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "
 
 
 def fit(
-    table: pl.DataFrame,
+    table: Table,
     law: str | os.PathLike[str] | Law,
     *,
     draws: int | None = None,
@@ -53,8 +54,9 @@ def fit(
     Parameters
     ----------
     table
-        Measurements, as `load_table` and `read_table` return them. A QiD law uses every row with a QiD, a 16-bit law
-        one row for each checkpoint; failed cells are left out and counted in ``fit.attributes["left_out"]``.
+        Measurements, of any form that `read_table` takes: a frame, a file, the name of a shipped table. A QiD law uses
+        every row with a QiD, a 16-bit law one row for each checkpoint; failed cells are left out and counted in
+        ``fit.attributes["left_out"]``.
     law
         A `Law`, the name of a shipped one, or a TOML file.
     draws
@@ -98,7 +100,7 @@ def fit(
     settings = _settings(draws, tune, chains, target_accept, random_seed)
     law = law if isinstance(law, Law) else load_law(law)
     # Refused before the sampling: what is no table, and constants that could not be reported.
-    table = validate(table, "table")
+    table = as_table(table, "table")
     dimensions(law)
     hash_ = table_hash(table)
     rows = _rows(table, law, prior_from, prior_weight)

@@ -4,7 +4,6 @@ import os
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 from scipy import optimize
 
 from qidbayes.errors import InputError
@@ -13,11 +12,13 @@ from qidbayes.infer.problem import Problem
 from qidbayes.law import Law, load_law
 from qidbayes.posterior.constants import dimensions
 from qidbayes.posterior.point import Point
+from qidbayes.table.frames import Table
+from qidbayes.table.given import as_table
 
 type Space = Literal["linear", "log"]
 
 
-def least_squares(table: pl.DataFrame, law: str | os.PathLike[str] | Law, space: Space = "linear") -> Point:
+def least_squares(table: Table, law: str | os.PathLike[str] | Law, space: Space = "linear") -> Point:
     """Fit a law by unweighted least squares.
 
     Parameters
@@ -50,7 +51,7 @@ def least_squares(table: pl.DataFrame, law: str | os.PathLike[str] | Law, space:
     if space not in ("linear", "log"):
         raise InputError(f"space must be 'linear' or 'log', not {space!r}")
     law = law if isinstance(law, Law) else load_law(law)
-    rows = design(table, law)
+    rows = design(as_table(table, "table"), law)
     if space == "log" and (rows.response <= 0).any():
         raise InputError(
             f"{(rows.response <= 0).sum()} of {len(rows.response)} rows have QiD ≤ 0, which has no logarithm; "

@@ -49,10 +49,9 @@ def _gap(values: pl.Series) -> tuple[float, float] | None:
 
 
 def _sizes(table: pl.DataFrame) -> Iterator[str]:
-    told = table.filter(pl.col("tokens").is_not_null())
-    seen = told.select("model", "n_params", "tokens", seen=pl.col("tokens") / pl.col("n_params")).sort("seen")
-    most = seen.row(-1) if seen.height else (0,)
-    if most[-1] > _MOST_TOKENS:
+    seen = table.select("model", "n_params", seen=pl.col("tokens") / pl.col("n_params")).drop_nulls().sort("seen")
+    if seen.height and seen["seen"][-1] > _MOST_TOKENS:
+        most = seen.row(-1)
         yield (
             f"{most[0]} has seen {most[-1]:.3g} tokens for each of its {most[1]:,} parameters: if n_params is in "
             "millions, write plain counts"
@@ -121,7 +120,7 @@ def _tokenizers(table: pl.DataFrame) -> Iterator[str]:
 def _outliers(table: pl.DataFrame) -> Iterator[str]:
     """Name rows far off a power law of N and D with a factor for each suite, method, width, group size and dataset."""
     noise = pl.col("qid_se").fill_null(0.0) / pl.col("qid")
-    rows = table.filter((pl.col("qid") > 0) & (noise < _NOISY), pl.col("tokens").is_not_null())
+    rows = table.filter((pl.col("qid") > 0) & (noise < _NOISY) & pl.col("tokens").is_not_null())
     if rows.height < _FEWEST:
         return
     kinds = rows.select("method", "group_size", "dataset", "bits").to_dummies(drop_first=True)

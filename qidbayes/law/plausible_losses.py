@@ -22,6 +22,7 @@ _QID = 8.0  # … times which it may be: round-to-nearest's is 3 times GPTQ's
 
 def losses(table: pl.DataFrame) -> Iterator[str]:
     """Doubt losses that a model of that N and D could not have in nats per token."""
+    table = table.filter(pl.col("tokens").is_not_null())  # which these laws take
     known = table.filter(pl.col("loss_16bit").is_not_null())
     if known.height:
         loss = known["loss_16bit"].to_numpy()

@@ -148,6 +148,9 @@ class Slices:
 
 def most_measured(points: pl.DataFrame, series: str, x: along.X, most: int) -> tuple[pl.DataFrame, list[str]]:
     """Return the points of a few series and a note on how many: of those with the most values of `x`, evenly spread."""
+    points = points.filter(pl.col(series).is_not_null())
+    if points.is_empty():
+        raise InputError(f"no point says its {series}, which this figure has a curve for each of")
     counts = points.group_by(series).agg(pl.col(x).n_unique().alias("count"))
     best = counts.filter(pl.col("count") == pl.col("count").max())[series].sort().to_numpy()
     apart = np.log(best)[:, None] - np.linspace(np.log(best[0]), np.log(best[-1]), most)

@@ -9,10 +9,12 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.law.law import Law
+from qidbayes.table.frames import Frame, as_frame
 
 type Kind = Literal["response", "response_params"]
 type Response = Literal["qid", "loss_16bit", "loss"]
 type Numbers = float | Sequence[float]
+type Counts = float | str | Sequence[float | str]
 
 
 class Answers(ABC):
@@ -20,10 +22,10 @@ class Answers(ABC):
 
     def predict(
         self,
-        queries: pl.DataFrame | None = None,
+        queries: Frame | None = None,
         *,
-        n_params: Numbers | None = None,
-        tokens: Numbers | None = None,
+        n_params: Counts | None = None,
+        tokens: Counts | None = None,
         bits: Numbers | None = None,
         response: Response | None = None,
         kind: Kind = "response",
@@ -35,9 +37,10 @@ class Answers(ABC):
         Parameters
         ----------
         queries
-            A frame with a question a row, in place of the values.
+            A frame of any library, or a dict of columns, with a question a row, in place of the values.
         n_params, tokens, bits
-            Non-embedding parameters and training tokens (counts) and bit width; numbers or lists.
+            Non-embedding parameters and training tokens (counts, also as people say them: ``"7B"``) and bit width;
+            single values or lists.
         response
             What to answer with: the law's own response (the default), or, of a fit with a 16-bit law beside it,
             ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD.
@@ -62,7 +65,8 @@ class Answers(ABC):
         if response not in (None, "qid", "loss_16bit", "loss"):
             raise InputError(f"response must be 'qid', 'loss_16bit' or 'loss', not {response!r}")
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
-        return self._predict(queries, values, response, kind, ci_prob)
+        frame = None if queries is None else as_frame(queries, "queries")
+        return self._predict(frame, values, response, kind, ci_prob)
 
     @abstractmethod
     def _predict(

@@ -47,7 +47,9 @@ def beyond(data: pl.DataFrame, frame: pl.DataFrame, *, left_out_is_new: bool = F
     words: list[list[str]] = [[] for _ in range(frame.height)]
     for column in DIRECTIONS:
         if column in data.columns and column in frame.columns:
-            fitted = data[column].drop_nulls().cast(pl.Float64).to_numpy()
+            fitted = data[column].drop_nulls().cast(pl.Float64).to_numpy()  # tokens need not be known
+            if not fitted.size:
+                continue
             asked = frame[column].cast(pl.Float64).to_numpy()
             above, below = asked / fitted.max(), fitted.min() / asked
             factor = np.fmax(1.0, np.fmax(above, below))  # of what is not told, nothing

@@ -11,7 +11,7 @@ import polars as pl
 
 from qidbayes.errors import DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
 from qidbayes.posterior import query
-from qidbayes.posterior.answers import Kind, Numbers, OneLaw, Response
+from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from qidbayes.posterior.point import Point
 
-__all__ = ["Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
+__all__ = ["Counts", "Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
 
 _DRAWS_FOR = ((40, 2000), (120, 500), (10**9, 200))
 """Fitted rows of the suites that are asked about, and how many draws answer for them."""
@@ -125,7 +125,7 @@ class Fit(Posterior, OneLaw):
         self,
         qid: Numbers,
         *,
-        n_params: Numbers | None = None,
+        n_params: Counts | None = None,
         bits: Numbers | None = None,
         kind: Kind = "response",
         ci_prob: float = 0.9,
@@ -156,10 +156,10 @@ class Fit(Posterior, OneLaw):
         self,
         qid: Numbers,
         *,
-        n_params: Numbers | None = None,
+        n_params: Counts | None = None,
         bits: Numbers | None = None,
         qid_se: Numbers | None = None,
-        between: tuple[float, float] = BETWEEN,
+        between: tuple[float | str, float | str] = BETWEEN,
         ci_prob: float = 0.9,
         **further: Any,
     ) -> pl.DataFrame:
@@ -206,9 +206,9 @@ class Fit(Posterior, OneLaw):
     def project(
         self,
         *,
-        n_params: Numbers,
+        n_params: Counts,
         bits: Numbers | None = None,
-        tokens: Numbers = 100e12,
+        tokens: Counts = 100e12,
         loss_16bit: "Fit | Point | None" = None,
         vocabulary: int | None = None,
         kind: Kind = "response",

@@ -10,7 +10,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.law import Law
 from qidbayes.law.read import load_law
 from qidbayes.posterior import query
-from qidbayes.posterior.answers import Kind, Numbers, OneLaw, Response
+from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.constants import Curve, dimensions
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
@@ -65,7 +65,7 @@ class Point(OneLaw):
         self,
         qid: Numbers,
         *,
-        n_params: Numbers | None = None,
+        n_params: Counts | None = None,
         bits: Numbers | None = None,
         **further: Any,
     ) -> pl.DataFrame:

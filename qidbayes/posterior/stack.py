@@ -8,7 +8,7 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
-from qidbayes.posterior.answers import Answers, Kind, Numbers, Response
+from qidbayes.posterior.answers import Answers, Counts, Kind, Numbers, Response
 from qidbayes.posterior.band import with_band, with_tokens
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.fit import Fit
@@ -76,7 +76,7 @@ class Stack(Answers):
         self,
         qid: Numbers,
         *,
-        n_params: Numbers | None = None,
+        n_params: Counts | None = None,
         bits: Numbers | None = None,
         kind: Kind = "response",
         ci_prob: float = 0.9,
@@ -91,9 +91,9 @@ class Stack(Answers):
     def project(
         self,
         *,
-        n_params: Numbers,
+        n_params: Counts,
         bits: Numbers | None = None,
-        tokens: Numbers = 100e12,
+        tokens: Counts = 100e12,
         loss_16bit: "Fit | Point | None" = None,
         vocabulary: int | None = None,
         kind: Kind = "response",

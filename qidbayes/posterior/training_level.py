@@ -26,7 +26,7 @@ from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.threshold import check_grows
 from qidbayes.table.question import as_in_tables
-from qidbayes.units import format_count
+from qidbayes.units import format_count, parse_count
 
 BETWEEN = (1e6, 1e15)
 """The ends of the prior, in tokens: wider than anything anybody has trained."""
@@ -96,12 +96,12 @@ def log_density(fit: Posterior, curve: Curve, frame: pl.DataFrame, log_tokens: n
 
 
 def training_level(
-    fit: Posterior, curve: Curve, frame: pl.DataFrame, between: tuple[float, float], ci_prob: float
+    fit: Posterior, curve: Curve, frame: pl.DataFrame, between: tuple[float | str, float | str], ci_prob: float
 ) -> pl.DataFrame:
     """Return the posterior of D; see `Fit.training_level`."""
     check_grows(fit.law)
     lower, upper = tails(ci_prob)
-    start, end = between
+    start, end = (parse_count(end) if isinstance(end, str) else end for end in between)
     if not 0 < start < end < np.inf:
         raise InputError(f"between must be two counts of tokens, the smaller one first; got {start:g} and {end:g}")
     asked = frame.drop("qid", "qid_se", strict=False)

@@ -18,7 +18,8 @@ from qidbayes.score.forecasters import BASELINES, FORECASTERS, POSTERIOR
 from qidbayes.score.parallel import each
 from qidbayes.score.points import aggregate, score_points
 from qidbayes.score.rules import every_fold
-from qidbayes.table.schema import validate
+from qidbayes.table.frames import Table
+from qidbayes.table.given import as_table
 
 SPLITS = ("rolling tokens", "leave n_params")
 """What is held out if nothing is said: what comes later, and each size."""
@@ -90,7 +91,7 @@ class Backtest:
 
 
 def backtest(
-    table: pl.DataFrame,
+    table: Table,
     law: LawLike | Sequence[LawLike],
     splits: str | Sequence[str] = SPLITS,
     *,
@@ -108,7 +109,7 @@ def backtest(
     Parameters
     ----------
     table
-        Measurements, as `load_table` and `read_table` return them.
+        Measurements, of any form that `read_table` takes.
     law
         A `Law`, the name of a shipped one, a TOML file, or several of these.
     splits
@@ -140,7 +141,7 @@ def backtest(
     >>> scores["fold"], scores["points"], 0.5 < scores["coverage_90"] < 0.7
     ('tokens > 100B', 108, True)
     """
-    table = validate(table, "table")  # before anything is fitted: a frame may hold a cell twice
+    table = as_table(table, "table")  # before anything is fitted: a frame may hold a cell twice
     laws = _laws(law)
     for name in baselines:
         if name not in BASELINES:

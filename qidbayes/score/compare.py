@@ -15,7 +15,8 @@ from qidbayes.score.backtest import SPLITS, Backtest, LawLike, backtest
 from qidbayes.score.loo import Loo, Unit, leave_one_out
 from qidbayes.score.points import aggregate
 from qidbayes.score.stacking import stacking_weights
-from qidbayes.table.schema import validate
+from qidbayes.table.frames import Table
+from qidbayes.table.given import as_table
 
 _ROW = ("split", "fold", "suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset")
 
@@ -55,7 +56,7 @@ class Comparison:
 
 
 def compare(
-    table: pl.DataFrame,
+    table: Table,
     laws: Sequence[LawLike],
     splits: str | Sequence[str] = SPLITS,
     *,
@@ -71,7 +72,7 @@ def compare(
     Parameters
     ----------
     table
-        Measurements, as `load_table` and `read_table` return them.
+        Measurements, of any form that `read_table` takes.
     laws
         Two or more, by name, file or as `Law`, of one response.
     splits, random_seed, jobs, progress
@@ -96,7 +97,7 @@ def compare(
 
     if isinstance(laws, str) or len(laws) < 2:
         raise InputError("give at least two laws to compare")
-    table = validate(table, "table")
+    table = as_table(table, "table")
     for law in laws:
         design(table, law if isinstance(law, Law) else load_law(law))
     found = backtest(table, laws, splits, random_seed=random_seed, jobs=jobs, progress=progress)

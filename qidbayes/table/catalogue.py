@@ -10,7 +10,7 @@ from qidbayes.errors import InputError, nearest
 from qidbayes.process import note
 from qidbayes.resources import shipped
 from qidbayes.table.join import join_named
-from qidbayes.table.read import SUFFIXES, read_table
+from qidbayes.table.read import SUFFIXES, read_file
 
 
 def load_table(*tables: str | os.PathLike[str]) -> pl.DataFrame:
@@ -53,7 +53,7 @@ def list_tables() -> pl.DataFrame:
     """
     listed = []
     for name, path in _shipped_files().items():
-        table = read_table(path)
+        table = read_file(path)
         listed.append(
             {
                 "name": name,
@@ -71,10 +71,10 @@ def list_tables() -> pl.DataFrame:
 def _load(table: str | os.PathLike[str]) -> pl.DataFrame:
     files = _shipped_files()
     if table in files:
-        return read_table(files[str(table)])
+        return read_file(files[str(table)])
     path = Path(table)
-    if path.suffix.lower() in SUFFIXES:
-        return read_table(path)
+    if path.suffix or not isinstance(table, str) or path.is_dir():
+        return read_file(path)
     near = nearest(table, files)
     hint = f"did you mean {near!r}? " if near else ""
     known = ", ".join(files)
@@ -105,10 +105,20 @@ def _what(name: str, path: Path) -> str:
 
 
 @functools.cache
+def shipped_tokens() -> dict[str, int]:
+    """Return the training tokens of the shipped tables' models that have one count, by their names in lower case."""
+    found: dict[str, set[int]] = {}
+    for path in _shipped_files().values():
+        for model, tokens in read_file(path).select("model", "tokens").drop_nulls().unique().iter_rows():
+            found.setdefault(model.rsplit("/", 1)[-1].lower(), set()).add(tokens)
+    return {model: tokens.pop() for model, tokens in found.items() if len(tokens) == 1}
+
+
+@functools.cache
 def shipped_sizes() -> dict[str, int]:
     """Return the non-embedding parameters of the models in the shipped tables, by their names in lower case."""
     sizes: dict[str, int] = {}
     for path in _shipped_files().values():
-        for model, size in read_table(path).select("model", "n_params").unique().iter_rows():
+        for model, size in read_file(path).select("model", "n_params").unique().iter_rows():
             sizes[model.rsplit("/", 1)[-1].lower()] = size
     return sizes

@@ -21,6 +21,8 @@ class Column:
     required: bool = False
     default: str | None = None
     tidy: Callable[[pl.Series], pl.Series] | None = None  # what makes one value of its several spellings
+    spoken: bool = False  # whether cells may say 7B, as people do
+    unknown: bool = False  # whether a cell of a required column may be empty
 
 
 def _text(name: str, accepts: str, *, required: bool = False, default: str | None = None) -> Column:
@@ -32,8 +34,10 @@ def _is_slug(values: pl.Series) -> pl.Series:
     return values.str.contains("^[a-z0-9][a-z0-9.-]*$")
 
 
-def _count(name: str, accepts: str, *, least: int = 1, required: bool = False) -> Column:
-    return Column(name, pl.Int64, accepts, lambda s: s >= least, required)
+def _count(
+    name: str, accepts: str, *, least: int = 1, required: bool = False, spoken: bool = True, unknown: bool = False
+) -> Column:
+    return Column(name, pl.Int64, accepts, lambda s: s >= least, required, spoken=spoken, unknown=unknown)
 
 
 def _positive(name: str, accepts: str) -> Column:
@@ -46,15 +50,15 @@ def _not_negative(name: str, accepts: str) -> Column:
 
 # The smallest models and runs we expect, with room below: 49,000 parameters and 1e6 tokens. What is smaller was
 # written in millions or billions.
-_PARAMETERS = "non-embedding parameters as a plain count of at least 1000, like 7e9 for 7B"
-_TOKENS = "training tokens as a plain count of at least 1e5, like 3e11 for 300B"
+_PARAMETERS = "non-embedding parameters as a plain count of at least 1000, like 7e9, or 7B"
+_TOKENS = "training tokens as a plain count of at least 1e5, like 3e11, or 300B"
 
 COLUMNS: tuple[Column, ...] = (
     _text("suite", "a name for the set of runs, as text"),  # empty: the file's stem, which only validate knows
     _text("model", "the model's name, as text", required=True),
     _text("revision", "the checkpoint's revision, as text", default=""),
     _count("n_params", _PARAMETERS, least=1_000, required=True),
-    _count("tokens", _TOKENS + "; empty where nobody tells", least=100_000),
+    _count("tokens", _TOKENS, least=100_000, required=True, unknown=True),
     _not_negative("learning_rate", "the learning rate at this checkpoint, 0 or above"),
     Column(
         "method",
@@ -80,10 +84,10 @@ COLUMNS: tuple[Column, ...] = (
         lambda s: s >= 1,
         tidy=tidy.per_channel,
     ),
-    _text("settings", "further settings of the quantizer, as text", default=""),
+    _text("settings", "what else the quantizer was told, as text: imatrix, calibration set, …", default=""),
     _text("dataset", "the evaluation set's name, as text", default="unspecified"),
     _count("n_eval_tokens", "a whole number of evaluation tokens, 1 or above"),
-    _count("seq_len", "a whole number of tokens, 1 or above"),
+    _count("seq_len", "a whole number of tokens, 1 or above", spoken=False),  # 2k would be 2,048 for most
     _positive("loss_16bit", "a finite loss above 0, in nats per token"),
     _positive("loss", "a finite loss above 0, in nats per token"),
     Column("qid", pl.Float64, "a finite number of nats per token (0 and below are legal)", pl.Series.is_finite),
@@ -103,6 +107,8 @@ COLUMNS: tuple[Column, ...] = (
     _text("device", "the device's name, as text"),
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+FIRST_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name != "settings")
+"""The columns that tables have had from the first."""
 
 # Losses as others report them: read, turned into loss_16bit and loss, and not kept.
 _PERPLEXITY = "a finite perplexity of tokens (e to the loss in nats), above 1"

@@ -5,7 +5,7 @@ import json
 
 import polars as pl
 
-from qidbayes.table.columns import NAMES
+from qidbayes.table.columns import FIRST_NAMES
 from qidbayes.table.schema import validate
 
 
@@ -13,7 +13,8 @@ def table_hash(frame: pl.DataFrame) -> str:
     """Return the sha256 (hexadecimal) of what a measurement table says.
 
     A table is a set of rows under named columns: neither the order of rows nor that of columns counts, nor the file
-    it came from. Every value of every column does, to the last bit.
+    it came from. Every value of every column does, to the last bit. A column that tables have not had from the first
+    counts where it says something, so that what was said before keeps its name.
 
     Raises
     ------
@@ -29,5 +30,12 @@ def table_hash(frame: pl.DataFrame) -> str:
     """
     table = validate(frame, "table")
     # JSON rather than CSV or Arrow: its bytes do not depend on the release of polars that wrote them.
-    rows = sorted(json.dumps(row) for row in table.iter_rows())
-    return hashlib.sha256("\n".join([json.dumps(NAMES), *rows]).encode()).hexdigest()
+    later = sorted(name for name in table.columns if name not in FIRST_NAMES and _says_something(table[name]))
+    names = (*FIRST_NAMES, *later)
+    rows = sorted(json.dumps(row) for row in table.select(names).iter_rows())
+    return hashlib.sha256("\n".join([json.dumps(names), *rows]).encode()).hexdigest()
+
+
+def _says_something(column: pl.Series) -> bool:
+    empty = "" if column.dtype == pl.String else None
+    return any(value not in (None, empty) for value in column.unique())

@@ -40,7 +40,7 @@ def labels(frame: pl.DataFrame, by: Sequence[str]) -> pl.Series:
 
 def _label(frame: pl.DataFrame, group: str) -> pl.Expr:
     if group == CHECKPOINT:
-        tokens = pl.col("tokens").cast(pl.Float64).cast(pl.Int64).cast(pl.String)
+        tokens = pl.col("tokens").cast(pl.Float64).cast(pl.Int64).cast(pl.String).fill_null("unknown tokens")
         name = pl.when(pl.col("revision") == "").then(tokens).otherwise(pl.col("revision"))
         return pl.concat_str([pl.col("model"), name], separator=" @ ")
     if frame.schema[group].is_numeric():

@@ -8,26 +8,6 @@ from qidbayes.errors import InputError
 from qidbayes.table import cells
 from qidbayes.table.columns import CELL
 from qidbayes.table.problems import refuse
-from qidbayes.table.schema import validate
-
-
-def join_tables(*frames: pl.DataFrame) -> pl.DataFrame:
-    """Put tables under one another, and refuse cells that two of them hold.
-
-    Raises
-    ------
-    InputError
-        If there is no table, one breaks the schema, or two clash: which tables (`table 1`, `table 2`, …) and cells.
-
-    Examples
-    --------
-    >>> point = {"model": "m", "n_params": 1e9, "tokens": 2e11, "method": "gptq", "bits": 4, "qid": 0.1}
-    >>> mine, theirs = pl.DataFrame({"suite": "mine", **point}), pl.DataFrame({"suite": "theirs", **point})
-    >>> join_tables(mine, theirs)["suite"].to_list()
-    ['mine', 'theirs']
-    """
-    names = [f"table {i}" for i in range(1, len(frames) + 1)]
-    return join_named([(name, validate(frame, name)) for name, frame in zip(names, frames, strict=True)])
 
 
 def join_named(tables: Sequence[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
@@ -44,4 +24,5 @@ def join_named(tables: Sequence[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
                 for clash in clashes.iter_rows(named=True)
             ],
         )
-    return pl.concat(frame for _, frame in tables)
+    # Further columns need not be in all of them.
+    return pl.concat((frame for _, frame in tables), how="diagonal")

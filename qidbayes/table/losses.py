@@ -57,7 +57,12 @@ def _check_filled(table: pl.DataFrame, problems: Problems) -> None:
     problems.add(
         ok & ~base & qid.is_null() & problems.clean,
         "qid",
-        lambda _: "empty; give qid, or loss and loss_16bit, or a status other than ok with an error",
+        lambda i: (
+            "empty; give qid, or loss and loss_16bit, or a status other than ok with an error"
+            if loss[i] is None
+            else "empty; give loss_16bit (or ppl_16bit) too, or a row of method 'none' for the same suite, model, "
+            "revision, tokens, dataset, seq_len and n_eval_tokens, with one 16-bit loss"
+        ),
     )
     problems.add(
         ~ok & table["error"].is_null() & problems.clean,

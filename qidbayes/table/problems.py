@@ -8,6 +8,11 @@ import polars as pl
 from qidbayes.errors import InputError
 
 SHOWN = 10
+"""Lines of a message."""
+NAMED = 4
+"""Rows that a line names."""
+DESCRIBED = 100_000
+"""Rows of which one check says what is wrong with them."""
 
 
 def refuse(where: str, lines: Iterable[str], total: int | None = None) -> NoReturn:
@@ -25,26 +30,43 @@ class Problems:
     ----------
     clean : polars.Series
         True for the rows in which nothing has been found yet.
+    where, rows
+        What messages call the table and its rows.
     """
 
     def __init__(self, where: str, rows: Sequence[int]) -> None:
         self.clean = pl.repeat(True, len(rows), eager=True)
-        self._where = where
+        self.where = where
         self.rows = rows  # what the reader calls each row: its line in a CSV file
-        self._count = 0
-        self._found: list[tuple[int, str]] = []
+        self._undescribed = 0
+        self._found: dict[str, list[int]] = {}  # a problem's text, and the rows that have it
 
     def add(self, refused: pl.Series, column: str, describe: Callable[[int], str]) -> None:
-        """Note a problem in `column` for every row where `refused` is true; `describe` gets the row's index."""
+        """Note a problem in `column` for every row where `refused` is true; `describe` gets the row's index.
+
+        Rows of which `describe` says the same share one line of the message.
+        """
         refused = refused.fill_null(False)
         self.clean = self.clean & ~refused
-        self._count += int(refused.sum())
-        # Describing more than can be shown would make a long hopeless file slow to refuse.
-        for index in refused.arg_true().head(SHOWN):
-            self._found.append((index, f"row {self.rows[index]}, column {column!r}: {describe(index)}"))
+        found = refused.arg_true()
+        # Describing every row of a long hopeless file would make it slow to refuse.
+        self._undescribed += len(found) - len(found.head(DESCRIBED))
+        for index in found.head(DESCRIBED):
+            self._found.setdefault(f"column {column!r}: {describe(index)}", []).append(index)
 
     def raise_if_any(self) -> None:
         """Raise what was found, in the order of the rows."""
         if self._found:
-            ordered = sorted(self._found, key=lambda problem: problem[0])
-            refuse(self._where, (line for _, line in ordered), self._count)
+            lines = sorted(self._found.items(), key=lambda problem: problem[1][0])
+            hidden = sum(len(rows) for _, rows in lines[SHOWN:]) + self._undescribed
+            shown = [f"{self._named(rows)}, {text}" for text, rows in lines[:SHOWN]]
+            refuse(self.where, shown, len(shown) + hidden)
+
+    def _named(self, found: Sequence[int]) -> str:
+        """Call rows by their names: one, a few, or the first and how many."""
+        names = [str(self.rows[index]) for index in found]
+        if len(names) == 1:
+            return f"row {names[0]}"
+        if len(names) <= NAMED:
+            return f"rows {', '.join(names[:-1])} and {names[-1]}"
+        return f"rows {', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1} more"

@@ -4,20 +4,23 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.table.columns import COLUMNS, Column
+from qidbayes.units import parse_count
 
 
 def as_in_tables(frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame of questions with its values as tables hold them: methods in lower case, −1 as per channel.
 
+    Counts may be typed as people say them: ``7B``.
+
     Raises
     ------
     InputError
-        If a column that tables hold as text is of another type, or a group size is none.
+        If a column that tables hold as text is of another type, a text is no count, or a group size is none.
 
     Examples
     --------
-    >>> as_in_tables(pl.DataFrame({"method": "GPTQ", "group_size": -1, "revision": 1000, "mine": 3})).row(0)
-    ('gptq', None, '1000', 3)
+    >>> as_in_tables(pl.DataFrame({"method": "GPTQ", "group_size": -1, "revision": 1000, "tokens": "2T"})).row(0)
+    ('gptq', None, '1000', 2000000000000.0)
     """
     return frame.with_columns(
         _as_in_tables(frame[column.name], column) for column in COLUMNS if column.name in frame.columns
@@ -28,6 +31,8 @@ def _as_in_tables(given: pl.Series, column: Column) -> pl.Series:
     if column.dtype == pl.String:
         text = _text(given, column)
         return column.tidy(text) if column.tidy else text
+    if column.spoken and given.dtype == pl.String:
+        return pl.Series(given.name, [_count(text, column) for text in given], dtype=pl.Float64)
     if column.tidy is None or not given.dtype.is_numeric():  # what is no number is refused where it is needed
         return given
     if column.dtype == pl.Float64:
@@ -37,6 +42,13 @@ def _as_in_tables(given: pl.Series, column: Column) -> pl.Series:
     if wrong.len():
         raise InputError(f"{column.name}: {wrong[0]:g} is not accepted; give {column.accepts}")
     return found
+
+
+def _count(text: str | None, column: Column) -> float | None:
+    try:
+        return None if text is None else parse_count(text)
+    except InputError as error:
+        raise InputError(f"{column.name}: {error}") from None
 
 
 def _text(given: pl.Series, column: Column) -> pl.Series:

@@ -5,7 +5,9 @@ import csv
 import io
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -22,7 +24,7 @@ _SEP = re.compile(r"(?P<before>\s*)\"?sep=(?P<delimiter>[,;\t|])\"?[ ]*(?=[\r\n]
 VERSION_KEY = "qidbayes.schema_version"  # in the metadata of a Parquet file
 
 
-def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
+def read_file(path: str | os.PathLike[str]) -> pl.DataFrame:
     """Read a measurement table from a `.csv` or `.parquet` file and check it against the schema.
 
     A CSV file is in UTF-8. Its cells are separated by commas, or by semicolons or tabs where the header has no comma or
@@ -39,22 +41,46 @@ def read_table(path: str | os.PathLike[str]) -> pl.DataFrame:
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "mine.csv")
     >>> _ = path.write_text("model,n_params,tokens,method,bits,qid\\nm,1e9,2e11,gptq,4,0.1\\n")
-    >>> read_table(path).select("suite", "tokens", "qid").row(0)
+    >>> read_file(path).select("suite", "tokens", "qid").row(0)
     ('mine', 200000000000, 0.1)
     """
+    return validate_file(path, {})
+
+
+def read_raw(path: str | os.PathLike[str]) -> pl.DataFrame:
+    """Return the rows of a `.csv` or `.parquet` file as they stand there, without a schema.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    check_suffix(path)
+    return _raw(path)[0]
+
+
+def _raw(path: Path) -> tuple[pl.DataFrame, list[int] | None]:
+    content, where = _content(path), str(path)
+    return _read_csv(content, where) if path.suffix.lower() == ".csv" else (_read_parquet(content, where), None)
+
+
+def validate_file(path: str | os.PathLike[str], values: Mapping[str, Any]) -> pl.DataFrame:
+    """Read a measurement table, with values for columns that its file does not have; see `read_file`."""
     note()
     path = Path(path)
     check_suffix(path)
-    content = _content(path)
-    if path.suffix.lower() == ".csv":
-        return _read_csv(content, str(path))
-    return _read_parquet(content, str(path))
+    frame, rows = _raw(path)
+    further = (pl.lit(value).alias(name) for name, value in values.items() if name not in frame.columns)
+    return validate(frame.with_columns(further), str(path), rows)
 
 
 def check_suffix(path: Path) -> None:
     """Refuse a path whose suffix names no format of ours."""
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: not the name of a table; give a file that ends in .csv or .parquet")
+        runs = "; `qidbayes import` makes one of results of lm-eval and logs of llama.cpp"
+        hint = runs if path.suffix.lower() in (".json", ".jsonl", ".log") or path.is_dir() else ""
+        raise InputError(f"{path}: not the name of a table; give a file that ends in .csv or .parquet{hint}")
 
 
 def _content(path: Path) -> bytes:
@@ -69,8 +95,8 @@ def _content(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a file that you may read") from error
 
 
-def _read_csv(content: bytes, where: str) -> pl.DataFrame:
-    """Read every cell as text, so that a refusal can show what stands in the file."""
+def _read_csv(content: bytes, where: str) -> tuple[pl.DataFrame, list[int]]:
+    """Read every cell as text, so that a refusal can show what stands in the file; also return each row's line."""
     text = _text(content, where)
     delimiter = _delimiter(text)
     if said := _SEP.match(text):  # Excel's own line; a blank one in its place keeps the numbers of the others
@@ -94,7 +120,7 @@ def _read_csv(content: bytes, where: str) -> pl.DataFrame:
     lines.pop(0)
     _check_shape(header, records, lines, where)
     columns = {name: [record[i] for record in records] for i, name in enumerate(header)}
-    return validate(as_written(pl.DataFrame(columns, schema=dict.fromkeys(header, pl.String))), where, lines)
+    return as_written(pl.DataFrame(columns, schema=dict.fromkeys(header, pl.String))), lines
 
 
 def _text(content: bytes, where: str) -> str:
@@ -138,4 +164,4 @@ def _read_parquet(content: bytes, where: str) -> pl.DataFrame:
     version = read.metadata.get(VERSION_KEY, str(SCHEMA_VERSION))
     if version != str(SCHEMA_VERSION):
         raise InputError(f"{where}: schema version {version}; this qidbayes reads version {SCHEMA_VERSION}")
-    return validate(read.frame, where)
+    return read.frame

@@ -9,8 +9,15 @@ from qidbayes.table.problems import Problems
 
 _UNITS = ("ppl", "bits_per_byte")
 _SIZES = ("n_eval_tokens", "n_eval_bytes")
-# What these are called elsewhere, and what to give in their place.
+# What columns are called elsewhere, and what to give in their place.
 _ELSEWHERE = {
+    ("family", "series", "collection"): "a family of models is a 'suite'",
+    ("n", "n_nonembed", "non_embedding_params", "parameters", "n_parameters"): "non-embedding parameters go into "
+    "'n_params'",
+    ("d", "n_tokens", "train_tokens", "training_tokens"): "training tokens go into 'tokens'",
+    ("p", "nbits", "n_bits", "wbits"): "the width goes into 'bits'",
+    ("step", "checkpoint", "training_step"): "a checkpoint is named in 'revision', and has seen 'tokens'",
+    ("bpw",): "bits per weight, with scales and zero points, go into 'bits_per_weight'",
     ("perplexity", "pplx"): "a perplexity of tokens goes into 'ppl' (and 'ppl_16bit')",
     ("word_perplexity", "word_ppl"): "in nats per token a loss is ln(word perplexity) · words / tokens",
     ("byte_perplexity", "byte_ppl"): "give 'bits_per_byte' (and 'bits_per_byte_16bit'), which is log2 of it",
@@ -21,7 +28,7 @@ _ELSEWHERE = {
 
 
 def hint(name: str) -> str | None:
-    """Return what to give in the place of a column that is no column of ours but a known unit of losses."""
+    """Return what to give in the place of a column that is ours under another name, or a known unit of losses."""
     plain = name.strip().lower()
     for names, text in _ELSEWHERE.items():
         if any(plain in (known, f"{known}_16bit", f"{known}_fp16") for known in names):

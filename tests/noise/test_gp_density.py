@@ -98,6 +98,10 @@ TABLES = {
     "equal suites with gaps": (suites(3).filter(~((pl.col("bits") == 4) & (pl.col("tokens") < 5e9))), None),
     "suites with a model in both": (shared_model(), None),
     "suites with a model in both and no checkpoint": (one_model_of_both(), None),
+    "some quantized twice, with other settings": (
+        pl.concat([small(), small().head(7).with_columns(settings=pl.lit("imatrix"))]),
+        [((20, 3), 4, 0, 7)],
+    ),
     "two methods": (methods(), [((20, 6), 4, 0, 0)]),
     "two methods and a group size": (
         pl.concat([methods(), methods().head(7).with_columns(group_size=pl.lit(32, pl.Int64))]),

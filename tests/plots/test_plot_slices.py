@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from qidbayes import InputError
 from qidbayes.plots import datasets, methods, qid_by_bits, qid_by_size, qid_by_tokens
+from qidbayes.plots.slices import most_measured
 from qidbayes.posterior import Fit
 from qidbayes.table.schema import validate
 
@@ -185,3 +186,11 @@ def test_a_law_that_changes_along_the_axis_has_no_curve(unified: Fit) -> None:
     for figure, along in ((qid_by_tokens, "a training run"), (qid_by_size, "model sizes")):
         with pytest.raises(InputError, match=f"stay the same along {along}; law 'unified' also needs learning_rate"):
             figure(replace(unified, law=law))
+
+
+def test_points_of_unknown_tokens_have_no_curve_over_them() -> None:
+    points = pl.DataFrame({"tokens": [None, 10**11, 10**11, 10**12], "n_params": [1e9, 1e9, 2e9, 1e9]})
+    drawn, notes = most_measured(points, "tokens", "n_params", 4)
+    assert drawn["tokens"].to_list() == [10**11, 10**11] and notes == ["1 of 2 counts of tokens are shown."]
+    with pytest.raises(InputError, match="no point says its tokens"):
+        most_measured(points.head(1), "tokens", "n_params", 4)

@@ -110,10 +110,10 @@ ASKED = {"n_params": 1e9, "tokens": 1e11, "bits": 4}
 WRONG = {
     "no bits": ({"n_params": 1e9, "tokens": 1e11}, "also needs bits"),
     "a stranger": ({**ASKED, "colour": "red"}, "does not depend on 'colour'; it takes"),
-    "text": ({**ASKED, "n_params": "big"}, "n_params must be numbers"),
+    "text": ({**ASKED, "n_params": "big"}, "n_params: 'big' is not a count"),
     "zero": ({**ASKED, "tokens": 0}, "tokens must be positive and finite; got 0"),
-    "billions": ({**ASKED, "n_params": [1e9, 7]}, "n_params: 7 is not accepted; .* at least 1000, like 7e9 for 7B"),
-    "tokens in billions": ({**ASKED, "tokens": 300}, "tokens: 300 is not accepted; .* like 3e11 for 300B"),
+    "billions": ({**ASKED, "n_params": [1e9, 7]}, "n_params: 7 is not accepted; .* at least 1000, like 7e9, or 7B"),
+    "tokens in billions": ({**ASKED, "tokens": 300}, "tokens: 300 is not accepted; .* like 3e11, or 300B"),
     "a group of nothing": ({**ASKED, "group_size": 0}, "group_size"),
     "infinity": ({**ASKED, "tokens": np.inf}, "tokens must be positive and finite"),
     "nan": ({**ASKED, "n_params": np.nan}, "n_params must be positive and finite"),

@@ -136,7 +136,7 @@ def test_an_invalid_table_is_not_written(tmp_path: Path, point: pl.DataFrame) ->
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["t.txt", "t", "t.csv.gz", "t.pkl"])
+@pytest.mark.parametrize("name", ["t.xlsx", "t", "t.csv.gz", "t.pkl"])
 def test_other_suffixes_are_refused(tmp_path: Path, point: pl.DataFrame, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(InputError, match=r"ends in \.csv or \.parquet"):

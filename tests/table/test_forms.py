@@ -118,12 +118,15 @@ def test_frames_and_parquet_are_read_alike(form: str, kept: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("85056000", '"85,056,000"'), r"row 2, column 'n_params': '85,056,000' .* without separators of thousands"),
+        (
+            ("85056000", '"85,056,000"'),
+            r"rows 2 and 3, column 'n_params': '85,056,000' .* without separators of thousands",
+        ),
         (("0.052", '"0,052"'), r"row 2, column 'qid': '0,052' .* with a decimal point"),
         (("0.052", "0,052"), r"row 2: 12 cells; give 11"),
         (("gptq,4,", "gptq,four,"), r"row 2, column 'bits': 'four'"),
-        (("85056000", "85056000.5"), r"row 2, column 'n_params': '85056000.5'"),
-        (("85056000", "85M"), r"row 2, column 'n_params': '85M' .* plain count"),
+        (("85056000", "85056000.5"), r"rows 2 and 3, column 'n_params': '85056000.5'"),
+        (("85056000", "85MB"), r"rows 2 and 3, column 'n_params': '85MB' .* plain count"),
         ((",128,", ",-2,"), r"row 2, column 'group_size': '-2' .* per channel"),
         (("0.052", "NA"), r"row 2, column 'qid': 'NA'"),
         (("gptq", "GPTQ v2"), r"row 2, column 'method': 'GPTQ v2'"),

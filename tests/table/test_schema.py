@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from qidbayes.errors import InputError
+from qidbayes.errors import InputError, TableWarning
 from qidbayes.table import read_table
 from qidbayes.table.columns import COLUMNS, NAMES
 from qidbayes.table.schema import validate
@@ -18,8 +18,9 @@ HEADER = "model,n_params,tokens,method,bits,qid"
 ROW = "m,1e9,2e11,gptq,4,0.1"
 
 DESIGN = (
-    "suite model revision n_params tokens learning_rate method bits bits_per_weight group_size dataset n_eval_tokens "
-    "seq_len loss_16bit loss qid qid_se source status error seconds_quantize seconds_evaluate peak_memory_gib device"
+    "suite model revision n_params tokens learning_rate method bits bits_per_weight group_size settings dataset "
+    "n_eval_tokens seq_len loss_16bit loss qid qid_se source status error seconds_quantize seconds_evaluate "
+    "peak_memory_gib device"
 )
 
 
@@ -43,7 +44,7 @@ def test_every_column_comes_typed_and_in_order(csv_file: CsvFile) -> None:
 def test_defaults(csv_file: CsvFile) -> None:
     row = read_table(csv_file(HEADER, ROW)).row(0, named=True)
     assert (row["suite"], row["revision"], row["dataset"], row["status"]) == ("mine", "", "unspecified", "ok")
-    given = {*HEADER.split(","), "suite", "revision", "dataset", "status"}
+    given = {*HEADER.split(","), "suite", "revision", "settings", "dataset", "status"}
     assert {name for name, value in row.items() if value is not None} == given
 
 
@@ -106,12 +107,17 @@ def test_a_failed_cell_stays_and_says_why(csv_file: CsvFile) -> None:
     ("column", "value", "accepts"),
     [
         ("model", "", "the model's name"),
-        ("n_params", "", "like 7e9 for 7B"),
+        ("n_params", "", "like 7e9, or 7B"),
         ("n_params", "6.9", "plain count"),
         ("n_params", "7", "plain count"),
         ("n_params", "-7e9", "plain count"),
-        ("n_params", "7B", "plain count"),
-        ("tokens", "300", "like 3e11 for 300B"),
+        ("n_params", "7X", "plain count"),
+        ("n_params", "7,000B", "plain count"),
+        ("n_params", "-7B", "plain count"),
+        ("n_params", "1.5e3M", "plain count"),
+        ("seq_len", "2k", "1 or above"),
+        ("group_size", "1k", "1 or above"),
+        ("tokens", "300", "like 3e11, or 300B"),
         ("tokens", "99999", "at least 1e5"),
         ("tokens", "1e400", "plain count"),
         ("tokens", "9" * 30, "plain count"),
@@ -176,12 +182,67 @@ def test_without_qid_and_losses_each_row_says_so(point: pl.DataFrame) -> None:
 
 @pytest.mark.parametrize(
     ("misspelt", "hint"),
-    [("loss16bit", "did you mean 'loss_16bit'?"), ("Group_Size", "did you mean 'group_size'?"), ("zzz", "columns are")],
+    [
+        ("loss16bit", "did you mean 'loss_16bit'?"),
+        ("Group_Size", "did you mean 'group_size'?"),
+        ("family", "a family of models is a 'suite'"),
+        ("N", "non-embedding parameters go into 'n_params'"),
+        ("D", "training tokens go into 'tokens'"),
+        ("step", "a checkpoint is named in 'revision'"),
+        ("bpw", "go into 'bits_per_weight'"),
+    ],
 )
-def test_an_unknown_column_is_refused(csv_file: CsvFile, misspelt: str, hint: str) -> None:
+def test_a_column_under_another_name_is_refused(csv_file: CsvFile, misspelt: str, hint: str) -> None:
     message = refusal(csv_file(f"{HEADER},{misspelt}", ROW + ",1"))
     assert f"column {misspelt!r} is unknown; " in message
     assert hint in message
+
+
+def test_where_a_column_is_missing_the_unknown_ones_are_named(csv_file: CsvFile) -> None:
+    message = refusal(csv_file("name,n_params,tokens,method,bits,qid", ROW))
+    assert "column 'name' is unknown; the columns are suite, model, " in message
+    assert "column 'model' is missing; give the model's name, as text" in message
+
+
+@pytest.mark.parametrize(
+    ("written", "count"), [("7B", 7_000_000_000), ("1.1b", 1_100_000_000), ("360 M", 360_000_000), ("2.5k", 2_500)]
+)
+def test_counts_as_people_say_them(csv_file: CsvFile, written: str, count: int) -> None:
+    assert read_table(csv_file(HEADER, f"m,{written},2e11,gptq,4,0.1"))["n_params"].item() == count
+
+
+def test_tokens_that_nobody_tells_are_null(csv_file: CsvFile) -> None:
+    table = read_table(csv_file(HEADER, "m,1e9,,gptq,4,0.1", "m,1e9,2T,gptq,4,0.1"))
+    assert table["tokens"].to_list() == [None, 2 * 10**12]
+    assert "rows 2 and 3, column 'revision'" not in str(table)
+    assert "row 3, column 'revision': the same cell as row 2" in refusal(csv_file(HEADER, *["m,1e9,,gptq,4,0.1"] * 2))
+
+
+def test_two_quantizations_that_differ_in_settings_are_two_cells(csv_file: CsvFile) -> None:
+    rows = ["m,1e9,2e11,gguf-q4-k-m,4,0.1,imatrix wiki", "m,1e9,2e11,gguf-q4-k-m,4,0.2,"]
+    table = read_table(csv_file(f"{HEADER},settings", *rows))
+    assert table["settings"].to_list() == ["imatrix wiki", ""]
+    assert "the same cell as row 2" in refusal(csv_file(f"{HEADER},settings", rows[1], rows[1]))
+
+
+def test_further_numbers_stay_and_the_rest_is_named_once(csv_file: CsvFile) -> None:
+    path = csv_file(f"{HEADER},calibration_tokens,note,mean_kld", f"{ROW},1e6,mine,0.01", "m,1e9,2e11,gptq,3,0.2,,,nan")
+    with pytest.warns(TableWarning, match="kept aside: 'note', which holds no numbers") as told:
+        table = read_table(path)
+    assert len(told) == 1
+    assert table.columns == [*NAMES, "calibration_tokens", "mean_kld"]
+    assert table.select("calibration_tokens", "mean_kld").rows() == [(1e6, 0.01), (None, None)]
+    assert validate(table, "t").equals(table)
+    message = refusal(csv_file(f"{HEADER},mean_kld", ROW + ",inf"))
+    assert "row 2, column 'mean_kld': an infinite number is not accepted" in message
+
+
+def test_one_line_says_what_is_wrong_with_many_rows(csv_file: CsvFile) -> None:
+    message = refusal(csv_file(HEADER, *[f"m,1e9,2e11,GPTQ v{1 + i % 2},{1 + i},0.1" for i in range(30)]))
+    lines = [line.partition(": ")[2] for line in message.splitlines()]
+    assert lines[0].startswith("rows 2, 4, 6 and 12 more, column 'method': 'GPTQ v1' is not accepted; give a name")
+    assert lines[1].startswith("rows 3, 5, 7 and 12 more, column 'method': 'GPTQ v2' is not accepted")
+    assert len(lines) == 2
 
 
 def test_losses_that_disagree_are_refused(csv_file: CsvFile) -> None:
@@ -202,10 +263,12 @@ def test_duplicate_cells_name_both_rows(csv_file: CsvFile) -> None:
 
 
 @pytest.mark.parametrize(
-    "told_apart", ["suite", "model", "revision", "tokens", "method", "bits", "group_size", "dataset"]
+    "told_apart", ["suite", "model", "revision", "tokens", "method", "bits", "group_size", "settings", "dataset"]
 )
 def test_rows_apart_in_any_part_of_the_key_are_two_cells(point: pl.DataFrame, told_apart: str) -> None:
-    other = pl.lit("x") if told_apart in ("suite", "model", "revision", "method", "dataset") else pl.lit(3e5)
+    other = (
+        pl.lit("x") if told_apart in ("suite", "model", "revision", "method", "settings", "dataset") else pl.lit(3e5)
+    )
     if told_apart == "bits":
         other = pl.lit(3.0)
     pair = pl.concat([point, point.with_columns(other.alias(told_apart))], how="diagonal_relaxed")
