@@ -81,7 +81,7 @@ def _constrained(rows: Inputs, unconstrained: dict[str, np.ndarray]) -> dict[str
 
 
 def _measured(rows: Inputs, flat: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows' log responses, of noisy rows the drawn ones, and the variances of their errors, given each draw."""
+    """Return each draw's log responses, of noisy rows the drawn ones, and the variances of their errors."""
     shape = (len(flat["sigma"]), len(rows.log_response))
     log_response, variance = (np.broadcast_to(v, shape).copy() for v in (rows.log_response, rows.variance))
     if TRUE_LOG_QID in flat:

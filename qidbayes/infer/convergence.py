@@ -46,6 +46,6 @@ def labels_of(design: Inputs, sampled_name: str) -> list[str]:
         ]
         return [*(number("log_qid", describe(row)) for row in rows), *groups]
     if sampled_name in design.vectors:
-        groups = Fitted(design.frame).labels("suite") if sampled_name == SUITE_SCALE else design.unknown[1]
-        return [number(sampled_name, group) for group in groups]
+        of = Fitted(design.frame).labels("suite") if sampled_name == SUITE_SCALE else design.unknown[1]
+        return [number(sampled_name, label) for label in of]
     return [sampled_name]

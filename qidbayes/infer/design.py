@@ -133,7 +133,8 @@ def _refuse_unknown_tokens(frame: pl.DataFrame, law: Law) -> None:
         raise InputError(
             f"tokens: {unknown.height} of {frame.height} rows do not say on how many tokens their model was trained "
             f"(first: {unknown['model'][0]} {unknown['revision'][0]}), and law {law.name!r} needs that: {why}. "
-            'Give the tokens, leave these rows out, or fit law atlas, which samples them, or a law without D whose [noise] says discrepancy = "none"'
+            "Give the tokens, leave these rows out, or fit law 'atlas', which samples them, or a law without D "
+            'whose [noise] says discrepancy = "none"'
         )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +14,10 @@ from qidbayes.infer.problem import Problem
 from qidbayes.law import Law, Prior
 from qidbayes.noise.coordinates import distinct
 from qidbayes.noise.families import Families
+from qidbayes.noise.family_density import Suites
 from qidbayes.noise.family_kernel import SUITE_SCALE
+from qidbayes.noise.gaussian_process import GaussianProcess
+from qidbayes.noise.grid import Partition
 from qidbayes.noise.kernels import Cells
 from qidbayes.noise.model import NoiseModel, noise_model
 from qidbayes.noise.random_effects import Level
@@ -68,8 +70,9 @@ class Inputs(Design):
         return self.noise.rows(self.frame)
 
     @cached_property
-    def partition(self) -> Any:
+    def partition(self) -> Partition | Suites:
         """The blocks of rows that the discrepancy's density goes by."""
+        assert isinstance(self.noise, Families | GaussianProcess)
         return self.noise.partition(self.cells)
 
     @cached_property
@@ -117,7 +120,7 @@ class Inputs(Design):
             arrays["log_reference_tokens"] = np.array(self.law.log_reference.get("D", 0.0))
         if self.latent:
             arrays["latent_row"] = parts.position[self.latent["latent_row"]]
-        return arrays | {name: values[parts.order] for name, values in of_row.items()} | parts.arrays
+        return arrays | {name: values[parts.order] for name, values in of_row.items()} | dict(parts.arrays)
 
 
 def inputs(table: pl.DataFrame, law: Law) -> Inputs:

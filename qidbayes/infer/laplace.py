@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 from scipy.optimize import minimize
 
 type Gradient = Callable[[jax.Array, Sequence[jax.Array]], tuple[jax.Array, jax.Array]]
@@ -11,7 +12,7 @@ type Gradient = Callable[[jax.Array, Sequence[jax.Array]], tuple[jax.Array, jax.
 
 _STEP = 1e-3
 _FLATTEST, _STEEPEST = 0.3, 1e8
-"""Curvatures are taken as at least and at most this: a direction that the data say nothing of has its prior's, 1 to 4."""
+"""Curvatures are taken as within these: a direction that the data say nothing of has its prior's, 1 to 4."""
 
 
 def laplace(gradient: Gradient, start: np.ndarray, data: Sequence[jax.Array]) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +34,7 @@ def laplace(gradient: Gradient, start: np.ndarray, data: Sequence[jax.Array]) ->
     """
 
     def at(position: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope = gradient(position, data)
+        value, slope = gradient(jnp.asarray(position), data)
         return float(value), np.asarray(slope, dtype=float)
 
     mode = minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": 300, "maxcor": 30}).x

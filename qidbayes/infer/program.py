@@ -80,7 +80,6 @@ class Program:
     gradients: int = 0
     """How many gradients the job has begun."""
 
-
     def parts(self, position: np.ndarray) -> list[np.ndarray]:
         """Return each variable of positions of all numbers; shape ``(…, numbers)``."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]

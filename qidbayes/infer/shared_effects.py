@@ -7,7 +7,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from qidbayes.infer.inputs import Inputs
-from qidbayes.noise.family_density import draw_shared
+from qidbayes.noise.family_density import Suites, draw_shared
 from qidbayes.noise.family_kernel import NUMBERS, SUITE_SCALE
 from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior.constants import Curve
@@ -31,6 +31,7 @@ def shared_effects(
         The fit's.
     """
     law, parts = rows.law, rows.partition
+    assert isinstance(parts, Suites)
     log_raw = {c: v + law.log_reference.get(c, 0.0) for c, v in rows.log_covariates.items()}
     count = len(log_response)
     at_tokens = np.broadcast_to(rows.cells["log_tokens"], (count, len(rows.log_response)))
@@ -47,7 +48,8 @@ def shared_effects(
         residual, own, number, suite_scale, tokens, steps = drawn
         scale = dict(zip(NUMBERS, number, strict=True)) | {SUITE_SCALE: suite_scale}
         data = {**arrays, "at_log_tokens": tokens}
-        return draw_shared(residual, own, scale, parts.buckets, data, steps, jnp)
+        found: jax.Array = draw_shared(residual, own, scale, parts.buckets, data, steps, jnp)
+        return found
 
     with jax.enable_x64(True):
         arrays = {name: jnp.asarray(values) for name, values in parts.arrays.items()}

@@ -138,7 +138,9 @@ class Families(NormalErrors):
 
     def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
         """Return the covariance of rows without their own errors."""
-        of_row = np.asarray(scale[SUITE_SCALE])[where["suite"]] if SUITE_SCALE in scale else np.ones(len(where["suite"]))
+        of_row = (
+            np.asarray(scale[SUITE_SCALE])[where["suite"]] if SUITE_SCALE in scale else np.ones(len(where["suite"]))
+        )
         found = within_suite(scale, where, where, 1.0, np)
         bare = within_suite(scale, where, where, 0.0, np)
         same = where["suite"][:, None] == where["suite"][None, :]
@@ -165,7 +167,7 @@ class Families(NormalErrors):
         residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> FamilyResiduals:
         """Take up the fitted rows of the suites that are asked about, given each draw of what all suites share."""
-        cells = self.coordinates(fitted, fitted.data)
+        cells = dict(self.coordinates(fitted, fitted.data))
         untold = np.flatnonzero(np.isnan(cells["log_tokens"]))
         if untold.size:
             log_tokens = np.tile(cells["log_tokens"], (len(scale["sigma"]), 1))

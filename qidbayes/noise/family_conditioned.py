@@ -54,7 +54,7 @@ class FamilyResiduals:
         return mean, variance
 
     def blocks(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and covariance of blocks; shapes ``(draws, blocks, rows)`` and ``(draws, blocks, rows, rows)``."""
+        """Return mean and covariance of blocks: ``(draws, blocks, rows)`` and ``(draws, blocks, rows, rows)``."""
         draws, width = len(self.effect), len(asked["suite"]) // count
         mean = (self.effect @ self.shared.T).reshape(draws, count, width)
         found = np.empty((draws, count, width, width))
@@ -106,6 +106,7 @@ class FamilyResiduals:
 
     def _new_shared(self, asked: Cells, one: Cells, *, diagonal: bool = False) -> np.ndarray:
         """Return the covariance that comes from methods and data sets that were not fitted."""
+
         def each(name: str) -> tuple[np.ndarray, np.ndarray]:
             return (asked[name], one[name]) if diagonal else (asked[name][:, None], one[name][None, :])
 

@@ -9,7 +9,6 @@ the own rows join the fitted ones, on which answers are conditioned exactly.
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -20,11 +19,9 @@ from qidbayes.noise.families import SHARED_EFFECT, Families
 from qidbayes.noise.family_kernel import SUITE_SCALE, new_scales
 from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior.joint import joint
+from qidbayes.posterior.posterior import Posterior
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.schema import NAMES, validate
-
-if TYPE_CHECKING:
-    from qidbayes.posterior.fit import Fit
 
 MOST_K = 0.7
 """The largest Pareto k whose weights are trusted."""
@@ -38,7 +35,7 @@ _WEIGHED = 8000
 _NUMBERS = 20_000_000
 
 
-def condition(fit: "Fit", rows: pl.DataFrame) -> "Fit":
+def condition[P: Posterior](fit: P, rows: pl.DataFrame) -> P:
     """Return a fit given further rows; see `Fit.condition`."""
     if not set(NAMES) <= set(rows.columns):
         rows = validate(rows, "own rows")
@@ -47,7 +44,7 @@ def condition(fit: "Fit", rows: pl.DataFrame) -> "Fit":
     return fit
 
 
-def _given_suite(fit: "Fit", rows: pl.DataFrame, suite: str) -> "Fit":
+def _given_suite[P: Posterior](fit: P, rows: pl.DataFrame, suite: str) -> P:
     rows = _usable(fit, rows, suite)
     source, each = _expanded(fit, rows, suite)
     qid = rows["qid"].to_numpy()
@@ -63,8 +60,13 @@ def _given_suite(fit: "Fit", rows: pl.DataFrame, suite: str) -> "Fit":
             f"{LEAST_ESS:.0f}): fit all rows together instead, `qidbayes fit TABLE FILE`"
         )
     data = pl.concat([fit.data, rows.select(fit.data.columns)], how="vertical_relaxed")
-    stats = {name: np.broadcast_to(values.reshape(-1)[:1], (1, len(chosen))).copy() for name, values in fit.stats.items()}
-    given = (*fit.attributes.get("conditioned_on", ()), {"suite": suite, "rows": rows.height, "pareto_k": k, "ess": ess})
+    stats = {
+        name: np.broadcast_to(values.reshape(-1)[:1], (1, len(chosen))).copy() for name, values in fit.stats.items()
+    }
+    given = (
+        *fit.attributes.get("conditioned_on", ()),
+        {"suite": suite, "rows": rows.height, "pareto_k": k, "ess": ess},
+    )
     return replace(
         fit,
         draws={name: source.flat(name)[chosen][None] for name in source.draws},
@@ -76,7 +78,7 @@ def _given_suite(fit: "Fit", rows: pl.DataFrame, suite: str) -> "Fit":
     )
 
 
-def _usable(fit: "Fit", rows: pl.DataFrame, suite: str) -> pl.DataFrame:
+def _usable(fit: Posterior, rows: pl.DataFrame, suite: str) -> pl.DataFrame:
     """Return the rows with a QiD, refusing those that no normal density of its logarithm describes."""
     if fit.law.response != "qid":
         raise InputError(f"a fit of law {fit.law.name!r} is not of QiD, and is not conditioned on rows of it")
@@ -97,10 +99,12 @@ def _usable(fit: "Fit", rows: pl.DataFrame, suite: str) -> pl.DataFrame:
     same = known.filter(pl.col("qid") == pl.col("qid_right"))
     if same.height:
         raise InputError(f"{same.height} of the rows of suite {suite!r} are in the fit already: leave them out")
-    return rows.with_columns(pl.lit(None, dtype=t).alias(n) for n, t in fit.data.schema.items() if n not in rows.columns)
+    return rows.with_columns(
+        pl.lit(None, dtype=t).alias(n) for n, t in fit.data.schema.items() if n not in rows.columns
+    )
 
 
-def _expanded(fit: "Fit", rows: pl.DataFrame, suite: str) -> tuple["Fit", int]:
+def _expanded(fit: Posterior, rows: pl.DataFrame, suite: str) -> tuple[Posterior, int]:
     """Return the draws to be weighted, with draws of what is new in the rows, and how often each of the fit's is in."""
     if not isinstance(fit.noise, Families):
         return fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2)))), 1

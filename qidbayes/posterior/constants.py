@@ -146,7 +146,7 @@ class Curve:
         Parameters
         ----------
         log_covariates
-            Logarithms of the covariates in raw counts, shape ``(queries,)``, or ``(draws, queries)`` where they are unknown.
+            Logarithms of the covariates in raw counts, shape ``(queries,)``; ``(draws, queries)`` where unknown.
         index
             For each dimension, the group of each query.
         """

@@ -65,10 +65,12 @@ class Posterior:
     def curve(self) -> Curve:
         """Return the law with this posterior's constants, one set for each draw."""
         untold = self.log_tokens_of if self.law.noise.discrepancy == "families" else None
-        return Curve(self.law, {name: self.flat(name) for name in self.law.constants}, self.coords, self._new_groups, untold)
+        return Curve(
+            self.law, {name: self.flat(name) for name in self.law.constants}, self.coords, self._new_groups, untold
+        )
 
     def log_tokens_of(self, frame: pl.DataFrame) -> np.ndarray:
-        """Return log tokens given each draw, shape ``(draws, rows)``: where a row does not tell them, as they are known.
+        """Return log tokens given each draw, shape ``(draws, rows)``, also of rows that do not tell them.
 
         Of a fitted model whose tokens nobody tells they are its posterior's, of a new one the prior's, which is flat in
         log D (see `qidbayes.noise.unknown_tokens`).
@@ -80,7 +82,7 @@ class Posterior:
         steps = np.random.default_rng(1).permutation((np.arange(count) + 0.5) / count)
         models = frame["model"].to_list() if "model" in frame.columns else [None] * frame.height
         for row in np.flatnonzero(np.isnan(found[0])):
-            model = known.get(models[row])
+            model = known.get(str(models[row]))
             new = low + (high - low) * steps
             found[:, row] = new if model is None else np.log(self.flat(UNKNOWN)[:, model])
         return found

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from qidbayes.infer.bridge import log_density as jax_log_density
 from qidbayes.infer.inputs import inputs
 from qidbayes.infer.model import build_model
-from qidbayes.infer.bridge import log_density as jax_log_density
 from qidbayes.law import load_law
 from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.families import SHARED_EFFECT, Families

@@ -88,7 +88,7 @@ def test_draws_and_answers_are_those_of_bayes_theorem(fit: Fit, own: pl.DataFram
     np.testing.assert_allclose(found.sd**2, alone - cross @ precision @ cross, rtol=1e-4)
 
 
-def test_rows_of_a_suite_that_was_not_fitted_leave_other_suites_alone_but_for_the_draws(fit: Fit, own: pl.DataFrame) -> None:
+def test_a_new_suite_joins_the_fitted_ones(fit: Fit, own: pl.DataFrame) -> None:
     given = fit.condition(own)
     assert given.coords["suite"] == ("llama-1", "mine")
     assert given.data.height == fit.data.height + own.height
