@@ -256,6 +256,6 @@ def test_malformed_tensors_are_named() -> None:
     with pytest.raises(InputError, match="weight_zero_point is missing"):
         kind.of_linear({name: part for name, part in good.items() if name != "weight_zero_point"})
     other = compressed(weight, "mxfp4")
-    with pytest.raises(InputError, match="weight_packed is torch.uint8"):
+    with pytest.raises(InputError, match=r"weight_packed is torch\.uint8"):
         kind.of_linear(other)
     assert math.prod(weight.shape) == format_from_config(declared("mxfp4")).dequantize(other).numel()
