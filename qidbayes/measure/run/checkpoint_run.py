@@ -97,7 +97,8 @@ class CheckpointRun:
                 with self.rows.failing([cell]):
                     quantization, files = cell.quantization, None
                     if quantization is not None and quantization.method == PREQUANTIZED:
-                        files = self._context.pins.pin(quantization.files_of(self._checkpoint), "main")
+                        source = quantization.files_of(self._checkpoint)
+                        files = "/".join(filter(None, (self._context.pins.pin(source, "main"), source.file)))
                     fingerprint = self._context.fingerprints.of(
                         self.rows.commit, tokenizer_commit, quantization, files, cell.texts
                     )
