@@ -84,7 +84,7 @@ def test_it_stays_where_only_labels_change(tmp_path: Path) -> None:
 
 def install(package: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put version 99.9 of a package before the one that is installed."""
-    told = folder / "site" / f"{package}-99.9.dist-info"
+    told = folder / "site" / f"{package.replace('-', '_')}-99.9.dist-info"
     told.mkdir(parents=True)
     (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.9\n")
     monkeypatch.syspath_prepend(folder / "site")

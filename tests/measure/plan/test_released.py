@@ -7,8 +7,8 @@ from qidbayes.measure.plan.cost import estimate, quantized_bytes
 from qidbayes.resources import shipped
 
 PLAN = load_plan(shipped("measurements") / "pythia-released" / "plan.toml")
-# Name and bytes of model.safetensors, to three digits, as such pages of 2024 and 2025 list them. 1B is left out: it is as
-# wide as 1.4B, which the dry run's formula does not know.
+# Name and bytes of model.safetensors, to three digits, as such pages of 2024 and 2025 list them. 1B is left out: it is
+# as wide as 1.4B, which the dry run's formula does not know.
 LISTED = {
     "pythia-160m-deduped-int2-step71000-GPTQ-wikitext2": 178e6,
     "pythia-160m-deduped-int4-step107000-GPTQ-wikitext2": 199e6,
