@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).parents[1] / "checks" / "fuzz" / "run.py"
-CASES = {"laws": 1500, "equations": 3000, "plans": 1000, "csv": 60, "parquet": 100, "fits": 60, "prequantized": 500}
+CASES = {
+    "laws": 1500,
+    "equations": 3000,
+    "plans": 1000,
+    "csv": 60,
+    "parquet": 100,
+    "fits": 60,
+    "prequantized": 500,
+    "compressed": 200,
+    "gguf": 100,
+}
 
 
 def test_damaged_files_are_read_or_refused() -> None:

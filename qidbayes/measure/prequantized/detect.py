@@ -31,7 +31,7 @@ def format_from_config(config: Mapping[str, Any]) -> Format:
     """
     method = config.get("quant_method", "gptq" if "damp_percent" in config else None)  # the oldest files name no method
     if method == "gptq":
-        packing = config.get("checkpoint_format") or config.get("format") or "gptq"
+        packing = str(config.get("checkpoint_format") or config.get("format") or "gptq")
         if packing not in _GPTQ_VERSIONS:
             raise InputError(f"checkpoint_format = {packing!r} cannot be read; accepted: {', '.join(_GPTQ_VERSIONS)}")
         return _gptq(config, _GPTQ_VERSIONS[packing], _overrides(config, "dynamic"), method)
@@ -69,7 +69,7 @@ def _gptq(
 
 def _auto_round(config: Mapping[str, Any]) -> Format:
     """AutoRound writes GPTQ's packing, with zero points less one or as they are, and AWQ's."""
-    packing = config.get("packing_format") or config.get("backend")
+    packing = str(config.get("packing_format") or config.get("backend"))
     overrides = _overrides(config, "extra_config")
     if packing == _AUTO_ROUND_AWQ:
         if _whole(config, "bits") != 4 or any(settings.get("bits", 4) not in (4, 16) for settings in overrides):

@@ -1,6 +1,7 @@
 """GGUF files against the model they were written from, the library's own dequantization, and NumPy by hand."""
 
 import re
+import struct
 from pathlib import Path
 
 import gguf
@@ -15,6 +16,7 @@ from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.prequantized import check_against_original, load_prequantized, put_back_ends, read_prequantized
 from qidbayes.measure.prequantized.gguf import _TYPES, load_gguf
+from qidbayes.measure.prequantized.gguf_header import check_header
 
 from .ggufs import rows_of_llama_cpp, write_gguf
 
@@ -241,3 +243,36 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, wide: PreTrainedModel) -> 
         (tmp_path / name).write_bytes(whole)
     with pytest.raises(InputError, match=re.escape("has 2 GGUF files; name one of them with file, such as a.gguf")):
         read_prequantized(tmp_path)
+
+
+def header(tensors: bytes = b"", count: int = 0, settings: bytes = b"", pairs: int = 0) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, count, pairs) + settings + tensors
+
+
+def text(value: bytes) -> bytes:
+    return struct.pack("<Q", len(value)) + value
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        # 100 tensors that name the same kilobyte of the file: what is dequantized would be 100 times as much.
+        (
+            header(b"".join(text(b"t%d" % i) + struct.pack("<IQIQ", 1, 256, 0, 0) for i in range(100)), 100)
+            + bytes(1024),
+            r"its tensors up to t\d \(F32, \[256\]\) take more bytes than it has",
+        ),
+        (header(text(b"t") + struct.pack("<IQQIQ", 2, 2**40, 2**40, 2, 0), 1), "take more bytes than it has"),
+        (header(text(b"t") + struct.pack("<IQIQ", 1, 33, 2, 0), 1), "rows of 33, which blocks of 32 do not divide"),
+        (header(text(b"t") + struct.pack("<IQIQ", 1, 32, 99, 0), 1), "of type 99, which the installed gguf"),
+        (header(count=2**60), "claims 1,152,921,504,606,846,976 tensors"),
+        (header(pairs=2**60), "1,152,921,504,606,846,976 settings"),
+        (header(settings=text(b"a") + struct.pack("<IIQ", 9, 0, 2**50), pairs=1), "more than 2,000,000 entries"),
+        (header(settings=text(b"a") + struct.pack("<IIQ", 9, 9, 2), pairs=1), "a value of type 9"),
+        (header(settings=text(b"a") + struct.pack("<IQ", 8, 2**63), pairs=1), "goes on behind its end"),
+    ],
+)
+def test_a_header_claims_no_more_than_its_file_holds(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.gguf").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        check_header(tmp_path / "a.gguf")

@@ -217,6 +217,8 @@ def test_a_truncated_file_is_named(tmp_path: Path, llama: PreTrainedModel) -> No
             AUTO_ROUND | {"packing_format": "auto_round:fake"},
             "packing_format = 'auto_round:fake' .* auto_round:auto_awq",
         ),
+        (AUTO_ROUND | {"packing_format": ["auto_round"]}, r"packing_format = .*auto_round"),
+        (GPTQ | {"checkpoint_format": ["gptq"]}, r"checkpoint_format = .*gptq"),
         (AUTO_ROUND | {"data_type": "nv_fp"}, "data_type = 'nv_fp' cannot be read; accepted: int"),
         (AUTO_ROUND | {"packing_format": "auto_round:auto_awq", "bits": 3}, "with other widths than 4 bits"),
         (AUTO_ROUND | {"extra_config": {"a": 8}}, "extra_config: 'a' = 8, expected settings"),
