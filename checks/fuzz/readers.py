@@ -377,7 +377,7 @@ def gguf_files(folder: Path) -> Callable[[random.Random], Case]:
             found = bytes(edited)
         path.write_bytes(found)
         # Making a model leaves threads of transformers behind, after which the worker begins anew.
-        read = load_prequantized if rng.random() < 0.005 else read_prequantized
+        read = load_prequantized if rng.random() < 0.001 else read_prequantized
         return lambda: read(path), (InputError, MeasureError)
 
     return case

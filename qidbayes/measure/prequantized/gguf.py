@@ -135,7 +135,10 @@ class _File:
             described = sum(t.numel() for t in (*model.parameters(), *model.buffers()))
             processor: Any = TENSOR_PROCESSORS.get(self._architecture, TensorProcessor)
             self._processor = processor(config=self.config.to_dict())
-            names = get_gguf_hf_weights_map(model, self._processor)
+            # By the file's word for the architecture: Mistral's files say llama.
+            names = get_gguf_hf_weights_map(
+                model, self._processor, self._architecture, self.config.get_text_config().num_hidden_layers
+            )
         except Exception as error:
             raise InputError(f"{self.path}: its metadata describe no model ({error})") from error
         size = self.path.stat().st_size

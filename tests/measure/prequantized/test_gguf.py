@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGMLQuantizationType as Type
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder.layers import stack_linears
@@ -67,6 +75,29 @@ def test_a_file_is_the_model_it_was_written_from(tmp_path: Path, wide: PreTraine
     model, read = load_gguf(write_gguf(tmp_path / "a.gguf", wide, lambda _: kind), torch.float32)
     assert torch.equal(logits(model), logits(wide))
     assert not read.matrices and not read.ends
+
+
+@pytest.mark.parametrize("kind", [Qwen2Config, Qwen3Config])
+@pytest.mark.parametrize("tied", [False, True])
+def test_other_architectures_are_read(tmp_path: Path, kind: type[PreTrainedConfig], tied: bool) -> None:
+    """Qwen 2 has biases, Qwen 3 norms of queries and keys; neither has its rows in another order.
+
+    Heads of Qwen 3 are 128 wide, as of all of them; transformers takes over no other width from its files.
+    """
+    torch.manual_seed(0)
+    config = kind(
+        vocab_size=40, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, initializer_range=0.2, tie_word_embeddings=tied,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) / 5)
+                assert "norm" in name or "bias" in name
+    path = write_gguf(tmp_path / "a.gguf", model, lambda name: None if tied and "lm_head" in name else Type.F32)
+    read, _ = load_gguf(path, torch.float32)
+    assert torch.equal(logits(read), logits(model))
 
 
 def test_scaled_rotary_frequencies_are_read(tmp_path: Path, wide: PreTrainedModel) -> None:
@@ -186,6 +217,17 @@ def test_held_against_its_original_and_given_its_ends(tmp_path: Path, wide: PreT
     other = AutoModelForCausalLM.from_config(wide.config)
     with pytest.raises(MeasureError, match=r"layers\.0\.self_attn\.q_proj of .* is not the original's"):
         check_against_original(read, theirs, other)
+
+
+def test_mistrals_files_say_llama(tmp_path: Path, wide: PreTrainedModel) -> None:
+    torch.manual_seed(0)
+    shared = {key: getattr(wide.config, key) for key in ("vocab_size", "hidden_size", "intermediate_size")}
+    shared |= {"num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32}
+    mistral = AutoModelForCausalLM.from_config(MistralConfig(**shared, initializer_range=0.1)).eval()
+    path = write_gguf(tmp_path / "a.gguf", mistral, mixed)
+    theirs, read = load_prequantized(path, torch.float32, mistral.config)
+    check_against_original(read, theirs, mistral)
+    assert type(theirs) is type(mistral)
 
 
 def test_another_embedding_is_told(tmp_path: Path, wide: PreTrainedModel) -> None:
