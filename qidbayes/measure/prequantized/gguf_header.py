@@ -65,6 +65,8 @@ class _Walk:
             if kind not in sizes:
                 raise self._wrong(f"{name} is of type {kind}, which the installed gguf does not know")
             block, size = sizes[kind]
+            if not all(shape):
+                raise self._wrong(f"{name} has the shape {list(shape)}")
             if shape[0] % block:
                 raise self._wrong(f"{name} has rows of {shape[0]:,}, which blocks of {block} do not divide")
             total += math.prod(shape) // block * size

@@ -305,6 +305,7 @@ def text(value: bytes) -> bytes:
             r"its tensors up to t\d \(F32, \[256\]\) take more bytes than it has",
         ),
         (header(text(b"t") + struct.pack("<IQQIQ", 2, 2**40, 2**40, 2, 0), 1), "take more bytes than it has"),
+        (header(text(b"t") + struct.pack("<IQQIQ", 2, 32, 0, 2, 0), 1), r"t has the shape \[32, 0\]"),
         (header(text(b"t") + struct.pack("<IQIQ", 1, 33, 2, 0), 1), "rows of 33, which blocks of 32 do not divide"),
         (header(text(b"t") + struct.pack("<IQIQ", 1, 32, 99, 0), 1), "of type 99, which the installed gguf"),
         (header(count=2**60), "claims 1,152,921,504,606,846,976 tensors"),
