@@ -314,6 +314,7 @@ def text(value: bytes) -> bytes:
         (header(settings=text(b"a") + struct.pack("<IIQ", 9, 9, 2), pairs=1), "a value of type 9"),
         (header(settings=text(b"a") + struct.pack("<IQ", 8, 2**63), pairs=1), "goes on behind its end"),
     ],
+    ids=lambda given: given if isinstance(given, str) else "file",
 )
 def test_a_header_claims_no_more_than_its_file_holds(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.gguf").write_bytes(content)
