@@ -8,7 +8,7 @@ import pytest
 
 RUN = Path(__file__).parents[1] / "checks" / "fuzz" / "run.py"
 CASES = {"laws": 1500, "equations": 3000, "plans": 1000, "csv": 60, "parquet": 100, "fits": 60, "prequantized": 500,
-         "lm-eval": 100, "llama.cpp": 100, "labels": 60, "configs": 60}  # fmt: skip
+         "lm-eval": 100, "llama.cpp": 100, "labels": 60, "configs": 60, "compressed": 200, "gguf": 100}  # fmt: skip
 
 
 def test_damaged_files_are_read_or_refused() -> None:

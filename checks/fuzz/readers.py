@@ -227,8 +227,6 @@ def prequantized(folder: Path) -> Callable[[random.Random], Case]:
     import torch
     from safetensors.torch import save
 
-    from qidbayes.measure.prequantized.reader import read_prequantized
-
     def linear(**tensors: torch.Tensor) -> bytes:
         named = {f"model.layers.0.q.{name}": tensor for name, tensor in tensors.items()}
         return save({**named, "model.norm.weight": torch.ones(8)})
@@ -261,7 +259,30 @@ def prequantized(folder: Path) -> Callable[[random.Random], Case]:
             linear(**_four_bit()),
         ),
     ]
-    place = folder / "model"
+    more = {"dynamic": {"+:.*": {"bits": 8}}}, {"quant_method": "auto-round", "packing_format": "auto_round:auto_gptq"}
+    sound += [({"quantization_config": sound[0][0]["quantization_config"] | said}, sound[0][1]) for said in more]
+    return _folders(folder / "model", sound)
+
+
+def compressed(folder: Path) -> Callable[[random.Random], Case]:
+    """compressed-tensors checkpoints: a linear by each of that library's packings, and several schemes."""
+    import torch
+    from measure.prequantized.test_compressed import SCHEMES, declared
+    from measure.prequantized.test_compressed import compressed as parts_of
+    from safetensors.torch import save
+
+    weight = torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
+    sound: list[tuple[dict[str, Any], bytes]] = []
+    for name in SCHEMES:
+        named = {f"model.layers.0.q.{part}": tensor for part, tensor in parts_of(weight, name).items()}
+        content = save({**named, "model.norm.weight": torch.ones(8)})
+        sound += [({"quantization_config": declared(*schemes)}, content) for schemes in ((name,), (name, "w3-channel"))]
+    return _folders(folder / "model", sound)
+
+
+def _folders(place: Path, sound: list[tuple[dict[str, Any], bytes]]) -> Callable[[random.Random], Case]:
+    """Checkpoints with one of these configurations and weights, either of which is damaged."""
+    from qidbayes.measure.prequantized.reader import read_prequantized
 
     def case(rng: random.Random) -> Case:
         config, weights = rng.choice(sound)
@@ -296,6 +317,70 @@ def _four_bit() -> dict[str, Any]:
         "weight.quant_map": torch.linspace(-1, 1, 16),
         "weight.quant_state.bitsandbytes__nf4": torch.frombuffer(bytearray(state), dtype=torch.uint8),
     }
+
+
+def gguf_files(folder: Path) -> Callable[[random.Random], Case]:
+    """GGUF: damaged bytes, the numbers of the header at the ends of their ranges, and other types of tensors."""
+    import torch
+    from gguf import GGMLQuantizationType, GGUFReader
+    from measure.prequantized.ggufs import write_gguf
+    from transformers import AutoModelForCausalLM, LlamaConfig
+    from transformers.utils import logging
+
+    from qidbayes.measure.errors import MeasureError
+    from qidbayes.measure.prequantized.reader import load_prequantized, read_prequantized
+
+    logging.set_verbosity(50)
+    logging.disable_progress_bar()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    types = {"embed": "Q8_0", "q_proj": "Q4_0", "k_proj": "Q5_1", "down": "MXFP4"}
+    path = folder / "case.gguf"
+
+    def kind(name: str) -> Any:
+        return GGMLQuantizationType[next((kind for end, kind in types.items() if end in name), "F16")]
+
+    def with_tokens(writer: Any) -> None:
+        writer.add_token_list([f"t{i}" for i in range(32)])
+        writer.add_token_scores([0.5] * 32)
+
+    write_gguf(path, AutoModelForCausalLM.from_config(config), kind, change=with_tokens)
+    content = path.read_bytes()
+    reader = GGUFReader(path)
+    header = list(range(reader.data_offset))
+    # Where numbers of the header are, and how many bytes they take.
+    numbers = [(0, 4), (4, 4), (8, 8), (16, 8)]
+    for field in (*reader.fields.values(), *(tensor.field for tensor in reader.tensors)):
+        at = field.offset
+        for part in field.parts:
+            if part.dtype.itemsize >= 4:
+                numbers += [(at + i * part.dtype.itemsize, part.dtype.itemsize) for i in range(part.size)]
+            at += part.nbytes
+    del reader
+    numbers = [(at, size) for at, size in numbers if at + size <= len(header)]
+
+    def case(rng: random.Random) -> Case:
+        found = content
+        if rng.random() < 0.4:
+            found = damaged_bytes(content, rng, rng.choice(((), header)))
+        else:
+            edited = bytearray(content)
+            for _ in range(rng.choice((1, 1, 2, 4))):
+                at, size = rng.choice(numbers)
+                end = rng.choice(
+                    (0, 1, 2, 3, 7, 8, 31, 64, 255, 2**16, 2**31, 2**32, 2**40, 2**63, 2**64 - 1, len(content))
+                )
+                edited[at : at + size] = (end % 2 ** (8 * size)).to_bytes(size, "little")
+            found = bytes(edited)
+        path.write_bytes(found)
+        # Making a model leaves threads of transformers behind, after which the worker begins anew.
+        read = load_prequantized if rng.random() < 0.001 else read_prequantized
+        return lambda: read(path), (InputError, MeasureError)
+
+    return case
 
 
 def checkpoints(folder: Path) -> Callable[[random.Random], Case]:
@@ -464,5 +549,7 @@ READERS = {
     "configs": Reader("config.json of a model to be counted", configs),
     "fits": Reader("saved fits (NetCDF)", fits),
     "prequantized": Reader("quantized checkpoints: config.json, index, safetensors", prequantized),
+    "compressed": Reader("compressed-tensors checkpoints: config.json, safetensors", compressed),
+    "gguf": Reader("GGUF files", gguf_files),
     "checkpoints": Reader("plain checkpoints: config.json, safetensors", checkpoints),
 }

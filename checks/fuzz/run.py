@@ -27,6 +27,8 @@ CASES = {
     "laws": 100_000,
     "plans": 60_000,
     "prequantized": 30_000,
+    "compressed": 10_000,
+    "gguf": 10_000,
     "parquet": 4_000,
     "csv": 3_000,
     "lm-eval": 10_000,

@@ -49,11 +49,11 @@ def measure(
 ) -> None:
     """Measure the losses that PLAN asks for, before and after quantization.
 
-    PLAN is a TOML file, or the name of a shipped one (pythia, pythia-full, spectra, llama-qwen, nano, tiny). The table
-    grows in the output folder by whole checkpoints; a run that was stopped goes on where it was. With --jobs, so many
-    processes share the machine's cores. Several runs may share a folder, one per GPU: each takes the checkpoints that
-    no other holds. With --shard, each measures its part of the plan, whatever the others do. PLACE may also be the
-    address of an object store, such as s3://bucket/runs/mine.
+    PLAN is a TOML file, or the name of a shipped one (pythia, pythia-full, pythia-released, spectra, llama-qwen, nano,
+    tiny). The table grows in the output folder by whole checkpoints; a run that was stopped goes on where it was. With
+    --jobs, so many processes share the machine's cores. Several runs may share a folder, one per GPU: each takes the
+    checkpoints that no other holds. With --shard, each measures its part of the plan, whatever the others do. PLACE may
+    also be the address of an object store, such as s3://bucket/runs/mine.
 
     Exit status: 0 done, 1 some cells failed (they are rows with their error, and are tried again next time).
     """
@@ -125,24 +125,26 @@ def plan_file(plan: Path) -> Path:
 def _echo_estimate(plan: "Plan") -> None:
     from qidbayes.measure.plan.cost import estimate
 
-    line = "{:<36}{:>12}{:>8}{:>14}{:>12}".format
-    say(line("model", "checkpoints", "cells", "download", "GPU-hours"))
+    line = "{:<36}{:>12}{:>8}{:>14}{:>14}{:>12}".format
+    say(line("model", "checkpoints", "cells", "repositories", "download", "GPU-hours"))
     parts = estimate(plan)
     for part in parts:
         hours = f"{part.gpu_hours:.2f}"
-        say(line(part.model, part.checkpoints, part.rows, _gigabytes(part.download_bytes), hours))
+        say(line(part.model, part.checkpoints, part.rows, part.repositories, _gigabytes(part.download_bytes), hours))
     say(
         line(
             "together",
             sum(part.checkpoints for part in parts),
             sum(part.rows for part in parts),
+            sum(part.repositories for part in parts),
             _gigabytes(sum(part.download_bytes for part in parts)),
             f"{sum(part.gpu_hours for part in parts):.2f}",
         )
     )
     disk = _gigabytes(max((part.disk_bytes for part in parts), default=0))
     say(f"\nDisk: {disk} at once; a checkpoint is removed when it has been measured. Texts come on top.")
-    say("Bytes are for 16-bit files, hours for one H100; both are estimates (qidbayes/measure/plan/cost.py).")
+    say("Repositories are the models' revisions, and files that others have quantized.")
+    say("Bytes, and hours of one H100, are estimates (qidbayes/measure/plan/cost.py).")
     say(f"Evaluation sets: {', '.join(texts.name for texts in plan.evaluation.datasets)}.")
 
 

@@ -116,7 +116,7 @@ def commit_of(repository: str, revision: str) -> str:
 def describe(hub: Hub, repository: str, name: str, data: bytes, key: str) -> dict[str, object]:
     """A file's entry in a listing; weights are in LFS, with their sha256."""
     entry: dict[str, object] = {key: name, "size": len(data), "type": "file", "oid": "0" * 40}
-    if name.endswith((".safetensors", ".bin")):
+    if name.endswith((".safetensors", ".bin", ".gguf")):
         digest = hub.lies.get(repository, hashlib.sha256(data).hexdigest())
         entry["lfs"] = {"sha256": digest, "oid": digest, "size": len(data), "pointerSize": 130}
     return entry

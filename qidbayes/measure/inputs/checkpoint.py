@@ -54,7 +54,11 @@ def pin(source: Source, revision: str) -> str:
         raise InputError(f"{source.folder}: no such folder; give a folder with config.json and *.safetensors")
     for path in source.folder.iterdir():
         _refuse_device(path)  # whatever its name is: the tokenizer's library opens files of many
-    kept = [p for p in source.folder.iterdir() if p.suffix in (".json", ".txt", ".model", ".safetensors")]
+    if source.file is not None:
+        if not (source.folder / source.file).is_file():
+            raise InputError(f"{source.folder / source.file}: no such file; give one of that folder with file")
+        return digest({source.file: sha256(source.folder / source.file)})
+    kept = [p for p in source.folder.iterdir() if p.suffix in (".json", ".txt", ".model", ".safetensors", ".gguf")]
     return digest({p.name: sha256(p) for p in sorted(kept)})
 
 
@@ -129,12 +133,14 @@ def weights_digest(folder: Path) -> str:
 def fetch(source: Source, commit: str, downloads: Path, *, weights: bool = True) -> Path:
     """Return a folder with the files of a commit: from the user's cache where it has them all, else downloaded.
 
-    Only safetensors, configuration and tokenizer files are taken, and each file's sha256 is held against the hub's.
+    Only safetensors (or the GGUF file that the source names), configuration and tokenizer files are taken, and each
+    file's sha256 is held against the hub's.
 
     Parameters
     ----------
     source, commit
-        The repository and the hash from `pin`; a local folder is returned as it is.
+        The repository and the hash from `pin`; a local folder is returned as it is. A source that names a file gives
+        that file's place.
     downloads
         Where downloads go, apart from the user's cache so that they can be removed again.
     weights
@@ -143,22 +149,26 @@ def fetch(source: Source, commit: str, downloads: Path, *, weights: bool = True)
     Raises
     ------
     MeasureError
-        If the repository has no safetensors, or a file is not what the hub says it is.
+        If the repository has no safetensors or no such file, or a file is not what the hub says it is.
     OSError
         If the download breaks.
     """
     if source.folder is not None:
-        return source.folder
+        return source.folder / (source.file or "")
     siblings = _with_retries(lambda: HfApi().model_info(source.name, revision=commit, files_metadata=True)).siblings
     files = siblings or []
     wanted = list(_SMALL_FILES)
-    if weights:
+    if source.file is not None:
+        if source.file not in {f.rfilename for f in files}:
+            raise MeasureError(f"{source.name}: has no file {source.file}")
+        wanted = [source.file]
+    elif weights:
         wanted += safetensors_among(source.name, [f.rfilename for f in files])
     names = [f for f in files if any(Path(f.rfilename).match(p) and "/" not in f.rfilename for p in wanted)]
     try:
         folder = Path(snapshot_download(source.name, revision=commit, allow_patterns=wanted, local_files_only=True))
         if all((folder / f.rfilename).exists() for f in names):
-            return folder
+            return folder / (source.file or "")
     except LocalEntryNotFoundError:
         pass  # not in the user's cache, which is what was asked
     patterns = [f.rfilename for f in names]
@@ -168,7 +178,7 @@ def fetch(source: Source, commit: str, downloads: Path, *, weights: bool = True)
         )
     )
     _check(folder, names)
-    return folder
+    return folder / (source.file or "")
 
 
 def safetensors_among(repository: str, names: Iterable[str]) -> list[str]:

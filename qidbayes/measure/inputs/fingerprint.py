@@ -1,15 +1,22 @@
 """What a cell's numbers depend on, in one digest: a stored row counts as measured only while its digest is the same."""
 
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 from qidbayes.measure.inputs.windows import text_identity
 from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization, TextSet, digest
 
 _DECIDE_NUMBERS = ("qidbayes", "torch", "transformers", "tokenizers", "bitsandbytes")
+_READ_FILES = ("compressed-tensors", "gguf")  # those that others have quantized
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide the numbers; `none` for one that is not there.
+def versions(names: Iterable[str] = _DECIDE_NUMBERS) -> dict[str, str]:
+    """Return the versions of packages; `none` for one that is not there.
+
+    Parameters
+    ----------
+    names
+        Which; without them, those that decide the numbers.
 
     Examples
     --------
@@ -17,7 +24,7 @@ def versions() -> dict[str, str]:
     ['bitsandbytes', 'qidbayes', 'tokenizers', 'torch', 'transformers']
     """
     found = {}
-    for name in _DECIDE_NUMBERS:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -64,12 +71,13 @@ class Fingerprints:
         texts
             The evaluation set.
         """
-        return digest([versions(), self._of_cell(commit, tokenizer, quantization, files, texts)])
+        deciding = versions() | (versions(_READ_FILES) if files else {})
+        return digest([deciding, self._of_cell(commit, tokenizer, quantization, files, texts)])
 
     def asked(self, checkpoint: Checkpoint, quantization: Quantization | None, texts: TextSet) -> str:
         """Return the digest of what the plan says of a cell's numbers, whatever its names stand for by now."""
         place, apart = checkpoint.source.name, checkpoint.tokenizer
-        files = quantization.files_of(checkpoint).name if quantization and quantization.source else None
+        files = quantization.files_of(checkpoint).whole_name if quantization and quantization.source else None
         return digest(self._of_cell(place, apart.name if apart else place, quantization, files, texts))
 
     def _of_cell(

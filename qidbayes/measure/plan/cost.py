@@ -51,10 +51,13 @@ class Estimate:
         Its name.
     checkpoints, rows
         How many of it are measured, and the table's rows they give.
+    repositories
+        Places on the hub whose weights are downloaded: revisions of the model, and files that others have quantized.
     download_bytes
         Bytes to download for all of them; 0 for a local folder.
     disk_bytes
-        Bytes that lie on disk at once: one checkpoint, since each is removed when it has been measured.
+        Bytes that lie on disk at once: one checkpoint and what others have quantized of it, since each is removed when
+        it has been measured.
     gpu_hours
         Hours on one H100.
     """
@@ -62,6 +65,7 @@ class Estimate:
     model: str
     checkpoints: int
     rows: int
+    repositories: int
     download_bytes: int
     disk_bytes: int
     gpu_hours: float
@@ -85,16 +89,36 @@ def estimate(plan: Plan) -> list[Estimate]:
 
 
 def _estimate(plan: Plan, model: str, checkpoints: list[Checkpoint]) -> Estimate:
-    size = _bytes(checkpoints[0].n_params)
-    remote = [c for c in checkpoints if c.source.folder is None]
+    sizes = [_downloads(plan, checkpoint) for checkpoint in checkpoints]
     return Estimate(
         model,
         len(checkpoints),
         sum(plan.rows_of(c) for c in checkpoints),
-        size * len(remote),
-        size if remote else 0,
+        sum(map(len, sizes)),
+        sum(map(sum, sizes)),
+        max(map(sum, sizes)),
         (_seconds_getting_ready(plan, checkpoints[0]) + sum(seconds_of(plan, c) for c in checkpoints)) / 3600,
     )
+
+
+def _downloads(plan: Plan, checkpoint: Checkpoint) -> list[int]:
+    """Bytes of each repository's weights: the checkpoint's, and those that others have quantized of it."""
+    found = [_bytes(checkpoint.n_params)] if checkpoint.source.folder is None else []
+    remote = [q for q in plan.quantizations_of(checkpoint) if q.source is not None and q.source.folder is None]
+    return found + [quantized_bytes(checkpoint.n_params, q.bits, q.group_size) for q in remote]
+
+
+def quantized_bytes(n_params: int, bits: float, group_size: int | None) -> int:
+    """Return the bytes of quantized files: codes, a 16-bit scale and a zero point a group; the ends in 16 bits.
+
+    Examples
+    --------
+    >>> quantized_bytes(6_444_163_072, bits=2, group_size=128)  # Pythia 6.9B
+    2548528640
+    """
+    width = _width(n_params)
+    per_weight = bits + (16 + bits) / (group_size or width)
+    return round(n_params * per_weight / 8 + 4 * _VOCABULARY * width)
 
 
 def _width(n_params: int) -> float:

@@ -136,7 +136,7 @@ METHODS: Mapping[str, Method] = {
     "bnb-nf4": Method(_NESTED, "bitsandbytes", "BitsAndBytes", {"kind": "nf4"}, fixed=(4, 64), swept=True),
     "bnb-fp4": Method(_NESTED, "bitsandbytes", "BitsAndBytes", {"kind": "fp4"}, fixed=(4, 64), swept=True),
     "bnb-int8": Method({}, "bitsandbytes", "BitsAndBytes", {"kind": "int8"}, fixed=(8, None), swept=True),
-    PREQUANTIZED: Method({"bits": Setting(int, least=2, most=32), "group_size": _GROUP_SIZE}),
+    PREQUANTIZED: Method({"bits": Setting(int, least=1, most=32), "group_size": _GROUP_SIZE}),
 }
 
 

@@ -30,17 +30,26 @@ class Source:
         The repository's id, or the folder as the plan wrote it.
     folder
         The folder itself; None for the hub.
+    file
+        The one file of it that holds the weights, where there are several to choose from (GGUF).
     """
 
     name: str
     folder: Path | None = None
+    file: str | None = None
 
     def filled(self, **values: object) -> "Source":
         """Return this source with `{revision}` and the like replaced by their values."""
-        name, folder = self.name, str(self.folder or "")
+        filled = [self.name, str(self.folder or ""), self.file or ""]
         for key, value in values.items():
-            name, folder = name.replace(f"{{{key}}}", str(value)), folder.replace(f"{{{key}}}", str(value))
-        return Source(name, Path(folder) if folder else None)
+            filled = [text.replace(f"{{{key}}}", str(value)) for text in filled]
+        name, folder, file = filled
+        return Source(name, Path(folder) if folder else None, file or None)
+
+    @property
+    def whole_name(self) -> str:
+        """Its name, and the file's behind a slash."""
+        return f"{self.name}/{self.file}" if self.file else self.name
 
 
 @dataclass(frozen=True)

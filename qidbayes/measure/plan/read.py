@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import cast
@@ -194,8 +195,10 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
     known = {"name", *method.settings}
     source, models = None, None
     if name_of_method == PREQUANTIZED:
-        known |= {"id", "path", "models"}
+        known |= {"id", "path", "file", "models"}
         source = _source(table, folder)
+        if "file" in table:
+            source = replace(source, file=_file(table))
         models = frozenset(map(str, table.many("models", "a list of models"))) if "models" in table else None
     shapes = [method.fixed] if method.fixed else list(product(_widths(table, method), _group_sizes(table)))
     settings = table.rest()
@@ -208,6 +211,13 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
         raise InputError(f"{table.where}: {error}") from None
     said = tuple(sorted(settings.items()))
     return [Quantization(name, name_of_method, bits, group, said, source, models) for bits, group in shapes]
+
+
+def _file(table: Section) -> str:
+    name = table.text("file")
+    if not name.endswith(".gguf") or "/" in name or "\\" in name:
+        raise table.wrong("file", 'the name of a GGUF file in it, like "model-Q4_K_M.gguf"')
+    return name
 
 
 def _widths(table: Section, method: Method) -> list[int]:

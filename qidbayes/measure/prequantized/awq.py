@@ -22,14 +22,26 @@ class AWQFormat:
     ----------
     group_size
         Inputs that share a scale; None for one group per output channel.
+    method
+        AutoRound writes this packing too.
     """
 
-    method: ClassVar[str] = "awq"
     bits: ClassVar[int] = 4
+    runtime: ClassVar[frozenset[str]] = frozenset()
     marker: ClassVar[str] = "qweight"
     parts: ClassVar[frozenset[str]] = frozenset({"qweight", "qzeros", "scales"})
 
     group_size: int | None
+    method: str = "awq"
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether inputs were scaled: AWQ does, AutoRound does not."""
+        return self.method == "awq"
+
+    def of_linear(self, parts: Mapping[str, Tensor]) -> "AWQFormat":  # noqa: ARG002 (of the protocol)
+        """Every linear has this format."""
+        return self
 
     def dequantize(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Dequantize one linear; see `Format.dequantize`."""

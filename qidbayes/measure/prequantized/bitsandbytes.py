@@ -24,6 +24,8 @@ class FourBitFormat:
         Which sixteen values a code stands for; the file repeats them in each linear's `quant_map`.
     """
 
+    rescaled: ClassVar[bool] = False
+    runtime: ClassVar[frozenset[str]] = frozenset()
     bits: ClassVar[int] = 4
     group_size: ClassVar[int] = 64  # the library's default; each linear's own state says what it is there
     marker: ClassVar[str] = "weight.absmax"
@@ -44,6 +46,10 @@ class FourBitFormat:
     @property
     def _state(self) -> str:
         return f"weight.quant_state.bitsandbytes__{self.kind}"
+
+    def of_linear(self, parts: Mapping[str, Tensor]) -> "FourBitFormat":  # noqa: ARG002 (of the protocol)
+        """Every linear has this format."""
+        return self
 
     def dequantize(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Dequantize one linear; see `Format.dequantize`."""
@@ -91,10 +97,16 @@ class Int8Format:
     """LLM.int8() weights: int8 codes and `SCB`, each row's largest magnitude, which is the code 127."""
 
     method: ClassVar[str] = "bnb-int8"
+    rescaled: ClassVar[bool] = False
+    runtime: ClassVar[frozenset[str]] = frozenset()
     bits: ClassVar[int] = 8
     group_size: ClassVar[None] = None
     marker: ClassVar[str] = "SCB"
     parts: ClassVar[frozenset[str]] = frozenset({"weight", "SCB", "weight_format"})
+
+    def of_linear(self, parts: Mapping[str, Tensor]) -> "Int8Format":  # noqa: ARG002 (of the protocol)
+        """Every linear has this format."""
+        return self
 
     def dequantize(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Dequantize one linear; see `Format.dequantize`."""

@@ -1,7 +1,7 @@
 """GPTQ files as AutoGPTQ and GPTQModel write them: `qweight`, `qzeros`, `scales`, `g_idx`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -21,7 +21,7 @@ class GPTQFormat:
     Attributes
     ----------
     bits
-        2, 3, 4 or 8.
+        2 to 8. GPTQModel and AutoGPTQ write 2, 3, 4 and 8, AutoRound the others too.
     group_size
         Inputs that share a scale; None for one group per output channel.
     version
@@ -31,9 +31,14 @@ class GPTQFormat:
     symmetric
         Whether the file says that its grids are symmetric (`sym`): every zero point is then 2^(bits-1). Where a
         linear's zero points are that value in the other version, the file was written in the other version.
+    mixed
+        Whether linears differ in width or group size (GPTQModel's `dynamic`): `of_linear` tells each one's.
+    method
+        AutoRound writes this packing too.
     """
 
-    method: ClassVar[str] = "gptq"
+    rescaled: ClassVar[bool] = False
+    runtime: ClassVar[frozenset[str]] = frozenset()
     marker: ClassVar[str] = "qweight"
     parts: ClassVar[frozenset[str]] = frozenset({"qweight", "qzeros", "scales", "g_idx"})
 
@@ -41,11 +46,13 @@ class GPTQFormat:
     group_size: int | None
     version: Literal[1, 2]
     symmetric: bool = False
+    mixed: bool = False
+    method: str = "gptq"
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.bits not in (2, 3, 4, 8):
-            raise InputError(f"bits = {self.bits!r} is not a width of GPTQ files; accepted: 2, 3, 4, 8")
+        if not 2 <= self.bits <= 8:
+            raise InputError(f"bits = {self.bits!r} is not a width of GPTQ files; accepted: 2 to 8")
 
     def dequantize(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Dequantize one linear; see `Format.dequantize`."""
@@ -61,6 +68,28 @@ class GPTQFormat:
         zeros = self._zeros(unpack_rows(qzeros.T, self.bits).T)
         codes = unpack_rows(qweight, self.bits)
         return (scales[group_of] * (codes - zeros[group_of])).T.contiguous()
+
+    def of_linear(self, parts: Mapping[str, Tensor]) -> "GPTQFormat":
+        """Return the format of one linear, whose width and group size the shapes of its tensors tell.
+
+        Raises
+        ------
+        InputError
+            If they fit together at no width; the message starts with a tensor's name.
+        """
+        if not self.mixed:
+            return self
+        qweight = require(parts, "qweight", (None, None), torch.int32)
+        qzeros = require(parts, "qzeros", (None, None), torch.int32)
+        scales = require(parts, "scales", (qzeros.shape[0], qweight.shape[1]), *_FLOATS)
+        bits, left = divmod(32 * qzeros.shape[1], qweight.shape[1] or 1)
+        if left or not 2 <= bits <= 8:
+            raise InputError(f"qzeros has {qzeros.shape[1]} words for {qweight.shape[1]} outputs: no width from 2 to 8")
+        n_in, groups = qweight.shape[0] * 32 // bits, max(scales.shape[0], 1)
+        declared = self.group_size
+        fits = declared is not None and -(-n_in // declared) == groups
+        group_size = None if groups == 1 else declared if fits else n_in // groups
+        return replace(self, bits=bits, group_size=group_size, mixed=False)
 
     def steps(self, parts: Mapping[str, Tensor]) -> Steps:
         """The linear's grid steps; see `Format.steps`."""

@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 from qidbayes.measure.decoder.layers import NEARLY_ALL, decoder_layers, stack_linears
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.inputs.language_model import ends, language_model
-from qidbayes.measure.prequantized.formats import Format, Steps
-from qidbayes.measure.prequantized.reader import Prequantized
+from qidbayes.measure.prequantized.formats import Grid, Steps, Stored
+from qidbayes.measure.prequantized.model import Prequantized
 from qidbayes.measure.quantize.grid import round_to_grid
 
 _MARGIN = 8.0  # times the error of rounding to nearest; right files have been seen at 3.2
@@ -39,7 +39,8 @@ def check_against_original(read: Prequantized, theirs: PreTrainedModel, original
 
     AWQ multiplies a matrix's inputs by scales and divides what comes before it by them, so that files hold other
     matrices than the original's. The scales of inputs and outputs that fit best are then taken out first; what they are
-    is not held against anything, and neither are the tensors within the decoder stack that are not quantized.
+    is not held against anything, and neither are the tensors within the decoder stack that are not quantized. Where a
+    format does not say whether that was done (compressed-tensors), it was if the stack's norms are not the original's.
 
     Parameters
     ----------
@@ -58,24 +59,64 @@ def check_against_original(read: Prequantized, theirs: PreTrainedModel, original
     if linears.keys() != others.keys():
         odd = min(linears.keys() ^ others.keys())
         raise MeasureError(f"{odd} is in one of the quantized files and their original only: they are of another model")
-    steps = dict(_by_linear(read, theirs))
-    _check_what_is_quantized(read, theirs, steps)
-    scaled = read.format.method == "awq"
-    for name, step in steps.items():
-        weight, rounded = linears[name].weight.float(), others[name].weight.float()
-        if weight.shape != rounded.shape:
-            raise MeasureError(f"{name} is {_size(rounded)} in the quantized files, {_size(weight)} in their original")
-        if scaled:
-            weight = _scaled_to(weight, rounded)
-        found = compare(weight, rounded, Steps(step.size.to(weight.device), step.group_of.to(weight.device)))
-        allowed = allowed_error(weight, rounded, read.format)
-        if not (found.relative_error <= allowed and abs(found.mean_shift) <= _SHIFT):
-            raise MeasureError(
-                f"{name} of the quantized files is not the original's, rounded to {read.format.bits} bits: relative "
-                f"error {found.relative_error:.3g} (at most {allowed:.3g}), mean shift {found.mean_shift:.3g} grid "
-                f"steps (at most {_SHIFT}); they are of another checkpoint, or their zero points are off"
-            )
-    _check_the_rest(theirs, original, {f"{name}.weight" for name in steps}, scaled)
+    stored = dict(_by_linear(read, theirs))
+    _check_what_is_quantized(read, theirs, stored)
+    quantized = {f"{name}.weight" for name in stored}
+    scaled = read.format.rescaled
+    if scaled is None:
+        scaled = any(_changes(theirs, original, quantized, within=True))
+    for name, one in stored.items():
+        _check_matrix(name, linears[name].weight, others[name].weight, one, scaled)
+    quantized |= _check_ends(read, theirs, original)
+    for name, change in _changes(theirs, original, quantized, within=None if not scaled else False):
+        raise MeasureError(
+            f"{name}, which is not quantized, differs between the quantized files and their original: relative "
+            f"error {change:.3g} (at most {_KEPT}); they are of another checkpoint"
+        )
+
+
+def _check_matrix(name: str, weight: Tensor, rounded: Tensor, stored: Stored, scaled: bool) -> None:
+    weight, rounded = weight.float(), rounded.float()
+    if weight.shape != rounded.shape:
+        raise MeasureError(f"{name} is {_size(rounded)} in the quantized files, {_size(weight)} in their original")
+    if scaled:
+        weight = _scaled_to(weight, rounded)
+    step = stored.steps
+    found = compare(weight, rounded, Steps(step.size.to(weight.device), step.group_of.to(weight.device)))
+    allowed = allowed_error(weight, rounded, stored.grid)
+    if not (found.relative_error <= allowed and abs(found.mean_shift) <= _SHIFT):
+        raise MeasureError(
+            f"{name} of the quantized files is not the original's, rounded to {stored.grid.bits} bits: relative "
+            f"error {found.relative_error:.3g} (at most {allowed:.3g}), mean shift {found.mean_shift:.3g} grid "
+            f"steps (at most {_SHIFT}); they are of another checkpoint, or their zero points are off"
+        )
+
+
+def _check_ends(read: Prequantized, theirs: PreTrainedModel, original: PreTrainedModel) -> set[str]:
+    """Hold a quantized embedding and head against the original's; returns their names, those of tied ones too."""
+    known = dict(original.named_parameters(remove_duplicate=False))
+    tensors = dict(theirs.named_parameters(remove_duplicate=False))
+    found: set[str] = set()
+    for name, stored in read.ends.items():
+        rounded = tensors[f"{name}.weight"]
+        aliases = {alias for alias, tensor in tensors.items() if tensor is rounded}
+        for alias in sorted(aliases & known.keys()):
+            _check_matrix(alias.removesuffix(".weight"), known[alias], rounded, stored, scaled=False)
+        found |= aliases
+    return found
+
+
+@torch.no_grad()
+def put_back_ends(read: Prequantized, theirs: PreTrainedModel, original: PreTrainedModel) -> None:
+    """Give the original's embedding and head to a model whose files have them quantized: a row means the stack alone.
+
+    Parameters
+    ----------
+    read, theirs, original
+        As `check_against_original` has accepted them.
+    """
+    for name in read.ends:
+        theirs.get_parameter(f"{name}.weight").copy_(original.get_parameter(f"{name}.weight"))
 
 
 @dataclass(frozen=True)
@@ -101,13 +142,13 @@ def compare(weight: Tensor, rounded: Tensor, steps: Steps) -> Difference:
     return Difference(float(change.norm() / size), float(shifts.mean()) if len(shifts) else 0.0)
 
 
-def allowed_error(weight: Tensor, rounded: Tensor, kind: Format) -> float:
+def allowed_error(weight: Tensor, rounded: Tensor, kind: Grid) -> float:
     """Return the largest relative error that a right file may have."""
     size = weight.norm()
     if size == 0:
         return 0.0
     group_size = kind.group_size if kind.group_size and weight.shape[1] % kind.group_size == 0 else None
-    nearest = (round_to_grid(weight, kind.bits, group_size, symmetric=True) - weight).norm() / size
+    nearest = (round_to_grid(weight, max(kind.bits, 2), group_size, symmetric=True) - weight).norm() / size
     unrelated = (size.square() + rounded.norm().square()).sqrt() / size
     return float(torch.minimum(_MARGIN * nearest, _UNRELATED * unrelated))
 
@@ -122,58 +163,60 @@ def _scaled_to(weight: Tensor, rounded: Tensor) -> Tensor:
     return weight
 
 
-def _by_linear(read: Prequantized, model: PreTrainedModel) -> Iterator[tuple[str, Steps]]:
-    """The grid steps by the names of the model's linears; those of multimodal files may begin otherwise."""
+def _by_linear(read: Prequantized, model: PreTrainedModel) -> Iterator[tuple[str, Stored]]:
+    """What is stored by the names of the model's linears; those of multimodal files may begin otherwise."""
     stack, _ = decoder_layers(model)
     for name, linear in stack_linears(model).items():
         tail = f".{stack.rpartition('.')[2]}{name.removeprefix(stack)}"
         alike = [
             module
-            for module, step in read.steps.items()
-            if f".{module}".endswith(tail) and (len(step.size), len(step.group_of)) == linear.weight.shape
+            for module, stored in read.matrices.items()
+            if f".{module}".endswith(tail) and stored.shape == linear.weight.shape
         ]
         found = [m for m in alike if m == name] or [m for m in alike if "language_model" in m or len(alike) == 1]
         if found:
-            yield name, read.steps[found[0]]
+            yield name, read.matrices[found[0]]
 
 
-def _check_what_is_quantized(read: Prequantized, model: PreTrainedModel, steps: Mapping[str, Steps]) -> None:
+def _check_what_is_quantized(read: Prequantized, model: PreTrainedModel, found: Mapping[str, Stored]) -> None:
     """Refuse files of which a part is left alone that rows of other methods have quantized, or the other way round."""
     linears = stack_linears(model)
-    left = [name for name in linears if name not in steps]
+    left = [name for name in linears if name not in found]
     total = sum(linear.weight.numel() for linear in linears.values())
-    quantized = sum(linears[name].weight.numel() for name in steps)
+    quantized = sum(linears[name].weight.numel() for name in found)
     if quantized < NEARLY_ALL * total:
         raise MeasureError(
             f"the quantized files leave {left[0]} as it was ({len(left)} such): {quantized / total:.1%} of the decoder "
             f"stack's weights are quantized, and a row of the table means nearly all ({NEARLY_ALL:.0%})"
         )
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    inside = {id(step) for step in steps.values()}
-    for module, step in read.steps.items():
-        shape = (len(step.size), len(step.group_of))
-        if id(step) not in inside and head is not None and shape == head.weight.shape:
+    inside = {id(stored) for stored in found.values()}
+    for module, stored in read.matrices.items():
+        if id(stored) not in inside and head is not None and stored.shape == head.weight.shape:
             raise MeasureError(f"the quantized files have {module} quantized too: a row means the decoder stack alone")
 
 
-def _check_the_rest(
-    theirs: PreTrainedModel, original: PreTrainedModel, quantized: Collection[str], scaled: bool
-) -> None:
-    """Refuse what differs though it is not quantized; within the stack, only where no scales were folded into it."""
+def _changes(
+    theirs: PreTrainedModel, original: PreTrainedModel, quantized: Collection[str], within: bool | None
+) -> Iterator[tuple[str, float]]:
+    """What is not quantized and differs, with its relative error: within the decoder stack, outside it, or (None) both.
+
+    Raises
+    ------
+    MeasureError
+        If a tensor has another shape in the original.
+    """
     known = dict(_tensors(original))
     stack, _ = decoder_layers(theirs)
     for name, tensor in _tensors(theirs):
-        if name in quantized or name not in known or (scaled and name.startswith(f"{stack}.")):
+        if name in quantized or name not in known or within not in (None, name.startswith(f"{stack}.")):
             continue
         ours, kept = known[name].float(), tensor.float()
         if ours.shape != kept.shape:
             raise MeasureError(f"{name} is {_size(kept)} in the quantized files, {_size(ours)} in their original")
         change = float((kept - ours).norm() / ours.norm().clamp(min=torch.finfo(ours.dtype).tiny))
         if not change <= _KEPT:
-            raise MeasureError(
-                f"{name}, which is not quantized, differs between the quantized files and their original: relative "
-                f"error {change:.3g} (at most {_KEPT}); they are of another checkpoint"
-            )
+            yield name, change
 
 
 def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:

@@ -1,9 +1,8 @@
-"""Read a quantized checkpoint's folder into plain 16- or 32-bit weights. Safetensors only: pickles run code."""
+"""Read a quantized checkpoint into plain 16- or 32-bit weights. Safetensors and GGUF only: pickles run code."""
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,58 +10,71 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.inputs.language_model import auto_class
-from qidbayes.measure.inputs.unused import refuse_unused
 from qidbayes.measure.prequantized.detect import format_from_config
-from qidbayes.measure.prequantized.formats import Format, Steps
+from qidbayes.measure.prequantized.formats import Format, Stored
+from qidbayes.measure.prequantized.model import Prequantized, assemble
 
 _INDEX = "model.safetensors.index.json"
 
 
-@dataclass(frozen=True)
-class Prequantized:
-    """A quantized checkpoint, dequantized.
+def read_prequantized(place: str | PathLike[str], dtype: torch.dtype = torch.float16) -> Prequantized:
+    """Read quantized files of any of these formats and dequantize them.
 
-    Attributes
-    ----------
-    format
-        What it was stored as.
-    bits_per_weight
-        Bits of the quantized linears' tensors, as stored, over the weights they stand for.
-    n_weights
-        Quantized weights.
-    weights
-        A state dict for the 16-bit architecture.
-    steps
-        By the name of each quantized linear: how far apart the values of its grid are.
-    """
-
-    format: Format
-    bits_per_weight: float
-    n_weights: int
-    weights: dict[str, Tensor]
-    steps: dict[str, Steps]
-
-
-def read_prequantized(folder: str | PathLike[str], dtype: torch.dtype = torch.float16) -> Prequantized:
-    """Read AutoGPTQ, GPTQModel (GPTQ v1 and v2), AutoAWQ (gemm) or bitsandbytes files and dequantize them.
+    AutoGPTQ's and GPTQModel's (GPTQ v1 and v2), AutoAWQ's (gemm), AutoRound's, bitsandbytes', compressed-tensors' (as
+    llmcompressor writes them), and GGUF.
 
     Parameters
     ----------
-    folder
-        Holds `config.json` with a `quantization_config` (or AutoGPTQ's `quantize_config.json`) and safetensors.
+    place
+        A GGUF file, a folder with one and no safetensors, or a folder with `config.json`, whose `quantization_config`
+        says what the safetensors beside it are (or AutoGPTQ's `quantize_config.json`).
     dtype
         What floating-point tensors are returned in.
 
     Raises
     ------
     InputError
-        If the folder is not such a checkpoint, or a tensor is missing or malformed; it names file and tensor.
+        If it is not such a checkpoint, or a tensor is missing or malformed; it names file and tensor.
+    MeasureError
+        If a GGUF file holds tensors that its architecture does not use.
     """
-    folder = Path(folder)
+    place = Path(place)
+    file = gguf_file(place)
+    if file is not None:
+        from qidbayes.measure.prequantized.gguf import read_gguf
+
+        return _quantized(read_gguf(file, dtype), file)
+    return _read_folder(place, dtype)
+
+
+def _quantized(read: Prequantized, file: Path) -> Prequantized:
+    if not read.matrices:
+        raise InputError(f"{file}: none of its matrices is quantized")
+    return read
+
+
+def gguf_file(place: Path) -> Path | None:
+    """Return the GGUF file that a place is or holds; None if its weights are safetensors.
+
+    Raises
+    ------
+    InputError
+        If a folder holds several and no safetensors.
+    """
+    if not place.is_dir():
+        return place if place.suffix == ".gguf" else None
+    found = sorted(place.glob("*.gguf"))
+    if not found or any(place.glob("*.safetensors")):
+        return None
+    if len(found) > 1:
+        raise InputError(f"{place}: has {len(found)} GGUF files; name one of them with file, such as {found[0].name}")
+    return found[0]
+
+
+def _read_folder(folder: Path, dtype: torch.dtype) -> Prequantized:
     kind = _read_format(folder)
     with ExitStack() as stack:
         files = {path: stack.enter_context(_open(path)) for path in _safetensors(folder)}
@@ -79,29 +91,38 @@ def read_prequantized(folder: str | PathLike[str], dtype: torch.dtype = torch.fl
         if not modules:
             raise InputError(f"{folder}: no tensor is called …{kind.marker}, which {kind.method} files are made of")
         weights: dict[str, Tensor] = {}
-        steps: dict[str, Steps] = {}
-        stored = n_weights = 0
+        matrices: dict[str, Stored] = {}
         for module, names in modules.items():
             parts = {part: load(name) for part, name in names.items()}
             try:
-                weight = kind.dequantize(parts)
+                one = kind.of_linear(parts)
+                weight = one.dequantize(parts)
             except InputError as error:
                 raise InputError(f"{where[names[kind.marker]]}: {module}.{error}") from error
-            stored += sum(8 * part.numel() * part.element_size() for part in parts.values())
-            n_weights += weight.numel()
+            kept = [part for name, part in parts.items() if name not in kind.runtime]
+            size = sum(8 * part.numel() * part.element_size() for part in kept)
+            matrices[module] = Stored(one, (weight.shape[0], weight.shape[1]), size, one.steps(parts))
             weights[f"{module}.weight"] = weight.to(dtype)
-            steps[module] = kind.steps(parts)
         taken = {name for names in modules.values() for name in names.values()}
         for name in where.keys() - taken:
-            tensor = load(name)
-            weights[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
-    return Prequantized(kind, stored / n_weights, n_weights, weights, steps)
+            if name.rpartition(".")[2] not in kind.runtime:
+                tensor = load(name)
+                weights[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return Prequantized(matrices, weights)
 
 
 def load_prequantized(
-    folder: str | PathLike[str], dtype: torch.dtype = torch.float16
+    place: str | PathLike[str], dtype: torch.dtype = torch.float16, original: PreTrainedConfig | None = None
 ) -> tuple[PreTrainedModel, Prequantized]:
-    """Read a quantized checkpoint into a plain model of its architecture; see `read_prequantized`.
+    """Read a quantized checkpoint into a plain model of its architecture.
+
+    Parameters
+    ----------
+    place, dtype
+        As `read_prequantized` takes them.
+    original
+        The configuration of what was quantized. GGUF's metadata lack some of its settings, so its own are then used;
+        other files have a configuration beside them.
 
     Raises
     ------
@@ -110,27 +131,21 @@ def load_prequantized(
     MeasureError
         If the files hold weights that the architecture does not use.
     """
-    read = read_prequantized(folder, dtype)
+    place = Path(place)
+    file = gguf_file(place)
+    if file is not None:
+        from qidbayes.measure.prequantized.gguf import load_gguf
+
+        model, read = load_gguf(file, dtype, original)
+        return model, _quantized(read, file)
+    read = read_prequantized(place, dtype)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: config.json cannot be used ({error})") from error
+        raise InputError(f"{place}: config.json cannot be used ({error})") from error
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    # The class itself takes a state dict, and renames what older checkpoints call otherwise.
-    try:
-        with torch.device("meta"):
-            architecture = type(auto_class(config).from_config(config))
-        model, info = architecture.from_pretrained(
-            None, config=config, state_dict=dict(read.weights), dtype=dtype, output_loading_info=True
-        )
-    except Exception as error:  # it says what does not fit by whatever its checks happen to raise
-        raise InputError(f"{folder}: no model can be made of these files ({error})") from error
-    lacking = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
-    if lacking:
-        raise InputError(f"{folder}: {lacking[0]} is missing ({len(lacking)} tensors of {type(model).__name__} are)")
-    refuse_unused(str(folder), info["unexpected_keys"], read.weights.get)
-    return model.eval(), read
+    return assemble(str(place), config, read.weights, dtype), read
 
 
 def _read_format(folder: Path) -> Format:

@@ -23,7 +23,7 @@ from qidbayes.measure.inputs.checkpoint import Tokenizer, fetch, load_model, loa
 from qidbayes.measure.inputs.windows import Windows, default_begin
 from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED
 from qidbayes.measure.plan.plan import Checkpoint, Quantization, TextSet
-from qidbayes.measure.prequantized import check_against_original, load_prequantized
+from qidbayes.measure.prequantized import check_against_original, load_prequantized, put_back_ends
 from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
 from qidbayes.measure.run.context import RunContext
 from qidbayes.measure.run.quiet import quietly
@@ -97,7 +97,8 @@ class CheckpointRun:
                 with self.rows.failing([cell]):
                     quantization, files = cell.quantization, None
                     if quantization is not None and quantization.method == PREQUANTIZED:
-                        files = self._context.pins.pin(quantization.files_of(self._checkpoint), "main")
+                        source = quantization.files_of(self._checkpoint)
+                        files = "/".join(filter(None, (self._context.pins.pin(source, "main"), source.file)))
                     fingerprint = self._context.fingerprints.of(
                         self.rows.commit, tokenizer_commit, quantization, files, cell.texts
                     )
@@ -311,15 +312,16 @@ class CheckpointRun:
                 yield model, done.bits_per_weight
             return
         source = quantization.files_of(self._checkpoint)
-        folder = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))
-        theirs, read = load_prequantized(folder, model.dtype)
+        place = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))
+        theirs, read = load_prequantized(place, model.dtype, model.config)
         if read.format.bits != quantization.bits or read.format.group_size != quantization.group_size:
             raise MeasureError(
-                f"{source.name}: stored with {read.format.bits} bits, group size "
+                f"{source.whole_name}: stored with {read.format.bits} bits, group size "
                 f"{read.format.group_size or 'channel'}; the plan says {quantization}"
             )
         nn.Module.to(theirs, self._context.device)
         check_against_original(read, theirs, model)
+        put_back_ends(read, theirs, model)
         yield theirs, read.bits_per_weight
 
 

@@ -68,7 +68,7 @@ class CheckpointRows:
         """Return what a cell's row says that is not measured."""
         quantization, version = cell.quantization, versions()["qidbayes"]
         return {
-            **labels(self._context.plan, self._checkpoint, version, self.commit),
+            **labels(self._context.plan, self._checkpoint, version, self.commit, quantization),
             "method": quantization.name if quantization else "none",
             "bits": float(quantization.bits) if quantization else 16.0,
             "group_size": quantization.group_size if quantization else None,

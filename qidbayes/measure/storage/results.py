@@ -11,7 +11,8 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import copied, miscounted
-from qidbayes.measure.plan.plan import Checkpoint, Plan, digest
+from qidbayes.measure.plan.methods import PREQUANTIZED
+from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization, digest
 from qidbayes.measure.storage.backend import backend_at
 from qidbayes.table import write_table
 from qidbayes.table.columns import COLUMNS, FIRST_NAMES
@@ -54,7 +55,9 @@ def cell_of(row: Mapping[str, object]) -> tuple[object, ...]:
     return tuple(row[name] for name in _CELL)
 
 
-def labels(plan: Plan, checkpoint: Checkpoint, version: object, commit: object) -> Row:
+def labels(
+    plan: Plan, checkpoint: Checkpoint, version: object, commit: object, quantization: Quantization | None
+) -> Row:
     """Return what a checkpoint's rows say that was not measured: what the plan says of it, and whose work they are.
 
     Parameters
@@ -63,8 +66,12 @@ def labels(plan: Plan, checkpoint: Checkpoint, version: object, commit: object) 
         The plan and one of its checkpoints.
     version, commit
         The version of this package that measured, and what the checkpoint was pinned to (None: it was not).
+    quantization
+        None for the 16-bit loss. Files that somebody else has quantized are named, with what of them was measured.
     """
     at = f"@{str(commit)[:12]}" if commit else ""
+    if quantization is not None and quantization.method == PREQUANTIZED:
+        at += f"; weights of {quantization.files_of(checkpoint).whole_name}, activations not quantized"
     return {
         "suite": plan.suite,
         "model": checkpoint.model,
@@ -212,14 +219,14 @@ class Store:
         Rows that it contradicts have failed.
         """
         measured = {cell_of(row): row for row in self.read(checkpoint)}
-        cells: list[tuple[object, ...]] = [("none", 16.0, None)]
-        cells += [(q.name, float(q.bits), q.group_size) for q in plan.quantizations_of(checkpoint)]
-        wanted = [(*cell, texts.name) for cell in cells for texts in plan.evaluation.datasets]
-        return [_labelled(plan, checkpoint, measured[cell]) for cell in wanted if cell in measured]
+        cells: dict[tuple[object, ...], Quantization | None] = {("none", 16.0, None): None}
+        cells |= {(q.name, float(q.bits), q.group_size): q for q in plan.quantizations_of(checkpoint)}
+        wanted = [((*cell, texts.name), q) for cell, q in cells.items() for texts in plan.evaluation.datasets]
+        return [_labelled(plan, checkpoint, measured[cell], q) for cell, q in wanted if cell in measured]
 
 
-def _labelled(plan: Plan, checkpoint: Checkpoint, row: Row) -> Row:
-    now = {**row, **labels(plan, checkpoint, row["version"], row["commit"])}
+def _labelled(plan: Plan, checkpoint: Checkpoint, row: Row, quantization: Quantization | None) -> Row:
+    now = {**row, **labels(plan, checkpoint, row["version"], row["commit"], quantization)}
     found = row["n_params"]  # of a row that was measured: counted in the files
     if row["status"] == "ok" and isinstance(found, int) and found != checkpoint.n_params:
         return _failed(now, f"InputError: {miscounted(checkpoint, found, checkpoint.n_params)}")

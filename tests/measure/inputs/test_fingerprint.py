@@ -82,16 +82,30 @@ def test_it_stays_where_only_labels_change(tmp_path: Path) -> None:
         assert of_gptq(load_plan(write_plan(tmp_path, replacing(old, new)))) == of_gptq(plan)
 
 
+def install(package: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put version 99.9 of a package before the one that is installed."""
+    told = folder / "site" / f"{package.replace('-', '_')}-99.9.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.9\n")
+    monkeypatch.syspath_prepend(folder / "site")
+
+
 @pytest.mark.parametrize("package", ["qidbayes", "torch", "transformers", "tokenizers", "bitsandbytes"])
 def test_it_changes_with_the_version_of_a_package(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = load_plan(write_plan(tmp_path))
     before = of_gptq(plan), of_16_bits(plan)
-    told = tmp_path / "site" / f"{package}-99.9.dist-info"
-    told.mkdir(parents=True)
-    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.9\n")
-    monkeypatch.syspath_prepend(tmp_path / "site")
+    install(package, tmp_path, monkeypatch)
     assert versions()[package] == "99.9"
     assert of_gptq(plan) != before[0]
     assert of_16_bits(plan) != before[1]
+
+
+@pytest.mark.parametrize("package", ["compressed-tensors", "gguf"])
+def test_readers_of_files_count_for_files_alone(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = load_plan(write_plan(tmp_path))
+    before = of_gptq(plan), of_gptq(plan, files="f")
+    install(package, tmp_path, monkeypatch)
+    assert of_gptq(plan) == before[0]
+    assert of_gptq(plan, files="f") != before[1]

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
+from gguf import GGMLQuantizationType
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from measure.conftest import TINY, small_model
 from measure.hub import Files, Hub, commit_of
+from measure.prequantized.ggufs import write_gguf
 from qidbayes.measure.inputs.checkpoint import count_parameters
 from qidbayes.table import read_table
 
@@ -112,3 +116,30 @@ def test_the_hub_and_its_failures(hub: tuple[Hub, str], tmp_path: Path) -> None:
     assert not any("lab/good" in path and "step3" not in path for path in server.asked)  # what is measured stays pinned
     good = pl.col("model").is_in(["lab/good", "lab/busy"]) & (pl.col("status") == "ok")
     assert healed.filter(good).equals(table.filter(good))
+
+
+def test_one_gguf_file_of_many_is_fetched(hub: tuple[Hub, str], tmp_path: Path) -> None:
+    server, endpoint = hub
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, initializer_range=0.2, max_position_embeddings=64,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(tmp_path / "original")
+    path = write_gguf(tmp_path / "a.gguf", model, lambda _: GGMLQuantizationType.Q8_0)
+    server.revisions["lab/quants"] = {"main": {f"a-{kind}.gguf": path.read_bytes() for kind in ("q8", "q4")}}
+    quantization = 'method = "prequantized"\nid = "lab/quants"\nbits = 8\ngroup_size = 32\n'
+    tables = [
+        f'[[quantizations]]\nname = "{name}"\nfile = "a-{name}.gguf"\n{quantization}' for name in ("q8", "not-there")
+    ]
+    original = f'[[models]]\npath = "original"\ntokenizer = "{TINY / "tokenizer"}"\ntokens = "1M"\n'
+    original += f"n_params = {count_parameters(model)}\n"
+    (tmp_path / "plan.toml").write_text("\n".join([PLAN, *tables, original]))
+
+    assert run(tmp_path, endpoint).returncode == 1
+    rows = {row["method"]: row for row in read_table(tmp_path / "run" / "table.parquet").to_dicts()}
+    assert rows["q8"]["bits_per_weight"] == 8.5
+    assert rows["q8"]["source"].endswith("; weights of lab/quants/a-q8.gguf, activations not quantized")
+    assert "lab/quants: has no file a-not-there.gguf" in rows["not-there"]["error"]
+    assert not any("a-q4.gguf" in path for path in server.asked)

@@ -8,7 +8,7 @@ from qidbayes.measure.prequantized.packing import unpack_rows
 from .packers import by_hand, gptq_tensors, random_linear
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("group_size", [16, None])
 def test_reads_what_an_independent_writer_packed(bits: int, version: int, group_size: int | None) -> None:
@@ -64,5 +64,10 @@ def test_malformed_tensors_are_named() -> None:
             kind.dequantize(good | change)
     with pytest.raises(InputError, match="scales is missing"):
         kind.dequantize({"qweight": good["qweight"]})
-    with pytest.raises(InputError, match="bits = 5"):
-        GPTQFormat(5, 16, 1)
+    with pytest.raises(InputError, match="bits = 9"):
+        GPTQFormat(9, 16, 1)
+    mixed = GPTQFormat(4, 16, 1, mixed=True)
+    with pytest.raises(InputError, match="qzeros has 9 words for 32 outputs: no width from 2 to 8"):
+        mixed.of_linear(good | {"qzeros": torch.zeros(4, 9, dtype=torch.int32)})
+    with pytest.raises(InputError, match=r"scales has shape \[3, 32\], expected \[4, 32\]"):
+        mixed.of_linear(good | {"scales": good["scales"][:3]})

@@ -21,6 +21,7 @@ from qidbayes.measure.prequantized.bitsandbytes import FourBitFormat
 from .packers import awq_tensors, by_hand, gptq_tensors, random_linear, write_checkpoint
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 16, "desc_act": False, "checkpoint_format": "gptq"}
+AUTO_ROUND = {"quant_method": "auto-round", "bits": 4, "group_size": 16, "packing_format": "auto_round:auto_gptq"}
 
 
 def quantized(model: PreTrainedModel, method: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -207,13 +208,20 @@ def test_a_truncated_file_is_named(tmp_path: Path, llama: PreTrainedModel) -> No
         ({"quant_method": "hqq"}, "accepted: gptq, awq, bitsandbytes"),
         (GPTQ | {"checkpoint_format": "marlin"}, "accepted: gptq, gptq_v2"),
         (GPTQ | {"group_size": 0}, "group_size = 0"),
-        (GPTQ | {"bits": 5}, "accepted: 2, 3, 4, 8"),
-        (GPTQ | {"dynamic": {r"+:.*layers\.0\..*": {"bits": 8}}}, "dynamic gives the layers .* bits = 8 where .* 4"),
-        (GPTQ | {"dynamic": {r".*\.down_proj": {"group_size": 32}}}, "dynamic gives .* group_size = 32 where .* 16"),
+        (GPTQ | {"bits": 9}, "accepted: 2 to 8"),
         (GPTQ | {"dynamic": {r".*\.down_proj": 8}}, "dynamic: .* = 8, expected settings"),
         (GPTQ | {"dynamic": [8]}, r"dynamic = \[8\], expected patterns"),
         ({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemv"}, "accepted: gemm with 4 bits"),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bnb_4bit_quant_type = None"),
+        (
+            AUTO_ROUND | {"packing_format": "auto_round:fake"},
+            "packing_format = 'auto_round:fake' .* auto_round:auto_awq",
+        ),
+        (AUTO_ROUND | {"packing_format": ["auto_round"]}, r"packing_format = .*auto_round"),
+        (GPTQ | {"checkpoint_format": ["gptq"]}, r"checkpoint_format = .*gptq"),
+        (AUTO_ROUND | {"data_type": "nv_fp"}, "data_type = 'nv_fp' cannot be read; accepted: int"),
+        (AUTO_ROUND | {"packing_format": "auto_round:auto_awq", "bits": 3}, "with other widths than 4 bits"),
+        (AUTO_ROUND | {"extra_config": {"a": 8}}, "extra_config: 'a' = 8, expected settings"),
     ],
 )
 def test_formats_that_cannot_be_read_are_named(declared: dict[str, Any], message: str) -> None:
@@ -224,6 +232,70 @@ def test_formats_that_cannot_be_read_are_named(declared: dict[str, Any], message
 def test_dynamic_that_gives_no_layer_another_width_is_read() -> None:
     for dynamic in ({}, None, {r"-:.*lm_head.*": {}}, {r".*\.0\..*": {"desc_act": True, "bits": 4}}):
         assert format_from_config(GPTQ | {"dynamic": dynamic}) == format_from_config(GPTQ)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        GPTQ | {"dynamic": {r"+:.*layers\.0\..*": {"bits": 8, "group_size": 32}, r"-:.*lm_head": {}}},
+        AUTO_ROUND | {"extra_config": {r".*layers\.0\..*": {"bits": 8, "group_size": 32}, "lm_head": {"bits": 16}}},
+    ],
+)
+def test_layers_of_another_width_are_told_by_their_tensors(
+    tmp_path: Path, llama: PreTrainedModel, declared: dict[str, Any]
+) -> None:
+    expected = {name: tensor.clone() for name, tensor in llama.state_dict().items()}
+    tensors = dict(expected)
+    stored = weights = 0
+    for seed, (name, linear) in enumerate(stack_linears(llama).items()):
+        bits, group = (8, 32) if "layers.0." in name else (4, 16)
+        n_in, n_out = linear.in_features, linear.out_features
+        g_idx = torch.arange(n_in) // group
+        codes, zeros, scales = random_linear(n_in, n_out, n_in // group, bits, seed)
+        del tensors[f"{name}.weight"]
+        parts = gptq_tensors(codes, zeros, scales, g_idx, bits, 1)
+        tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+        expected[f"{name}.weight"] = by_hand(codes, zeros, scales, g_idx)
+        stored += n_out * (n_in * bits + n_in // group * (bits + 16)) + 32 * n_in
+        weights += n_in * n_out
+    write_checkpoint(tmp_path, llama, tensors, declared)
+    read = read_prequantized(tmp_path, torch.float32)
+    assert all(torch.equal(read.weights[name], expected[name]) for name in expected)
+    assert read.bits_per_weight == pytest.approx(stored / weights)
+    widths = {name: (one.grid.bits, one.grid.group_size) for name, one in read.matrices.items()}
+    # One group for a whole row of 32 is a channel's; the down projection's 64 inputs have two.
+    assert widths["model.layers.0.self_attn.q_proj"] == (8, None)
+    assert widths["model.layers.0.mlp.down_proj"] == (8, 32)
+    assert {widths[name] for name in widths if "layers.1." in name} == {(4, 16)}
+
+
+@pytest.mark.parametrize(
+    ("packing", "version"), [("auto_round:auto_gptq", 1), ("auto_round", 2), ("auto_round:gptqmodel", 2)]
+)
+def test_auto_rounds_packings(tmp_path: Path, packing: str, version: int) -> None:
+    codes, zeros, scales = random_linear(64, 32, 4, 4, seed=1)
+    g_idx = torch.arange(64) // 16
+    parts = gptq_tensors(codes, zeros, scales, g_idx, 4, version)
+    del parts["g_idx"]  # it writes none
+    save_file({f"layers.0.q.{name}": part for name, part in parts.items()}, tmp_path / "model.safetensors")
+    said = AUTO_ROUND | {"packing_format": packing, "quant_method": "intel/auto-round"}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": said}))
+    read = read_prequantized(tmp_path, torch.float32)
+    assert torch.equal(read.weights["layers.0.q.weight"], by_hand(codes, zeros, scales, g_idx))
+    assert (read.format.method, read.format.rescaled) == ("auto-round", False)
+
+
+def test_auto_rounds_awq_packing_has_no_scales_to_take_out(tmp_path: Path) -> None:
+    codes, zeros, scales = random_linear(64, 32, 4, 4, seed=1)
+    parts = awq_tensors(codes, zeros, scales)
+    save_file({f"layers.0.q.{name}": part for name, part in parts.items()}, tmp_path / "model.safetensors")
+    said = AUTO_ROUND | {"packing_format": "auto_round:auto_awq"}
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": said}))
+    read = read_prequantized(tmp_path, torch.float32)
+    expected = by_hand(codes, zeros, scales, torch.arange(64) // 16)
+    assert torch.equal(read.weights["layers.0.q.weight"], expected)
+    assert (read.format.method, read.format.rescaled) == ("auto-round", False)
+    assert format_from_config({"quant_method": "awq", "bits": 4, "group_size": 16}).rescaled
 
 
 def test_a_plain_module_named_like_a_part_is_kept(tmp_path: Path, llama: PreTrainedModel) -> None:
