@@ -28,6 +28,7 @@ def table_hash(frame: pl.DataFrame) -> str:
     (True, False)
     """
     table = validate(frame, "table")
+    names = [*NAMES, *sorted(set(table.columns) - set(NAMES))]
     # JSON rather than CSV or Arrow: its bytes do not depend on the release of polars that wrote them.
-    rows = sorted(json.dumps(row) for row in table.iter_rows())
-    return hashlib.sha256("\n".join([json.dumps(NAMES), *rows]).encode()).hexdigest()
+    rows = sorted(json.dumps(row) for row in table.select(names).iter_rows())
+    return hashlib.sha256("\n".join([json.dumps(names), *rows]).encode()).hexdigest()

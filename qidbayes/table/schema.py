@@ -1,18 +1,23 @@
 """A frame becomes a measurement table, or is refused with every reason named."""
 
+import difflib
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from qidbayes.errors import InputError, nearest
+from qidbayes.errors import DataWarning, InputError, nearest
 from qidbayes.table import cells, losses, units
 from qidbayes.table.columns import COLUMNS, NAMES, OTHER_UNITS, SCHEMA_VERSION, Column
 from qidbayes.table.problems import Problems, refuse
 
 __all__ = ["COLUMNS", "NAMES", "SCHEMA_VERSION", "validate"]
 
+FURTHER = re.compile("[a-z][a-z0-9_]{1,30}")
+"""What a numeric column beyond the schema may be called, so that a law can name it."""
+_MISSPELT = 0.82  # how like a column of the schema a name may be before it is taken for a slip of the pen
 _COMMA = re.compile(r"[-+]?[0-9.]*,[0-9.,]*(e[-+]?[0-9]+)?", re.I)  # a decimal comma, or thousands
 
 
@@ -21,7 +26,9 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
 
     Of `loss_16bit`, `loss` and `qid` (nats per token; qid = loss − loss_16bit) any two give the third. `ppl_16bit` and
     `ppl` are turned into losses, and so are `bits_per_byte_16bit` and `bits_per_byte` with `n_eval_tokens` and
-    `n_eval_bytes`. Text is stripped, methods are put in lower case, and an empty cell is a missing one.
+    `n_eval_bytes`. Text is stripped, methods are put in lower case, and an empty cell is a missing one. Further columns
+    of numbers, such as `qat_tokens`, are kept behind the schema's, as floats, for laws to name; a `DataWarning` says
+    which. Rows that differ in one of them are different cells.
 
     Parameters
     ----------
@@ -49,18 +56,51 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
         raise InputError(f"{where}: no rows; give at least one measurement")
     problems = Problems(where, rows if rows is not None else range(1, frame.height + 1))
     table = pl.DataFrame([_read_column(frame, column, where, problems) for column in COLUMNS])
+    further = [_numbers(frame[name]) for name in _further(frame)]
     others = [_read_column(frame, column, where, problems) for column in OTHER_UNITS if column.name in frame.columns]
-    table = losses.complete(units.converted(table, others, problems), problems)
+    table = losses.complete(units.converted(table, others, problems), problems).with_columns(further)
     cells.check_once(table, problems)
     problems.raise_if_any()
+    if further and not set(NAMES) <= set(frame.columns):  # a table that was read says it once
+        names = ", ".join(column.name for column in further)
+        warnings.warn(
+            f"{where}: kept beside the columns of a table, for laws that name them: {names}",
+            DataWarning,
+            skip_file_prefixes=(str(Path(__file__).parents[1]),),
+        )
     return table
+
+
+def _known() -> tuple[str, ...]:
+    return (*NAMES, *(column.name for column in OTHER_UNITS))
+
+
+def _further(frame: pl.DataFrame) -> list[str]:
+    """Return the columns beyond the schema that hold numbers under a name that a law can use."""
+    known = _known()
+    beyond = [name for name in frame.columns if name not in known and FURTHER.fullmatch(name) and not units.hint(name)]
+    unlike = [name for name in beyond if not difflib.get_close_matches(name, known, n=1, cutoff=_MISSPELT)]
+    return [name for name in unlike if _are_numbers(frame[name])]
+
+
+def _are_numbers(raw: pl.Series) -> bool:
+    if raw.dtype != pl.String:
+        return raw.dtype.is_numeric() and not raw.cast(pl.Float64).is_infinite().any()
+    text = raw.drop_nulls().str.strip_chars()
+    text = text.filter(text != "")
+    return bool(text.len()) and bool(text.cast(pl.Float64, strict=False).is_finite().fill_null(False).all())
+
+
+def _numbers(raw: pl.Series) -> pl.Series:
+    text = raw.str.strip_chars() if raw.dtype == pl.String else raw
+    return text.cast(pl.Float64, strict=False).fill_nan(None)
 
 
 def _check_header(frame: pl.DataFrame, where: str) -> None:
     lines = []
-    known = (*NAMES, *(column.name for column in OTHER_UNITS))
+    known, further = _known(), _further(frame)
     for name in frame.columns:
-        if name not in known:
+        if name not in known and name not in further:
             # A misspelt column passed over in silence would be lost data.
             lines.append(f"column {name!r} is unknown; {units.hint(name) or _nearest(name, known)}")
     for column in COLUMNS:

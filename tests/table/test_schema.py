@@ -1,5 +1,6 @@
 """What a measurement table accepts, what it fills in, and how it refuses the rest."""
 
+import warnings
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from qidbayes.errors import InputError
-from qidbayes.table import read_table
+from qidbayes.errors import DataWarning, InputError
+from qidbayes.table import join_tables, read_table, table_hash
 from qidbayes.table.columns import COLUMNS, NAMES
 from qidbayes.table.schema import validate
 
@@ -176,12 +177,34 @@ def test_without_qid_and_losses_each_row_says_so(point: pl.DataFrame) -> None:
 
 @pytest.mark.parametrize(
     ("misspelt", "hint"),
-    [("loss16bit", "did you mean 'loss_16bit'?"), ("Group_Size", "did you mean 'group_size'?"), ("zzz", "columns are")],
+    [("loss16bit", "did you mean 'loss_16bit'?"), ("Group_Size", "did you mean 'group_size'?"), ("Zzz", "columns are")],
 )
 def test_an_unknown_column_is_refused(csv_file: CsvFile, misspelt: str, hint: str) -> None:
     message = refusal(csv_file(f"{HEADER},{misspelt}", ROW + ",1"))
     assert f"column {misspelt!r} is unknown; " in message
     assert hint in message
+
+
+def test_further_numbers_are_kept_and_named(csv_file: CsvFile) -> None:
+    path = csv_file(f"{HEADER},qat_tokens, decayed", ROW + ",1e9, 0.5", ROW + ",2e9,")
+    with pytest.warns(DataWarning, match="kept beside the columns of a table, .*: qat_tokens, decayed$"):
+        table = read_table(path)
+    assert table.columns[-2:] == ["qat_tokens", "decayed"]
+    assert table.select("qat_tokens", "decayed").rows() == [(1e9, 0.5), (2e9, None)]  # two cells
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert validate(table, "again").equals(table)  # and said once
+    assert table_hash(table) != table_hash(table.with_columns(decayed=pl.lit(0.25)))
+    assert table_hash(table.drop("qat_tokens").head(1)) == table_hash(table.drop("qat_tokens").head(1).reverse())
+    other = table.drop("decayed").with_columns(suite=pl.lit("x"))
+    assert join_tables(table, other)["decayed"].to_list() == [0.5, None, None, None]
+    with pytest.raises(InputError, match="table 1 and table 2 both hold"):
+        join_tables(table, table)
+
+
+@pytest.mark.parametrize("cell", ["x", "inf", ""])
+def test_further_columns_of_no_numbers_are_refused(csv_file: CsvFile, cell: str) -> None:
+    assert "column 'remark' is unknown" in refusal(csv_file(f"{HEADER},remark", f"{ROW},{cell}"))
 
 
 def test_losses_that_disagree_are_refused(csv_file: CsvFile) -> None:
