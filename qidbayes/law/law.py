@@ -10,12 +10,16 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+import polars as pl
+
 from qidbayes.errors import InputError, nearest
 from qidbayes.law.evaluate import Array, ArrayLibrary, Scope, is_positive
 from qidbayes.law.expression import Expression, Name, names, parse, to_text, walk
-from qidbayes.law.latex import to_latex
+from qidbayes.law.latex import GREEK, to_latex
 from qidbayes.law.prior import GROUPS, Prior, is_finite
 from qidbayes.law.unit_powers import Dimension, unit_powers
+from qidbayes.table.columns import COLUMNS
+from qidbayes.table.schema import is_further
 
 type Constants = Mapping[str, float | Mapping[str, float]]
 """Values of a law's constants in raw counts: one number each, or one per group label."""
@@ -28,7 +32,7 @@ COVARIATES = {
     "group_size": "group_size",
     "bits_per_weight": "bits_per_weight",
 }
-"""What an equation calls the columns of a table."""
+"""What an equation calls the columns of a table; every other column of numbers it calls by its own name."""
 DATA = "data"
 """In the place of a number of the reference: the middle of the fitted rows."""
 RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
@@ -39,6 +43,11 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 _RESERVED = {"exp", "log", "sqrt", "sigma", "similarity", "latent", "chain", "draw", "row"}
 _ENDINGS = ("_ref", "_sd", "_population", "_effect")
 _MAX_NAMES = 40
+_SHORTEST_COLUMN = 4  # letters: a shorter name without a prior is a parameter whose prior was forgotten
+_NO_COVARIATES = {
+    *("loss", "loss_16bit", "qid", "qid_se", "n_params", "tokens", "bits"),
+    *(column.name for column in COLUMNS if column.dtype == pl.String),
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,8 @@ class Law:
     ----------
     equation
         The right-hand side, in the equation language: parameters, definitions and N (non-embedding parameters, count),
-        D (training tokens, count), P (bits).
+        D (training tokens, count), P (bits). A name that is none of these is a column of the table, such as
+        `qat_tokens`: of numbers, known and 0 or above in every row.
     priors
         A `Prior` for each parameter. A parameter that carries the units of N, D or P has its prior at the reference
         point, where its value is one a reader can picture.
@@ -196,13 +206,15 @@ class Law:
     @cached_property
     def constants(self) -> tuple[str, ...]:
         """The names in the equation that are not covariates, in order of appearance: what a paper would print."""
-        used = (node.id for node in walk(self.expression) if isinstance(node, Name) and node.id not in COVARIATES)
-        return tuple(dict.fromkeys(used))
+        used = (node.id for node in walk(self.expression) if isinstance(node, Name))
+        return tuple(name for name in dict.fromkeys(used) if name not in self.covariates)
 
     @cached_property
     def covariates(self) -> tuple[str, ...]:
-        """The covariates in the equation, N, D and P first."""
-        return tuple(c for c in COVARIATES if c in names(self.expression))
+        """The covariates in the equation: N, D and P first, and further columns of the table last."""
+        used = (node.id for node in walk(self.expression) if isinstance(node, Name))
+        further = (name for name in used if name not in (*COVARIATES, *self.priors, *self.define))
+        return tuple(dict.fromkeys([*(c for c in COVARIATES if c in names(self.expression)), *further]))
 
     @cached_property
     def unit_powers(self) -> Mapping[str, Dimension]:
@@ -308,6 +320,17 @@ class Law:
         return "\n".join(lines)
 
 
+def column_of(covariate: str) -> str:
+    """Return the column of a table that an equation calls by a name.
+
+    Examples
+    --------
+    >>> column_of("N"), column_of("qat_tokens")
+    ('n_params', 'qat_tokens')
+    """
+    return COVARIATES.get(covariate, covariate)
+
+
 def suggestion(name: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
     """Return `` (did you mean …?)`` where a known name is near, else nothing."""
     near = nearest(name, known)
@@ -335,7 +358,8 @@ def _check(law: Law) -> None:
     for name, expression in law.definitions.items():
         _all_known(expression, known, f"definition of {name}")
         known.add(name)
-    _all_known(law.expression, known | set(COVARIATES), "equation")
+    columns = {name for name in names(law.expression) - known if name not in COVARIATES and _is_column(name, law)}
+    _all_known(law.expression, known | set(COVARIATES) | columns, "equation")
     used = names(law.expression).union(*(names(e) for e in law.definitions.values()))
     for name in (*law.priors, *law.define):
         if name not in used:
@@ -360,7 +384,20 @@ def _all_known(expression: Expression, known: set[str], where: str) -> None:
         near = suggestion(name, sorted(known))
         raise InputError(
             f"{where}: {name!r} has no prior and no definition before it{near}; known are {', '.join(sorted(known))}"
+            + (", and columns of the table by their names" if where == "equation" else "")
         )
+
+
+def _is_column(name: str, law: Law) -> bool:
+    """Return whether a name without a prior can be meant as a column of the table."""
+    if name in ("n_params", "tokens", "bits"):
+        symbol = next(symbol for symbol, column in COVARIATES.items() if column == name)
+        raise InputError(f"equation: write {symbol} for the column {name!r}")
+    if name in _NO_COVARIATES:
+        raise InputError(f"equation: the column {name!r} is no covariate")
+    meant = is_further(name) and len(name) >= _SHORTEST_COLUMN and name not in GREEK
+    taken = name in _RESERVED or name.endswith(_ENDINGS)
+    return meant and not taken and not nearest(name, [*law.priors, *law.define, *COVARIATES])
 
 
 def _check_published(law: Law) -> None:
@@ -374,4 +411,4 @@ def _check_published(law: Law) -> None:
                 raise InputError(f"[published.{point}] {name}: {value!r} is not a finite number")
 
 
-__all__ = ["COVARIATES", "GROUPS", "RESPONSES", "Constants", "Law", "Noise", "suggestion"]
+__all__ = ["COVARIATES", "GROUPS", "RESPONSES", "Constants", "Law", "Noise", "column_of", "suggestion"]

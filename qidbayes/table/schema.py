@@ -15,8 +15,12 @@ from qidbayes.table.problems import Problems, refuse
 
 __all__ = ["COLUMNS", "NAMES", "SCHEMA_VERSION", "validate"]
 
-FURTHER = re.compile("[a-z][a-z0-9_]{1,30}")
-"""What a numeric column beyond the schema may be called, so that a law can name it."""
+_FURTHER = re.compile("[a-z][a-z0-9_]{1,30}")
+_TAKEN = {  # by questions and their answers
+    "queries", "response", "kind", "ci_prob", "published", "vocabulary", "between", "memory", "max_qid", "picks",
+    "draws", "random_seed", "median", "lower", "upper", "mean", "sd", "never", "held", "not_fitted",
+    "worse_than_random", "row",
+}  # fmt: skip
 _MISSPELT = 0.82  # how like a column of the schema a name may be before it is taken for a slip of the pen
 _COMMA = re.compile(r"[-+]?[0-9.]*,[0-9.,]*(e[-+]?[0-9]+)?", re.I)  # a decimal comma, or thousands
 
@@ -78,9 +82,24 @@ def _known() -> tuple[str, ...]:
 def _further(frame: pl.DataFrame) -> list[str]:
     """Return the columns beyond the schema that hold numbers under a name that a law can use."""
     known = _known()
-    beyond = [name for name in frame.columns if name not in known and FURTHER.fullmatch(name) and not units.hint(name)]
-    unlike = [name for name in beyond if not difflib.get_close_matches(name, known, n=1, cutoff=_MISSPELT)]
-    return [name for name in unlike if _are_numbers(frame[name])]
+    beyond = [name for name in frame.columns if name not in known and is_further(name) and not units.hint(name)]
+    return [name for name in beyond if not misspelt(name) and _are_numbers(frame[name])]
+
+
+def is_further(name: str) -> bool:
+    """Return whether a column of numbers beyond the schema may be called so, that a law can name it."""
+    return bool(_FURTHER.fullmatch(name)) and name not in _TAKEN
+
+
+def misspelt(name: str) -> bool:
+    """Return whether a name is so like one of the schema's that it must be meant for that.
+
+    Examples
+    --------
+    >>> misspelt("learningrate"), misspelt("qat_tokens")
+    (True, False)
+    """
+    return bool(difflib.get_close_matches(name, _known(), n=1, cutoff=_MISSPELT))
 
 
 def _are_numbers(raw: pl.Series) -> bool:
