@@ -12,6 +12,7 @@ from qidbayes.law import Law
 from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.law import DATA, RESPONSES, column_of
 from qidbayes.table.groups import dimension, labels
+from qidbayes.table.losses import standard_errors
 from qidbayes.table.question import per_channel_as_rows
 from qidbayes.table.schema import NAMES, validate
 
@@ -61,7 +62,8 @@ def parameter_groups(law: Law) -> list[tuple[str, ...]]:
 def design(table: pl.DataFrame, law: Law) -> Design:
     """Pick the rows a law is about and turn them into arrays.
 
-    A QiD law uses every measured quantization; a 16-bit law one row for each checkpoint and data set. A group that is
+    A law of QiD or of the loss uses every measured quantization; a 16-bit law one row for each checkpoint and data
+    set, as does a law of the loss that says what P is for a model that was not quantized. A group that is
     a whole row is as long as `row_length` says, where the law asks for group sizes and the table has that column.
 
     Raises
@@ -80,9 +82,8 @@ def design(table: pl.DataFrame, law: Law) -> Design:
             f"all {frame.height} rows have the same {RESPONSES[law.response]}, {response[0]:g}, which no error "
             "explains: there is nothing to fit; see whether the column is the one that was meant"
         )
-    error = np.zeros(frame.height)
+    error = standard_errors(frame, law.response)
     if law.response == "qid":
-        error = frame["qid_se"].fill_null(0.0).to_numpy()
         _refuse_hopeless(frame, response, error)
     noisy = latent.is_noisy(response, error)
     if noisy.any() and law.noise.family == "student_t":
@@ -179,6 +180,22 @@ def _refuse_hopeless(frame: pl.DataFrame, qid: np.ndarray, error: np.ndarray) ->
             )
 
 
+def _each_checkpoint(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.unique(["suite", "model", "revision", "tokens", "dataset"], keep="first", maintain_order=True)
+
+
+def _not_quantized(measured: pl.DataFrame, law: Law) -> pl.DataFrame:
+    """Return the checkpoints' 16-bit losses as rows of method ``none`` with the bits that a law gives them."""
+    rows = _each_checkpoint(measured.filter(pl.col("loss_16bit").is_not_null()))
+    unknown = [name for name in ("bits_per_weight", "group_size", "qid", "qid_se") if name in rows.columns]
+    return rows.with_columns(
+        method=pl.lit("none"),
+        bits=pl.lit(float(law.bits_unquantized)),
+        loss=pl.col("loss_16bit"),
+        **{name: pl.lit(None, rows.schema[name]) for name in unknown},
+    )
+
+
 def used_rows(table: pl.DataFrame, law: Law) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return the rows of a table that a law is about, and how many were left out, by reason.
 
@@ -194,9 +211,11 @@ def used_rows(table: pl.DataFrame, law: Law) -> tuple[pl.DataFrame, dict[str, in
         f"without a {RESPONSES[law.response]}": measured.height - used.height,
     }
     if law.response == "loss_16bit":
-        once = used.unique(["suite", "model", "revision", "tokens", "dataset"], keep="first", maintain_order=True)
+        once = _each_checkpoint(used)
         left_out["repeating a checkpoint's 16-bit loss"] = used.height - once.height
         used = once
+    if law.unquantized is not None:
+        used = pl.concat([used, _not_quantized(measured, law)])
     if used.is_empty():
         raise InputError(f"no row of the table has a {RESPONSES[law.response]}, which law {law.name!r} is about")
     # Run by run and checkpoint by checkpoint, so that the groups of a full grid need no index (see `Level.regular`).

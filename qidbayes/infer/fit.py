@@ -180,4 +180,5 @@ def _rows(table: pl.DataFrame, law: Law, prior_from: Posterior | None, prior_wei
 
 def _kept(rows: Inputs) -> pl.DataFrame:
     covariates = [column_of(symbol) for symbol in rows.law.covariates]
-    return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, "qid_se", rows.law.response])))
+    errors = [name for name in ("qid_se", "loss_se") if name in rows.frame.columns]
+    return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, *errors, rows.law.response])))

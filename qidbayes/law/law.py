@@ -35,7 +35,9 @@ COVARIATES = {
 """What an equation calls the columns of a table; every other column of numbers it calls by its own name."""
 DATA = "data"
 """In the place of a number of the reference: the middle of the fitted rows."""
-RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
+RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss", "loss": "loss after quantization"}
+INFINITY = 1e6
+"""The bits of a model that was not quantized, where a law calls them infinite: 1/P and exp(-P) are 0 there."""
 NOISE_FAMILIES = ("normal", "student_t")
 STUDENT_T_FREEDOM = 4.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
@@ -104,7 +106,7 @@ class Law:
     name, title, source
         What the law is called, and where it comes from.
     response
-        ``"qid"`` or ``"loss_16bit"``, both in nats per token.
+        ``"qid"``, ``"loss_16bit"`` or ``"loss"``, the loss after quantization; nats per token.
     define
         Further constants in terms of the parameters, such as the ones a paper prints, in order.
     reference
@@ -114,6 +116,9 @@ class Law:
         The scatter around the law.
     published
         Named points of constants in raw counts.
+    unquantized
+        Of a law of the loss after quantization: the bits P of a model that was not quantized, such as 16, or
+        ``math.inf``. Its checkpoints' 16-bit losses are fitted too, with these bits, and the fit can answer with QiD.
     loss_16bit
         A law of the 16-bit loss to fit beside a law of QiD, so that a fit can speak of the quantized loss, their sum.
 
@@ -142,6 +147,7 @@ class Law:
     reference: Mapping[str, float | str] = field(default_factory=dict)
     noise: Noise = field(default_factory=Noise)
     published: Mapping[str, Constants] = field(default_factory=dict)
+    unquantized: float | None = None
     loss_16bit: "Law | None" = None
 
     def __post_init__(self) -> None:
@@ -250,6 +256,19 @@ class Law:
             scope.define(name, expression)
         return scope
 
+    @property
+    def bits_unquantized(self) -> float:
+        """The bits of a model that was not quantized, as a number that has a logarithm.
+
+        Raises
+        ------
+        InputError
+            If the law does not say.
+        """
+        if self.unquantized is None:
+            raise InputError(f"law {self.name!r} does not say the bits of a model that was not quantized")
+        return min(self.unquantized, INFINITY)
+
     def sampled_name(self, name: str) -> str:
         """Return what a constant is called at the reference point: with ``_ref`` if it differs from the raw count."""
         return f"{name}_ref" if name in self.unit_powers else name
@@ -273,8 +292,8 @@ class Law:
 
     def latex(self) -> str:
         """Return the law as LaTeX, without dollar signs."""
-        left = r"\Delta_q\mathrm{Loss}" if self.response == "qid" else r"\mathrm{Loss}_{16}"
-        return f"{left} = {to_latex(self.expression)}"
+        left = {"qid": r"\Delta_q\mathrm{Loss}", "loss_16bit": r"\mathrm{Loss}_{16}", "loss": r"\mathrm{Loss}_q"}
+        return f"{left[self.response]} = {to_latex(self.expression)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a law file says, in plain types."""
@@ -297,6 +316,11 @@ class Law:
                 point: {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items()}
                 for point, values in self.published.items()
             },
+            **(
+                {"unquantized": "infinity" if math.isinf(self.unquantized) else self.unquantized}
+                if self.unquantized
+                else {}
+            ),
             **({"loss_16bit": self.loss_16bit.to_dict()} if self.loss_16bit else {}),
         }
 
@@ -315,6 +339,8 @@ class Law:
         errors = "normal" if self.noise.family == "normal" else "Student's t"
         missed = ", smooth discrepancy" if self.noise.discrepancy == "smooth" else ""
         lines.append(f"  log {self.response}: {errors} errors, effects shared by {shared}{missed}")
+        if self.unquantized:
+            lines.append(f"  a model that was not quantized has P = {self.unquantized:g}")
         if self.loss_16bit:
             lines += ["  loss = loss_16bit + qid, with", str(self.loss_16bit)]
         return "\n".join(lines)
@@ -370,6 +396,7 @@ def _check(law: Law) -> None:
         if value != DATA and not (isinstance(value, int | float) and is_finite(value) and value > 0):
             raise InputError(f"[reference] {covariate} must be a positive number or {DATA!r}, not {value!r}")
     _ = law.unit_powers  # raises if a unit has nowhere to go
+    _check_unquantized(law)
     base = law.loss_16bit
     if base and (law.response != "qid" or base.response != "loss_16bit"):
         raise InputError(
@@ -377,6 +404,22 @@ def _check(law: Law) -> None:
             f"{RESPONSES[law.response]} and {base.name!r} of {RESPONSES[base.response]}"
         )
     _check_published(law)
+
+
+def _check_unquantized(law: Law) -> None:
+    bits = law.unquantized
+    if bits is None:
+        return
+    if isinstance(bits, bool) or not isinstance(bits, int | float) or not bits > 0:
+        raise InputError(f"unquantized must be a positive number of bits or infinity, not {bits!r}")
+    if law.response != "loss" or not ("P" in law.covariates or "bits" in law.by):
+        raise InputError(
+            f"unquantized is of a law of the loss after quantization, response 'loss', that depends on bits; law "
+            f"{law.name!r} is of {RESPONSES[law.response]} and takes {', '.join([*law.covariates, *law.by]) or 'none'}"
+        )
+    for covariate in ("group_size", "bits_per_weight"):
+        if covariate in law.covariates:
+            raise InputError(f"a model that was not quantized has no {covariate}; leave unquantized out")
 
 
 def _all_known(expression: Expression, known: set[str], where: str) -> None:

@@ -143,7 +143,7 @@ def noise_model(law: Law, groups: Collection[str]) -> NoiseModel:
         Those of the declared groups, ``model`` and ``checkpoint``, of which the fitted rows have several in one.
     """
     if law.noise.discrepancy == "smooth":
-        return GaussianProcess(tuple(g for g in ("model", "checkpoint") if g in groups), law.response == "qid")
+        return GaussianProcess(tuple(g for g in ("model", "checkpoint") if g in groups), law.response != "loss_16bit")
     if law.noise.family == "student_t":
         return StudentT()
     return RandomEffects(tuple(g for g in ("checkpoint", "model") if g in groups))
