@@ -106,6 +106,7 @@ LAWS.append(Law("k * exp(3) + sqrt(2) * P**exp(1)", priors={"k": Prior("HalfNorm
 def test_three_array_libraries_agree(law: Law) -> None:
     rng = np.random.default_rng(5)
     values = {n: rng.uniform(0.1, 0.9, 4) for n in (*law.priors, *law.covariates)}
+    values |= {n: 2.0 + values[n] for n in ("P", "group_size", "calibration_samples") if n in values}
 
     def answer(xp: object, given: dict[str, object]) -> object:
         scope = Scope(xp, given)

@@ -35,6 +35,10 @@ def test_the_law_is_the_same_at_the_reference_point_and_in_raw_counts(name: str,
     parameters = {p: prior.sample(3, rng) for p, prior in law.priors.items()}
     raw = {"N": rng.uniform(1e7, 1e12, 3), "D": rng.uniform(1e9, 1e14, 3), "P": rng.uniform(1, 16, 3)}
 
+    raw |= {c: rng.uniform(2, 16, 3) for c in law.covariates if c not in raw}
+    if "gaussian_mse" in raw:  # below that of no data at all
+        raw["gaussian_mse"] = raw["gaussian_mse"] / 20
+
     relative = Scope(np, parameters | {c: v / math.exp(law.log_reference.get(c, 0.0)) for c, v in raw.items()})
     for defined, expression in law.definitions.items():
         relative.define(defined, expression)
