@@ -32,6 +32,8 @@ def to_latex(expression: Expression) -> str:
             return rf"\log\left({to_latex(argument)}\right)"
         case Call(_, argument):  # sqrt
             return rf"\sqrt{{{to_latex(argument)}}}"
+        case Binary("max" | "min" as operator, left, right):
+            return rf"\{operator}\left({to_latex(left)}, {to_latex(right)}\right)"
         case Binary("/", left, right):
             return rf"\frac{{{to_latex(left)}}}{{{to_latex(right)}}}"
         case Binary("**", left, right):

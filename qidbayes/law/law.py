@@ -42,7 +42,7 @@ NOISE_FAMILIES = ("normal", "student_t")
 STUDENT_T_FREEDOM = 4.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 # Names the fit itself uses for what is around the law.
-_RESERVED = {"exp", "log", "sqrt", "sigma", "similarity", "latent", "chain", "draw", "row"}
+_RESERVED = {"exp", "log", "sqrt", "max", "min", "sigma", "similarity", "latent", "chain", "draw", "row"}
 _ENDINGS = ("_ref", "_sd", "_population", "_effect")
 _MAX_NAMES = 40
 _SHORTEST_COLUMN = 4  # letters: a shorter name without a prior is a parameter whose prior was forgotten

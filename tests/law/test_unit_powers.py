@@ -69,6 +69,16 @@ def test_powers_are_those_of_the_units() -> None:
     }
 
 
+def test_the_greater_of_two_has_their_common_unit() -> None:
+    found = unit_powers(parse("max(k * D**beta, c * D)"), ["D"], ["k", "c", "beta"])
+    assert {n: {c: to_text(p) for c, p in powers.items()} for n, powers in found.items()} == {
+        "k": {"D": "-beta"},
+        "c": {"D": "-1"},
+    }
+    with pytest.raises(InputError, match=r"units of D in 'max.D, 3.'"):
+        unit_powers(parse("k * max(D, 3)"), ["D"], ["k"])
+
+
 def test_a_root_halves_the_powers() -> None:
     """k·√(D/N)·P in raw counts: k carries √N/√D; and a law of it says the same in both."""
     found = unit_powers(parse("k * sqrt(D / N**2) * P"), ["N", "D", "P"], ["k"])
