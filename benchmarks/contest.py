@@ -1,0 +1,207 @@
+"""Every law of QiD and of the loss on the same held-out measurements: `make contest`, or `contest.py TABLE…`.
+
+Two things are asked of each law. The loss after quantization of a checkpoint of which nothing was measured: a law of
+QiD has `kaplan-16bit`, fitted to the same checkpoints, beside it. And the QiD of one whose 16-bit loss is known, which
+a law of the loss answers by a difference, if it has the 16-bit losses among its rows. All laws are taken at their word,
+without a discrepancy and with effects of runs, so that equations are compared and not what mends them.
+
+A table that is not shipped joins by its name or path. `docs/contest.md` reads the results.
+"""
+
+import os
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.special import logsumexp
+
+import qidbayes as qb
+from qidbayes.law import Law
+from qidbayes.posterior.of_loss import qid_draws
+from qidbayes.posterior.predictive import Predictive, crps
+from qidbayes.score.parallel import each
+from qidbayes.score.stacking import stacking_weights
+
+HERE = Path(__file__).parent
+JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
+SEED, KEPT, EACH, RESAMPLES = 0, 500, 20, 400
+SAMPLER = {"chains": 2, "draws": 1000, "random_seed": SEED}
+QID = ("unified", "vanishing", "ceiling", "precision-ptq", "per-bit", "pooled-bit")
+LOSS = ("shannon", "precision-training")
+ON_NANO = ("decayed",)  # whose column no other table has
+KEYS = ("table", "split", "law")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One law and one split of one table."""
+
+    table: str
+    split: str
+    law: str
+
+
+def rows(name: str) -> pl.DataFrame:
+    """Return a table's rows of GPTQ at 2 to 4 bits with the columns that some laws take."""
+    table = qb.load_table(name)
+    table = table.filter(pl.col("method") == "gptq", pl.col("bits") <= 4, pl.col("status") == "ok", pl.col("loss") > 0)
+    if name == "nano":  # of a QiD that is a twentieth noise or more, a law of the loss knows nothing
+        table = table.filter(
+            pl.col("group_size") == 64, pl.col("tokens") > 30e6, pl.col("qid_se") <= 0.05 * pl.col("qid")
+        )
+        schedule = pl.col("model").str.split("-").list.get(2)
+        cosine = 1 - (pl.col("learning_rate") - 2e-4) / (2e-3 - 2e-4)
+        decayed = pl.when(schedule == "stable").then(0.0).when(schedule == "decayed").then(1.0).otherwise(cosine)
+        table = table.with_columns(decayed=decayed.clip(0.0, 1.0))
+    return table.filter(pl.col("qid") > 0).with_columns(bits_activation=pl.lit(16.0), bits_kv=pl.lit(16.0))
+
+
+def splits(table: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+    """Return what is fitted and what is asked: larger models, the ends of runs, and both, as the Shannon paper does."""
+    sizes = table["n_params"].unique().sort()
+    large = pl.col("n_params") == sizes[-1]
+    late = pl.col("tokens") > 0.33 * pl.col("tokens").max().over("model")
+    early = pl.col("tokens") <= 0.6 * table["tokens"].max()
+    return {
+        "the last two thirds of runs": (table.filter(~late), table.filter(late)),
+        "the largest size": (table.filter(~large), table.filter(large)),
+        "the largest size, fitted to the first 60% of tokens": (table.filter(~large & early), table.filter(large)),
+    }
+
+
+def declared(name: str) -> Law:
+    """Return a law that is taken at its word, with effects of runs."""
+    law = qb.load_law(name)
+    groups = ("model", "checkpoint") if law.response == "qid" else ("model",)
+    return law.with_noise(discrepancy="none", groups=groups)
+
+
+def thinned(found: Predictive) -> Predictive:
+    """Return so many of the draws, evenly spaced."""
+    keep = np.linspace(0, len(found.mean) - 1, KEPT).round().astype(int)
+    return Predictive(found.mean[keep], found.sd[keep])
+
+
+def of_sum(base: Predictive, qid: Predictive, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return draws of 16-bit loss + QiD, and the log density of measured losses (nats per token, each its own row).
+
+    Given the 16-bit loss, the density of the sum is that of QiD at what is left: exact, and averaged over draws.
+    """
+    rng = np.random.default_rng(SEED)
+    whole = np.exp(base.mean + base.sd * rng.standard_normal((EACH, *base.mean.shape)))
+    left = loss - whole
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_left = np.log(np.where(left > 0, left, np.nan))
+        log_density = -0.5 * ((log_left - qid.mean) / qid.sd) ** 2 - np.log(qid.sd * np.sqrt(2 * np.pi)) - log_left
+    log_density = np.where(left > 0, log_density, -np.inf).reshape(-1, len(loss))
+    draws = whole + np.exp(qid.mean + qid.sd * rng.standard_normal(whole.shape))
+    return draws.reshape(-1, len(loss)), logsumexp(log_density, axis=0) - np.log(len(log_density))
+
+
+@cache
+def base_of(table: str, split: str) -> qb.Fit:
+    """Return the law of the 16-bit loss that stands beside laws of QiD."""
+    return qb.fit(splits(rows(table))[split][0], declared("kaplan-16bit"), **SAMPLER)
+
+
+def answers(task: Task) -> tuple[pl.DataFrame, dict[str, object]]:
+    """Fit, and return a row for each measurement that was held out, and what there is to say of the fit."""
+    warnings.simplefilter("ignore")
+    train, asked = splits(rows(task.table))[task.split]
+    law = declared(task.law)
+    started = time.perf_counter()
+    fit = qb.fit(train, law, **SAMPLER)
+    seconds = time.perf_counter() - started
+    loss, qid = asked["loss"].to_numpy(), asked["qid"].to_numpy()
+    expected = thinned(fit.predictive(asked))
+    if law.response == "qid":
+        draws, log_density = of_sum(thinned(base_of(task.table, task.split).predictive(asked)), expected, loss)
+        of_qid = np.exp(expected.draws(SEED))
+    else:
+        draws, log_density = np.exp(expected.draws(SEED)), expected.log_density(np.log(loss)) - np.log(loss)
+        of_qid = qid_draws(fit, fit.curve(), asked, "response") if law.unquantized else None
+    found = {"loss": scored(draws, loss), **({"qid": scored(of_qid, qid)} if of_qid is not None else {})}
+    columns = {f"{what}_{name}": values for what, scores in found.items() for name, values in scores.items()}
+    said = {"seconds": round(seconds, 1), "failed": "; ".join(fit.diagnostics.problems())}
+    named = asked.select("model", "n_params", "tokens", "bits", "loss", "qid")
+    return named.with_columns(
+        pl.Series("log_density", log_density), *(pl.Series(n, v) for n, v in columns.items())
+    ), said
+
+
+def scored(draws: np.ndarray, measured: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the median, the 90% band and CRPS of each row, in nats per token."""
+    low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
+    return {"median": middle, "lower": low, "upper": high, "crps": crps(draws, measured)}
+
+
+def summary(points: pl.DataFrame) -> pl.DataFrame:
+    """Return the scores of each law on each split."""
+
+    def of(what: str) -> list[pl.Expr]:
+        inside = pl.col(what).is_between(f"{what}_lower", f"{what}_upper").mean()
+        width = (pl.col(f"{what}_upper") - pl.col(f"{what}_lower")).median()
+        return [inside.alias(f"{what}_coverage_90"), width.alias(f"{what}_width_90"), pl.col(f"{what}_crps").mean()]
+
+    error = pl.col("loss") - pl.col("loss_median")
+    r2 = 1 - error.pow(2).sum() / (pl.col("loss") - pl.col("loss").mean()).pow(2).sum()
+    return points.group_by(*KEYS, maintain_order=True).agg(
+        pl.len().alias("points"), pl.col("log_density").mean(), *of("loss"), r2.alias("loss_r2"), *of("qid")
+    )
+
+
+def weights(points: pl.DataFrame) -> pl.DataFrame:
+    """Return stacked weights of the log density of the loss, with a 90% interval over resampled runs.
+
+    A split that asks of a single run has no interval.
+    """
+    found = []
+    for (table, split), some in points.group_by("table", "split", maintain_order=True):
+        wide = some.pivot(on="law", index=["model", "tokens", "bits"], values="log_density", maintain_order=True)
+        laws = [name for name in wide.columns if name not in ("model", "tokens", "bits")]
+        density, runs = np.maximum(wide.select(laws).to_numpy(), -200.0), wide["model"].to_numpy()
+        names, rng = np.unique(runs), np.random.default_rng(SEED)
+        own = stacking_weights(density)
+        resampled = []
+        for _ in range(RESAMPLES if len(names) > 1 else 0):
+            chosen = np.concatenate([np.flatnonzero(runs == one) for one in rng.choice(names, len(names))])
+            resampled.append(stacking_weights(density[chosen]))
+        low, high = np.quantile(resampled, [0.05, 0.95], axis=0) if resampled else (np.full(len(laws), np.nan),) * 2
+        columns = {"table": table, "split": split, "runs": len(names), "law": laws}
+        found.append(pl.DataFrame({**columns, "weight": own, "lower": low, "upper": high}))
+    return pl.concat(found)
+
+
+def main() -> None:
+    """Run the contest on the tables named, and write its tables."""
+    names = sys.argv[1:] or ["pythia", "nano"]
+    tasks = [
+        Task(name, split, law)
+        for name in names
+        for law in (*QID, *LOSS, *(ON_NANO if name == "nano" else ()))
+        for split in splits(rows(name))
+    ]
+    every, said = [], []
+    for task, (points, about) in zip(tasks, each(answers, tasks, JOBS), strict=True):
+        named = {"table": task.table, "split": task.split, "law": task.law}
+        every.append(points.with_columns(**{k: pl.lit(v) for k, v in named.items()}))
+        said.append({**named, **about})
+        print(*named.values(), about, flush=True)
+    points = pl.concat(every, how="diagonal")
+    table = summary(points).join(pl.DataFrame(said), on=KEYS, maintain_order="left")
+    table = table.join(weights(points), on=KEYS, maintain_order="left").with_columns(pl.selectors.float().round(4))
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=240):
+        print(table)
+    table.write_csv(HERE / "contest.csv")
+    points.select(*KEYS, pl.exclude(KEYS)).with_columns(pl.selectors.float().round_sig_figs(5)).write_csv(
+        HERE / "contest-points.csv"
+    )
+
+
+if __name__ == "__main__":
+    main()
