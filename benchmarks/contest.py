@@ -3,7 +3,7 @@
 Two things are asked of each law. The loss after quantization of a checkpoint of which nothing was measured: a law of
 QiD has `kaplan-16bit`, fitted to the same checkpoints, beside it. And the QiD of one whose 16-bit loss is known, which
 a law of the loss answers by a difference, if it has the 16-bit losses among its rows. All laws are taken at their word,
-without a discrepancy and with effects of runs, so that equations are compared and not what mends them.
+without a discrepancy and with effects of runs and checkpoints, so that equations are compared and not what mends them.
 
 A table that is not shipped joins by its name or path. `docs/contest.md` reads the results.
 """
@@ -30,7 +30,7 @@ from qidbayes.score.stacking import stacking_weights
 HERE = Path(__file__).parent
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
 SEED, KEPT, EACH, RESAMPLES = 0, 500, 20, 400
-SAMPLER = {"chains": 2, "draws": 1000, "random_seed": SEED}
+SAMPLER = {"chains": 2, "random_seed": SEED}
 QID = ("unified", "vanishing", "ceiling", "precision-ptq", "per-bit", "pooled-bit")
 LOSS = ("shannon", "precision-training")
 ON_NANO = ("decayed",)  # whose column no other table has
@@ -77,7 +77,7 @@ def splits(table: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
 def declared(name: str) -> Law:
     """Return a law that is taken at its word, with effects of runs."""
     law = qb.load_law(name)
-    groups = ("model", "checkpoint") if law.response == "qid" else ("model",)
+    groups = ("model",) if law.response == "loss_16bit" else ("model", "checkpoint")
     return law.with_noise(discrepancy="none", groups=groups)
 
 
@@ -177,30 +177,59 @@ def weights(points: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(found)
 
 
-def main() -> None:
-    """Run the contest on the tables named, and write its tables."""
-    names = sys.argv[1:] or ["pythia", "nano"]
-    tasks = [
-        Task(name, split, law)
-        for name in names
-        for law in (*QID, *LOSS, *(ON_NANO if name == "nano" else ()))
-        for split in splits(rows(name))
-    ]
-    every, said = [], []
-    for task, (points, about) in zip(tasks, each(answers, tasks, JOBS), strict=True):
-        named = {"table": task.table, "split": task.split, "law": task.law}
-        every.append(points.with_columns(**{k: pl.lit(v) for k, v in named.items()}))
-        said.append({**named, **about})
-        print(*named.values(), about, flush=True)
+def draw(table: pl.DataFrame) -> None:
+    """Draw each law's error of the loss and of QiD, and its stacked weight, a row of panels for each table."""
+    import matplotlib.pyplot as plt
+
+    names = table["table"].unique(maintain_order=True)
+    parts = (("loss_crps", "CRPS of the loss, nats"), ("qid_crps", "CRPS of QiD, nats"), ("weight", "stacked weight"))
+    figure, grid = plt.subplots(len(names), 3, figsize=(11, 3.2 * len(names)), layout="constrained", squeeze=False)
+    for name, panels in zip(names, grid, strict=True):
+        some = table.filter(table=name)
+        laws = some["law"].unique(maintain_order=True).to_list()[::-1]
+        for axes, (column, title) in zip(panels, parts, strict=True):
+            for i, (split, rows) in enumerate(some.group_by("split", maintain_order=True)):
+                y = np.array([laws.index(law) for law in rows["law"]]) + 0.22 * (1 - i)
+                axes.plot(rows[column], y, "o", color=f"C{i}", ms=4, label=str(split[0]))
+                if column == "weight":
+                    axes.hlines(y, rows["lower"], rows["upper"], color=f"C{i}", lw=1)
+            axes.set_yticks(range(len(laws)), laws, fontsize=8)
+            axes.set_title(f"{name}: {title}", fontsize=9, loc="left")
+            axes.set_xscale("linear" if column == "weight" else "log")
+            axes.tick_params(labelsize=7, which="both")
+            axes.grid(axis="y", lw=0.3)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.savefig(HERE.parent / "docs" / "images" / "contest.png", dpi=110)
+
+
+def write(every: list[pl.DataFrame], said: list[dict[str, object]]) -> pl.DataFrame:
+    """Write what is known so far, and return the scores."""
     points = pl.concat(every, how="diagonal")
     table = summary(points).join(pl.DataFrame(said), on=KEYS, maintain_order="left")
     table = table.join(weights(points), on=KEYS, maintain_order="left").with_columns(pl.selectors.float().round(4))
+    table.write_csv(HERE / "contest.csv")
+    points = points.select(*KEYS, pl.exclude(KEYS)).with_columns(pl.selectors.float().round_sig_figs(5))
+    points.write_csv(HERE / "contest-points.csv")
+    draw(table)
+    return table
+
+
+def main() -> None:
+    """Run the contest on the tables named, and write its tables after each."""
+    every: list[pl.DataFrame] = []
+    said: list[dict[str, object]] = []
+    for name in sys.argv[1:] or ["pythia", "nano"]:
+        laws = (*QID, *LOSS, *(ON_NANO if name == "nano" else ()))
+        tasks = [Task(name, split, law) for law in laws for split in splits(rows(name))]
+        for task, (points, about) in zip(tasks, each(answers, tasks, JOBS), strict=True):
+            named = {"table": task.table, "split": task.split, "law": task.law}
+            every.append(points.with_columns(**{k: pl.lit(v) for k, v in named.items()}))
+            said.append({**named, **about})
+            print(*named.values(), about, flush=True)
+        table = write(every, said)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=240):
         print(table)
-    table.write_csv(HERE / "contest.csv")
-    points.select(*KEYS, pl.exclude(KEYS)).with_columns(pl.selectors.float().round_sig_figs(5)).write_csv(
-        HERE / "contest-points.csv"
-    )
 
 
 if __name__ == "__main__":
