@@ -96,8 +96,9 @@ def _measured(frame: pl.DataFrame, response: str, values: np.ndarray) -> pl.Data
     # A row of a loss has QiD as well. Where no 16-bit loss is simulated, that is of no law, and says nothing.
     base = pl.when(pl.col("method") == "none").then("loss").max()
     base = base.over("suite", "model", "revision", "tokens", "dataset").fill_null(pl.col("loss"))
-    frame = frame.with_columns(loss_16bit=base)
     quantized = pl.col("method") != "none"
+    # A table says 16 bits where a law says infinity.
+    frame = frame.with_columns(loss_16bit=base, bits=pl.when(quantized).then("bits").otherwise(16.0))
     return frame.with_columns(
         loss=pl.when(quantized).then("loss"), qid=pl.when(quantized).then(pl.col("loss") - pl.col("loss_16bit"))
     )

@@ -12,7 +12,9 @@ import qidbayes as qb
 from qidbayes.errors import AssumptionWarning
 from qidbayes.infer.design import design
 from qidbayes.law import law_from_dict, load_law, parse_law
-from qidbayes.score.sbc import simulate
+from qidbayes.score.ecdf_envelope import Envelope
+from qidbayes.score.sbc import calibrate, simulate
+from qidbayes.table.schema import validate
 
 PRIORS = {
     "E": qb.Prior("LogNormal", mu=0.5, sigma=0.3),
@@ -142,6 +144,7 @@ def test_simulated_losses_agree_with_their_16_bit_losses(table: pl.DataFrame) ->
     found = simulate(table, LAW, random_seed=3)
     again = design(found.table, LAW)
     assert again.frame.height == 48
+    assert validate(found.table, "simulated").height == 48
     np.testing.assert_allclose(np.sort(again.response), np.sort(np.exp(again.log_response)))
     only = qb.Law(**{**vars_of(LAW), "unquantized": None})
     assert design(simulate(table, only, random_seed=3).table, only).frame.height == 36
@@ -152,3 +155,13 @@ def test_the_16_bit_loss_in_shannon_is_one_more_channel() -> None:
     rows = design(table, load_law("shannon"))
     assert rows.coords["bits"] == ("2", "3", "4", "16")
     assert rows.frame.height == 360 + 120
+
+
+@pytest.mark.slow
+def test_a_law_of_the_loss_is_calibrated(table: pl.DataFrame) -> None:
+    """Simulated from its priors and refitted, every truth's rank is uniform: losses and 16-bit losses together."""
+    seeds = range(60)
+    ranks = calibrate(table, LAW, seeds)
+    envelope = Envelope(len(seeds))
+    outside = [name for name in ranks.columns[3:] if envelope.margin(ranks[name].to_numpy()) < 0]
+    assert not outside

@@ -11,6 +11,8 @@ import pytest
 import qidbayes as qb
 from qidbayes.law import Law, load_law
 from qidbayes.law.evaluate import evaluate
+from qidbayes.score.ecdf_envelope import Envelope
+from qidbayes.score.sbc import calibrate
 
 type Columns = Mapping[str, np.ndarray]
 
@@ -206,3 +208,13 @@ def test_a_posterior_gives_the_constants_of_floating_point_training_back() -> No
     for name, true in case.constants.items():
         draws = np.log(fit.draws[name])
         assert abs(draws.mean() - np.log(true)) < 4 * draws.std(), name
+
+
+@pytest.mark.slow
+def test_floating_point_training_is_calibrated() -> None:
+    seeds = range(60)
+    law = load_law("float-training")
+    table = made(CASES["float-training"], law).filter(pl.col("group_size") == 128, pl.col("mantissa_bits") != 2)
+    ranks = calibrate(table, law, seeds)
+    envelope = Envelope(len(seeds))
+    assert not [name for name in ranks.columns[3:] if envelope.margin(ranks[name].to_numpy()) < 0]
