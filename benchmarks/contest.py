@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +33,8 @@ SEED, KEPT, EACH, RESAMPLES = 0, 500, 20, 400
 SAMPLER = {"chains": 2, "random_seed": SEED}
 QID = ("unified", "vanishing", "ceiling", "precision-ptq", "per-bit", "pooled-bit")
 LOSS = ("shannon", "precision-training")
+BESIDE = {"unified, shannon-16bit": "unified", "per-bit, shannon-16bit": "per-bit"}
+"""Laws of QiD with the Shannon law of the 16-bit loss beside them, in the place of `kaplan-16bit`."""
 ON_NANO = ("decayed",)  # whose column no other table has
 KEYS = ("table", "split", "law")
 
@@ -76,7 +78,10 @@ def splits(table: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
 
 def declared(name: str) -> Law:
     """Return a law that is taken at its word, with effects of runs."""
-    law = qb.load_law(name)
+    law = qb.load_law(BESIDE.get(name, "shannon" if name == "shannon-16bit" else name))
+    if name == "shannon-16bit":
+        priors = {parameter: qb.Prior(p.family, **dict(p.arguments)) for parameter, p in law.priors.items()}
+        law = replace(law, name=name, response="loss_16bit", unquantized=None, priors=priors)
     groups = ("model",) if law.response == "loss_16bit" else ("model", "checkpoint")
     return law.with_noise(discrepancy="none", groups=groups)
 
@@ -90,23 +95,27 @@ def thinned(found: Predictive) -> Predictive:
 def of_sum(base: Predictive, qid: Predictive, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return draws of 16-bit loss + QiD, and the log density of measured losses (nats per token, each its own row).
 
-    Given the 16-bit loss, the density of the sum is that of QiD at what is left: exact, and averaged over draws.
+    The density of a sum is the mean over draws of one part of the density of the other at what is left. Either part may
+    be drawn; the mean of both estimates is good where either is.
     """
     rng = np.random.default_rng(SEED)
-    whole = np.exp(base.mean + base.sd * rng.standard_normal((EACH, *base.mean.shape)))
-    left = loss - whole
-    with np.errstate(invalid="ignore", divide="ignore"):
-        log_left = np.log(np.where(left > 0, left, np.nan))
-        log_density = -0.5 * ((log_left - qid.mean) / qid.sd) ** 2 - np.log(qid.sd * np.sqrt(2 * np.pi)) - log_left
-    log_density = np.where(left > 0, log_density, -np.inf).reshape(-1, len(loss))
-    draws = whole + np.exp(qid.mean + qid.sd * rng.standard_normal(whole.shape))
-    return draws.reshape(-1, len(loss)), logsumexp(log_density, axis=0) - np.log(len(log_density))
+    whole, added = (np.exp(p.mean + p.sd * rng.standard_normal((EACH, *p.mean.shape))) for p in (base, qid))
+    densities = [_of_rest(qid, loss - whole), _of_rest(base, loss - added)]
+    return (whole + added).reshape(-1, len(loss)), np.logaddexp(*densities) - np.log(2)
+
+
+def _of_rest(part: Predictive, rest: np.ndarray) -> np.ndarray:
+    """Return the log of the mean density of a part of a sum at what the other part leaves; shape ``(rows,)``."""
+    log_rest = np.log(np.where(rest > 0, rest, 1.0))
+    log_density = -0.5 * ((log_rest - part.mean) / part.sd) ** 2 - np.log(part.sd * np.sqrt(2 * np.pi)) - log_rest
+    log_density = np.where(rest > 0, log_density, -np.inf).reshape(-1, rest.shape[-1])
+    return np.asarray(logsumexp(log_density, axis=0) - np.log(len(log_density)))
 
 
 @cache
-def base_of(table: str, split: str) -> qb.Fit:
-    """Return the law of the 16-bit loss that stands beside laws of QiD."""
-    return qb.fit(splits(rows(table))[split][0], declared("kaplan-16bit"), **SAMPLER)
+def base_of(table: str, split: str, law: str) -> qb.Fit:
+    """Return the fit of a law of the 16-bit loss, which stands beside several laws of QiD."""
+    return qb.fit(splits(rows(table))[split][0], declared(law), **SAMPLER)
 
 
 def answers(task: Task) -> tuple[pl.DataFrame, dict[str, object]]:
@@ -120,7 +129,8 @@ def answers(task: Task) -> tuple[pl.DataFrame, dict[str, object]]:
     loss, qid = asked["loss"].to_numpy(), asked["qid"].to_numpy()
     expected = thinned(fit.predictive(asked))
     if law.response == "qid":
-        draws, log_density = of_sum(thinned(base_of(task.table, task.split).predictive(asked)), expected, loss)
+        base = base_of(task.table, task.split, "shannon-16bit" if task.law in BESIDE else "kaplan-16bit")
+        draws, log_density = of_sum(thinned(base.predictive(asked)), expected, loss)
         of_qid = np.exp(expected.draws(SEED))
     else:
         draws, log_density = np.exp(expected.draws(SEED)), expected.log_density(np.log(loss)) - np.log(loss)
@@ -129,9 +139,8 @@ def answers(task: Task) -> tuple[pl.DataFrame, dict[str, object]]:
     columns = {f"{what}_{name}": values for what, scores in found.items() for name, values in scores.items()}
     said = {"seconds": round(seconds, 1), "failed": "; ".join(fit.diagnostics.problems())}
     named = asked.select("model", "n_params", "tokens", "bits", "loss", "qid")
-    return named.with_columns(
-        pl.Series("log_density", log_density), *(pl.Series(n, v) for n, v in columns.items())
-    ), said
+    columns = {"log_density": log_density, **columns}
+    return named.with_columns(pl.Series(name, values) for name, values in columns.items()), said
 
 
 def scored(draws: np.ndarray, measured: np.ndarray) -> dict[str, np.ndarray]:
@@ -164,7 +173,7 @@ def weights(points: pl.DataFrame) -> pl.DataFrame:
     for (table, split), some in points.group_by("table", "split", maintain_order=True):
         wide = some.pivot(on="law", index=["model", "tokens", "bits"], values="log_density", maintain_order=True)
         laws = [name for name in wide.columns if name not in ("model", "tokens", "bits")]
-        density, runs = np.maximum(wide.select(laws).to_numpy(), -200.0), wide["model"].to_numpy()
+        density, runs = wide.select(laws).to_numpy(), wide["model"].to_numpy()
         names, rng = np.unique(runs), np.random.default_rng(SEED)
         own = stacking_weights(density)
         resampled = []
@@ -203,33 +212,37 @@ def draw(table: pl.DataFrame) -> None:
     figure.savefig(HERE.parent / "docs" / "images" / "contest.png", dpi=110)
 
 
-def write(every: list[pl.DataFrame], said: list[dict[str, object]]) -> pl.DataFrame:
-    """Write what is known so far, and return the scores."""
-    points = pl.concat(every, how="diagonal")
-    table = summary(points).join(pl.DataFrame(said), on=KEYS, maintain_order="left")
+def kept(task: Task) -> tuple[pl.DataFrame, dict[str, object]]:
+    """Return the answers to a task, from a run before if there are any."""
+    folder = HERE / "contest"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{Path(task.table).stem}-{task.law}-{task.split}.parquet"
+    if not path.exists():
+        points, said = answers(task)
+        points.write_parquet(path, metadata={name: str(value) for name, value in said.items()})
+    found = pl.read_parquet_metadata(path)
+    named = {"table": task.table, "split": task.split, "law": task.law}
+    about = {"seconds": float(found["seconds"]), "failed": found["failed"]}
+    return pl.read_parquet(path).with_columns(**{k: pl.lit(v) for k, v in named.items()}), {**named, **about}
+
+
+def main() -> None:
+    """Run the contest on the tables named, and write its tables; what a run before has done is kept in a folder."""
+    found: list[tuple[pl.DataFrame, dict[str, object]]] = []
+    for name in sys.argv[1:] or ["pythia", "nano"]:
+        laws = (*QID, *BESIDE, *LOSS, *(ON_NANO if name == "nano" else ()))
+        for one in each(kept, [Task(name, split, law) for law in laws for split in splits(rows(name))], JOBS):
+            found.append(one)
+            print(*one[1].values(), flush=True)
+    points = pl.concat([one for one, _ in found], how="diagonal")
+    table = summary(points).join(pl.DataFrame([said for _, said in found]), on=KEYS, maintain_order="left")
     table = table.join(weights(points), on=KEYS, maintain_order="left").with_columns(pl.selectors.float().round(4))
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=240):
+        print(table)
     table.write_csv(HERE / "contest.csv")
     points = points.select(*KEYS, pl.exclude(KEYS)).with_columns(pl.selectors.float().round_sig_figs(5))
     points.write_csv(HERE / "contest-points.csv")
     draw(table)
-    return table
-
-
-def main() -> None:
-    """Run the contest on the tables named, and write its tables after each."""
-    every: list[pl.DataFrame] = []
-    said: list[dict[str, object]] = []
-    for name in sys.argv[1:] or ["pythia", "nano"]:
-        laws = (*QID, *LOSS, *(ON_NANO if name == "nano" else ()))
-        tasks = [Task(name, split, law) for law in laws for split in splits(rows(name))]
-        for task, (points, about) in zip(tasks, each(answers, tasks, JOBS), strict=True):
-            named = {"table": task.table, "split": task.split, "law": task.law}
-            every.append(points.with_columns(**{k: pl.lit(v) for k, v in named.items()}))
-            said.append({**named, **about})
-            print(*named.values(), about, flush=True)
-        table = write(every, said)
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=240):
-        print(table)
 
 
 if __name__ == "__main__":
