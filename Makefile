@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-bounds audit fuzz mutants bench-fit \
-	backtest compare nano scale sbc figures readme docs laws clean
+	backtest compare contest nano scale sbc figures readme docs laws clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -122,6 +122,11 @@ laws: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/laws.py
 	$(MADE) benchmarks/laws.csv
 
+# Every law of QiD and of the loss on the same held-out measurements. CONTEST="pythia nano atlas" adds a table by name.
+contest: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/contest.py $(CONTEST)
+	$(MADE) benchmarks/contest.csv benchmarks/contest-points.csv
+
 # Tokens or learning rate? What the suite nano says, beside Pythia.
 nano: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nano.py
@@ -151,6 +156,7 @@ readme: $(VENV)/dev
 # The pictures of docs/figures.md, by its commands.
 figures: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python docs/figures.py
+	$(BIN)/python benchmarks/law_pictures.py
 
 clean:
 	rm -rf $(VENV) demo dist docs/site

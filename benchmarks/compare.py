@@ -18,6 +18,7 @@ def main() -> None:
     pythia = qb.load_table("pythia")
     # `joint` says of QiD what `unified` does.
     laws = [law for law in map(qb.load_law, law_names()) if law.response == "qid" and law.loss_16bit is None]
+    laws = [law for law in laws if set(law.covariates) <= set("NDP")]  # others take columns that these points lack
     # A law with constants of each run or checkpoint says nothing of others: it has no grouped scores.
     general = [law for law in laws if not {"model", "checkpoint"} & set(law.by)]
     found = qb.compare(pythia, general, SPLITS, jobs=int(os.environ.get("JOBS", os.cpu_count() or 1)))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qidbayes.infer.fit import fit
     from qidbayes.infer.least_squares import least_squares
     from qidbayes.law import Law, Noise, Prior, load_law
+    from qidbayes.law.formats import gaussian_mse
     from qidbayes.posterior import Fit, Point, Stack, load_fit, published
     from qidbayes.reports.report import report
     from qidbayes.score.backtest import Backtest, backtest
@@ -39,6 +40,7 @@ _HOMES = {
     "backtest": "qidbayes.score.backtest",
     "compare": "qidbayes.score.compare",
     "fit": "qidbayes.infer.fit",
+    "gaussian_mse": "qidbayes.law.formats",
     "join_tables": "qidbayes.table",
     "least_squares": "qidbayes.infer.least_squares",
     "list_tables": "qidbayes.table",
@@ -59,8 +61,8 @@ _RENAMED = {"design": "next_measurements"}
 __version__ = "0.1.0"
 __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
-    "compare", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table",
-    "next_measurements", "pareto", "plot", "published", "read_table", "report", "write_table",
+    "compare", "fit", "gaussian_mse", "join_tables", "least_squares", "list_tables", "load_fit", "load_law",
+    "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report", "write_table",
 ]  # fmt: skip
 
 

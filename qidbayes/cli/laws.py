@@ -10,6 +10,7 @@ from qidbayes.cli.output import echo_frame, echo_json, format_option, say
 
 if TYPE_CHECKING:
     from qidbayes.law import Law
+    from qidbayes.law.law import Constants
 
 
 @click.command()
@@ -55,15 +56,18 @@ def laws(name: str | None, latex: bool, fmt: str) -> None:
     echo_frame(pl.DataFrame(rows), fmt)
 
 
+def _cells(constants: "Constants") -> dict[str, Any]:
+    """Return a point's constants as one column of a frame: where any differs by group, as JSON."""
+    if not any(isinstance(constant, Mapping) for constant in constants.values()):
+        return dict(constants)
+    return {name: json.dumps(dict(c) if isinstance(c, Mapping) else c) for name, c in constants.items()}
+
+
 def _parts(law: "Law") -> list[dict[str, Any]]:
     """Return a row for each parameter and definition of a law, with what papers give for it."""
     said: dict[str, tuple[str | None, str | None]] = {name: (repr(prior), None) for name, prior in law.priors.items()}
     said |= {name: (None, text) for name, text in law.define.items()}
-    # A constant that differs by group is JSON in its cell.
-    points = {
-        point: {name: json.dumps(dict(c) if isinstance(c, Mapping) else c) for name, c in constants.items()}
-        for point, constants in law.published.items()
-    }
+    points = {point: _cells(constants) for point, constants in law.published.items()}
     return [
         {"name": name, "prior": prior, "definition": text, **{point: c.get(name) for point, c in points.items()}}
         for name, (prior, text) in said.items()

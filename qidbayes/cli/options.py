@@ -56,7 +56,7 @@ class Numbers(click.ParamType[list[float]]):
         except ValueError:
             found = []
         if not found or not all(0 < number < float("inf") or number == self._also for number in found):
-            also = "" if self._also is None else f" (or {self._also:g}, per channel)"
+            also = {None: "", 0.0: " (or 0)"}.get(self._also, f" (or {self._also:g}, per channel)")
             self.fail(f"{value!r} is not a list of positive numbers, such as 2,3,4{also}", param, ctx)
         return found
 
@@ -71,6 +71,7 @@ def _further(
 
     from qidbayes.law.law import suggestion
     from qidbayes.table.columns import COLUMNS
+    from qidbayes.table.further import is_further, meant
 
     known = {column.name: column.dtype for column in COLUMNS}
     options = [option for option in ctx.command.params if isinstance(option, click.Option)]
@@ -85,13 +86,13 @@ def _further(
             raise click.BadParameter(f"{column} has an option of its own; give {own[column]}", ctx, param)
         if column == answer:
             raise click.BadParameter(f"{column} is what is asked for; leave it out", ctx, param)
-        if column not in known:
+        if column not in known and (meant(column) or not is_further(column)):
             near = suggestion(column, list(known))
             raise click.BadParameter(f"a table has no column {column!r}{near}, and a law needs none", ctx, param)
         if column in found:
             raise click.BadParameter(f"{column} is given twice; give all its values at once, as a,b", ctx, param)
-        numbers = Numbers(also=-1) if column == "group_size" else Numbers()
-        found[column] = values if known[column] == pl.String else numbers.convert(listed, param, ctx)
+        numbers = Numbers(also=-1 if column == "group_size" else 0)
+        found[column] = values if known.get(column) == pl.String else numbers.convert(listed, param, ctx)
     return found
 
 

@@ -16,7 +16,7 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option(
     "--response",
     type=click.Choice(["qid", "loss_16bit", "loss"]),
-    help="Band of another response, of a fit of law joint: `loss` is the quantized model's.",
+    help="Band of another response, of a fit of law joint or of a law of the loss: `loss` is the quantized model's.",
 )
 @click.option(
     "--loss-16bit",

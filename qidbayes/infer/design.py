@@ -8,10 +8,13 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.infer import latent
-from qidbayes.law import COVARIATES, Law
-from qidbayes.law.law import RESPONSES
+from qidbayes.law import Law
+from qidbayes.law.evaluate import evaluate_log
+from qidbayes.law.law import DATA, RESPONSES, column_of
 from qidbayes.noise import unknown_tokens
 from qidbayes.table.groups import dimension, labels
+from qidbayes.table.losses import standard_errors
+from qidbayes.table.question import per_channel_as_rows
 from qidbayes.table.schema import NAMES, validate
 
 
@@ -33,7 +36,8 @@ class Design:
         The logarithm of the response, and the variance that its standard error gives that logarithm; shape ``(rows,)``.
         For a row too noisy for it, its sketch (see `qidbayes.infer.latent`).
     log_covariates
-        For each covariate of the law, the logarithm of its value over the law's reference; shape ``(rows,)``.
+        For each covariate of the law, the logarithm of its value over the law's reference, ``-inf`` of 0; shape
+        ``(rows,)``.
     index, coords
         For each dimension (`model`, `checkpoint`, and what parameters differ by), the group of each row, shape
         ``(rows,)``, and the groups' labels.
@@ -59,7 +63,9 @@ def parameter_groups(law: Law) -> list[tuple[str, ...]]:
 def design(table: pl.DataFrame, law: Law) -> Design:
     """Pick the rows a law is about and turn them into arrays.
 
-    A QiD law uses every measured quantization; a 16-bit law one row for each checkpoint and data set.
+    A law of QiD or of the loss uses every measured quantization; a 16-bit law one row for each checkpoint and data
+    set, as does a law of the loss that says what P is for a model that was not quantized. A group that is
+    a whole row is as long as `row_length` says, where the law asks for group sizes and the table has that column.
 
     Raises
     ------
@@ -71,15 +77,15 @@ def design(table: pl.DataFrame, law: Law) -> Design:
         table = validate(table, "table")
     frame, left_out = used_rows(table, law)
     _refuse_unknown_tokens(frame, law)
+    frame = per_channel_as_rows(frame) if "group_size" in law.covariates else frame
     response = frame[law.response].to_numpy()
     if frame.height > 2 and np.unique(response).size == 1:
         raise InputError(
             f"all {frame.height} rows have the same {RESPONSES[law.response]}, {response[0]:g}, which no error "
             "explains: there is nothing to fit; see whether the column is the one that was meant"
         )
-    error = np.zeros(frame.height)
+    error = standard_errors(frame, law.response)
     if law.response == "qid":
-        error = frame["qid_se"].fill_null(0.0).to_numpy()
         _refuse_hopeless(frame, response, error)
     noisy = latent.is_noisy(response, error, latent.limit(law))
     if noisy.any() and law.noise.family == "student_t":
@@ -89,18 +95,16 @@ def design(table: pl.DataFrame, law: Law) -> Design:
         )
     positive = response.copy()
     positive[noisy] = latent.expected(response[noisy], error[noisy])
-    raw = {}
-    for symbol in law.covariates:
-        column = frame[COVARIATES[symbol]]
-        if symbol == "D" and law.noise.discrepancy == "families":  # whose unknown tokens are sampled
-            column = column.fill_null(round(float(np.sqrt(np.prod(unknown_tokens.BETWEEN)))))
-        if column.null_count() or column.min() <= 0:  # type: ignore[operator]
-            raise InputError(
-                f"column {COVARIATES[symbol]!r} must be known and positive in every row for law {law.name!r}"
-            )
-        raw[symbol] = column.cast(pl.Float64).to_numpy()
-    law = law.with_reference({symbol: float(f"{np.exp(np.log(values).mean()):.1e}") for symbol, values in raw.items()})
-    log_covariates = {symbol: np.log(values / float(law.reference.get(symbol, 1.0))) for symbol, values in raw.items()}
+    raw = {symbol: _covariate(frame, column_of(symbol), law) for symbol in law.covariates}
+    middle = {symbol: float(f"{np.exp(np.log(v).mean()):.1e}") for symbol, v in raw.items() if v.all()}
+    if unplaced := [symbol for symbol, value in law.reference.items() if value == DATA and symbol not in middle]:
+        raise InputError(
+            f"column {column_of(unplaced[0])!r} is 0 in some rows, so that it has no middle as a reference"
+        )
+    law = law.with_reference(middle)
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is -inf, and the value carried back is 0
+        log_covariates = {symbol: np.log(v / float(law.reference.get(symbol, 1.0))) for symbol, v in raw.items()}
+    _refuse_valueless(frame, law, log_covariates)
     index, coords = {}, {}
     for by in dict.fromkeys([*((g,) for g in law.noise.groups), *parameter_groups(law)]):
         found = labels(frame, by)
@@ -136,6 +140,45 @@ def _refuse_unknown_tokens(frame: pl.DataFrame, law: Law) -> None:
             "Give the tokens, leave these rows out, or fit law 'atlas', which samples them, or a law without D "
             'whose [noise] says discrepancy = "none"'
         )
+def _covariate(frame: pl.DataFrame, column: str, law: Law) -> np.ndarray:
+    """Return a covariate's values, refusing rows that do not say it or say that it is below 0."""
+    if column not in frame.columns:
+        others = ", ".join(name for name in frame.columns if name not in NAMES) or "none beside the schema's"
+        raise InputError(
+            f"law {law.name!r} takes {column!r}, which has no prior and so is a column; the table has no such column "
+            f"(of numbers it has {others}): add it, or give {column!r} a prior"
+        )
+    values = frame[column].cast(pl.Float64)
+    if column == "tokens" and law.noise.discrepancy == "families":  # whose unknown tokens are sampled
+        values = values.fill_null(float(np.sqrt(np.prod(unknown_tokens.BETWEEN))))
+    wrong = (values.is_null() | ~values.is_finite() | (values < 0)).fill_null(True)
+    if wrong.any():
+        where = frame.row(int(wrong.arg_true()[0]), named=True)
+        whole_rows = ", or their lengths as 'row_length'" if column == "group_size" else ""
+        raise InputError(
+            f"column {column!r} must be known and positive in every row for law {law.name!r}, or 0; it is not in "
+            f"{wrong.sum()} of {frame.height} rows (first: {where['model']} {where['revision']}, {where['method']} "
+            f"{where['bits']:g} bits, {where[column]}): fill it in{whole_rows}, or filter those rows out"
+        )
+    return values.to_numpy()
+
+
+def _refuse_valueless(frame: pl.DataFrame, law: Law, log_covariates: Mapping[str, np.ndarray]) -> None:
+    """Refuse rows in which a covariate is 0 and the law, with the middle of its priors, has no value there."""
+    zeros = {symbol: np.isneginf(values) for symbol, values in log_covariates.items() if np.isneginf(values).any()}
+    if not zeros:
+        return
+    rng = np.random.default_rng(0)
+    middle = {name: np.median(prior.sample(1000, rng)) for name, prior in law.priors.items()}
+    with np.errstate(all="ignore"):
+        lost = ~np.isfinite(evaluate_log(law.expression, law.scope(np, middle, log_covariates)))
+    for symbol, rows in zeros.items():
+        if (rows & lost).any():
+            where = frame.row(int(np.flatnonzero(rows & lost)[0]), named=True)
+            raise InputError(
+                f"column {column_of(symbol)!r} must be positive in every row for law {law.name!r}, which has no value "
+                f"where it is 0 (first: {where['model']} {where['revision']}): filter those rows out"
+            )
 
 
 def _refuse_hopeless(frame: pl.DataFrame, qid: np.ndarray, error: np.ndarray) -> None:
@@ -160,6 +203,22 @@ def _refuse_hopeless(frame: pl.DataFrame, qid: np.ndarray, error: np.ndarray) ->
             )
 
 
+def _each_checkpoint(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.unique(["suite", "model", "revision", "tokens", "dataset"], keep="first", maintain_order=True)
+
+
+def _not_quantized(measured: pl.DataFrame, law: Law) -> pl.DataFrame:
+    """Return the checkpoints' 16-bit losses as rows of method ``none`` with the bits that a law gives them."""
+    rows = _each_checkpoint(measured.filter(pl.col("loss_16bit").is_not_null()))
+    unknown = [name for name in ("bits_per_weight", "group_size", "qid", "qid_se") if name in rows.columns]
+    return rows.with_columns(
+        method=pl.lit("none"),
+        bits=pl.lit(float(law.bits_unquantized)),
+        loss=pl.col("loss_16bit"),
+        **{name: pl.lit(None, rows.schema[name]) for name in unknown},
+    )
+
+
 def used_rows(table: pl.DataFrame, law: Law) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return the rows of a table that a law is about, and how many were left out, by reason.
 
@@ -175,9 +234,11 @@ def used_rows(table: pl.DataFrame, law: Law) -> tuple[pl.DataFrame, dict[str, in
         f"without a {RESPONSES[law.response]}": measured.height - used.height,
     }
     if law.response == "loss_16bit":
-        once = used.unique(["suite", "model", "revision", "tokens", "dataset"], keep="first", maintain_order=True)
+        once = _each_checkpoint(used)
         left_out["repeating a checkpoint's 16-bit loss"] = used.height - once.height
         used = once
+    if law.unquantized is not None:
+        used = pl.concat([used, _not_quantized(measured, law)])
     if used.is_empty():
         raise InputError(f"no row of the table has a {RESPONSES[law.response]}, which law {law.name!r} is about")
     # Run by run and checkpoint by checkpoint, so that the groups of a full grid need no index (see `Level.regular`).

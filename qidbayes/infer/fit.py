@@ -16,7 +16,8 @@ from qidbayes.infer.chains import Progress
 from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.sample import sample
-from qidbayes.law import COVARIATES, Law, load_law
+from qidbayes.law import Law, load_law
+from qidbayes.law.law import column_of
 from qidbayes.posterior.constants import dimensions
 from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.fit import Fit
@@ -180,5 +181,6 @@ def _rows(table: pl.DataFrame, law: Law, prior_from: Posterior | None, prior_wei
 
 
 def _kept(rows: Inputs) -> pl.DataFrame:
-    covariates = [COVARIATES[symbol] for symbol in rows.law.covariates]
-    return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, "qid_se", rows.law.response])))
+    covariates = [column_of(symbol) for symbol in rows.law.covariates]
+    errors = [name for name in ("qid_se", "loss_se") if name in rows.frame.columns]
+    return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, *errors, rows.law.response])))

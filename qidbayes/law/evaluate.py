@@ -1,6 +1,7 @@
 """Evaluate an expression on NumPy, JAX or PyTensor arrays, also in log space.
 
-The same walk serves all three: only `exp`, `log`, `sqrt` and `logaddexp` are asked of the array library.
+The same walk serves all three: only `exp`, `log`, `sqrt`, `logaddexp`, `maximum` and `minimum` are asked of the array
+library.
 Log space keeps products of 10⁻⁶ and 10¹³ to the power of a draw in range, and is where the noise of a law lives.
 """
 
@@ -11,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from qidbayes.errors import InputError
-from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number
+from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number, Operator
 
 type Array = Any
 """An array of the chosen library, or a float."""
 
 
 type ArrayLibrary = Any
-"""An array library with `exp`, `log`, `sqrt` and `logaddexp`: `numpy`, `jax.numpy`, `pytensor.tensor`."""
+"""An array library with `exp`, `log`, `sqrt`, `logaddexp`, `maximum` and `minimum`, as `numpy` or `jax.numpy`."""
 
 
 class Scope:
@@ -111,6 +112,10 @@ def evaluate(expression: Expression, scope: Scope) -> Array:
             return evaluate(left, scope) * evaluate(right, scope)
         case Binary("/", left, right):
             return evaluate(left, scope) / evaluate(right, scope)
+        case Binary("max", left, right):
+            return scope.xp.maximum(evaluate(left, scope), evaluate(right, scope))
+        case Binary("min", left, right):
+            return scope.xp.minimum(evaluate(left, scope), evaluate(right, scope))
         case Binary(_, left, right):
             return evaluate(left, scope) ** evaluate(right, scope)
 
@@ -136,12 +141,24 @@ def evaluate_log(expression: Expression, scope: Scope) -> Array:
             return 0.5 * evaluate_log(argument, scope)
         case Binary("**", left, right) if is_positive(left, scope.may_be_negative, scope.unit_interval):
             return evaluate(right, scope) * evaluate_log(left, scope)
-        case Binary("+" | "*" | "/" as operator, left, right) if is_positive(
+        case Binary("+" | "*" | "/" | "max" | "min" as operator, left, right) if is_positive(
             expression, scope.may_be_negative, scope.unit_interval
         ):
-            a, b = evaluate_log(left, scope), evaluate_log(right, scope)
-            return scope.xp.logaddexp(a, b) if operator == "+" else a + b if operator == "*" else a - b
+            return _of_logs(operator, evaluate_log(left, scope), evaluate_log(right, scope), scope.xp)
     return scope.xp.log(evaluate(expression, scope))
+
+
+def _of_logs(operator: Operator, a: Array, b: Array, xp: ArrayLibrary) -> Array:
+    match operator:
+        case "+":
+            return xp.logaddexp(a, b)
+        case "*":
+            return a + b
+        case "/":
+            return a - b
+        case "max":
+            return xp.maximum(a, b)
+    return xp.minimum(a, b)
 
 
 def is_positive(
@@ -171,7 +188,7 @@ def is_positive(
             return is_positive(base, may_be_negative, unit_interval)
         case Binary("-", Number(value), Name(id)):
             return value >= 1 and id in unit_interval
-        case Binary("+" | "*" | "/", left, right):
+        case Binary("+" | "*" | "/" | "max" | "min", left, right):
             return is_positive(left, may_be_negative, unit_interval) and is_positive(
                 right, may_be_negative, unit_interval
             )

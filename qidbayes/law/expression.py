@@ -1,4 +1,4 @@
-"""The equation language: arithmetic, powers, `exp`, `log`, `sqrt` and names, and nothing else.
+"""The equation language: arithmetic, powers, `exp`, `log`, `sqrt`, `max`, `min` and names, and nothing else.
 
 Text is parsed by Python's own parser into an `ast`, and a whitelist turns that into the five node types below.
 Nothing is ever evaluated as Python: a node that is not on the list is an error that says what is accepted.
@@ -15,12 +15,12 @@ from typing import Literal
 from qidbayes.errors import InputError
 
 type Expression = Number | Name | Negative | Binary | Call
-type Operator = Literal["+", "-", "*", "/", "**"]
+type Operator = Literal["+", "-", "*", "/", "**", "max", "min"]
 type Function = Literal["exp", "log", "sqrt"]
 
 MAX_LENGTH = 1000
 MAX_DEPTH = 50
-_ACCEPTED = "numbers, names, + - * / **, parentheses, exp(), log() and sqrt()"
+_ACCEPTED = "numbers, names, + - * / **, parentheses, exp(), log(), sqrt(), max() and min()"
 _OPERATORS: dict[type[ast.operator], Operator] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -29,7 +29,8 @@ _OPERATORS: dict[type[ast.operator], Operator] = {
     ast.Pow: "**",
 }
 _FUNCTIONS: dict[str, Function] = {"exp": "exp", "log": "log", "sqrt": "sqrt"}
-_CHARACTERS = re.compile(r"[A-Za-z0-9_+\-*/(). \t]*")
+_EXTREMES: dict[str, Operator] = {"max": "max", "min": "min"}
+_CHARACTERS = re.compile(r"[A-Za-z0-9_+\-*/(),. \t]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Negative:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """Two expressions joined by one of + - * / **."""
+    """Two expressions joined by one of + - * / **, or the greater or the smaller of them."""
 
     operator: Operator
     left: Expression
@@ -135,6 +136,11 @@ def _convert(node: ast.expr, where: str, text: str, depth: int = 0) -> Expressio
             return Binary(_OPERATORS[type(node.op)], left, right)
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in _FUNCTIONS:
             return Call(_FUNCTIONS[name], _convert(argument, where, text, depth + 1))
+        case ast.Call(func=ast.Name(id=name), args=[first, *others], keywords=[]) if name in _EXTREMES and others:
+            found = _convert(first, where, text, depth + 1)
+            for other in others:
+                found = Binary(_EXTREMES[name], found, _convert(other, where, text, depth + 1))
+            return found
     refused = ast.get_source_segment(text, node) or text
     raise InputError(f"{where}: {refused[:60]!r} is not part of the equation language; it accepts {_ACCEPTED}")
 
@@ -193,6 +199,10 @@ def _binary(operator: Operator, a: float, b: float) -> float:
             return a * b
         case "/":
             return a / b
+        case "max":
+            return max(a, b)
+        case "min":
+            return min(a, b)
         case "**":
             return float(a**b) if not isinstance(a**b, complex) else math.nan
 
@@ -256,6 +266,8 @@ def to_text(expression: Expression) -> str:
             return f"{function}({to_text(argument)})"
         case Negative(operand):
             return f"-{_wrapped(operand, _NEGATIVE)}"
+        case Binary("max" | "min" as operator, left, right):
+            return f"{operator}({to_text(left)}, {to_text(right)})"
         case Binary("**", left, right):
             # Right-associative, and a minus sign may stand in the exponent but not before the base.
             return f"{_wrapped(left, _BINDING['**'] + 1)}**{_wrapped(right, _NEGATIVE)}"
@@ -267,7 +279,7 @@ def to_text(expression: Expression) -> str:
 def _wrapped(expression: Expression, binding: int) -> str:
     match expression:
         case Binary(operator):
-            own = _BINDING[operator]
+            own = _BINDING.get(operator, 9)
         case Negative():
             own = _NEGATIVE
         case _:

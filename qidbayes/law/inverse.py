@@ -39,6 +39,7 @@ def solve_log(equation: Expression, symbol: str, log_target: Array, scope: Scope
     array([ 2., inf])
     """
     once = sum(node == Name(symbol) for node in walk(equation)) == 1
+    once = once and not any(isinstance(node, Binary) and node.operator in ("max", "min") for node in walk(equation))
     with np.errstate(all="ignore"):  # NaN marks "no solution" on the way and is turned into inf below
         root = _peel_log(equation, symbol, log_target, scope) if once else _bisect(equation, symbol, log_target, scope)
         root = np.asarray(root, dtype=float)

@@ -4,7 +4,7 @@ import re
 
 from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number
 
-_GREEK = {
+GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu", "nu", "xi", "pi",
     "rho", "sigma", "tau", "phi", "chi", "psi", "omega",
 }  # fmt: skip
@@ -32,6 +32,8 @@ def to_latex(expression: Expression) -> str:
             return rf"\log\left({to_latex(argument)}\right)"
         case Call(_, argument):  # sqrt
             return rf"\sqrt{{{to_latex(argument)}}}"
+        case Binary("max" | "min" as operator, left, right):
+            return rf"\{operator}\left({to_latex(left)}, {to_latex(right)}\right)"
         case Binary("/", left, right):
             return rf"\frac{{{to_latex(left)}}}{{{to_latex(right)}}}"
         case Binary("**", left, right):
@@ -53,7 +55,7 @@ def symbol(name: str) -> str:
     >>> symbol("alphaN"), symbol("Nc"), symbol("learning_rate")
     ('\\alpha_{N}', 'N_{c}', '\\mathrm{learning\\_rate}')
     """
-    head = next((g for g in sorted(_GREEK, key=len, reverse=True) if name.startswith(g)), "")
+    head = next((g for g in sorted(GREEK, key=len, reverse=True) if name.startswith(g)), "")
     tail = name[len(head) :].strip("_")
     if head:
         return rf"\{head}" + (f"_{{{tail}}}" if tail else "")

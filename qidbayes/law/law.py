@@ -10,12 +10,16 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+import polars as pl
+
 from qidbayes.errors import InputError, nearest
 from qidbayes.law.evaluate import Array, ArrayLibrary, Scope, is_positive
 from qidbayes.law.expression import Expression, Name, names, parse, to_text, walk
-from qidbayes.law.latex import to_latex
+from qidbayes.law.latex import GREEK, to_latex
 from qidbayes.law.prior import GROUPS, Prior, is_finite
 from qidbayes.law.unit_powers import Dimension, unit_powers
+from qidbayes.table.columns import COLUMNS
+from qidbayes.table.further import is_further
 
 type Constants = Mapping[str, float | Mapping[str, float]]
 """Values of a law's constants in raw counts: one number each, or one per group label."""
@@ -28,18 +32,25 @@ COVARIATES = {
     "group_size": "group_size",
     "bits_per_weight": "bits_per_weight",
 }
-"""What an equation calls the columns of a table."""
+"""What an equation calls the columns of a table; every other column of numbers it calls by its own name."""
 DATA = "data"
 """In the place of a number of the reference: the middle of the fitted rows."""
-RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
+RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss", "loss": "loss after quantization"}
+INFINITY = 1e6
+"""The bits of a model that was not quantized, where a law calls them infinite: 1/P and exp(-P) are 0 there."""
 NOISE_FAMILIES = ("normal", "student_t")
 DISCREPANCIES = ("smooth", "families", "none")
 STUDENT_T_FREEDOM = 4.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 # Names the fit itself uses for what is around the law.
-_RESERVED = {"exp", "log", "sqrt", "sigma", "similarity", "latent", "chain", "draw", "row"}
+_RESERVED = {"exp", "log", "sqrt", "max", "min", "sigma", "similarity", "latent", "chain", "draw", "row"}
 _ENDINGS = ("_ref", "_sd", "_population", "_effect")
 _MAX_NAMES = 40
+_SHORTEST_COLUMN = 4  # letters: a shorter name without a prior is a parameter whose prior was forgotten
+_NO_COVARIATES = {
+    *("loss", "loss_16bit", "qid", "qid_se", "n_params", "tokens", "bits"),
+    *(column.name for column in COLUMNS if column.dtype == pl.String),
+}
 
 
 @dataclass(frozen=True)
@@ -90,14 +101,15 @@ class Law:
     ----------
     equation
         The right-hand side, in the equation language: parameters, definitions and N (non-embedding parameters, count),
-        D (training tokens, count), P (bits).
+        D (training tokens, count), P (bits). A name that is none of these is a column of the table, such as
+        `qat_tokens`: of numbers, known and 0 or above in every row.
     priors
         A `Prior` for each parameter. A parameter that carries the units of N, D or P has its prior at the reference
         point, where its value is one a reader can picture.
     name, title, source
         What the law is called, and where it comes from.
     response
-        ``"qid"`` or ``"loss_16bit"``, both in nats per token.
+        ``"qid"``, ``"loss_16bit"`` or ``"loss"``, the loss after quantization; nats per token.
     define
         Further constants in terms of the parameters, such as the ones a paper prints, in order.
     reference
@@ -107,6 +119,9 @@ class Law:
         The scatter around the law.
     published
         Named points of constants in raw counts.
+    unquantized
+        Of a law of the loss after quantization: the bits P of a model that was not quantized, such as 16, or
+        ``math.inf``. Its checkpoints' 16-bit losses are fitted too, with these bits, and the fit can answer with QiD.
     loss_16bit
         A law of the 16-bit loss to fit beside a law of QiD, so that a fit can speak of the quantized loss, their sum.
 
@@ -135,6 +150,7 @@ class Law:
     reference: Mapping[str, float | str] = field(default_factory=dict)
     noise: Noise = field(default_factory=Noise)
     published: Mapping[str, Constants] = field(default_factory=dict)
+    unquantized: float | None = None
     loss_16bit: "Law | None" = None
 
     def __post_init__(self) -> None:
@@ -199,13 +215,15 @@ class Law:
     @cached_property
     def constants(self) -> tuple[str, ...]:
         """The names in the equation that are not covariates, in order of appearance: what a paper would print."""
-        used = (node.id for node in walk(self.expression) if isinstance(node, Name) and node.id not in COVARIATES)
-        return tuple(dict.fromkeys(used))
+        used = (node.id for node in walk(self.expression) if isinstance(node, Name))
+        return tuple(name for name in dict.fromkeys(used) if name not in self.covariates)
 
     @cached_property
     def covariates(self) -> tuple[str, ...]:
-        """The covariates in the equation, N, D and P first."""
-        return tuple(c for c in COVARIATES if c in names(self.expression))
+        """The covariates in the equation: N, D and P first, and further columns of the table last."""
+        used = (node.id for node in walk(self.expression) if isinstance(node, Name))
+        further = (name for name in used if name not in (*COVARIATES, *self.priors, *self.define))
+        return tuple(dict.fromkeys([*(c for c in COVARIATES if c in names(self.expression)), *further]))
 
     @cached_property
     def unit_powers(self) -> Mapping[str, Dimension]:
@@ -241,6 +259,19 @@ class Law:
             scope.define(name, expression)
         return scope
 
+    @property
+    def bits_unquantized(self) -> float:
+        """The bits of a model that was not quantized, as a number that has a logarithm.
+
+        Raises
+        ------
+        InputError
+            If the law does not say.
+        """
+        if self.unquantized is None:
+            raise InputError(f"law {self.name!r} does not say the bits of a model that was not quantized")
+        return min(self.unquantized, INFINITY)
+
     def sampled_name(self, name: str) -> str:
         """Return what a constant is called at the reference point: with ``_ref`` if it differs from the raw count."""
         return f"{name}_ref" if name in self.unit_powers else name
@@ -264,8 +295,8 @@ class Law:
 
     def latex(self) -> str:
         """Return the law as LaTeX, without dollar signs."""
-        left = r"\Delta_q\mathrm{Loss}" if self.response == "qid" else r"\mathrm{Loss}_{16}"
-        return f"{left} = {to_latex(self.expression)}"
+        left = {"qid": r"\Delta_q\mathrm{Loss}", "loss_16bit": r"\mathrm{Loss}_{16}", "loss": r"\mathrm{Loss}_q"}
+        return f"{left[self.response]} = {to_latex(self.expression)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a law file says, in plain types."""
@@ -288,6 +319,11 @@ class Law:
                 point: {n: dict(v) if isinstance(v, Mapping) else v for n, v in values.items()}
                 for point, values in self.published.items()
             },
+            **(
+                {"unquantized": "infinity" if math.isinf(self.unquantized) else self.unquantized}
+                if self.unquantized
+                else {}
+            ),
             **({"loss_16bit": self.loss_16bit.to_dict()} if self.loss_16bit else {}),
         }
 
@@ -306,9 +342,22 @@ class Law:
         errors = "normal" if self.noise.family == "normal" else "Student's t"
         missed = "" if self.noise.discrepancy == "none" else f", {self.noise.discrepancy} discrepancy"
         lines.append(f"  log {self.response}: {errors} errors, effects shared by {shared}{missed}")
+        if self.unquantized:
+            lines.append(f"  a model that was not quantized has P = {self.unquantized:g}")
         if self.loss_16bit:
             lines += ["  loss = loss_16bit + qid, with", str(self.loss_16bit)]
         return "\n".join(lines)
+
+
+def column_of(covariate: str) -> str:
+    """Return the column of a table that an equation calls by a name.
+
+    Examples
+    --------
+    >>> column_of("N"), column_of("qat_tokens")
+    ('n_params', 'qat_tokens')
+    """
+    return COVARIATES.get(covariate, covariate)
 
 
 def suggestion(name: str, known: Mapping[str, Any] | list[str] | tuple[str, ...]) -> str:
@@ -338,7 +387,8 @@ def _check(law: Law) -> None:
     for name, expression in law.definitions.items():
         _all_known(expression, known, f"definition of {name}")
         known.add(name)
-    _all_known(law.expression, known | set(COVARIATES), "equation")
+    columns = {name for name in names(law.expression) - known if name not in COVARIATES and _is_column(name, law)}
+    _all_known(law.expression, known | set(COVARIATES) | columns, "equation")
     used = names(law.expression).union(*(names(e) for e in law.definitions.values()))
     for name in (*law.priors, *law.define):
         if name not in used:
@@ -349,6 +399,7 @@ def _check(law: Law) -> None:
         if value != DATA and not (isinstance(value, int | float) and is_finite(value) and value > 0):
             raise InputError(f"[reference] {covariate} must be a positive number or {DATA!r}, not {value!r}")
     _ = law.unit_powers  # raises if a unit has nowhere to go
+    _check_unquantized(law)
     base = law.loss_16bit
     if base and (law.response != "qid" or base.response != "loss_16bit"):
         raise InputError(
@@ -358,12 +409,41 @@ def _check(law: Law) -> None:
     _check_published(law)
 
 
+def _check_unquantized(law: Law) -> None:
+    bits = law.unquantized
+    if bits is None:
+        return
+    if isinstance(bits, bool) or not isinstance(bits, int | float) or not bits > 0:
+        raise InputError(f"unquantized must be a positive number of bits or infinity, not {bits!r}")
+    if law.response != "loss" or not ("P" in law.covariates or "bits" in law.by):
+        raise InputError(
+            f"unquantized is of a law of the loss after quantization, response 'loss', that depends on bits; law "
+            f"{law.name!r} is of {RESPONSES[law.response]} and takes {', '.join([*law.covariates, *law.by]) or 'none'}"
+        )
+    for covariate in ("group_size", "bits_per_weight"):
+        if covariate in law.covariates:
+            raise InputError(f"a model that was not quantized has no {covariate}; leave unquantized out")
+
+
 def _all_known(expression: Expression, known: set[str], where: str) -> None:
     for name in sorted(names(expression) - known):
         near = suggestion(name, sorted(known))
         raise InputError(
             f"{where}: {name!r} has no prior and no definition before it{near}; known are {', '.join(sorted(known))}"
+            + (", and columns of the table by their names" if where == "equation" else "")
         )
+
+
+def _is_column(name: str, law: Law) -> bool:
+    """Return whether a name without a prior can be meant as a column of the table."""
+    if name in ("n_params", "tokens", "bits"):
+        symbol = next(symbol for symbol, column in COVARIATES.items() if column == name)
+        raise InputError(f"equation: write {symbol} for the column {name!r}")
+    if name in _NO_COVARIATES:
+        raise InputError(f"equation: the column {name!r} is no covariate")
+    meant = is_further(name) and len(name) >= _SHORTEST_COLUMN and name not in GREEK
+    taken = name in _RESERVED or name.endswith(_ENDINGS)
+    return meant and not taken and not nearest(name, [*law.priors, *law.define, *COVARIATES])
 
 
 def _check_published(law: Law) -> None:
@@ -377,4 +457,4 @@ def _check_published(law: Law) -> None:
                 raise InputError(f"[published.{point}] {name}: {value!r} is not a finite number")
 
 
-__all__ = ["COVARIATES", "GROUPS", "RESPONSES", "Constants", "Law", "Noise", "suggestion"]
+__all__ = ["COVARIATES", "GROUPS", "RESPONSES", "Constants", "Law", "Noise", "column_of", "suggestion"]

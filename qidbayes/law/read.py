@@ -1,5 +1,6 @@
 """Read laws from TOML, and find the shipped ones in `models/`."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,6 +92,7 @@ def _law(says: Section, name: str, response: str = "qid") -> Law:
         "define": {defined: define.text(defined) for defined in define},
         "reference": {covariate: _reference(reference, covariate) for covariate in reference},
         "published": {point: {key: _constant(values, key) for key in values} for point, values in points.items()},
+        "unquantized": _unquantized(says) if "unquantized" in says else None,
         "loss_16bit": _base(says) if "loss_16bit" in says else None,
     }
     noise = _noise(says.section("noise", optional=True))
@@ -99,6 +101,10 @@ def _law(says: Section, name: str, response: str = "qid") -> Law:
         return Law(**fields, noise=Noise(**noise))
     except InputError as error:
         raise InputError(f"{says.where}: {error}") from None
+
+
+def _unquantized(says: Section) -> float:
+    return math.inf if says.value("unquantized") == "infinity" else says.number("unquantized")
 
 
 def _base(says: Section) -> Law:

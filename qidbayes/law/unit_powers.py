@@ -71,7 +71,7 @@ class _Finder:
                 return {c: _times(power, Number(0.5)) for c, power in self.dimension(argument).items()}
             case Call(_, argument):
                 return self._bound(argument)
-            case Binary("+" | "-", left, right):
+            case Binary("+" | "-" | "max" | "min", left, right):
                 a, b = self.dimension(left), self.dimension(right)
                 if a != b:
                     raise _unbound(a or b, expression)

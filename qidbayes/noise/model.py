@@ -147,7 +147,7 @@ def noise_model(law: Law, groups: Collection[str]) -> NoiseModel:
         reference = {c: value for c, value in law.reference.items() if value != DATA}
         return Families(tuple((c, float(np.log(value))) for c, value in reference.items()))
     if law.noise.discrepancy == "smooth":
-        return GaussianProcess(tuple(g for g in ("model", "checkpoint") if g in groups), law.response == "qid")
+        return GaussianProcess(tuple(g for g in ("model", "checkpoint") if g in groups), law.response != "loss_16bit")
     if law.noise.family == "student_t":
         return StudentT()
     return RandomEffects(tuple(g for g in ("checkpoint", "model") if g in groups))

@@ -43,7 +43,8 @@ class Answers(ABC):
             single values or lists.
         response
             What to answer with: the law's own response (the default), or, of a fit with a 16-bit law beside it,
-            ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD.
+            ``"loss_16bit"`` or ``"loss"``: the loss of the quantized model, 16-bit loss + QiD. A law of the loss that
+            says what P is without quantization answers with ``"loss_16bit"`` and ``"qid"``, their difference, too.
         kind
             ``"response"``: the band of a newly measured checkpoint, with the effects of its run and checkpoint and
             the error of its row; of a known run if `model` is given. ``"response_params"``: the band of the law alone:

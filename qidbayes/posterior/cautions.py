@@ -22,7 +22,7 @@ _INSIDE = 1.001
 
 def extrapolated(fit: Posterior, frame: pl.DataFrame) -> list[str]:
     """Return a sentence on bit widths outside the fitted ones, if the fit is of a law that differs by bits."""
-    if fit.law.response != "qid" or "bits" not in query.needs(fit.law):
+    if fit.law.response == "loss_16bit" or "bits" not in query.needs(fit.law):
         return []
     return unmeasured_bits(fit.data, frame)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
+from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.band import tails, with_band, with_tokens
@@ -19,6 +19,7 @@ from qidbayes.posterior.coverage import coverage, read_backtest
 from qidbayes.posterior.distance import COLUMNS, beyond
 from qidbayes.posterior.guessing import against_guessing
 from qidbayes.posterior.joint import Joint, joint
+from qidbayes.posterior.of_loss import TWO_ERRORS, not_quantized, qid_draws
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.scatter import Scatter
@@ -27,6 +28,7 @@ from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
 from qidbayes.posterior.unfitted import unfitted
 from qidbayes.process import note
+from qidbayes.table.losses import standard_errors
 from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
@@ -110,6 +112,8 @@ class Fit(Posterior, OneLaw):
     ) -> pl.DataFrame:
         base = self.loss_16bit
         own = response in (None, self.law.response)
+        if not own and self.law.response == "loss":
+            return self._beside_loss(queries, values, response, kind, ci_prob)
         if not own and base is None:
             raise InputError(f"law {self.law.name!r} says nothing of {response}; law 'joint' shows how to declare one")
         if base and response == "loss_16bit":
@@ -120,6 +124,26 @@ class Fit(Posterior, OneLaw):
         if base and not own:
             draws = draws + base.beside(asked.frame, kind, len(draws))
         return with_band(asked.frame, draws, ci_prob)
+
+    def _beside_loss(
+        self,
+        queries: pl.DataFrame | None,
+        values: Mapping[str, Any],
+        response: Response | None,
+        kind: Kind,
+        ci_prob: float,
+    ) -> pl.DataFrame:
+        """Answer with QiD or the 16-bit loss by a law of the loss after quantization."""
+        if response == "loss_16bit":
+            queries, values = not_quantized(self.law, queries, values)
+            return self._predict(queries, values, "loss", kind, ci_prob)
+        source, curve = self._answering(kind)
+        asked = query.build(curve, queries, values, extra=self._extra(kind))
+        self._warn(curve, asked.frame, kind)
+        self.warn_if_unfitted(asked.frame, kind)
+        if kind == "response":
+            _warn(TWO_ERRORS, AssumptionWarning)
+        return with_band(asked.frame, qid_draws(source, curve, asked.frame, kind), ci_prob)
 
     def tokens_to_threshold(
         self,
@@ -234,6 +258,8 @@ class Fit(Posterior, OneLaw):
             draws in which 16-bit loss + QiD is above ln(vocabulary). Then how far the question lies outside the data,
             and for kind ``"response"`` how such bands have held: the columns of `held`.
         """
+        if self.law.response == "loss":
+            raise InputError(f"law {self.law.name!r} is of the loss itself; ask predict, with response='qid' for QiD")
         source, curve = self._answering(kind)
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
         asked = query.build(curve, None, values, extra=self._extra(kind))
@@ -344,9 +370,9 @@ class Fit(Posterior, OneLaw):
         mean, variance = np.broadcast_arrays(mean, variance)
         if mean.shape[1] < frame.height:
             mean, variance = (np.broadcast_to(v, (len(v), frame.height)) for v in (mean, variance))
-        if self.law.response == "qid" and "qid_se" in frame.columns:
-            error = frame["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
-            variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the QiD that is expected
+        error = standard_errors(frame, self.law.response)
+        if error.any():
+            variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the response expected
         return Predictive(mean, np.sqrt(variance))
 
     def joint(self, frame: pl.DataFrame) -> Joint:

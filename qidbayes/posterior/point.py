@@ -12,6 +12,7 @@ from qidbayes.law.read import load_law
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.constants import Curve, dimensions
+from qidbayes.posterior.of_loss import not_quantized, qid_of_law
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
 
@@ -48,11 +49,17 @@ class Point(OneLaw):
         kind: Kind,  # noqa: ARG002
         ci_prob: float,  # noqa: ARG002
     ) -> pl.DataFrame:
-        if response not in (None, self.law.response):
+        own = response in (None, self.law.response)
+        if not own and self.law.response != "loss":
             raise InputError(f"{self.label} answers with {self.law.response!r}, not {response!r}")
+        if response == "loss_16bit" and not own:
+            queries, values = not_quantized(self.law, queries, values)
         curve = self.curve()
         asked = query.build(curve, queries, values)
-        value = np.exp(curve.log_response(asked.log_covariates, asked.index))[0]
+        if response == "qid" and not own:
+            value = qid_of_law(curve, asked.frame)[0]
+        else:
+            value = np.exp(curve.log_response(asked.log_covariates, asked.index))[0]
         return asked.frame.with_columns(
             pl.Series("median", np.broadcast_to(value, asked.frame.height)), _null("lower"), _null("upper")
         )

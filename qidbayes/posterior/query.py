@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.law.law import COVARIATES, Law
+from qidbayes.law.law import COVARIATES, Law, column_of
 from qidbayes.posterior.constants import Curve, dimensions
 from qidbayes.table.columns import COLUMNS
 from qidbayes.table.groups import columns, labels
-from qidbayes.table.question import as_in_tables
+from qidbayes.table.question import as_in_tables, per_channel_as_rows
 
 # 7 in the place of 7e9 is no size that a table may hold, nor one to ask about.
 _COUNTS = {s: column for column in COLUMNS for s, name in COVARIATES.items() if s in "ND" and name == column.name}
@@ -82,25 +82,35 @@ def build(
     if queries is not None and given:
         raise InputError("give either a frame of queries or values, not both")
     if queries is None:
-        refuse_unused(law, given, (*needed, *extra))
+        whole_rows = ("row_length",) if "group_size" in needed else ()
+        refuse_unused(law, given, (*needed, *whole_rows, *extra))
     frame = as_in_tables(queries) if queries is not None else combinations(given)
+    frame = per_channel_as_rows(frame) if "group_size" in needed else frame
     if curve.untold and "tokens" in needed and "tokens" not in frame.columns:
         frame = frame.with_columns(pl.lit(None, dtype=pl.Float64).alias("tokens"))
     missing = [name for name in needed if name not in frame.columns]
     if missing:
         raise InputError(f"law {law.name!r} also needs {', '.join(missing)}")
-    log_covariates = {
-        symbol: curve.untold(frame)
-        if symbol == "D" and curve.untold and frame["tokens"].null_count()
-        else np.log(positive(frame, COVARIATES[symbol]))
-        for symbol in law.covariates
-        if COVARIATES[symbol] != leave_out
-    }
+    asked = [symbol for symbol in law.covariates if column_of(symbol) != leave_out]
+    untold = curve.untold(frame) if curve.untold and "D" in asked and frame["tokens"].null_count() else None
+    with np.errstate(divide="ignore"):  # of 0 the logarithm is -inf
+        log_covariates = {
+            s: untold
+            if s == "D" and untold is not None
+            else np.log(positive(frame, column_of(s), or_zero=s not in "NDP"))
+            for s in asked
+        }
     # Frames of training_level's search hold any tokens.
     _refuse_other_units(log_covariates, "ND" if queries is None else "N")
     index = {}
     for dim in set(dimensions(law).values()):
         index[dim] = curve.group_index(dim, labels(frame, dim.split(":")).to_list())
+    for symbol, log_values in log_covariates.items():
+        zero = log_values == -np.inf
+        if zero.any() and leave_out is None:
+            found = curve.log_response(log_covariates, index)
+            if not np.isfinite(found[:, zero]).all():
+                raise InputError(f"{column_of(symbol)} must be positive: law {law.name!r} has no value where it is 0")
     return Query(frame, log_covariates, index)
 
 
@@ -124,17 +134,17 @@ def refuse_unused(law: Law, given: Iterable[str], taken: Sequence[str]) -> None:
 
 def needs(law: Law, leave_out: str | None = None) -> list[str]:
     """Return the columns a question to a law must have."""
-    wanted = [*(COVARIATES[symbol] for symbol in law.covariates), *columns(law.by)]
+    wanted = [*(column_of(symbol) for symbol in law.covariates), *columns(law.by)]
     return [name for name in dict.fromkeys(wanted) if name != leave_out]
 
 
-def positive(frame: pl.DataFrame, column: str) -> np.ndarray:
-    """Return a column as floats, refusing what is not a positive, finite number."""
+def positive(frame: pl.DataFrame, column: str, *, or_zero: bool = False) -> np.ndarray:
+    """Return a column as floats, refusing what is not a positive, finite number; 0 is let through if asked for."""
     try:
         found = frame[column].cast(pl.Float64).to_numpy()
     except pl.exceptions.PolarsError:
         raise InputError(f"{column} must be numbers, not {frame.schema[column]}") from None
-    wrong = ~(np.isfinite(found) & (found > 0))
+    wrong = ~(np.isfinite(found) & ((found > 0) | (or_zero & (found == 0))))
     if wrong.any():
         raise InputError(f"{column} must be positive and finite; got {found[wrong][0]:g}")
     return found

@@ -21,6 +21,7 @@ _FIGURES = {
     "qid": {"projection": "Projection to 100T tokens", "qid": "QiD against training tokens",
             "tokens_to_threshold": "Tokens to thresholds"},
     "loss_16bit": {"loss_16bit": "16-bit loss against training tokens"},
+    "loss": {},
 }  # fmt: skip
 
 

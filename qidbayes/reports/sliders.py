@@ -22,7 +22,8 @@ INNER = 0.5
 """The probability of the inner band."""
 _STEPS = {"n_params": (1, 2, 3, 4, 5, 7), "tokens": (1, 1.5, 2, 3, 5, 7)}
 _LABELS = {"n_params": "Non-embedding parameters N", "tokens": "Training tokens D", "bits": "Bits P"}
-_RESPONSES = {"qid": "QiD (nats/token)", "loss_16bit": "16-bit loss (nats/token)"}
+_RESPONSES = {"qid": "QiD (nats/token)", "loss_16bit": "16-bit loss (nats/token)",
+              "loss": "Loss after quantization (nats/token)"}  # fmt: skip
 _AT_ONCE = 4_000_000  # draws times questions
 _MOST_POINTS = 20_000
 _MOST_VALUES = 8  # of a further column

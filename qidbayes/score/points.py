@@ -46,7 +46,9 @@ def score_points(
         "log_error": observed - middle,
     }
     scored = held_out.select(*IDENTITY, response).with_columns(pl.Series(n, v) for n, v in columns.items())
-    about = held_out if response == "qid" else held_out.drop("bits", *KIND)  # 16-bit losses are of no quantization
+    about = (
+        held_out if response != "loss_16bit" else held_out.drop("bits", *KIND)
+    )  # 16-bit losses are of no quantization
     return pl.concat([scored, beyond(train, about)], how="horizontal")
 
 

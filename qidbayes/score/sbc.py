@@ -83,12 +83,25 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
         truth, response = _draw(rows, rng)
         if np.isfinite(response).all():
             break
-    # Of the three losses two give the third; a simulated QiD says nothing of the other two.
-    unknown = ("loss", "loss_16bit") if law.response == "qid" else ("loss",)
-    simulated = rows.frame.with_columns(
-        pl.Series(law.response, response), **dict.fromkeys(unknown, pl.lit(None, pl.Float64))
+    return Simulated(_measured(rows.frame, law.response, response), truth)
+
+
+def _measured(frame: pl.DataFrame, response: str, values: np.ndarray) -> pl.DataFrame:
+    """Return a table in which rows have simulated responses, and nothing that contradicts them."""
+    frame = frame.with_columns(pl.Series(response, values))
+    if response != "loss":
+        # Of the three losses two give the third; a simulated QiD says nothing of the other two.
+        unknown = ("loss", "loss_16bit") if response == "qid" else ("loss",)
+        return frame.with_columns(**dict.fromkeys(unknown, pl.lit(None, pl.Float64)))
+    # A row of a loss has QiD as well. Where no 16-bit loss is simulated, that is of no law, and says nothing.
+    base = pl.when(pl.col("method") == "none").then("loss").max()
+    base = base.over("suite", "model", "revision", "tokens", "dataset").fill_null(pl.col("loss"))
+    quantized = pl.col("method") != "none"
+    # A table says 16 bits where a law says infinity.
+    frame = frame.with_columns(loss_16bit=base, bits=pl.when(quantized).then("bits").otherwise(16.0))
+    return frame.with_columns(
+        loss=pl.when(quantized).then("loss"), qid=pl.when(quantized).then(pl.col("loss") - pl.col("loss_16bit"))
     )
-    return Simulated(simulated, truth)
 
 
 def _draw(rows: Inputs, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:

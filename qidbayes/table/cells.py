@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from qidbayes.table.columns import CELL
+from qidbayes.table.columns import CELL, NAMES
 from qidbayes.table.problems import Problems
 
 
@@ -21,11 +21,12 @@ def describe(row: Mapping[str, object]) -> str:
 
 def check_once(table: pl.DataFrame, problems: Problems) -> None:
     """Note the rows whose cell an earlier row of the same table holds."""
-    claims = table.with_row_index("row").with_columns(problems.clean.alias("clean"))
+    claims = table.with_row_index("its row").with_columns(problems.clean.alias("is clean"))
     # Where a value could not be read there is a null now, which must not count as another row's null.
-    first = claims.select(pl.when("clean").then("row").min().over(CELL)).to_series()
+    key = [*CELL, *(name for name in table.columns if name not in NAMES)]
+    first = claims.select(pl.when("is clean").then("its row").min().over(key)).to_series()
     problems.add(
-        (first < claims["row"]) & problems.clean,
+        (first < claims["its row"]) & problems.clean,
         "revision",
         lambda i: (
             f"the same cell as row {problems.rows[first[i]]} ({describe(table.row(i, named=True))}); "

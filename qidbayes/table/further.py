@@ -1,6 +1,7 @@
 """Columns that are not the schema's: numbers stay, for laws that want them; the rest is named and left out."""
 
 import difflib
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,12 @@ from qidbayes.table.columns import NAMES, OTHER_UNITS
 from qidbayes.table.problems import Problems
 
 _KNOWN = (*NAMES, *(column.name for column in OTHER_UNITS))
+_NAME = re.compile("[a-z][a-z0-9_]{1,30}")
+_TAKEN = {  # by questions and their answers
+    "queries", "response", "kind", "ci_prob", "published", "vocabulary", "between", "memory", "max_qid", "picks",
+    "draws", "random_seed", "median", "lower", "upper", "mean", "sd", "never", "held", "not_fitted",
+    "worse_than_random", "row",
+}  # fmt: skip
 _TYPO = 0.8  # difflib's similarity, from which a name is a known one misspelt
 _INDEX = "__index_level_"  # what pandas and Arrow call an index without a name
 _SHOWN = 8
@@ -32,6 +39,17 @@ def meant(name: str) -> str | None:
         return told
     near = difflib.get_close_matches(name.strip().lower(), _KNOWN, n=1, cutoff=_TYPO)
     return f"did you mean {near[0]!r}?" if near else None
+
+
+def is_further(name: str) -> bool:
+    """Return whether a column of numbers beyond the schema is called so that a law can name it.
+
+    Examples
+    --------
+    >>> is_further("qat_tokens"), is_further("median"), is_further("QAT tokens")
+    (True, False, False)
+    """
+    return bool(_NAME.fullmatch(name)) and name not in _TAKEN
 
 
 def unknown(frame: pl.DataFrame) -> list[str]:

@@ -27,6 +27,19 @@ def as_in_tables(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def per_channel_as_rows(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame in which a group that is a whole row, an empty `group_size`, is as long as `row_length` says.
+
+    Examples
+    --------
+    >>> per_channel_as_rows(pl.DataFrame({"group_size": [64, None], "row_length": 4096.0}))["group_size"].to_list()
+    [64, 4096]
+    """
+    if not {"group_size", "row_length"} <= set(frame.columns):
+        return frame
+    return frame.with_columns(pl.col("group_size").fill_null(pl.col("row_length").cast(pl.Int64, strict=False)))
+
+
 def _as_in_tables(given: pl.Series, column: Column) -> pl.Series:
     if column.dtype == pl.String:
         text = _text(given, column)

@@ -69,7 +69,121 @@ def test_covariates_from_the_law_to_the_command_line(table: pl.DataFrame, tmp_pa
     assert json.loads(done.stdout)[0]["tokens"] == pytest.approx(expected)
 
 
+FURTHER = qb.Law(  # of tokens of quantization-aware training, which may be none, and the learning rate's decay
+    "k * D**beta / N**alpha * (1 + qat_tokens / scale)**-omega * exp(rho * decayed)",
+    priors={
+        "k": qb.Prior("LogNormal", mu=-3, sigma=2),
+        "beta": qb.Prior("Normal", mu=0.5, sigma=0.5),
+        "alpha": qb.Prior("Normal", mu=0.3, sigma=0.5),
+        "scale": qb.Prior("LogNormal", mu=0, sigma=1),
+        "omega": qb.Prior("Normal", mu=0.3, sigma=0.3),
+        "rho": qb.Prior("Normal", mu=0, sigma=0.5),
+    },
+    reference={"N": 1e9, "D": 1e11, "qat_tokens": 1e9},
+    noise=qb.Noise(groups=(), discrepancy="none"),
+)
+ASKED = {"n_params": 1e9, "tokens": 1e11}
+
+
+@pytest.fixture(scope="module")
+def further() -> pl.DataFrame:
+    rng = np.random.default_rng(4)
+    grid = np.stack(np.meshgrid([1e8, 1e9], [1e10, 1e11], [0, 1e8, 1e9, 1e10], [0, 0.5, 1.0])).reshape(4, -1)
+    n, d, qat, decayed = grid
+    log_qid = np.log(0.03) + 0.4 * np.log(d / 1e11) - 0.3 * np.log(n / 1e9) - 0.25 * np.log1p(qat / 2e9) + 0.3 * decayed
+    model = [f"m{i}" for i in range(len(n))]
+    made = {"model": model, "n_params": n, "tokens": d, "method": "qat", "bits": 4.0, "suite": "made"}
+    return pl.DataFrame(
+        {**made, "qid": np.exp(log_qid + 0.01 * rng.standard_normal(len(n))), "qat_tokens": qat, "decayed": decayed}
+    )
+
+
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.DataWarning")
+def test_any_column_of_numbers_is_a_covariate(further: pl.DataFrame, tmp_path: Path) -> None:
+    assert FURTHER.covariates == ("N", "D", "qat_tokens", "decayed")
+    assert FURTHER.sampled_name("scale") == "scale_ref"  # the units of qat_tokens are scale's
+    assert r"\mathrm{qat\_tokens}" in FURTHER.latex()
+    point = qb.least_squares(further, FURTHER, space="log")
+    assert point.constants["scale"] == pytest.approx(2e9, rel=0.3)
+    fit = qb.fit(further, FURTHER, draws=300, random_seed=0)
+    for name, true in {"beta": 0.4, "alpha": 0.3, "rho": 0.3}.items():
+        assert abs(fit.draws[name].mean() - true) < 4 * fit.draws[name].std(), name
+    asked = {"qat_tokens": [0, 6e9], "decayed": 0.5, "kind": "response_params"}
+    found = fit.predict(**ASKED, **asked)
+    expected = 0.03 * np.exp(0.15) * np.array([1, 4**-0.25])
+    np.testing.assert_allclose(found["median"], expected, rtol=0.03)
+    fit.save(tmp_path / "fit.nc")
+    assert qb.load_fit(tmp_path / "fit.nc").predict(**ASKED, **asked).equals(found)
+    command = ["project", "fit.nc", "--params", "1B", "--tokens", "100B", "--kind", "response_params"]
+    command += ["--at", "qat_tokens=0,6e9", "--at", "decayed=0.5", "--format", "json"]
+    done = subprocess.run([sys.executable, "-m", "qidbayes", *command], cwd=tmp_path,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [row["median"] for row in json.loads(done.stdout)] == pytest.approx(found["median"].to_list())
+    with pytest.raises(qb.InputError, match="also needs decayed"):
+        fit.predict(**ASKED, qat_tokens=1e9)
+    with pytest.raises(qb.InputError, match="decayed must be positive and finite; got -1"):
+        fit.predict(**ASKED, qat_tokens=1e9, decayed=-1)
+
+
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.DataWarning")
+def test_a_column_that_is_missing_in_part_is_named(further: pl.DataFrame) -> None:
+    with pytest.raises(qb.InputError, match=r"takes 'decayed', which has no prior and so is a column; .* has qat_tok"):
+        qb.least_squares(further.drop("decayed"), FURTHER)
+    holes = further.with_columns(decayed=pl.when(pl.col("decayed") > 0).then("decayed"))
+    with pytest.raises(qb.InputError, match=r"'decayed' must be known .* not in 16 of 48 rows .first: m0 "):
+        qb.least_squares(holes, FURTHER)
+    with pytest.raises(qb.InputError, match=r"'decayed' must be known and positive .*, -1.0\)"):
+        qb.least_squares(further.with_columns(decayed=-1.0), FURTHER)
+    power = qb.Law("k * qat_tokens**-omega", priors={"k": FURTHER.priors["k"], "omega": FURTHER.priors["omega"]})
+    with pytest.raises(qb.InputError, match=r"'qat_tokens' must be positive in every row .* no value where it is 0"):
+        qb.least_squares(further, power)
+    point = qb.least_squares(further.filter(pl.col("qat_tokens") > 0), power)
+    with pytest.raises(qb.InputError, match="qat_tokens must be positive: law 'law' has no value where it is 0"):
+        point.predict(qat_tokens=0)
+    middle = qb.Law("k * (1 + qat_tokens / c)**-0.5", priors={"k": FURTHER.priors["k"], "c": FURTHER.priors["k"]},
+                    reference={"qat_tokens": "data"})  # fmt: skip
+    with pytest.raises(qb.InputError, match="'qat_tokens' is 0 in some rows, so that it has no middle"):
+        qb.least_squares(further, middle)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gama", "did you mean 'gamma'"),
+        ("rate", "'rate' is declared but|has no prior"),
+        ("beta", "'beta' has no prior"),
+        ("qid", "the column 'qid' is no covariate"),
+        ("method", "the column 'method' is no covariate"),
+        ("tokens", "write D for the column 'tokens'"),
+        ("sigma", "'sigma' has no prior"),
+        ("kind", "'kind' has no prior"),
+        ("Width", "'Width' has no prior"),
+    ],
+)
+def test_a_name_that_cannot_be_a_column_is_refused(name: str, says: str) -> None:
+    with pytest.raises(qb.InputError, match=says):
+        qb.Law(f"gamma * {name}", priors={"gamma": qb.Prior("HalfNormal", sigma=1)} | _rate(name))
+
+
+def _rate(name: str) -> dict[str, qb.Prior]:
+    return {"rates": qb.Prior("HalfNormal", sigma=1)} if name == "rate" else {}
+
+
+def test_a_group_that_is_a_whole_row_is_as_long_as_the_row(table: pl.DataFrame) -> None:
+    per_channel = table.with_columns(
+        group_size=pl.when(pl.col("group_size") < 1024).then("group_size"), row_length=pl.lit(1024.0)
+    )
+    expected, found = qb.least_squares(table, LAW), qb.least_squares(per_channel, LAW)
+    assert found.constants == pytest.approx(expected.constants)
+    asked = {"tokens": 1e11, "learning_rate": 1e-3, "bits_per_weight": 4.125}
+    whole = found.predict(**asked, group_size=-1, row_length=1024)["median"].item()
+    assert whole == pytest.approx(expected.predict(**asked, group_size=1024)["median"].item())
+    with pytest.raises(qb.InputError, match="group_size must be positive"):
+        found.predict(**asked, group_size=-1)
+
+
 def test_an_unknown_value_of_a_covariate_is_named(table: pl.DataFrame) -> None:
     per_channel = table.with_columns(group_size=pl.when(pl.col("bits") > 2).then("group_size"))
-    with pytest.raises(qb.InputError, match="column 'group_size' must be known and positive in every row"):
+    with pytest.raises(qb.InputError, match=r"'group_size' must be known and positive in every row .* as 'row_length'"):
         qb.fit(per_channel, LAW)

@@ -14,14 +14,14 @@ _leaves = _numbers | st.sampled_from(NAMES).map(Name)
 
 def _branches(parts: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
     return (
-        st.builds(Binary, st.sampled_from(["+", "-", "*", "/", "**"]), parts, parts)
+        st.builds(Binary, st.sampled_from(["+", "-", "*", "/", "**", "max", "min"]), parts, parts)
         | st.builds(Negative, parts)
         | st.builds(Call, st.sampled_from(["exp", "log", "sqrt"]), parts)
     )
 
 
 def _positive_branches(parts: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
-    return st.builds(Binary, st.sampled_from(["+", "*", "/"]), parts, parts) | st.builds(
+    return st.builds(Binary, st.sampled_from(["+", "*", "/", "max", "min"]), parts, parts) | st.builds(
         lambda base, power: Binary("**", base, power), parts, st.floats(0.1, 2.0).map(Number)
     )
 

@@ -18,7 +18,8 @@ from qidbayes.law import Law, Prior, law_names, load_law
 from qidbayes.law.evaluate import Scope, evaluate, evaluate_log, is_positive
 from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number, parse
 
-_ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
+_ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
+               "max": max, "min": min}  # fmt: skip
 points = st.fixed_dictionaries({name: st.floats(0.1, 10) for name in NAMES})
 
 
@@ -100,12 +101,14 @@ def test_log_space_does_not_overflow() -> None:
 LAWS = [load_law(name) for name in law_names()]
 # PyTensor takes Python numbers for 32-bit ones where it can.
 LAWS.append(Law("k * exp(3) + sqrt(2) * P**exp(1)", priors={"k": Prior("HalfNormal", sigma=1)}, name="constants"))
+LAWS.append(Law("max(k, P / 4) + min(3 - P, 0.2)", priors={"k": Prior("HalfNormal", sigma=1)}, name="extremes"))
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_three_array_libraries_agree(law: Law) -> None:
     rng = np.random.default_rng(5)
     values = {n: rng.uniform(0.1, 0.9, 4) for n in (*law.priors, *law.covariates)}
+    values |= {n: 2.0 + values[n] for n in ("P", "group_size", "calibration_samples") if n in values}
 
     def answer(xp: object, given: dict[str, object]) -> object:
         scope = Scope(xp, given)

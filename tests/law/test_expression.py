@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from quick import quick
 
 from qidbayes.errors import InputError
-from qidbayes.law.expression import Binary, Call, Expression, Name, Negative, Number, constant_value, names, parse
+from qidbayes.law.expression import (
+    Binary,
+    Call,
+    Expression,
+    Name,
+    Negative,
+    Number,
+    constant_value,
+    names,
+    parse,
+    to_text,
+)
 
 ATTACKS = [
     "__import__('os').system('touch /tmp/owned')",
@@ -154,7 +165,8 @@ def test_text_and_back(expression: Expression) -> None:
     assert accepted(expression) == expression
 
 
-_ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow}
+_ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
+               "max": max, "min": min}  # fmt: skip
 
 
 def _by_hand(expression: Expression) -> float:
@@ -194,3 +206,12 @@ def test_the_message_points_at_what_is_wrong() -> None:
         parse("k + 2 * log(0)")
     with pytest.raises(InputError, match="nested more than 50 deep"):
         parse("exp(" * 60 + "k" + ")" * 60)
+
+
+def test_the_greater_and_the_smaller() -> None:
+    assert to_text(parse("max(16 - P, 0)**gamma")) == "max(16 - P, 0)**gamma"
+    assert parse("min(a, b, c)") == parse("min(min(a, b), c)")
+    assert constant_value(parse("max(2, 3) * min(2, 3)")) == 6.0
+    for wrong in ("max(a)", "max()", "min(a, b=c)", "max(*a)", "abs(a, b)", "a, b"):
+        with pytest.raises(InputError, match=r"equation"):
+            parse(wrong)

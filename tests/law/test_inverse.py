@@ -107,3 +107,9 @@ def test_of_several_crossings_the_first_is_found() -> None:
     assert found == pytest.approx(10 - np.sqrt(np.log(2)), abs=1e-9)
     # Above the bump only the rise is left.
     assert solve_log(law, "D", np.log(2.0), Scope(np)) == pytest.approx(40 + np.log(2), abs=1e-9)
+
+
+def test_a_law_with_a_floor_rises_through_a_target_above_it() -> None:
+    scope = Scope(np, {"k": 3.0, "beta": 2.0, "floor": np.array([1.0, 20.0])})
+    found = solve_log(parse("max(k * D**beta, floor)"), "D", np.log(12.0), scope)
+    np.testing.assert_allclose(np.exp(found), [2.0, np.inf], rtol=1e-9)

@@ -35,6 +35,10 @@ def test_the_law_is_the_same_at_the_reference_point_and_in_raw_counts(name: str,
     parameters = {p: prior.sample(3, rng) for p, prior in law.priors.items()}
     raw = {"N": rng.uniform(1e7, 1e12, 3), "D": rng.uniform(1e9, 1e14, 3), "P": rng.uniform(1, 16, 3)}
 
+    raw |= {c: rng.uniform(2, 16, 3) for c in law.covariates if c not in raw}
+    if "gaussian_mse" in raw:  # below that of no data at all
+        raw["gaussian_mse"] = raw["gaussian_mse"] / 20
+
     relative = Scope(np, parameters | {c: v / math.exp(law.log_reference.get(c, 0.0)) for c, v in raw.items()})
     for defined, expression in law.definitions.items():
         relative.define(defined, expression)
@@ -63,6 +67,16 @@ def test_powers_are_those_of_the_units() -> None:
         "Nc": {"N": "1"},
         "Dc": {"D": "1"},
     }
+
+
+def test_the_greater_of_two_has_their_common_unit() -> None:
+    found = unit_powers(parse("max(k * D**beta, c * D)"), ["D"], ["k", "c", "beta"])
+    assert {n: {c: to_text(p) for c, p in powers.items()} for n, powers in found.items()} == {
+        "k": {"D": "-beta"},
+        "c": {"D": "-1"},
+    }
+    with pytest.raises(InputError, match=r"units of D in 'max.D, 3.'"):
+        unit_powers(parse("k * max(D, 3)"), ["D"], ["k"])
 
 
 def test_a_root_halves_the_powers() -> None:

@@ -1,5 +1,6 @@
 """What a measurement table accepts, what it fills in, and how it refuses the rest."""
 
+import warnings
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 
 from qidbayes.errors import InputError, TableWarning
-from qidbayes.table import read_table
+from qidbayes.table import join_tables, read_table, table_hash
 from qidbayes.table.columns import COLUMNS, NAMES
 from qidbayes.table.schema import validate
 
@@ -243,6 +244,19 @@ def test_one_line_says_what_is_wrong_with_many_rows(csv_file: CsvFile) -> None:
     assert lines[0].startswith("rows 2, 4, 6 and 12 more, column 'method': 'GPTQ v1' is not accepted; give a name")
     assert lines[1].startswith("rows 3, 5, 7 and 12 more, column 'method': 'GPTQ v2' is not accepted")
     assert len(lines) == 2
+def test_further_numbers_tell_cells_apart(csv_file: CsvFile) -> None:
+    path = csv_file(f"{HEADER},qat_tokens, decayed", ROW + ",1e9, 0.5", ROW + ",2e9,")
+    table = read_table(path)
+    assert table.columns[-2:] == ["qat_tokens", "decayed"]
+    assert table.select("qat_tokens", "decayed").rows() == [(1e9, 0.5), (2e9, None)]  # two cells
+    assert validate(table, "again").equals(table)
+    assert table_hash(table) != table_hash(table.with_columns(decayed=pl.lit(0.25)))
+    assert table_hash(table.drop("qat_tokens").head(1)) == table_hash(table.drop("qat_tokens").head(1).reverse())
+    other = table.drop("decayed").with_columns(suite=pl.lit("x"))
+    assert join_tables(table, other)["decayed"].to_list() == [0.5, None, None, None]
+    with pytest.raises(InputError, match="table 1 and table 2 both hold"):
+        join_tables(table, table)
+
 
 
 def test_losses_that_disagree_are_refused(csv_file: CsvFile) -> None:

@@ -1,0 +1,249 @@
+"""Every law of QiD and of the loss on the same held-out measurements: `make contest`, or `contest.py TABLE…`.
+
+Two things are asked of each law. The loss after quantization of a checkpoint of which nothing was measured: a law of
+QiD has `kaplan-16bit`, fitted to the same checkpoints, beside it. And the QiD of one whose 16-bit loss is known, which
+a law of the loss answers by a difference, if it has the 16-bit losses among its rows. All laws are taken at their word,
+without a discrepancy and with effects of runs and checkpoints, so that equations are compared and not what mends them.
+
+A table that is not shipped joins by its name or path. `docs/contest.md` reads the results.
+"""
+
+import os
+import sys
+import time
+import warnings
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.special import logsumexp
+
+import qidbayes as qb
+from qidbayes.law import Law
+from qidbayes.posterior.of_loss import qid_draws
+from qidbayes.posterior.predictive import Predictive, crps
+from qidbayes.score.parallel import each
+from qidbayes.score.stacking import stacking_weights
+
+HERE = Path(__file__).parent
+JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
+SEED, KEPT, EACH, RESAMPLES = 0, 500, 20, 400
+SAMPLER = {"chains": 2, "random_seed": SEED}
+QID = ("unified", "vanishing", "ceiling", "precision-ptq", "per-bit", "pooled-bit")
+LOSS = ("shannon", "precision-training")
+BESIDE = {"unified, shannon-16bit": "unified", "per-bit, shannon-16bit": "per-bit"}
+"""Laws of QiD with the Shannon law of the 16-bit loss beside them, in the place of `kaplan-16bit`."""
+ON_NANO = ("decayed",)  # whose column no other table has
+KEYS = ("table", "split", "law")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One law and one split of one table."""
+
+    table: str
+    split: str
+    law: str
+
+
+def rows(name: str) -> pl.DataFrame:
+    """Return a table's rows of GPTQ at 2 to 4 bits with the columns that some laws take."""
+    table = qb.load_table(name)
+    table = table.filter(pl.col("method") == "gptq", pl.col("bits") <= 4, pl.col("status") == "ok", pl.col("loss") > 0)
+    if name == "nano":  # of a QiD that is a twentieth noise or more, a law of the loss knows nothing
+        table = table.filter(
+            pl.col("group_size") == 64, pl.col("tokens") > 30e6, pl.col("qid_se") <= 0.05 * pl.col("qid")
+        )
+        schedule = pl.col("model").str.split("-").list.get(2)
+        cosine = 1 - (pl.col("learning_rate") - 2e-4) / (2e-3 - 2e-4)
+        decayed = pl.when(schedule == "stable").then(0.0).when(schedule == "decayed").then(1.0).otherwise(cosine)
+        table = table.with_columns(decayed=decayed.clip(0.0, 1.0))
+    return table.filter(pl.col("qid") > 0).with_columns(bits_activation=pl.lit(16.0), bits_kv=pl.lit(16.0))
+
+
+def splits(table: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+    """Return what is fitted and what is asked: larger models, the ends of runs, and both, as the Shannon paper does."""
+    sizes = table["n_params"].unique().sort()
+    large = pl.col("n_params") == sizes[-1]
+    late = pl.col("tokens") > 0.33 * pl.col("tokens").max().over("model")
+    early = pl.col("tokens") <= 0.6 * table["tokens"].max()
+    return {
+        "the last two thirds of runs": (table.filter(~late), table.filter(late)),
+        "the largest size": (table.filter(~large), table.filter(large)),
+        "the largest size, fitted to the first 60% of tokens": (table.filter(~large & early), table.filter(large)),
+    }
+
+
+def declared(name: str) -> Law:
+    """Return a law that is taken at its word, with effects of runs."""
+    law = qb.load_law(BESIDE.get(name, "shannon" if name == "shannon-16bit" else name))
+    if name == "shannon-16bit":
+        priors = {parameter: qb.Prior(p.family, **dict(p.arguments)) for parameter, p in law.priors.items()}
+        law = replace(law, name=name, response="loss_16bit", unquantized=None, priors=priors)
+    groups = ("model",) if law.response == "loss_16bit" else ("model", "checkpoint")
+    return law.with_noise(discrepancy="none", groups=groups)
+
+
+def thinned(found: Predictive) -> Predictive:
+    """Return so many of the draws, evenly spaced."""
+    keep = np.linspace(0, len(found.mean) - 1, KEPT).round().astype(int)
+    return Predictive(found.mean[keep], found.sd[keep])
+
+
+def of_sum(base: Predictive, qid: Predictive, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return draws of 16-bit loss + QiD, and the log density of measured losses (nats per token, each its own row).
+
+    The density of a sum is the mean over draws of one part of the density of the other at what is left. Either part may
+    be drawn; the mean of both estimates is good where either is.
+    """
+    rng = np.random.default_rng(SEED)
+    whole, added = (np.exp(p.mean + p.sd * rng.standard_normal((EACH, *p.mean.shape))) for p in (base, qid))
+    densities = [_of_rest(qid, loss - whole), _of_rest(base, loss - added)]
+    return (whole + added).reshape(-1, len(loss)), np.logaddexp(*densities) - np.log(2)
+
+
+def _of_rest(part: Predictive, rest: np.ndarray) -> np.ndarray:
+    """Return the log of the mean density of a part of a sum at what the other part leaves; shape ``(rows,)``."""
+    log_rest = np.log(np.where(rest > 0, rest, 1.0))
+    log_density = -0.5 * ((log_rest - part.mean) / part.sd) ** 2 - np.log(part.sd * np.sqrt(2 * np.pi)) - log_rest
+    log_density = np.where(rest > 0, log_density, -np.inf).reshape(-1, rest.shape[-1])
+    return np.asarray(logsumexp(log_density, axis=0) - np.log(len(log_density)))
+
+
+@cache
+def base_of(table: str, split: str, law: str) -> qb.Fit:
+    """Return the fit of a law of the 16-bit loss, which stands beside several laws of QiD."""
+    return qb.fit(splits(rows(table))[split][0], declared(law), **SAMPLER)
+
+
+def answers(task: Task) -> tuple[pl.DataFrame, dict[str, object]]:
+    """Fit, and return a row for each measurement that was held out, and what there is to say of the fit."""
+    warnings.simplefilter("ignore")
+    train, asked = splits(rows(task.table))[task.split]
+    law = declared(task.law)
+    started = time.perf_counter()
+    fit = qb.fit(train, law, **SAMPLER)
+    seconds = time.perf_counter() - started
+    loss, qid = asked["loss"].to_numpy(), asked["qid"].to_numpy()
+    expected = thinned(fit.predictive(asked))
+    if law.response == "qid":
+        base = base_of(task.table, task.split, "shannon-16bit" if task.law in BESIDE else "kaplan-16bit")
+        draws, log_density = of_sum(thinned(base.predictive(asked)), expected, loss)
+        of_qid = np.exp(expected.draws(SEED))
+    else:
+        draws, log_density = np.exp(expected.draws(SEED)), expected.log_density(np.log(loss)) - np.log(loss)
+        of_qid = qid_draws(fit, fit.curve(), asked, "response") if law.unquantized else None
+    found = {"loss": scored(draws, loss), **({"qid": scored(of_qid, qid)} if of_qid is not None else {})}
+    columns = {f"{what}_{name}": values for what, scores in found.items() for name, values in scores.items()}
+    said = {"seconds": round(seconds, 1), "failed": "; ".join(fit.diagnostics.problems())}
+    named = asked.select("model", "n_params", "tokens", "bits", "loss", "qid")
+    columns = {"log_density": log_density, **columns}
+    return named.with_columns(pl.Series(name, values) for name, values in columns.items()), said
+
+
+def scored(draws: np.ndarray, measured: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the median, the 90% band and CRPS of each row, in nats per token."""
+    low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
+    return {"median": middle, "lower": low, "upper": high, "crps": crps(draws, measured)}
+
+
+def summary(points: pl.DataFrame) -> pl.DataFrame:
+    """Return the scores of each law on each split."""
+
+    def of(what: str) -> list[pl.Expr]:
+        inside = pl.col(what).is_between(f"{what}_lower", f"{what}_upper").mean()
+        width = (pl.col(f"{what}_upper") - pl.col(f"{what}_lower")).median()
+        return [inside.alias(f"{what}_coverage_90"), width.alias(f"{what}_width_90"), pl.col(f"{what}_crps").mean()]
+
+    error = pl.col("loss") - pl.col("loss_median")
+    r2 = 1 - error.pow(2).sum() / (pl.col("loss") - pl.col("loss").mean()).pow(2).sum()
+    return points.group_by(*KEYS, maintain_order=True).agg(
+        pl.len().alias("points"), pl.col("log_density").mean(), *of("loss"), r2.alias("loss_r2"), *of("qid")
+    )
+
+
+def weights(points: pl.DataFrame) -> pl.DataFrame:
+    """Return stacked weights of the log density of the loss, with a 90% interval over resampled runs.
+
+    A split that asks of a single run has no interval.
+    """
+    found = []
+    for (table, split), some in points.group_by("table", "split", maintain_order=True):
+        wide = some.pivot(on="law", index=["model", "tokens", "bits"], values="log_density", maintain_order=True)
+        laws = [name for name in wide.columns if name not in ("model", "tokens", "bits")]
+        density, runs = wide.select(laws).to_numpy(), wide["model"].to_numpy()
+        names, rng = np.unique(runs), np.random.default_rng(SEED)
+        own = stacking_weights(density)
+        resampled = []
+        for _ in range(RESAMPLES if len(names) > 1 else 0):
+            chosen = np.concatenate([np.flatnonzero(runs == one) for one in rng.choice(names, len(names))])
+            resampled.append(stacking_weights(density[chosen]))
+        low, high = np.quantile(resampled, [0.05, 0.95], axis=0) if resampled else (np.full(len(laws), np.nan),) * 2
+        columns = {"table": table, "split": split, "runs": len(names), "law": laws}
+        found.append(pl.DataFrame({**columns, "weight": own, "lower": low, "upper": high}))
+    return pl.concat(found)
+
+
+def draw(table: pl.DataFrame) -> None:
+    """Draw each law's error of the loss and of QiD, and its stacked weight, a row of panels for each table."""
+    import matplotlib.pyplot as plt
+
+    names = table["table"].unique(maintain_order=True)
+    parts = (("loss_crps", "CRPS of the loss, nats"), ("qid_crps", "CRPS of QiD, nats"), ("weight", "stacked weight"))
+    figure, grid = plt.subplots(len(names), 3, figsize=(11, 3.2 * len(names)), layout="constrained", squeeze=False)
+    for name, panels in zip(names, grid, strict=True):
+        some = table.filter(table=name)
+        laws = some["law"].unique(maintain_order=True).to_list()[::-1]
+        for axes, (column, title) in zip(panels, parts, strict=True):
+            for i, (split, rows) in enumerate(some.group_by("split", maintain_order=True)):
+                y = np.array([laws.index(law) for law in rows["law"]]) + 0.22 * (1 - i)
+                axes.plot(rows[column], y, "o", color=f"C{i}", ms=4, label=str(split[0]))
+                if column == "weight":
+                    axes.hlines(y, rows["lower"], rows["upper"], color=f"C{i}", lw=1)
+            axes.set_yticks(range(len(laws)), laws, fontsize=8)
+            axes.set_title(f"{name}: {title}", fontsize=9, loc="left")
+            axes.set_xscale("linear" if column == "weight" else "log")
+            axes.tick_params(labelsize=7, which="both")
+            axes.grid(axis="y", lw=0.3)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.savefig(HERE.parent / "docs" / "images" / "contest.png", dpi=110)
+
+
+def kept(task: Task) -> tuple[pl.DataFrame, dict[str, object]]:
+    """Return the answers to a task, from a run before if there are any."""
+    folder = HERE / "contest"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{Path(task.table).stem}-{task.law}-{task.split}.parquet"
+    if not path.exists():
+        points, said = answers(task)
+        points.write_parquet(path, metadata={name: str(value) for name, value in said.items()})
+    found = pl.read_parquet_metadata(path)
+    named = {"table": task.table, "split": task.split, "law": task.law}
+    about = {"seconds": float(found["seconds"]), "failed": found["failed"]}
+    return pl.read_parquet(path).with_columns(**{k: pl.lit(v) for k, v in named.items()}), {**named, **about}
+
+
+def main() -> None:
+    """Run the contest on the tables named, and write its tables; what a run before has done is kept in a folder."""
+    found: list[tuple[pl.DataFrame, dict[str, object]]] = []
+    for name in sys.argv[1:] or ["pythia", "nano"]:
+        laws = (*QID, *BESIDE, *LOSS, *(ON_NANO if name == "nano" else ()))
+        for one in each(kept, [Task(name, split, law) for law in laws for split in splits(rows(name))], JOBS):
+            found.append(one)
+            print(*one[1].values(), flush=True)
+    points = pl.concat([one for one, _ in found], how="diagonal")
+    table = summary(points).join(pl.DataFrame([said for _, said in found]), on=KEYS, maintain_order="left")
+    table = table.join(weights(points), on=KEYS, maintain_order="left").with_columns(pl.selectors.float().round(4))
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=240):
+        print(table)
+    table.write_csv(HERE / "contest.csv")
+    points = points.select(*KEYS, pl.exclude(KEYS)).with_columns(pl.selectors.float().round_sig_figs(5))
+    points.write_csv(HERE / "contest-points.csv")
+    draw(table)
+
+
+if __name__ == "__main__":
+    main()
