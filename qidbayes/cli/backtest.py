@@ -52,8 +52,6 @@ def backtest(
     from qidbayes.cli.summary import warn
     from qidbayes.errors import InputError
     from qidbayes.posterior import load_fit
-    from qidbayes.score.backtest import SPLITS
-    from qidbayes.score.backtest import backtest as run
     from qidbayes.table import load_table, table_hash
 
     if fit and law:
@@ -67,7 +65,10 @@ def backtest(
             f"--fit {fit}: was not fitted to the whole of {', '.join(tables)}; give the table it was fitted to"
         )
     chosen = [saved.law] if saved else list(law or ("unified",))
-    with sampling("fitting") as progress:
+    with sampling("fitting", "preparing the folds") as progress:
+        from qidbayes.score.backtest import SPLITS
+        from qidbayes.score.backtest import backtest as run
+
         found = run(
             table, chosen, split or SPLITS, baselines=baseline, random_seed=seed, jobs=jobs or os.cpu_count() or 1,
             progress=progress,

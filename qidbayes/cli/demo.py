@@ -24,7 +24,6 @@ def demo(output: Path, seed: int) -> None:
     """
     from qidbayes.cli.progress import sampling
     from qidbayes.cli.summary import warn
-    from qidbayes.infer.fit import fit
     from qidbayes.table import load_table
 
     table = load_table("pythia")
@@ -32,6 +31,8 @@ def demo(output: Path, seed: int) -> None:
     for law in ("unified", "kaplan-16bit"):
         say(f"fitting {law} to the {table.height} GPTQ points of arXiv:2411.17691 …", err=True)
         with sampling() as progress:
+            from qidbayes.infer.fit import fit  # takes seconds, under the bar
+
             fits[law] = fit(table, law, random_seed=seed, progress=progress)
         fits[law].save(output / f"{law}.nc")
         say(repr(fits[law]), err=True)

@@ -86,9 +86,9 @@ def fit(
     if not force:
         _keep_others(path, table)
     refuse_unwritable(path)
-    from qidbayes.infer.fit import fit as sample
-
     with sampling() as progress:
+        from qidbayes.infer.fit import fit as sample  # takes seconds, under the bar
+
         found = sample(
             table, chosen, draws=draws, tune=tune, chains=chains, target_accept=target_accept, random_seed=seed,
             prior_from=other, prior_weight=prior_weight, progress=progress,

@@ -17,12 +17,15 @@ def report(fits: tuple[str, ...], output: Path, ci_prob: float) -> None:
     """Write each saved FIT into one HTML page: what was fitted on what, posterior, diagnostics, figures, tables, and
     sliders of N, D and P with the band of a new checkpoint. The page needs no network.
     """
-    import qidbayes
+    from qidbayes.cli.progress import sampling
     from qidbayes.cli.summary import warn
-    from qidbayes.posterior import load_fit
 
-    loaded = [load_fit(fit) for fit in fits]
-    for found in loaded:
-        warn(found)
-    qidbayes.report(loaded, output, ci_prob=ci_prob)
+    with sampling("writing", "reading the fits") as progress:
+        from qidbayes.posterior import load_fit
+        from qidbayes.reports.report import report as write
+
+        loaded = [load_fit(fit) for fit in fits]
+        for found in loaded:
+            warn(found)
+        write(loaded, output, ci_prob=ci_prob, progress=progress)
     say(f"written to {output}", err=True)

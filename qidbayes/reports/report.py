@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import version
@@ -13,6 +13,7 @@ from qidbayes.atomic import write_whole
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, InputError
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
+from qidbayes.progress import Progress, shows_progress
 from qidbayes.reports import sections
 from qidbayes.reports.sliders import what_if
 
@@ -22,7 +23,14 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 _FIGURES_EACH = 10
 
 
-def report(fits: Fit | Sequence[Fit], path: str | os.PathLike[str], *, ci_prob: float = 0.9) -> None:
+@shows_progress("writing", "reading the fits")
+def report(
+    fits: Fit | Sequence[Fit],
+    path: str | os.PathLike[str],
+    *,
+    ci_prob: float = 0.9,
+    progress: Progress | bool | None = None,
+) -> None:
     """Write fits as one HTML page, whole or not at all.
 
     It holds what was fitted on what, the equation, the posterior and its diagnostics, the backtest if the fit carries
@@ -37,6 +45,9 @@ def report(fits: Fit | Sequence[Fit], path: str | os.PathLike[str], *, ci_prob: 
         An ``.html`` file.
     ci_prob
         The probability of the intervals and bands.
+    progress
+        A bar shows how far the page is, on a terminal and in a notebook; False shows none. Or what is to be called with
+        the sections done and their total.
 
     Raises
     ------
@@ -55,7 +66,16 @@ def report(fits: Fit | Sequence[Fit], path: str | os.PathLike[str], *, ci_prob: 
     several = [fits] if isinstance(fits, Fit) else list(fits)
     if not several:
         raise InputError("a report is of at least one fit")
-    parts = [_part(fit, ci_prob, number) for number, fit in enumerate(_with_bases(several))]
+    every = [_sections(fit, ci_prob, number) for number, fit in enumerate(_with_bases(several))]
+    parts, done, total = [], 0, sum(map(len, every))
+    for number, sections_of in enumerate(every):
+        found = ""
+        for write in sections_of:
+            found += _quietly(write)
+            done += 1
+            if callable(progress):
+                progress(done, total)
+        parts.append(f'<section id="fit-{number}">{found}</section>')
     write_whole(path, _page(parts, several).encode())
 
 
@@ -66,21 +86,25 @@ def _with_bases(fits: Sequence[Fit]) -> Iterator[Fit]:
             yield fit.loss_16bit
 
 
-def _part(fit: Fit, ci_prob: float, number: int) -> str:
+def _sections(fit: Fit, ci_prob: float, number: int) -> list[Callable[[], str]]:
+    """Return what writes each section of a fit."""
+    return [
+        lambda: f"<h2>{escape(fit.law.title or fit.law.name)}</h2>",
+        lambda: _what_if(fit, ci_prob),
+        lambda: sections.law_section(fit, number),
+        lambda: sections.data_section(fit),
+        lambda: sections.posterior_section(fit, ci_prob),
+        lambda: sections.backtest_section(fit),
+        lambda: sections.answers_section(fit, ci_prob),
+        lambda: sections.figures_section(fit, ci_prob, number * _FIGURES_EACH),
+    ]
+
+
+def _quietly(write: Callable[[], str]) -> str:
     with warnings.catch_warnings():  # what the data do not identify is said once, under Diagnostics
         warnings.simplefilter("ignore", DiagnosticsWarning)
         warnings.simplefilter("ignore", AssumptionWarning)  # which the projections say
-        found = [
-            f"<h2>{escape(fit.law.title or fit.law.name)}</h2>",
-            _what_if(fit, ci_prob),
-            sections.law_section(fit, number),
-            sections.data_section(fit),
-            sections.posterior_section(fit, ci_prob),
-            sections.backtest_section(fit),
-            sections.answers_section(fit, ci_prob),
-            sections.figures_section(fit, ci_prob, number * _FIGURES_EACH),
-        ]
-    return f'<section id="fit-{number}">{"".join(found)}</section>'
+        return write()
 
 
 def _what_if(fit: Fit, ci_prob: float) -> str:
