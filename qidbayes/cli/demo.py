@@ -73,7 +73,9 @@ def _answers(table: "pl.DataFrame", fits: dict[str, "Fit"]) -> dict[str, tuple[s
     )
     sizes = sizes[1:]  # as in the paper's figure
     projected = fits["unified"].project(n_params=sizes, bits=bits, loss_16bit=fits["kaplan-16bit"])
-    projected = projected.drop("mean", "sd", "n_params_beyond", "tokens_beyond", "bits_beyond", "not_fitted")
+    projected = projected.select(
+        "n_params", "tokens", "bits", "median", "lower", "upper", "loss_16bit", "worse_than_random"
+    )
     paper = published("per-bit").predict(n_params=sizes, tokens=100e12, bits=bits)
     answers["projection"] = (
         "QiD at 100 trillion tokens, nats per token: 90% bands, and the paper's Figure 1",

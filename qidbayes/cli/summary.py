@@ -42,6 +42,10 @@ def readable(frame: "pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
 
     if "identified" in frame.columns:
+        frame = frame.select(
+            pl.selectors.by_name("response", "name", "group", require_all=False),
+            pl.exclude("response", "name", "group"),
+        )
         answer = pl.when("identified").then(pl.col("median").map_elements("{:.4g}".format, pl.String))
         frame = frame.with_columns(answer.otherwise(pl.lit("not identified")).alias("median")).drop("identified")
     if "held" in frame.columns:

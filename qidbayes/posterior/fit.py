@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
+from qidbayes.notebook import html_equation, html_list, html_table
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Kind, Numbers, OneLaw, Response
-from qidbayes.posterior.band import tails, with_band, with_tokens
+from qidbayes.posterior.band import answer_last, tails, with_band, with_tokens, without_empty
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.coverage import coverage, read_backtest
@@ -65,24 +67,27 @@ class Fit(Posterior, OneLaw):
         Returns
         -------
         polars.DataFrame
-            ``name``, ``group``, ``mean``, ``sd``, ``median``, ``lower``, ``upper``, ``ess_bulk``, ``ess_tail``,
-            ``r_hat``, ``identified``, and ``published`` if asked for. A number the data do not identify has nulls in
-            the place of an answer. Constants are in raw counts; ``*_ref`` is at the law's reference point. A fit with
-            a 16-bit law beside it has a first column ``response``, and its constants below, beside the first point
-            published of them.
+            ``name``, ``median``, ``lower``, ``upper``, ``mean``, ``sd``, ``ess_bulk``, ``ess_tail``, ``r_hat``,
+            ``identified``, ``published`` if asked for, and ``group`` if a number differs between groups. A number that
+            the data do not identify has nulls in the place of an answer. Constants are in raw counts; ``*_ref`` is at
+            the law's reference point. A fit with a 16-bit law beside it has the constants of that law below its own,
+            beside the first point published of them, and a last column ``response``.
         """
         note()
+        return without_empty(self._summary(ci_prob, published), "group")
+
+    def _summary(self, ci_prob: float, published: str | None) -> pl.DataFrame:
         own = constants_of(self, ci_prob, published)
         if not self.loss_16bit:
             return own
         base = self.loss_16bit
         beside = constants_of(base, ci_prob, next(iter(base.law.published), None) if published else None)
         parts = [(self.law.response, own), (base.law.response, beside)]
-        named = [part.select(pl.lit(response).alias("response"), pl.all()) for response, part in parts]
+        named = [part.with_columns(response=pl.lit(response)) for response, part in parts]
         return pl.concat(named, how="diagonal")
 
     def interval(self, name: str, ci_prob: float = 0.9) -> pl.DataFrame:
-        """Return the equal-tailed credible interval of a parameter or constant: ``name``, ``group``, ``median``, ….
+        """Return the equal-tailed credible interval of a parameter or constant: ``name``, ``median``, ``lower``, ….
 
         Raises
         ------
@@ -96,7 +101,7 @@ class Fit(Posterior, OneLaw):
         self._warn_if_doubtful()
         if not chosen["identified"].any():
             raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
-        return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
+        return without_empty(chosen.select("name", "median", "lower", "upper", "mean", "sd", "group"), "group")
 
     def _predict(
         self,
@@ -228,9 +233,11 @@ class Fit(Posterior, OneLaw):
         Returns
         -------
         polars.DataFrame
-            The columns of `predict`, then ``loss_16bit`` (nats per token) and ``worse_than_random``: the share of
-            draws in which 16-bit loss + QiD is above ln(vocabulary). Then how far the question lies outside the data,
-            and for kind ``"response"`` how such bands have held: the columns of `held`.
+            The question's columns and ``loss_16bit`` (nats per token). Then how far the question lies outside the data,
+            and for kind ``"response"`` how such bands have held: the columns of `held`, but for ``not_fitted`` where
+            all is fitted. Then ``mean``, ``sd`` and, last, what a plain print shows of a wide frame too: ``median``,
+            ``lower``, ``upper`` and ``worse_than_random``, the share of draws in which 16-bit loss + QiD is above
+            ln(vocabulary).
         """
         source, curve = self._answering(kind)
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
@@ -241,7 +248,7 @@ class Fit(Posterior, OneLaw):
         held = self.held(asked.frame, ci_prob)
         if kind == "response_params":  # a backtest is of bands for measurements
             held = held.select(pl.selectors.by_name(*COLUMNS, require_all=False))
-        return pl.concat([band, guessing, held], how="horizontal")
+        return without_empty(answer_last(band, guessing, held), "not_fitted")
 
     def held(self, frame: pl.DataFrame, ci_prob: float = 0.9) -> pl.DataFrame:
         """Return how far questions lie outside the data, and how bands have held so far out in the fit's backtest.
@@ -385,6 +392,17 @@ class Fit(Posterior, OneLaw):
         failed = len(self.diagnostics.problems())
         verdict = f"{failed} checks failed" if failed else "all checks passed"
         return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
+
+    def _repr_html_(self) -> str:
+        frame = without_empty(self._summary(0.9, None), "group")
+        names = [name for name in ("response", "name", "group", "median", "lower", "upper", "r_hat") if name in frame]
+        frame = frame.select(names).with_columns(pl.col("r_hat").round(3))
+        rows = [[f"{v:.4g}" if isinstance(v, float) else v or "" for v in row] for row in frame.iter_rows()]
+        told = html_list([*(f"FAILED: {p}" for p in self.diagnostics.problems()), *self.diagnostics.remarks()])
+        return (
+            f"<p>{escape(repr(self).strip('<>'))}</p>{html_equation(self.law.latex())}{html_table(names, rows)}"
+            f"<p>90% credible intervals; constants in raw counts, *_ref at the law's reference point.</p>{told}"
+        )
 
     def _answering(self, kind: Kind) -> tuple["Fit", Curve]:
         """Return the draws that answer questions of a kind, as a fit, and their curve."""
