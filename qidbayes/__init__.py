@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qidbayes.errors import InputError
     from qidbayes.infer.fit import fit
     from qidbayes.infer.least_squares import least_squares
+    from qidbayes.infer.model import build_model
     from qidbayes.law import Law, Noise, Prior, load_law
     from qidbayes.posterior import Fit, Point, Stack, load_fit, published
     from qidbayes.reports.report import report
@@ -37,6 +38,7 @@ _HOMES = {
     "Stack": "qidbayes.posterior",
     "advise": "qidbayes.decide.advise",
     "backtest": "qidbayes.score.backtest",
+    "build_model": "qidbayes.infer.model",
     "compare": "qidbayes.score.compare",
     "fit": "qidbayes.infer.fit",
     "join_tables": "qidbayes.table",
@@ -59,8 +61,8 @@ _RENAMED = {"design": "next_measurements"}
 __version__ = "0.1.0"
 __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
-    "compare", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law", "load_table",
-    "next_measurements", "pareto", "plot", "published", "read_table", "report", "write_table",
+    "build_model", "compare", "fit", "join_tables", "least_squares", "list_tables", "load_fit", "load_law",
+    "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report", "write_table",
 ]  # fmt: skip
 
 

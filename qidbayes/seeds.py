@@ -16,6 +16,8 @@ class Stream(IntEnum):
     JOINT_MEASUREMENTS = 5
     SIMULATION = 10
     RANK_TIES = 11
+    REPLICATES = 12
+    PRIOR = 13
 
 
 def generator(seed: int, stream: Stream, *further: int) -> np.random.Generator:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     import xarray
 
+    from qidbayes.posterior.likelihood import Unit
     from qidbayes.posterior.point import Point
 
 __all__ = ["Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
@@ -369,11 +370,45 @@ class Fit(Posterior, OneLaw):
         self.warn_if_unfitted(frame, "response")
         return found
 
-    def to_datatree(self) -> "xarray.DataTree":
-        """Return the fit as the DataTree that ArviZ works on."""
+    def to_datatree(
+        self, *, log_likelihood: "bool | Unit" = False, posterior_predictive: bool = False, prior: bool = False
+    ) -> "xarray.DataTree":
+        """Return the fit as the DataTree that ArviZ works on.
+
+        It has the groups ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``. The dimension `row`
+        has the table's columns as coordinates: `model`, `tokens`, `bits`, ….
+
+        Parameters
+        ----------
+        log_likelihood
+            True or ``"checkpoint"`` adds the group ``log_likelihood``, for `arviz.loo` and `arviz.compare`: the log
+            density (nats) of the rows of each checkpoint given all other rows and the draw. Rows share errors, so that
+            the likelihood has no factor for each row alone. ``"row"`` leaves out one row at a time, which the other
+            rows of its checkpoint give away.
+        posterior_predictive
+            Adds the group ``posterior_predictive``, for `arviz.plot_ppc_dist`: what the same rows would have measured
+            in new runs, nats per token.
+        prior
+            Adds the group ``prior``: 1,000 draws of the parameters, the constants and the noise's numbers.
+
+        Notes
+        -----
+        Likelihood and predictive are of up to 500 draws, evenly spaced.
+
+        Raises
+        ------
+        InputError
+            If a likelihood is asked for of rows that are not above 0 or of Student's t errors, or the prior of a fit
+            whose prior is another fit's posterior.
+
+        Examples
+        --------
+        >>> tree = load_fit("unified.nc").to_datatree(log_likelihood=True)  # doctest: +SKIP
+        >>> arviz.loo(tree)  # doctest: +SKIP
+        """
         from qidbayes.posterior.store import to_datatree
 
-        return to_datatree(self)
+        return to_datatree(self, log_likelihood, posterior_predictive, prior)
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the fit to a NetCDF file, whole or not at all; ArviZ and xarray read it too.

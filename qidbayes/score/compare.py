@@ -10,10 +10,11 @@ import polars as pl
 from qidbayes.errors import DiagnosticsWarning, InputError
 from qidbayes.law import Law, load_law
 from qidbayes.posterior.fit import Fit, IdentificationWarning
+from qidbayes.posterior.likelihood import Unit
 from qidbayes.posterior.stack import Stack
 from qidbayes.progress import Progress, shows_progress
 from qidbayes.score.backtest import SPLITS, Backtest, LawLike, backtest
-from qidbayes.score.loo import Loo, Unit, leave_one_out
+from qidbayes.score.loo import Loo, leave_one_out
 from qidbayes.score.points import aggregate
 from qidbayes.score.stacking import stacking_weights
 from qidbayes.table.schema import validate
