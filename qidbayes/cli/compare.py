@@ -5,12 +5,20 @@ import sys
 
 import click
 
+from qidbayes.cli.options import law_name, table_name
 from qidbayes.cli.output import echo_frame, format_option, say
 
 
 @click.command()
-@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
-@click.option("--law", multiple=True, required=True, help="A shipped law or a .toml file; two or more.")
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...", type=table_name())
+@click.option(
+    "--law",
+    multiple=True,
+    required=True,
+    metavar="LAW",
+    type=law_name(),
+    help="A shipped law or a .toml file; two or more.",
+)
 @click.option("--split", multiple=True, metavar="RULE", help="What is held out, as in `qidbayes backtest`; may be "
               "repeated.  [default: 'rolling tokens' and 'leave n_params']")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a core]")

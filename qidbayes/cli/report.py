@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from qidbayes.cli.options import ci_option
+from qidbayes.cli.options import ci_option, fit_file
 from qidbayes.cli.output import say
 
 
 @click.command()
-@click.argument("fits", metavar="FIT...", nargs=-1, required=True, type=click.Path())
+@click.argument("fits", metavar="FIT...", nargs=-1, required=True, type=fit_file())
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="report.html", show_default=True,
               help="The page.")  # fmt: skip
 @ci_option
