@@ -82,7 +82,7 @@ check-object-store: $(VENV)/dev
 # The report in headless Chromium, which has to be installed (Debian: apt install chromium).
 check-report: $(VENV)/dev
 	$(PIP) -e '.[browser]'
-	$(BIN)/pytest tests/reports/test_browser.py -rs
+	$(BIN)/pytest tests/reports/test_browser.py tests/reports/test_screen.py -rs
 
 # A million damaged files, read or refused (checks/fuzz): half an hour on a quiet core.
 fuzz: $(VENV)/dev
