@@ -85,6 +85,6 @@ def advise(
     warn(found, frame.filter(pl.col("bits") < UNQUANTIZED) if memory is not None else frame, kind)  # type: ignore[arg-type]
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, title)
     if memory is None and frame["advised"].sum() < frame.height // frame["bits"].n_unique():
-        hint = "" if bits else "; --bits asks of others than those fitted"
+        hint = "" if bits else "; try other widths with --bits"
         say(f"no width keeps QiD of every model under {max_qid:g} with probability {prob:g}{hint}", err=True)
         raise click.exceptions.Exit(1)
