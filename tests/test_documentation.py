@@ -99,7 +99,7 @@ def test_few_sentences_are_long() -> None:
     every = [one for page in counter.PAGES for one in counter.sentences(page.read_text())]
     long = [one for page in counter.PAGES for one in counter.long_sentences(page)]
     assert len(every) > 1000 and len(long) / len(every) <= LONG_SENTENCES, long
-    text = " ".join(["word"] * 31)
+    text = "Word" + 30 * " word"
     counted = counter.sentences(f"Short. {text}. `{text}`.\n\n| {text} |\n\n```text\n{text}\n```")
     assert counted == ["Short.", f"{text}.", "x."]
 
