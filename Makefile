@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-bounds audit fuzz mutants bench-fit \
-	backtest compare contest nano scale sbc figures readme docs laws clean
+	backtest compare contest nano scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -82,7 +82,7 @@ check-object-store: $(VENV)/dev
 # The report in headless Chromium, which has to be installed (Debian: apt install chromium).
 check-report: $(VENV)/dev
 	$(PIP) -e '.[browser]'
-	$(BIN)/pytest tests/reports/test_browser.py -rs
+	$(BIN)/pytest tests/reports/test_browser.py tests/reports/test_screen.py -rs
 
 # A million damaged files, read or refused (checks/fuzz): half an hour on a quiet core.
 fuzz: $(VENV)/dev
@@ -117,6 +117,11 @@ compare: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare.py
 	$(MADE) benchmarks/compare.csv
 
+# How many points a fit needs: simulated tables of several designs, each fitted.
+points: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/points.py
+	$(MADE) benchmarks/points.csv
+
 # Every law on every table with the default settings.
 laws: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/laws.py
@@ -147,6 +152,7 @@ sbc: $(VENV)/dev
 # The site, in docs/site; a link that leads nowhere or a docstring that cannot be set is an error.
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . docs/site
+	@$(BIN)/python docs/sentences.py
 	@echo "open docs/site/docs/index.html"
 
 # The tables of the README, by the demo.

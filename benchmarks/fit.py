@@ -89,10 +89,10 @@ def _runner(contender: str) -> Any:
     if contender == "nutpie":
         import nutpie  # noqa: F401
     from qidbayes.infer.inputs import inputs
-    from qidbayes.infer.model import build_model
+    from qidbayes.infer.model import model_of_inputs
 
     def through_pymc(table: Any, seed: int) -> float:
-        with build_model(inputs(table, law)):
+        with model_of_inputs(inputs(table, law)):
             settings = {"draws": 1000, "tune": 1000, "chains": 4, "target_accept": 0.9}
             tree = pm.sample(**settings, random_seed=seed, nuts_sampler=contender, progressbar=False)
         posterior = tree["posterior"]

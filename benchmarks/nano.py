@@ -17,6 +17,7 @@ from scipy import stats
 
 import qidbayes as qb
 from qidbayes.law import law_names
+from qidbayes.posterior.summary import constants_of
 from qidbayes.score.loo import leave_one_out
 from qidbayes.score.parallel import each
 
@@ -133,7 +134,7 @@ def fitted(table: pl.DataFrame, law: qb.Law, draws: int = 1_000) -> qb.Fit:
 
 def summary(posterior: qb.Fit, /, **about: object) -> pl.DataFrame:
     """A fit's constants with 90% intervals, and what the sampler's checks said."""
-    rows = posterior.summary().select("name", "group", "median", "lower", "upper", "identified")
+    rows = constants_of(posterior, 0.9).select("name", "group", "median", "lower", "upper", "identified")
     note = "; ".join(posterior.diagnostics.problems())
     return rows.with_columns(**{key: pl.lit(value) for key, value in about.items()}, note=pl.lit(note))
 

@@ -27,6 +27,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
 myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
 default_role = "code"  # docstrings quote code as Markdown does
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qidbayes.errors import InputError
     from qidbayes.infer.fit import fit
     from qidbayes.infer.least_squares import least_squares
+    from qidbayes.infer.model import build_model
     from qidbayes.law import Law, Noise, Prior, load_law
     from qidbayes.law.formats import gaussian_mse
     from qidbayes.posterior import Fit, Point, Stack, load_fit, published
@@ -38,6 +39,7 @@ _HOMES = {
     "Stack": "qidbayes.posterior",
     "advise": "qidbayes.decide.advise",
     "backtest": "qidbayes.score.backtest",
+    "build_model": "qidbayes.infer.model",
     "compare": "qidbayes.score.compare",
     "fit": "qidbayes.infer.fit",
     "gaussian_mse": "qidbayes.law.formats",
@@ -61,9 +63,14 @@ _RENAMED = {"design": "next_measurements"}
 __version__ = "0.1.0"
 __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
-    "compare", "fit", "gaussian_mse", "join_tables", "least_squares", "list_tables", "load_fit", "load_law",
-    "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report", "write_table",
+    "build_model", "compare", "fit", "gaussian_mse", "join_tables", "least_squares", "list_tables", "load_fit",
+    "load_law", "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report", "write_table",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    """Return the public names, for completion; none is imported for it."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 def __getattr__(name: str) -> Any:

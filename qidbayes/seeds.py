@@ -17,6 +17,8 @@ class Stream(IntEnum):
     SHARED_EFFECTS = 6
     SIMULATION = 10
     RANK_TIES = 11
+    REPLICATES = 12
+    PRIOR = 13
 
 
 def generator(seed: int, stream: Stream, *further: int) -> np.random.Generator:

@@ -17,6 +17,8 @@ from qidbayes.units import parse_count
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LONG_SENTENCES = 0.125
+"""The share of sentences of more than 30 words (docs/sentences.py): 212 of 944 before anybody counted."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 
 
@@ -114,6 +116,32 @@ def demo_is_of_this_fit(fit: qb.Fit) -> None:
 def test_toml_blocks_are_laws() -> None:
     (text,) = blocks(ROOT / "README.md", "toml")
     assert tomllib.loads(text)["equation"] == parse_law(text).equation
+
+
+def test_few_sentences_are_long() -> None:
+    """Nobody has to read a sentence twice: what share has more than 30 words may only fall, and is lowered here."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    import sentences as counter
+
+    every = [one for page in counter.PAGES for one in counter.sentences(page.read_text())]
+    long = [one for page in counter.PAGES for one in counter.long_sentences(page)]
+    assert len(every) > 1000 and len(long) / len(every) <= LONG_SENTENCES, long
+    text = "Word" + 30 * " word"
+    counted = counter.sentences(f"Short. {text}. `{text}`.\n\n| {text} |\n\n```text\n{text}\n```")
+    assert counted == ["Short.", f"{text}.", "x."]
+
+
+def test_what_to_cite_is_this_version() -> None:
+    cited = (ROOT / "docs" / "citing.md").read_text()
+    (own, *papers) = re.findall(r"@(\w+)\{([^,]+),(.*?)^\}", cited, re.M | re.S)
+    assert own[:2] == ("software", "qidbayes") and f"version = {{{qb.__version__}}}" in own[2]
+    known = (ROOT / "CITATION.cff").read_text()
+    for title in re.findall(r"title: \"(.*)\"", known):
+        assert title in cited.replace("{LLMs}", "LLMs").replace("{100T}", "100T")
+    laws = {law: qb.load_law(law).source for law in ("unified", "chinchilla-16bit", "precision-ptq")}
+    numbers = re.findall(r"arXiv:(\d{4}\.\d{5})", cited)
+    assert all(set(re.findall(r"arXiv:(\d{4}\.\d{5})", source)) <= set(numbers) for source in laws.values())
+    assert len(papers) == len(numbers)
 
 
 def test_the_reference_names_all_that_is_public() -> None:

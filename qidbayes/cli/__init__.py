@@ -20,6 +20,7 @@ from qidbayes.errors import (
     InputError,
     TableWarning,
     UnfittedWarning,
+    nearest,
     printable,
 )
 
@@ -30,6 +31,7 @@ _COMMANDS = {
     "backtest": "Score a law by what it says of rows it was not fitted to.",
     "compare": "Compare laws by rows they were not fitted to, and weigh them by stacking.",
     "demo": "Fit the paper's own points and write answers, tables and figures.",
+    "doctor": "Show versions, device and cache of this installation, and what an extra would add.",
     "fit": "Fit a law to measurement tables by NUTS and save the posterior.",
     "import": "Make a table of runs of lm-eval and llama.cpp, or of perplexities.",
     "laws": "List the shipped laws, or show one.",
@@ -66,6 +68,18 @@ class _Commands(click.Group):
         module = cmd_name.replace("-", "_") + ("_" if keyword.iskeyword(cmd_name) else "")
         command: click.Command = getattr(import_module(f"qidbayes.cli.{module}"), module)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if args[0].startswith("-"):
+                raise
+            near = nearest(args[0], _COMMANDS)
+            hint = f"did you mean {near!r}?" if near else "`qidbayes --help` lists them."
+            raise click.UsageError(f"No such command {args[0]!r}; {hint}", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from qidbayes.cli.options import Counts, Numbers, Sizes, at_option, ci_option, given, kind_option
+from qidbayes.cli.options import Counts, Numbers, Sizes, at_option, ci_option, fit_file, given, kind_option
 from qidbayes.cli.output import echo_frame, format_option, say
 
 
 @click.command()
-@click.argument("fit", type=click.Path())
+@click.argument("fit", type=fit_file())
 @click.option("--params", type=Counts(), help="Non-embedding parameters, such as 8B.")
 @click.option("--memory", type=Sizes(), help="In place of --params: bytes for the quantized weights, such as 8GB,24GB.")
 @click.option("--tokens", type=Counts(), required=True, help="Training tokens, such as 15T.")
@@ -24,7 +24,7 @@ from qidbayes.cli.output import echo_frame, format_option, say
 @click.option("--method", help="A method.")
 @click.option("--group-size", type=click.IntRange(min=1),
               help="Weights that share a 16-bit scale and a zero point.  [default: 128 with --memory]")  # fmt: skip
-@click.option("--loss-16bit", type=click.Path(),
+@click.option("--loss-16bit", type=fit_file(),
               help="With --memory: a fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit]")  # fmt: skip
 @at_option()
 @kind_option
@@ -85,6 +85,6 @@ def advise(
     warn(found, frame.filter(pl.col("bits") < UNQUANTIZED) if memory is not None else frame, kind)  # type: ignore[arg-type]
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, title)
     if memory is None and frame["advised"].sum() < frame.height // frame["bits"].n_unique():
-        hint = "" if bits else "; --bits asks of others than those fitted"
+        hint = "" if bits else "; try other widths with --bits"
         say(f"no width keeps QiD of every model under {max_qid:g} with probability {prob:g}{hint}", err=True)
         raise click.exceptions.Exit(1)

@@ -6,16 +6,23 @@ from pathlib import Path
 
 import click
 
+from qidbayes.cli.options import fit_file, law_name, table_name
 from qidbayes.cli.output import echo_frame, format_option, say, write_csv
 
 
 @click.command()
-@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
-@click.option("--law", multiple=True, help="A shipped law or a .toml file; may be repeated.  [default: unified]")
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...", type=table_name())
+@click.option(
+    "--law",
+    multiple=True,
+    metavar="LAW",
+    type=law_name(),
+    help="A shipped law or a .toml file; may be repeated.  [default: unified]",
+)
 @click.option("--split", multiple=True, metavar="RULE", help="What is held out; may be repeated.  "
               "[default: 'rolling tokens' and 'leave n_params']")  # fmt: skip
 @click.option("--baseline", multiple=True, help="Score `independent` errors or `least-squares` too; may be repeated.")
-@click.option("--fit", type=click.Path(path_type=Path), help="A saved fit to TABLE: test its law, and save the result "
+@click.option("--fit", type=fit_file(path_type=Path), help="A saved fit to TABLE: test its law, and save the result "
               "in it, for `qidbayes project` to tell of.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
@@ -52,8 +59,6 @@ def backtest(
     from qidbayes.cli.summary import warn
     from qidbayes.errors import InputError
     from qidbayes.posterior import load_fit
-    from qidbayes.score.backtest import SPLITS
-    from qidbayes.score.backtest import backtest as run
     from qidbayes.table import load_table, table_hash
 
     if fit and law:
@@ -67,7 +72,10 @@ def backtest(
             f"--fit {fit}: was not fitted to the whole of {', '.join(tables)}; give the table it was fitted to"
         )
     chosen = [saved.law] if saved else list(law or ("unified",))
-    with sampling("fitting") as progress:
+    with sampling("fitting", "preparing the folds") as progress:
+        from qidbayes.score.backtest import SPLITS
+        from qidbayes.score.backtest import backtest as run
+
         found = run(
             table, chosen, split or SPLITS, baselines=baseline, random_seed=seed, jobs=jobs or os.cpu_count() or 1,
             progress=progress,

@@ -5,12 +5,20 @@ import sys
 
 import click
 
+from qidbayes.cli.options import law_name, table_name
 from qidbayes.cli.output import echo_frame, format_option, say
 
 
 @click.command()
-@click.argument("tables", nargs=-1, required=True, metavar="TABLE...")
-@click.option("--law", multiple=True, required=True, help="A shipped law or a .toml file; two or more.")
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...", type=table_name())
+@click.option(
+    "--law",
+    multiple=True,
+    required=True,
+    metavar="LAW",
+    type=law_name(),
+    help="A shipped law or a .toml file; two or more.",
+)
 @click.option("--split", multiple=True, metavar="RULE", help="What is held out, as in `qidbayes backtest`; may be "
               "repeated.  [default: 'rolling tokens' and 'leave n_params']")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
@@ -26,12 +34,13 @@ def compare(
     stay in the fit flatter it. Exits with 1 if the diagnostics of a fit fail.
     """
     from qidbayes.cli.progress import sampling
-    from qidbayes.score.backtest import SPLITS
-    from qidbayes.score.compare import compare as run
     from qidbayes.table import load_table
 
     table = load_table(*tables)
-    with sampling("fitting") as progress:
+    with sampling("fitting", "preparing the folds") as progress:
+        from qidbayes.score.backtest import SPLITS
+        from qidbayes.score.compare import compare as run
+
         found = run(table, law, split or SPLITS, random_seed=seed, jobs=jobs or os.cpu_count() or 1, progress=progress)
     echo_frame(found.table, fmt, "Laws by their forecasts of rows that were not fitted")
     failed = [name for name, fit in found.fits.items() if fit.diagnostics.problems()]

@@ -24,7 +24,6 @@ def demo(output: Path, seed: int) -> None:
     """
     from qidbayes.cli.progress import sampling
     from qidbayes.cli.summary import warn
-    from qidbayes.infer.fit import fit
     from qidbayes.table import load_table
 
     table = load_table("pythia")
@@ -32,6 +31,8 @@ def demo(output: Path, seed: int) -> None:
     for law in ("unified", "kaplan-16bit"):
         say(f"fitting {law} to the {table.height} GPTQ points of arXiv:2411.17691 …", err=True)
         with sampling() as progress:
+            from qidbayes.infer.fit import fit  # takes seconds, under the bar
+
             fits[law] = fit(table, law, random_seed=seed, progress=progress)
         fits[law].save(output / f"{law}.nc")
         say(repr(fits[law]), err=True)
@@ -72,7 +73,9 @@ def _answers(table: "pl.DataFrame", fits: dict[str, "Fit"]) -> dict[str, tuple[s
     )
     sizes = sizes[1:]  # as in the paper's figure
     projected = fits["unified"].project(n_params=sizes, bits=bits, loss_16bit=fits["kaplan-16bit"])
-    projected = projected.drop("mean", "sd", "n_params_beyond", "tokens_beyond", "bits_beyond", "not_fitted")
+    projected = projected.select(
+        "n_params", "tokens", "bits", "median", "lower", "upper", "loss_16bit", "worse_than_random"
+    )
     paper = published("per-bit").predict(n_params=sizes, tokens=100e12, bits=bits)
     answers["projection"] = (
         "QiD at 100 trillion tokens, nats per token: 90% bands, and the paper's Figure 1",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qidbayes.cli.options import law_name
 from qidbayes.cli.output import echo_frame, echo_json, format_option, say
 
 if TYPE_CHECKING:
@@ -14,25 +15,32 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=law_name())
 @click.option("--latex", is_flag=True, help="Print the equation of NAME as LaTeX.")
+@click.option("--toml", is_flag=True, help="Print the file of NAME: what a law of your own starts from.")
 @format_option
-def laws(name: str | None, latex: bool, fmt: str) -> None:
+def laws(name: str | None, latex: bool, toml: bool, fmt: str) -> None:
     """List the shipped laws, or show the one called NAME (or in a .toml file).
 
     Of one law JSON has all that its file says and CSV a row for each of its parameters and definitions.
     """
     from qidbayes.law import law_names, load_law
+    from qidbayes.law.read import law_file
 
-    if latex and not name:
-        raise click.UsageError("--latex needs the NAME of a law")
-    if latex and fmt != "table":
-        raise click.UsageError(f"--latex prints an equation, which --format {fmt} has no place for")
+    for option, given, what in (("--latex", latex, "an equation"), ("--toml", toml, "a file")):
+        if given and not name:
+            raise click.UsageError(f"{option} needs the NAME of a law")
+        if given and fmt != "table":
+            raise click.UsageError(f"{option} prints {what}, which --format {fmt} has no place for")
+    if latex and toml:
+        raise click.UsageError("give either --latex or --toml")
     import polars as pl
 
     if name:
         law = load_law(name)
-        if fmt == "json":
+        if toml:
+            say(law_file(name).read_text(encoding="utf-8-sig").rstrip("\n"))
+        elif fmt == "json":
             echo_json({**law.to_dict(), "latex": law.latex()})
         elif fmt == "csv":
             echo_frame(pl.DataFrame(_parts(law), infer_schema_length=None), fmt)

@@ -1,11 +1,15 @@
 """Options that several commands take."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from qidbayes.errors import InputError
+from qidbayes.errors import InputError, nearest
+from qidbayes.resources import shipped
 from qidbayes.units import parse_bytes, parse_count
 
 if TYPE_CHECKING:
@@ -40,8 +44,11 @@ class Sizes(click.ParamType[list[float]]):
             self.fail(str(error), param, ctx)
 
 
+_MOST_IN_A_RANGE = 100
+
+
 class Numbers(click.ParamType[list[float]]):
-    """One or several positive numbers, separated by commas: ``2,3,4``."""
+    """One or several positive numbers, separated by commas: ``2,3,4``; or whole ones from and to: ``2-4``."""
 
     name = "NUMBERS"
 
@@ -52,13 +59,82 @@ class Numbers(click.ParamType[list[float]]):
         if isinstance(value, list):
             return value
         try:
-            found = [float(part) for part in str(value).split(",")]
+            found = [number for part in str(value).split(",") for number in _range(part)]
         except ValueError:
             found = []
         if not found or not all(0 < number < float("inf") or number == self._also for number in found):
             also = {None: "", 0.0: " (or 0)"}.get(self._also, f" (or {self._also:g}, per channel)")
-            self.fail(f"{value!r} is not a list of positive numbers, such as 2,3,4{also}", param, ctx)
+            self.fail(f"{value!r} is not a list of positive numbers, such as 2,3,4 or 2-4{also}", param, ctx)
         return found
+
+
+def _range(text: str) -> list[float]:
+    """Read a number, or whole numbers from and to.
+
+    Raises
+    ------
+    ValueError
+        If the text is neither, or says too many.
+    """
+    ends = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text)
+    if not ends:
+        return [float(text)]
+    first, last = int(ends[1]), int(ends[2])
+    if not first <= last < first + _MOST_IN_A_RANGE:
+        raise ValueError(text)
+    return [float(number) for number in range(first, last + 1)]
+
+
+class OneOf(click.Choice[str]):
+    """One of some names; a misspelt one is told which it is near to."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        near = nearest(value, self.choices)
+        said = super().get_invalid_choice_message(value, ctx)
+        return f"{said} Did you mean {near!r}?" if near else said
+
+
+class _Named(click.Path):
+    """A file, or a shipped one by its name; completion offers both."""
+
+    def __init__(self, endings: tuple[str, ...], names: Callable[[], Iterable[str]] = tuple, **options: Any) -> None:
+        super().__init__(**options)
+        self._endings, self._names = endings, names
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        del ctx, param
+        found = [CompletionItem(name) for name in sorted(self._names()) if name.startswith(incomplete)]
+        folder, _, begun = incomplete.rpartition("/")
+        where = Path(f"{folder}/" if incomplete.startswith("/") and not folder else folder or ".")
+        for path in sorted(where.glob("*")) if where.is_dir() else ():
+            if path.name.startswith(begun) and (path.is_dir() or path.suffix in self._endings):
+                shown = f"{folder}/{path.name}" if "/" in incomplete else path.name
+                found.append(CompletionItem(f"{shown}/" if path.is_dir() else shown))
+        return found
+
+
+def _law_names() -> list[str]:
+    return [path.stem for path in shipped("models").glob("*.toml")]
+
+
+def _table_names() -> list[str]:
+    tables = [path for path in shipped("measurements").glob("*/*") if path.suffix in (".csv", ".parquet")]
+    return [p.parent.name if p.stem == p.parent.name else f"{p.parent.name}/{p.stem}" for p in tables]
+
+
+def fit_file(**options: Any) -> click.Path:
+    """Return the type of a saved fit."""
+    return _Named((".nc",), **options)
+
+
+def law_name() -> click.Path:
+    """Return the type of a law: a shipped one by its name, or a TOML file."""
+    return _Named((".toml",), _law_names)
+
+
+def table_name() -> click.Path:
+    """Return the type of a table: a shipped one by its name, or a CSV or Parquet file."""
+    return _Named((".csv", ".parquet"), _table_names)
 
 
 def _further(
@@ -137,8 +213,10 @@ def at_option[F: Callable[..., Any]](answer: str | None = None) -> Callable[[F],
 
 
 source_arguments = options(
-    click.argument("fit", required=False, type=click.Path()),
-    click.option("--published", metavar="LAW[:POINT]", help="Ask a law's published constants instead of a fit."),
+    click.argument("fit", required=False, type=fit_file()),
+    click.option(
+        "--published", metavar="LAW[:POINT]", type=law_name(), help="Ask a law's published constants instead of a fit."
+    ),
 )
 
 

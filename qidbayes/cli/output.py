@@ -89,24 +89,23 @@ def write_csv(frame: "pl.DataFrame", path: Path) -> None:
 
 
 def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from qidbayes.cli.layout import Column, draw
 
     if title:
         say(title, bold=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, dtype in frame.schema.items():
-        table.add_column(Text(_line(name)), justify="right" if dtype.is_numeric() else "left", no_wrap=True)
-    for row in frame.iter_rows(named=True):
-        table.add_row(*(Text(_text(name, value, name in counts)) for name, value in row.items()))
-    # A pipe has no width; there a table takes what it needs.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1000)
-    with console.capture() as drawn:
-        console.print(table)
-    lines = [line.rstrip() for line in drawn.get().splitlines()]
-    click.echo("\n".join(line for line in lines if line))
+    columns = [
+        Column(_line(column.name), tuple(_text(column.name, value, column.name in counts) for value in column), numeric)
+        for column in frame
+        for numeric in [column.dtype.is_numeric()]
+    ]
+    click.echo(draw(columns, terminal_width()))
+
+
+def terminal_width() -> int | None:
+    """Return what the terminal is wide that stdout is; None of a pipe or a file, which have no width."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout).width if sys.stdout.isatty() else None
 
 
 def _text(name: str, value: Any, count: bool) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from qidbayes.cli.options import ci_option, given, kind_option
+from qidbayes.cli.options import OneOf, ci_option, fit_file, given, kind_option
 from qidbayes.cli.output import say
 
 
@@ -38,12 +38,12 @@ _LISTED = "\n".join(f"  {name:<28}{figure.what}" for name, figure in _FIGURES.it
 
 
 @click.command(epilog=f"\b\nFigures, and which of arXiv:2411.17691 they are:\n{_LISTED}")
-@click.argument("name", type=click.Choice(list(_FIGURES)), metavar="NAME")
-@click.argument("fits", type=click.Path(), nargs=-1, required=True, metavar="FIT...")
+@click.argument("name", type=OneOf(list(_FIGURES)), metavar="NAME")
+@click.argument("fits", type=fit_file(), nargs=-1, required=True, metavar="FIT...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A .png, .svg or .pdf file.  [default: NAME.png]")
 @click.option("--table", "tables", multiple=True, metavar="TABLE",
               help="Measurements to draw, if not those that were fitted; may be repeated.")  # fmt: skip
-@click.option("--loss-16bit", type=click.Path(), help="A fit of a 16-bit law.  [default: the fit's own]")
+@click.option("--loss-16bit", type=fit_file(), help="A fit of a 16-bit law.  [default: the fit's own]")
 @click.option("--published", metavar="LAW[:POINT]", help="Draw a law's published constants beside the fit.")
 @kind_option
 @ci_option

@@ -1,25 +1,19 @@
-"""A progress bar on stderr."""
+"""The progress bar of a command, which Ctrl-C and warnings get past."""
 
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from qidbayes.cli.interrupts import stop_if_it_came
 from qidbayes.errors import SlowWarning
+from qidbayes.progress import Progress, bar
 
 
 @contextmanager
-def sampling(doing: str = "sampling") -> Iterator[Callable[[int, int], None]]:
+def sampling(doing: str = "sampling", beginning: str = "building the model") -> Iterator[Progress]:
     """Yield what `qidbayes.fit` calls with the transitions done and their total, or a backtest with its fits."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn())
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    with warnings.catch_warnings(), bar:
+    with warnings.catch_warnings(), bar(doing, beginning) as (move, console):
         warnings.simplefilter("always", SlowWarning)
         others = warnings.showwarning
 
@@ -30,10 +24,9 @@ def sampling(doing: str = "sampling") -> Iterator[Callable[[int, int], None]]:
                 others(message, category, *where, **more)
 
         warnings.showwarning = say
-        task = bar.add_task("building the model", total=None)
 
         def tell(done: int, total: int) -> None:
             stop_if_it_came()  # while the program was traced, say
-            bar.update(task, description=doing, completed=done, total=total)
+            move(done, total)
 
         yield tell

@@ -2,7 +2,17 @@
 
 import click
 
-from qidbayes.cli.options import Counts, Numbers, asked, at_option, ci_option, given, kind_option, source_arguments
+from qidbayes.cli.options import (
+    Counts,
+    Numbers,
+    asked,
+    at_option,
+    ci_option,
+    fit_file,
+    given,
+    kind_option,
+    source_arguments,
+)
 from qidbayes.cli.output import echo_frame, format_option
 
 
@@ -10,7 +20,7 @@ from qidbayes.cli.output import echo_frame, format_option
 @source_arguments
 @click.option("--tokens", type=Counts(), default="100T", show_default=True, help="Training tokens, such as 15T,100T.")
 @click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B,70B.  [default: 7B,70B,405B]")
-@click.option("--bits", type=Numbers(), help="Bit widths.  [default: 2,3,4]")
+@click.option("--bits", type=Numbers(), help="Bit widths, such as 2,3,4 or 2-4.  [default: 2,3,4]")
 @click.option("--model", help="A fitted model, for its own band.")
 @click.option("--method", help="A method, for a law whose constants differ by method.")
 @click.option(
@@ -20,7 +30,7 @@ from qidbayes.cli.output import echo_frame, format_option
 )
 @click.option(
     "--loss-16bit",
-    type=click.Path(),
+    type=fit_file(),
     help="A fit of a 16-bit law.  [default: the fit's own, or kaplan-16bit as published, scaled to the table's losses]",
 )
 @click.option("--vocabulary", type=click.IntRange(min=2),

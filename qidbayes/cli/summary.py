@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qidbayes.cli.options import ci_option
+from qidbayes.cli.options import ci_option, fit_file
 from qidbayes.cli.output import caution, echo_frame, format_option, say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _HELD = ("held", "held_se")
 
 
 @click.command()
-@click.argument("fit", type=click.Path())
+@click.argument("fit", type=fit_file())
 @ci_option
 @click.option("--published", metavar="POINT", help="A published point of the law to stand beside, such as eq8.")
 @format_option
@@ -42,6 +42,10 @@ def readable(frame: "pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
 
     if "identified" in frame.columns:
+        frame = frame.select(
+            pl.selectors.by_name("response", "name", "group", require_all=False),
+            pl.exclude("response", "name", "group"),
+        )
         answer = pl.when("identified").then(pl.col("median").map_elements("{:.4g}".format, pl.String))
         frame = frame.with_columns(answer.otherwise(pl.lit("not identified")).alias("median")).drop("identified")
     if "held" in frame.columns:

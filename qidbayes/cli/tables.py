@@ -2,11 +2,12 @@
 
 import click
 
+from qidbayes.cli.options import table_name
 from qidbayes.cli.output import echo_frame, format_option
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, type=table_name())
 @format_option
 def tables(names: tuple[str, ...], fmt: str) -> None:
     """List the shipped measurement tables, or print the rows of those named.

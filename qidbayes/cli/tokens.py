@@ -10,8 +10,8 @@ from qidbayes.cli.output import echo_frame, format_option
 @source_arguments
 @click.option("--qid", type=Numbers(), default="0.2,0.3,0.4,0.5", show_default=True, help="Thresholds, nats per token.")
 @click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B,70B.  [default: 1B,7B,70B,405B]")
-@click.option("--bits", type=Numbers(), help="Bit widths.  [default: 2,3,4]")
-@click.option("--model", help="A fitted model, for a law whose constants differ by model.")
+@click.option("--bits", type=Numbers(), help="Bit widths, such as 2,3,4 or 2-4.  [default: 2,3,4]")
+@click.option("--model", help="A fitted model, for its own band.")
 @click.option("--method", help="A method, for a law whose constants differ by method.")
 @at_option(answer="tokens")
 @kind_option

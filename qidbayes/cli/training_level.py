@@ -4,12 +4,12 @@ import warnings
 
 import click
 
-from qidbayes.cli.options import Counts, Numbers, at_option, ci_option, given
+from qidbayes.cli.options import Counts, Numbers, at_option, ci_option, fit_file, given
 from qidbayes.cli.output import echo_frame, format_option, say
 
 
 @click.command("training-level")
-@click.argument("fit", type=click.Path())
+@click.argument("fit", type=fit_file())
 @click.option("--qid", type=Numbers(), required=True, help="Measured QiD, nats per token; several of one checkpoint.")
 @click.option("--qid-se", type=Numbers(), help="Its standard error; one for each QiD, or one for all.")
 @click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B.")

@@ -140,6 +140,8 @@ def _refuse_unknown_tokens(frame: pl.DataFrame, law: Law) -> None:
             "Give the tokens, leave these rows out, or fit law 'atlas', which samples them, or a law without D "
             'whose [noise] says discrepancy = "none"'
         )
+
+
 def _covariate(frame: pl.DataFrame, column: str, law: Law) -> np.ndarray:
     """Return a covariate's values, refusing rows that do not say it or say that it is below 0."""
     if column not in frame.columns:

@@ -12,7 +12,6 @@ import polars as pl
 from qidbayes.errors import DataWarning, InputError
 from qidbayes.infer.assemble import assemble
 from qidbayes.infer.borrowed import borrow, fit_hash
-from qidbayes.infer.chains import Progress
 from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.sample import sample
@@ -23,6 +22,7 @@ from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.process import note
+from qidbayes.progress import Progress, shows_progress
 from qidbayes.table import table_hash
 from qidbayes.table.frames import Table
 from qidbayes.table.given import as_table
@@ -34,6 +34,7 @@ _KEPT = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "
          "loss_16bit")  # fmt: skip
 
 
+@shows_progress("sampling")
 def fit(
     table: Table,
     law: str | os.PathLike[str] | Law,
@@ -45,7 +46,7 @@ def fit(
     random_seed: int | None = None,
     prior_from: Fit | None = None,
     prior_weight: float = 1.0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Fit:
     """Sample the posterior of a law given a measurement table.
 
@@ -75,7 +76,8 @@ def fit(
         law's own; raised to the power of the weight, in (0, 1], so that each of its rows counts for as much of a row.
         The posterior is taken as normal on the real line. Both are recorded in ``fit.attributes["prior_from"]``.
     progress
-        Called with the transitions done and their total.
+        A bar shows how far the sampling is, on a terminal and in a notebook; False shows none, True one elsewhere too.
+        Or what is to be called with the transitions done and their total.
 
     Returns
     -------
@@ -98,6 +100,7 @@ def fit(
     0.47
     """
     note()
+    progress = progress if callable(progress) else None
     settings = _settings(draws, tune, chains, target_accept, random_seed)
     law = law if isinstance(law, Law) else load_law(law)
     # Refused before the sampling: what is no table, and constants that could not be reported.
@@ -109,7 +112,7 @@ def fit(
     if law.loss_16bit:  # the two posteriors are independent, and so must their draws be
         base = fit(
             table, law.loss_16bit, draws=draws, tune=tune, chains=chains, target_accept=target_accept,
-            random_seed=(settings.random_seed + 1) % 2**32, progress=progress,
+            random_seed=(settings.random_seed + 1) % 2**32, progress=progress or False,
         )  # fmt: skip
         law = replace(law, loss_16bit=base.law)
     found = sample(rows, **vars(settings), progress=progress)

@@ -1,43 +1,70 @@
 """A law and its data as a PyMC model."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pymc as pm
 import pytensor.tensor as pt
 
 from qidbayes.infer import latent, pooling, strata
-from qidbayes.infer.inputs import Inputs
+from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.spec import ModelSpec, describe
+from qidbayes.law import Law, load_law
 from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
 from qidbayes.noise import random_effects, unknown_tokens
 from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.table.groups import dimension
+from qidbayes.table.schema import validate
 
 type Data = Mapping[str, Any]
 
 
-def build_model(design: Inputs) -> pm.Model:
-    """Return the PyMC model of a law, with every array in it a `pm.Data`.
+def build_model(table: pl.DataFrame, law: str | os.PathLike[str] | Law) -> pm.Model:
+    """Return the PyMC model that `fit` samples, with every array in it a `pm.Data`.
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
     integrated out (see `qidbayes.noise.random_effects`), and the rows reduced to sufficient statistics where there are
     any (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.noise.gp_density`). Of rows
     too noisy for a logarithm, the true QiD is one variable more (see `qidbayes.infer.latent`).
 
+    Parameters
+    ----------
+    table
+        Measurements, as `load_table` and `read_table` return them.
+    law
+        A `Law`, the name of a shipped one, or a TOML file.
+
+    Returns
+    -------
+    pymc.Model
+        Its free variables are the law's parameters at the reference point and the numbers of the noise. What was
+        measured stands in the potential ``log_likelihood``: the effects are integrated out, so that no variable of the
+        model is observed by itself.
+
+    Raises
+    ------
+    InputError
+        If the law or the table cannot be used.
+
     Examples
     --------
-    >>> from qidbayes.infer.inputs import inputs
     >>> from qidbayes.law import load_law
     >>> from qidbayes.table import load_table
-    >>> law = load_law("unified").with_noise(discrepancy="none")
-    >>> model = build_model(inputs(load_table("pythia"), law))
+    >>> model = build_model(load_table("pythia"), load_law("unified").with_noise(discrepancy="none"))
     >>> [v.name for v in model.free_RVs]
     ['k_ref', 'beta', 'alpha', 'gamma', 'sigma', 'checkpoint_sd', 'model_sd']
     """
+    law = law if isinstance(law, Law) else load_law(law)
+    return model_of_inputs(inputs(validate(table, "table"), law))
+
+
+def model_of_inputs(design: Inputs) -> pm.Model:
+    """Return the PyMC model of the rows that a law is fitted to."""
     arrays = model_data(design)
     return model_of(describe(design, arrays), arrays)
 

@@ -15,7 +15,7 @@ from jax import numpy as jnp
 
 from qidbayes.errors import SlowWarning
 from qidbayes.infer import latent, pooling
-from qidbayes.infer.chains import Chains, Job, Progress
+from qidbayes.infer.chains import Chains, Job
 from qidbayes.infer.convergence import convergence
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.laplace import laplace
@@ -27,6 +27,7 @@ from qidbayes.infer.threads import run
 from qidbayes.law.prior import Prior
 from qidbayes.memory import check
 from qidbayes.posterior.diagnostics import Convergence
+from qidbayes.progress import Progress
 
 _SMALLER_STEPS = (0.97, 0.99, 0.997)
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +19,7 @@ from qidbayes.law.expression import Expression, Name, names, parse, to_text, wal
 from qidbayes.law.latex import GREEK, to_latex
 from qidbayes.law.prior import GROUPS, Prior, is_finite
 from qidbayes.law.unit_powers import Dimension, unit_powers
+from qidbayes.notebook import html_equation, html_list, html_table
 from qidbayes.table.columns import COLUMNS
 from qidbayes.table.further import is_further
 
@@ -93,7 +95,7 @@ class Noise:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Law:
     """A scaling law, declared.
 
@@ -347,6 +349,31 @@ class Law:
         if self.loss_16bit:
             lines += ["  loss = loss_16bit + qid, with", str(self.loss_16bit)]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        parameters = f"{len(self.priors)} parameter{'s' if len(self.priors) != 1 else ''}"
+        return f"<Law {self.name}: {self.response} = {to_text(self.expression)}, {parameters}>"
+
+    def _repr_html_(self) -> str:
+        priors = ([self.sampled_name(name), repr(prior)] for name, prior in self.priors.items())
+        points = [f"published {point}: {_in_words(constants)}" for point, constants in self.published.items()]
+        # What `str` says below the equation and the priors: where they hold, and how measurements scatter.
+        said = [line.strip() for line in str(replace(self, loss_16bit=None)).split("\n")[1:]]
+        about = [line for line in said if line.startswith(("at ", f"log {self.response}:"))]
+        beside = f"<p>loss = loss_16bit + qid, with</p>{self.loss_16bit._repr_html_()}" if self.loss_16bit else ""
+        return (
+            f"<p><b>{escape(self.title or self.name)}</b> ({escape(self.name)})</p>{html_equation(self.latex())}"
+            f"{html_list(f'{name} = {text}' for name, text in self.define.items())}"
+            f"{html_table(['parameter', 'prior'], priors)}{html_list([*about, *points])}{beside}"
+        )
+
+    def _repr_latex_(self) -> str:
+        return f"$${self.latex()}$$"
+
+
+def _in_words(constants: Constants) -> str:
+    """Return constants as text: each a number, or one for each group."""
+    return ", ".join(f"{name} = {dict(v) if isinstance(v, Mapping) else f'{v:g}'}" for name, v in constants.items())
 
 
 def column_of(covariate: str) -> str:

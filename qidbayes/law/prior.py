@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.errors import InputError
+from qidbayes.errors import InputError, nearest
 
 # Each family's arguments, and which of them must be positive.
 FAMILIES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
@@ -90,7 +90,9 @@ class Prior:
 
     def _check(self) -> None:
         if self.family not in FAMILIES:
-            raise InputError(f"prior {self.family!r} is not known; choose one of {', '.join(FAMILIES)}")
+            near = nearest(self.family, FAMILIES)
+            hint = f" (did you mean {near!r}?)" if near else ""
+            raise InputError(f"prior {self.family!r} is not known{hint}; choose one of {', '.join(FAMILIES)}")
         expected, positive = FAMILIES[self.family]
         given = dict(self.arguments)
         if set(given) != set(expected):

@@ -28,16 +28,27 @@ def load_law(name_or_path: str | os.PathLike[str]) -> Law:
     >>> load_law("unified").equation
     'k * D**beta / (N**alpha * P**gamma)'
     """
+    path = law_file(name_or_path)
+    return _law(Section(read_toml(path, "a law", _MAX_BYTES), str(path)), path.stem)
+
+
+def law_file(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the file of a shipped law, or the path of a file as it is given.
+
+    Raises
+    ------
+    InputError
+        If there is no such law.
+    """
     text = os.fspath(name_or_path)
     if text.endswith(".toml") or "/" in text or os.sep in text:
-        path = Path(text)
-    else:
-        path = shipped("models") / f"{text}.toml"
-        if not path.is_file():
-            known = law_names()
-            near = suggestion(text, known)
-            raise InputError(f"no law is called {text!r}{near}; shipped are {', '.join(known)}, or give a .toml file")
-    return _law(Section(read_toml(path, "a law", _MAX_BYTES), str(path)), path.stem)
+        return Path(text)
+    path = shipped("models") / f"{text}.toml"
+    if not path.is_file():
+        known = law_names()
+        near = suggestion(text, known)
+        raise InputError(f"no law is called {text!r}{near}; shipped are {', '.join(known)}, or give a .toml file")
+    return path
 
 
 def law_names() -> list[str]:

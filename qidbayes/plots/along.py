@@ -183,7 +183,7 @@ def draw_law_alone(axes: Axes, answer: pl.DataFrame, x: X, series: str, looks: L
         axes.plot(curve[x].to_numpy(), curve["median"].to_numpy(), color=color, linestyle=":", linewidth=1.0)
 
 
-LAW_ALONE = "Dotted: the law alone, which solid lines leave where they follow what it misses."
+LAW_ALONE = "Dotted: the law alone. Solid lines also follow what the law misses."
 
 
 def draw_points(axes: Axes, points: pl.DataFrame, x: X, response: str, series: str, looks: Looks) -> None:

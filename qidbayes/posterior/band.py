@@ -45,3 +45,14 @@ def with_tokens(frame: pl.DataFrame, log_tokens: np.ndarray, ci_prob: float) -> 
     return frame.with_columns(
         pl.Series("tokens", middle), pl.Series("lower", low), pl.Series("upper", high), pl.Series("never", never)
     )
+
+
+def answer_last(*parts: pl.DataFrame) -> pl.DataFrame:
+    """Return frames side by side, their answer last: of a wide frame a plain print shows both ends."""
+    answer = ("mean", "sd", "median", "lower", "upper", "worse_than_random")
+    return pl.concat(parts, how="horizontal").select(pl.exclude(answer), *answer)
+
+
+def without_empty(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return a frame without a column in which every row is null."""
+    return frame.drop(name) if frame[name].null_count() == frame.height else frame

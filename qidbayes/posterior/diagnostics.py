@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from qidbayes.notebook import html_list, html_table
+
 R_HAT_BELOW = 1.01
 ESS_ABOVE = 400
 BFMI_ABOVE = 0.3
@@ -88,7 +90,7 @@ class Direction:
         return replace(self, weights=weights, prior_sd=prior_sd)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnostics:
     """The checks a fit went through.
 
@@ -174,6 +176,38 @@ class Diagnostics:
     def remarks(self) -> list[str]:
         """Return a sentence for each thing to know of the answers: what the data leave open, conflicts, doubts."""
         return [*self.not_identified(), *self.weak_directions(), *self.conflicts(), *self.doubts]
+
+    def __repr__(self) -> str:
+        worst = {name: f"{value:.4g}" for name, value in self._worst().items()}
+        failed = len(self.problems())
+        verdict = f"{failed} check{'s' if failed != 1 else ''} failed" if failed else "all checks passed"
+        return (
+            f"<Diagnostics of {len(self.convergence)} numbers: {verdict}; R-hat at most {worst['r_hat']}, ESS at least "
+            f"{worst['ess_bulk']} (bulk) and {worst['ess_tail']} (tail), {self.divergences} divergent transitions, "
+            f"E-BFMI at least {worst['bfmi']}>"
+        )
+
+    def _repr_html_(self) -> str:
+        worst = self._worst()
+        rows = [
+            ["R-hat", f"below {R_HAT_BELOW}", f"{worst['r_hat']:.4f}"],
+            ["ESS, bulk", f"above {ESS_ABOVE}", f"{worst['ess_bulk']:.0f}"],
+            ["ESS, tail", f"above {ESS_ABOVE}", f"{worst['ess_tail']:.0f}"],
+            ["divergent transitions", "0", str(self.divergences)],
+            ["E-BFMI", f"above {BFMI_ABOVE}", f"{worst['bfmi']:.2f}"],
+        ]
+        problems = [f"FAILED: {problem}" for problem in self.problems()]
+        verdict = "" if problems else "<p>All checks passed.</p>"
+        told = html_list([*problems, *self.remarks()])
+        return f"{html_table(['check', 'wanted', 'worst'], rows)}{verdict}{told}"
+
+    def _worst(self) -> dict[str, float]:
+        """Return the worst of each statistic; NaN, as of a number that never moved, is worse than any."""
+        values = {s: [getattr(c, s) for c in self.convergence.values()] for s in ("r_hat", "ess_bulk", "ess_tail")}
+        worst = {
+            name: np.max(v or [np.nan]) if name == "r_hat" else np.min(v or [np.nan]) for name, v in values.items()
+        }
+        return {**worst, "bfmi": float(np.min(self.bfmi or [np.nan]))}
 
     def conflicts(self) -> list[str]:
         """Return a sentence that names the parameters whose prior the data contradict; none if there is no such."""

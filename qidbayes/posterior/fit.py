@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
+from qidbayes.notebook import html_equation, html_list, html_table
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
-from qidbayes.posterior.band import tails, with_band, with_tokens
+from qidbayes.posterior.band import answer_last, tails, with_band, with_tokens, without_empty
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.coverage import coverage, read_backtest
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     import xarray
 
+    from qidbayes.posterior.likelihood import Unit
     from qidbayes.posterior.point import Point
 
 __all__ = ["Counts", "Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
@@ -69,24 +72,27 @@ class Fit(Posterior, OneLaw):
         Returns
         -------
         polars.DataFrame
-            ``name``, ``group``, ``mean``, ``sd``, ``median``, ``lower``, ``upper``, ``ess_bulk``, ``ess_tail``,
-            ``r_hat``, ``identified``, and ``published`` if asked for. A number the data do not identify has nulls in
-            the place of an answer. Constants are in raw counts; ``*_ref`` is at the law's reference point. A fit with
-            a 16-bit law beside it has a first column ``response``, and its constants below, beside the first point
-            published of them.
+            ``name``, ``median``, ``lower``, ``upper``, ``mean``, ``sd``, ``ess_bulk``, ``ess_tail``, ``r_hat``,
+            ``identified``, ``published`` if asked for, and ``group`` if a number differs between groups. A number that
+            the data do not identify has nulls in the place of an answer. Constants are in raw counts; ``*_ref`` is at
+            the law's reference point. A fit with a 16-bit law beside it has the constants of that law below its own,
+            beside the first point published of them, and a last column ``response``.
         """
         note()
+        return without_empty(self._summary(ci_prob, published), "group")
+
+    def _summary(self, ci_prob: float, published: str | None) -> pl.DataFrame:
         own = constants_of(self, ci_prob, published)
         if not self.loss_16bit:
             return own
         base = self.loss_16bit
         beside = constants_of(base, ci_prob, next(iter(base.law.published), None) if published else None)
         parts = [(self.law.response, own), (base.law.response, beside)]
-        named = [part.select(pl.lit(response).alias("response"), pl.all()) for response, part in parts]
+        named = [part.with_columns(response=pl.lit(response)) for response, part in parts]
         return pl.concat(named, how="diagonal")
 
     def interval(self, name: str, ci_prob: float = 0.9) -> pl.DataFrame:
-        """Return the equal-tailed credible interval of a parameter or constant: ``name``, ``group``, ``median``, ….
+        """Return the equal-tailed credible interval of a parameter or constant: ``name``, ``median``, ``lower``, ….
 
         Raises
         ------
@@ -100,7 +106,7 @@ class Fit(Posterior, OneLaw):
         self._warn_if_doubtful()
         if not chosen["identified"].any():
             raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
-        return chosen.select("name", "group", "median", "lower", "upper", "mean", "sd")
+        return without_empty(chosen.select("name", "median", "lower", "upper", "mean", "sd", "group"), "group")
 
     def _predict(
         self,
@@ -254,9 +260,11 @@ class Fit(Posterior, OneLaw):
         Returns
         -------
         polars.DataFrame
-            The columns of `predict`, then ``loss_16bit`` (nats per token) and ``worse_than_random``: the share of
-            draws in which 16-bit loss + QiD is above ln(vocabulary). Then how far the question lies outside the data,
-            and for kind ``"response"`` how such bands have held: the columns of `held`.
+            The question's columns and ``loss_16bit`` (nats per token). Then how far the question lies outside the data,
+            and for kind ``"response"`` how such bands have held: the columns of `held`, but for ``not_fitted`` where
+            all is fitted. Then ``mean``, ``sd`` and, last, what a plain print shows of a wide frame too: ``median``,
+            ``lower``, ``upper`` and ``worse_than_random``, the share of draws in which 16-bit loss + QiD is above
+            ln(vocabulary).
         """
         if self.law.response == "loss":
             raise InputError(f"law {self.law.name!r} is of the loss itself; ask predict, with response='qid' for QiD")
@@ -269,7 +277,7 @@ class Fit(Posterior, OneLaw):
         held = self.held(asked.frame, ci_prob)
         if kind == "response_params":  # a backtest is of bands for measurements
             held = held.select(pl.selectors.by_name(*COLUMNS, require_all=False))
-        return pl.concat([band, guessing, held], how="horizontal")
+        return without_empty(answer_last(band, guessing, held), "not_fitted")
 
     def held(self, frame: pl.DataFrame, ci_prob: float = 0.9) -> pl.DataFrame:
         """Return how far questions lie outside the data, and how bands have held so far out in the fit's backtest.
@@ -415,11 +423,45 @@ class Fit(Posterior, OneLaw):
         note()
         return condition(self, rows)
 
-    def to_datatree(self) -> "xarray.DataTree":
-        """Return the fit as the DataTree that ArviZ works on."""
+    def to_datatree(
+        self, *, log_likelihood: "bool | Unit" = False, posterior_predictive: bool = False, prior: bool = False
+    ) -> "xarray.DataTree":
+        """Return the fit as the DataTree that ArviZ works on.
+
+        It has the groups ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``. The dimension `row`
+        has the table's columns as coordinates: `model`, `tokens`, `bits`, ….
+
+        Parameters
+        ----------
+        log_likelihood
+            True or ``"checkpoint"`` adds the group ``log_likelihood``, for `arviz.loo` and `arviz.compare`: the log
+            density (nats) of the rows of each checkpoint given all other rows and the draw. Rows share errors, so that
+            the likelihood has no factor for each row alone. ``"row"`` leaves out one row at a time, which the other
+            rows of its checkpoint give away.
+        posterior_predictive
+            Adds the group ``posterior_predictive``, for `arviz.plot_ppc_dist`: what the same rows would have measured
+            in new runs, nats per token.
+        prior
+            Adds the group ``prior``: 1,000 draws of the parameters, the constants and the noise's numbers.
+
+        Notes
+        -----
+        Likelihood and predictive are of up to 500 draws, evenly spaced.
+
+        Raises
+        ------
+        InputError
+            If a likelihood is asked for of rows that are not above 0 or of Student's t errors, or the prior of a fit
+            whose prior is another fit's posterior.
+
+        Examples
+        --------
+        >>> tree = load_fit("unified.nc").to_datatree(log_likelihood=True)  # doctest: +SKIP
+        >>> arviz.loo(tree)  # doctest: +SKIP
+        """
         from qidbayes.posterior.store import to_datatree
 
-        return to_datatree(self)
+        return to_datatree(self, log_likelihood, posterior_predictive, prior)
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the fit to a NetCDF file, whole or not at all; ArviZ and xarray read it too.
@@ -438,6 +480,17 @@ class Fit(Posterior, OneLaw):
         failed = len(self.diagnostics.problems())
         verdict = f"{failed} checks failed" if failed else "all checks passed"
         return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
+
+    def _repr_html_(self) -> str:
+        frame = without_empty(self._summary(0.9, None), "group")
+        names = [name for name in ("response", "name", "group", "median", "lower", "upper", "r_hat") if name in frame]
+        frame = frame.select(names).with_columns(pl.col("r_hat").round(3))
+        rows = [[f"{v:.4g}" if isinstance(v, float) else v or "" for v in row] for row in frame.iter_rows()]
+        told = html_list([*(f"FAILED: {p}" for p in self.diagnostics.problems()), *self.diagnostics.remarks()])
+        return (
+            f"<p>{escape(repr(self).strip('<>'))}</p>{html_equation(self.law.latex())}{html_table(names, rows)}"
+            f"<p>90% credible intervals; constants in raw counts, *_ref at the law's reference point.</p>{told}"
+        )
 
     def _answering(self, kind: Kind, suites: Sequence[Any] | None = None) -> tuple["Fit", Curve]:
         """Return the draws that answer questions of a kind, as a fit, and their curve."""

@@ -1,6 +1,7 @@
 """One value for each constant: a published point, or least squares. Answers like a fit, without intervals."""
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import Law
 from qidbayes.law.read import load_law
+from qidbayes.notebook import html_equation, html_table
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.constants import Curve, dimensions
@@ -124,6 +126,14 @@ class Point(OneLaw):
 
     def __repr__(self) -> str:
         return f"Point({self.label}: {self.constants})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name, constant in self.constants.items():
+            groups = constant.items() if isinstance(constant, Mapping) else [("", constant)]
+            rows += [[name, group, f"{value:.4g}"] for group, value in groups]
+        table = html_table(["constant", "group", "value"], rows)
+        return f"<p><b>{escape(self.label)}</b>: {escape(self.law.source)}</p>{html_equation(self.law.latex())}{table}"
 
 
 def published(law: str | Law, point: str | None = None) -> Point:

@@ -9,7 +9,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Answers, Counts, Kind, Numbers, Response
-from qidbayes.posterior.band import with_band, with_tokens
+from qidbayes.posterior.band import answer_last, with_band, with_tokens, without_empty
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.guessing import against_guessing
@@ -105,7 +105,7 @@ class Stack(Answers):
         draws = np.exp(self._draws(lambda fit: fit.log_draws(frame, kind)))
         guessing = against_guessing(frame, draws, self.fits[0].data, loss_16bit, vocabulary, kind)
         where = beyond(self.fits[0].data, frame, left_out_is_new=self.fits[0].noise.by_draw).drop("outside")
-        return pl.concat([with_band(frame, draws, ci_prob), guessing, where], how="horizontal")
+        return without_empty(answer_last(with_band(frame, draws, ci_prob), guessing, where), "not_fitted")
 
     def predictive(self, frame: pl.DataFrame) -> Predictive:
         """Return the posterior predictive of measured rows; see `Fit.predictive`."""

@@ -30,6 +30,8 @@ from qidbayes.units import format_bytes
 if TYPE_CHECKING:
     import xarray
 
+    from qidbayes.posterior.likelihood import Unit
+
 FORMAT = "qidbayes fit 2"
 _STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
 _MAX_BYTES = 4 * 1024**3
@@ -329,9 +331,16 @@ def _range(name: str) -> tuple[float, float]:
     return (0.0, 1.0) if name == SIMILARITY else (-np.inf, np.inf)
 
 
-def to_datatree(fit: Posterior) -> "xarray.DataTree":
+def to_datatree(
+    fit: Posterior, log_likelihood: "bool | Unit" = False, posterior_predictive: bool = False, prior: bool = False
+) -> "xarray.DataTree":
     """Return a fit as a DataTree; see `Fit.to_datatree`."""
     import xarray
+
+    from qidbayes.posterior import groups_for_arviz
+
+    if log_likelihood not in (True, False, "row", "checkpoint"):
+        raise InputError(f"log_likelihood must be True, False, 'row' or 'checkpoint', not {log_likelihood!r}")
 
     def dataset(values: dict[str, np.ndarray], dims: dict[str, tuple[str, ...]], coords: dict[str, Any]) -> Any:
         return xarray.Dataset({name: (dims[name], v) for name, v in values.items()}, coords=coords)
@@ -342,15 +351,24 @@ def to_datatree(fit: Posterior) -> "xarray.DataTree":
     dims = {name: ("chain", "draw", *([fit.dims[name]] if name in fit.dims else [])) for name in fit.draws}
     rows = {name: fit.data[name].to_numpy() for name in fit.data.columns}
     response = fit.law.response
+    where = groups_for_arviz.row_coords(fit)
+    rows = {name: values for name, values in rows.items() if name not in where}
     tree = xarray.DataTree.from_dict(
         {
             "/posterior": dataset(dict(fit.draws), dims, chain_draw | labels),
             "/sample_stats": dataset(dict(fit.stats), dict.fromkeys(fit.stats, ("chain", "draw")), chain_draw),
-            "/observed_data": dataset({response: rows.pop(response)}, {response: ("row",)}, {}),
-            "/constant_data": dataset(rows, dict.fromkeys(rows, ("row",)), {}),
+            "/observed_data": dataset({response: rows.pop(response)}, {response: ("row",)}, where),
+            "/constant_data": dataset(rows, dict.fromkeys(rows, ("row",)), where),
         }
     )
     tree.attrs.update(_attributes(fit))
+    if log_likelihood:
+        unit: Unit = "checkpoint" if log_likelihood is True else log_likelihood
+        tree["log_likelihood"] = xarray.DataTree(groups_for_arviz.log_likelihood(fit, unit))
+    if posterior_predictive:
+        tree["posterior_predictive"] = xarray.DataTree(groups_for_arviz.posterior_predictive(fit))
+    if prior:
+        tree["prior"] = xarray.DataTree(groups_for_arviz.prior(fit))
     if fit.loss_16bit:
-        tree["loss_16bit"] = to_datatree(fit.loss_16bit)
+        tree["loss_16bit"] = to_datatree(fit.loss_16bit, log_likelihood, posterior_predictive, prior)
     return tree

@@ -28,20 +28,21 @@ def constants_of(fit: Posterior, ci_prob: float, published: str | None = None) -
             known = fit.is_identified(name, group)
             found = fit.diagnostics.convergence.get(number(name, group))
             quantiles = np.quantile(column, [0.5, lower, upper])
-            numbers = [column.mean(), column.std(ddof=1), *quantiles] if known else [None] * 5
+            numbers = [*quantiles, column.mean(), column.std(ddof=1)] if known else [None] * 5
             rows.append(
                 {
                     "name": name,
-                    "group": group,
-                    **dict(zip(("mean", "sd", "median", "lower", "upper"), numbers, strict=True)),
+                    **dict(zip(("median", "lower", "upper", "mean", "sd"), numbers, strict=True)),
                     "ess_bulk": found.ess_bulk if found else None,
                     "ess_tail": found.ess_tail if found else None,
                     "r_hat": found.r_hat if found else None,
                     "identified": known,
                     "published": _of_group(paper.get(name), group),
+                    "group": group,
                 }
             )
-    frame = pl.DataFrame(rows, schema_overrides={"group": pl.String, "published": pl.Float64}, infer_schema_length=None)
+    numeric = dict.fromkeys(("ess_bulk", "ess_tail", "r_hat", "published"), pl.Float64)
+    frame = pl.DataFrame(rows, schema_overrides={"group": pl.String, **numeric}, infer_schema_length=None)
     return frame if published else frame.drop("published")
 
 

@@ -14,11 +14,21 @@ from qidbayes.table.formulas import as_text
 from qidbayes.units import format_bytes, format_count
 
 _COUNTS = ("n_params", "tokens")
+_HEADINGS = {
+    "n_params": "parameters N", "tokens": "tokens D", "qid": "QiD", "loss_16bit": "16-bit loss", "r_hat": "R-hat",
+    "ess_bulk": "ESS, bulk", "ess_tail": "ESS, tail", "sd": "standard deviation", "never": "share that never reach it",
+    "worse_than_random": "chance of being worse than guessing", "n_params_beyond": "size, times outside the data",
+    "tokens_beyond": "tokens, times outside the data", "bits_beyond": "bits, times outside the data",
+    "not_fitted": "not fitted", "held": "share of bands that held", "held_se": "its standard error",
+    "held_of": "of measurements", "held_checkpoints": "of checkpoints", "held_runs": "of runs",
+    "n_params from": "N from", "n_params to": "N to", "tokens from": "D from", "tokens to": "D to",
+    "identified": "told by the data",
+}  # fmt: skip
 _NAMED = re.compile(r'(\bid="|\burl\(#|\bxlink:href="#)')
 
 
 def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:
-    """Return a frame as a table for people, with a button that copies it as CSV, every digit in it.
+    """Return a frame as a table for people, with a button that copies it as CSV: its own names, and every digit.
 
     Parameters
     ----------
@@ -26,11 +36,11 @@ def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:
         Columns that hold counts, beside `n_params` and `tokens`.
     """
     numeric = [dtype.is_numeric() for dtype in frame.schema.values()]
-    head = "".join(_cell("th", name, right) for name, right in zip(frame.columns, numeric, strict=True))
+    head = "".join(_heading(name, right) for name, right in zip(frame.columns, numeric, strict=True))
     rows = []
     for row in frame.iter_rows(named=True):
-        cells = (text(value, count=name in (*_COUNTS, *counts), size=name == "memory") for name, value in row.items())
-        rows.append("".join(_cell("td", cell, right) for cell, right in zip(cells, numeric, strict=True)))
+        cells = (text(value, name, count=name in (*_COUNTS, *counts)) for name, value in row.items())
+        rows.append("".join(_cell(cell, right) for cell, right in zip(cells, numeric, strict=True)))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     csv = escape(as_text(frame).write_csv())
     return (
@@ -39,13 +49,13 @@ def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:
     )
 
 
-def text(value: Any, *, count: bool = False, size: bool = False) -> str:
-    """Return a value as people read it.
+def text(value: Any, name: str = "", *, count: bool = False) -> str:
+    """Return a value of a column as people read it.
 
     Examples
     --------
-    >>> text(7e9, count=True), text(0.123456), text(None), text(True), text(float("inf"))
-    ('7B', '0.1235', '', 'yes', '∞')
+    >>> text(7e9, count=True), text(0.123456), text(None), text(True), text(float("inf")), text(1.0, "r_hat")
+    ('7B', '0.1235', '', 'yes', '∞', '1.000')
     """
     if value is None:
         return ""
@@ -53,8 +63,10 @@ def text(value: Any, *, count: bool = False, size: bool = False) -> str:
         return "yes" if value else "no"
     if count and isinstance(value, int | float):
         return format_count(float(value))
-    if size:
+    if name == "memory":
         return format_bytes(value)
+    if name in ("r_hat", "ess_bulk", "ess_tail") and math.isfinite(value):
+        return f"{value:.3f}" if name == "r_hat" else f"{value:.0f}"
     if isinstance(value, float):
         return "∞" if math.isinf(value) else f"{value:.4g}"
     return str(value)
@@ -90,8 +102,13 @@ def equation(latex: str, plain: str, number: int) -> str:
     return f'<p class="equation">{_NAMED.sub(rf"\g<1>e{number}-", svg)}</p>'
 
 
-def _cell(tag: str, content: str, right: bool) -> str:
-    return f"<{tag}{' class=n' if right else ''}>{escape(content)}</{tag}>"
+def _cell(content: str, right: bool) -> str:
+    return f"<td{' class=n' if right else ''}>{escape(content)}</td>"
+
+
+def _heading(name: str, right: bool) -> str:
+    shown = _HEADINGS.get(name, name)
+    return f'<th scope="col" title="{escape(name)}"{" class=n" if right else ""}>{escape(shown)}</th>'
 
 
 def _opening(title: str) -> str:

@@ -99,7 +99,7 @@ class WhatIf {
   draw() {
     // As wide as the screen allows, so that letters keep their size on a phone.
     const width = Math.max(280, this.chart.parentElement.clientWidth - 26), height = Math.min(360, 0.5 * width + 90);
-    const left = 52, right = 16, top = 10, bottom = 40;
+    const left = 70, right = 16, top = 10, bottom = 40;
     const axis = this.axes[this.along];
     const places = axis.values.map((_, j) => this.place(this.at.map((k, i) => (i === this.along ? j : k))));
     const curve = (name) => places.map((place) => this.data.quantiles[name][place]);
@@ -127,6 +127,9 @@ class WhatIf {
       make("text", { x: x(value), y: height - bottom + 16, "text-anchor": "middle" }, svg, axis.texts[j]);
     });
     make("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, svg, axis.label);
+    const middle = (top + height - bottom) / 2;
+    const upright = { class: "y-label", x: 0, y: 0, transform: `translate(14 ${middle}) rotate(-90)`, "text-anchor": "middle" };
+    make("text", upright, svg, this.data.response);
     const corners = (values) => values.map((v, j) => `${x(axis.values[j]).toFixed(1)},${y(v).toFixed(1)}`);
     const band = (under, over, name) =>
       make("polygon", { class: name, points: [...corners(under), ...corners(over).reverse()].join(" ") }, svg);
@@ -169,6 +172,13 @@ async function copied(text) {
 }
 
 document.querySelectorAll(".what-if").forEach((box) => new WhatIf(box));
+// Paper has no clicks: what is folded is printed open, and is as it was afterwards.
+let folded = [];
+window.addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open])")];
+  folded.forEach((part) => (part.open = true));
+});
+window.addEventListener("afterprint", () => folded.forEach((part) => (part.open = false)));
 document.querySelectorAll(".copy").forEach((button) => {
   button.addEventListener("click", async () => {
     await copied(button.parentElement.dataset.csv);

@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from qidbayes.atomic import write_whole
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, InputError
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
+from qidbayes.progress import Progress, shows_progress
 from qidbayes.reports import sections
 from qidbayes.reports.sliders import what_if
 
@@ -22,7 +24,15 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 _FIGURES_EACH = 10
 
 
-def report(fits: Fit | Sequence[Fit], path: str | os.PathLike[str], *, ci_prob: float = 0.9) -> None:
+@shows_progress("writing", "reading the fits")
+def report(
+    fits: Fit | Sequence[Fit],
+    path: str | os.PathLike[str],
+    *,
+    ci_prob: float = 0.9,
+    title: str | None = None,
+    progress: Progress | bool | None = None,
+) -> None:
     """Write fits as one HTML page, whole or not at all.
 
     It holds what was fitted on what, the equation, the posterior and its diagnostics, the backtest if the fit carries
@@ -37,6 +47,11 @@ def report(fits: Fit | Sequence[Fit], path: str | os.PathLike[str], *, ci_prob: 
         An ``.html`` file.
     ci_prob
         The probability of the intervals and bands.
+    title
+        What the page is called. If not given, the laws and the suites they were fitted to.
+    progress
+        A bar shows how far the page is, on a terminal and in a notebook; False shows none. Or what is to be called with
+        the sections done and their total.
 
     Raises
     ------
@@ -55,8 +70,17 @@ def report(fits: Fit | Sequence[Fit], path: str | os.PathLike[str], *, ci_prob: 
     several = [fits] if isinstance(fits, Fit) else list(fits)
     if not several:
         raise InputError("a report is of at least one fit")
-    parts = [_part(fit, ci_prob, number) for number, fit in enumerate(_with_bases(several))]
-    write_whole(path, _page(parts, several).encode())
+    every = [_sections(fit, ci_prob, number) for number, fit in enumerate(_with_bases(several))]
+    parts, done, total = [], 0, sum(map(len, every))
+    for sections_of in every:
+        found = ""
+        for write in sections_of:
+            found += _quietly(write)
+            done += 1
+            if callable(progress):
+                progress(done, total)
+        parts.append(found)
+    write_whole(path, _page(parts, several, title).encode())
 
 
 def _with_bases(fits: Sequence[Fit]) -> Iterator[Fit]:
@@ -66,21 +90,40 @@ def _with_bases(fits: Sequence[Fit]) -> Iterator[Fit]:
             yield fit.loss_16bit
 
 
-def _part(fit: Fit, ci_prob: float, number: int) -> str:
+def _sections(fit: Fit, ci_prob: float, number: int) -> list[Callable[[], str]]:
+    """Return what writes each section of a fit: what is looked at first, then long tables."""
+    return [
+        lambda: f"<h2>{escape(fit.law.title or fit.law.name)}</h2>",
+        lambda: _what_if(fit, ci_prob),
+        lambda: sections.figures_section(fit, ci_prob, number * _FIGURES_EACH),
+        lambda: sections.law_section(fit, number),
+        lambda: sections.posterior_section(fit, ci_prob),
+        lambda: sections.data_section(fit),
+        lambda: sections.answers_section(fit, ci_prob),
+        lambda: sections.backtest_section(fit),
+    ]
+
+
+def _with_links(number: int, part: str) -> tuple[str, str]:
+    """Return a fit's part of the page with an id for each heading, and the links that lead to them."""
+    links: list[str] = []
+
+    def anchor(found: re.Match[str]) -> str:
+        place = f"fit-{number}-{re.sub('[^a-z0-9]+', '-', found[1].lower()).strip('-')}"
+        links.append(f'<a href="#{place}">{found[1]}</a>')
+        return f'<h3 id="{place}">{found[1]}</h3>'
+
+    part = re.sub(r"<h3>([^<]*)</h3>", anchor, part)
+    title = re.search("<h2>(.*?)</h2>", part)
+    named = f'<a href="#fit-{number}"><b>{title[1] if title else ""}</b></a>'
+    return f'<section id="fit-{number}">{part}</section>', f"<p>{' · '.join([named, *links])}</p>"
+
+
+def _quietly(write: Callable[[], str]) -> str:
     with warnings.catch_warnings():  # what the data do not identify is said once, under Diagnostics
         warnings.simplefilter("ignore", DiagnosticsWarning)
         warnings.simplefilter("ignore", AssumptionWarning)  # which the projections say
-        found = [
-            f"<h2>{escape(fit.law.title or fit.law.name)}</h2>",
-            _what_if(fit, ci_prob),
-            sections.law_section(fit, number),
-            sections.data_section(fit),
-            sections.posterior_section(fit, ci_prob),
-            sections.backtest_section(fit),
-            sections.answers_section(fit, ci_prob),
-            sections.figures_section(fit, ci_prob, number * _FIGURES_EACH),
-        ]
-    return f'<section id="fit-{number}">{"".join(found)}</section>'
+        return write()
 
 
 def _what_if(fit: Fit, ci_prob: float) -> str:
@@ -98,20 +141,30 @@ def _what_if(fit: Fit, ci_prob: float) -> str:
     )
 
 
-def _page(parts: Sequence[str], fits: Sequence[Fit]) -> str:
-    names = ", ".join(dict.fromkeys(fit.law.title or fit.law.name for fit in fits))
-    title = f"qidbayes: {names}"
+def _page(parts: Sequence[str], fits: Sequence[Fit], title: str | None) -> str:
+    shown = title or _title(fits)
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     day = datetime.now(UTC).date().isoformat()
+    found = [_with_links(number, part) for number, part in enumerate(parts)]
     head = (
-        "<h1>What low-bit quantization costs</h1><p>QiD, quantization-induced degradation: nats per token added to a "
-        f"language model's loss. Made by qidbayes {version('qidbayes')} on {day}.</p>"
+        f"<h1>{escape(shown)}</h1><p>What low-bit quantization costs a language model. QiD is quantization-induced "
+        f"degradation: nats per token added to its loss. Made by qidbayes {version('qidbayes')} on {day}.</p>"
+        f'<nav aria-label="Contents">{"".join(links for _, links in found)}</nav>'
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{style}</style></head><body>'
-        f"<header>{head}</header><main>{''.join(parts)}</main>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
+        f'content="light dark"><link rel="icon" href="data:,"><title>{escape(shown)}</title><style>{style}</style>'
+        f"</head><body><header>{head}</header><main>{''.join(part for part, _ in found)}</main>"
         f"<script>{script}</script></body></html>\n"
     )
+
+
+def _title(fits: Sequence[Fit]) -> str:
+    """Return what a page is about: the laws, and the suites that they were fitted to."""
+    laws = ", ".join(dict.fromkeys(fit.law.title or fit.law.name for fit in fits))
+    suites = [suite for fit in fits if "suite" in fit.data.columns for suite in fit.data["suite"].unique().sort()]
+    named = list(dict.fromkeys(str(suite) for suite in suites if suite))
+    several = f"{', '.join(named[:3])} and {len(named) - 3} more" if len(named) > 3 else ", ".join(named)
+    return f"{laws}, fitted to {several}" if named else laws

@@ -67,7 +67,7 @@ def data_section(fit: Fit) -> str:
 def posterior_section(fit: Fit, ci_prob: float) -> str:
     """Return the constants with their intervals, and the checks."""
     frame = constants_of(fit, ci_prob)
-    frame = frame.select(column.name for column in frame if column.null_count() < frame.height)
+    frame = _to_read(frame)
     problems = fit.diagnostics.problems()
     verdict = "".join(f"<li class=failed>FAILED: {escape(problem)}</li>" for problem in problems)
     verdict += "".join(f"<li>{escape(remark)}</li>" for remark in fit.diagnostics.remarks())
@@ -111,13 +111,22 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         counts = ("lower", "upper")
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
         far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **widths)
-        far = far.select(column.name for column in far if column.null_count() < far.height)
+        far = _to_read(far)
         assumed = (*loss_16bit_for(fit.data, fit.loss_16bit)[1], *vocabulary_for(fit.data, None)[1])
         said = "".join(f"<p>{escape(remark[0].upper() + remark[1:])}.</p>" for remark in assumed)
         found += f"<h3>Projections</h3>{said}{table(far)}"
     except InputError as error:
         found += f"<p>Not in this page: {escape(str(error))}.</p>"
     return found
+
+
+def _to_read(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame without what is empty, its interval before what it is held against: a phone shows the first."""
+    known = ("name", "group", "qid", "n_params", "tokens", "bits", "median", "lower", "upper", "worse_than_random")
+    first = [name for name in known if name in frame.columns]
+    last = [name for name in ("mean", "sd") if name in frame.columns]
+    others = [name for name in frame.columns if name not in (*first, *last)]
+    return frame.select(name for name in (*first, *others, *last) if frame[name].null_count() < frame.height)
 
 
 def figures_section(fit: Fit, ci_prob: float, first: int) -> str:

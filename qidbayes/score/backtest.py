@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from qidbayes.law import Law, load_law
 from qidbayes.law.read import law_from_dict
 from qidbayes.posterior.coverage import kept_backtest
 from qidbayes.posterior.fit import Fit
+from qidbayes.progress import Progress, shows_progress
 from qidbayes.score.forecasters import BASELINES, FORECASTERS, POSTERIOR
 from qidbayes.score.parallel import each
 from qidbayes.score.points import aggregate, score_points
@@ -90,6 +91,7 @@ class Backtest:
         return replace(fit, attributes={**fit.attributes, "backtest": kept_backtest(points)})
 
 
+@shows_progress("fitting", "preparing the folds")
 def backtest(
     table: Table,
     law: LawLike | Sequence[LawLike],
@@ -98,7 +100,7 @@ def backtest(
     baselines: Sequence[str] = (),
     random_seed: int = 0,
     jobs: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Backtest:
     """Score a law by what it says of rows it was not fitted to.
 
@@ -124,7 +126,8 @@ def backtest(
     jobs
         Processes. With more than one, a script must start its work under ``if __name__ == "__main__":``.
     progress
-        Called with the fits done and their total.
+        A bar shows how many fits are done, on a terminal and in a notebook; False shows none, True one elsewhere too.
+        Or what is to be called with the fits done and their total.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def backtest(
         for fold in every_fold(table, splits, random_seed)
         for how in dict.fromkeys((POSTERIOR, *baselines))
     ]
-    found = list(each(_run, tasks, jobs, progress))
+    found = list(each(_run, tasks, jobs, progress if callable(progress) else None))
     points = [frame for _, frame in found if frame is not None]
     if not points:
         raise InputError(f"no fold could be scored; the first: {found[0][0]['note']}")

@@ -1,7 +1,7 @@
 """Laws on one table, held against each other by what they say of groups of rows they were not fitted to."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,11 @@ import polars as pl
 from qidbayes.errors import DiagnosticsWarning, InputError
 from qidbayes.law import Law, load_law
 from qidbayes.posterior.fit import Fit, IdentificationWarning
+from qidbayes.posterior.likelihood import Unit
 from qidbayes.posterior.stack import Stack
+from qidbayes.progress import Progress, shows_progress
 from qidbayes.score.backtest import SPLITS, Backtest, LawLike, backtest
-from qidbayes.score.loo import Loo, Unit, leave_one_out
+from qidbayes.score.loo import Loo, leave_one_out
 from qidbayes.score.points import aggregate
 from qidbayes.score.stacking import stacking_weights
 from qidbayes.table.frames import Table
@@ -55,6 +57,7 @@ class Comparison:
         return Stack([self.fits[name] for name in weights], list(weights.values()))
 
 
+@shows_progress("fitting", "preparing the folds")
 def compare(
     table: Table,
     laws: Sequence[LawLike],
@@ -62,7 +65,7 @@ def compare(
     *,
     random_seed: int = 0,
     jobs: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Comparison:
     """Compare laws by leaving groups of rows out, and weigh them by stacking.
 
@@ -100,7 +103,18 @@ def compare(
     table = as_table(table, "table")
     for law in laws:
         design(table, law if isinstance(law, Law) else load_law(law))
-    found = backtest(table, laws, splits, random_seed=random_seed, jobs=jobs, progress=progress)
+    folds = 0
+
+    def tell(done: int, total: int) -> None:
+        if callable(progress):
+            progress(done, total)
+
+    def tell_fold(done: int, total: int) -> None:
+        nonlocal folds
+        folds = total
+        tell(done, total + len(laws))
+
+    found = backtest(table, laws, splits, random_seed=random_seed, jobs=jobs, progress=tell_fold)
     rows, density = _answered(found)
     complete = [name for name in found.laws if np.isfinite(density[name]).all()]
     if not complete:
@@ -109,11 +123,12 @@ def compare(
     weights = dict(zip(complete, map(float, stacking_weights(every)), strict=True))
     best = every[:, every.mean(axis=0).argmax()]
     fits, told = {}, []
-    for name, law in found.laws.items():
+    for done, (name, law) in enumerate(found.laws.items(), start=1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", IdentificationWarning)
-            fits[name] = fit(table, law, random_seed=random_seed)
+            fits[name] = fit(table, law, random_seed=random_seed, progress=False)
             left_out = _leave_one_out(fits[name])
+        tell(folds + done, folds + len(laws))
         _say_what_failed(name, fits[name])
         behind = best - density[name] if name in complete else None
         told.append(

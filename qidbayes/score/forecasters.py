@@ -36,7 +36,7 @@ def posterior(table: pl.DataFrame, law: Law, random_seed: int) -> Forecast:
     """Fit a law by NUTS, as it is declared."""
     from qidbayes.infer.fit import fit
 
-    found = fit(table, law, random_seed=random_seed)
+    found = fit(table, law, random_seed=random_seed, progress=False)
     return Forecast(found, found.diagnostics.problems(), found.diagnostics.remarks())
 
 

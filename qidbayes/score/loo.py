@@ -1,30 +1,16 @@
 """Leave-one-out by Pareto-smoothed importance sampling (PSIS), of rows or of whole checkpoints.
 
-The rows of a fit share errors, so that their likelihood is no product over rows. Given a posterior draw it is a normal
-with covariance C, and what the other rows say of a group g of them is in the blocks of Q = C⁻¹ (Bürkner, Gabry and
-Vehtari 2021): with residuals r,
-
-    log p(y_g | y_−g, θ) = −½ (Qr)_g' Q_gg⁻¹ (Qr)_g + ½ log|Q_gg| − ½ n_g log 2π
-
+What the other rows say of what is left out, given a posterior draw, is `qidbayes.posterior.likelihood`'s.
 PSIS then takes the data of g out of the posterior of θ as well.
 """
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 
-from qidbayes.errors import InputError
 from qidbayes.posterior.fit import Fit
-from qidbayes.table.groups import labels
-from qidbayes.table.losses import standard_errors
-
-type Unit = Literal["row", "checkpoint"]
-
-DRAWS = 500
+from qidbayes.posterior.likelihood import DRAWS, Unit, grouped_log_likelihood
 
 
 @dataclass(frozen=True)
@@ -66,13 +52,11 @@ def leave_one_out(fit: Fit) -> dict[Unit, Loo]:
     import arviz_stats
     import xarray
 
-    if fit.data[fit.law.response].min() <= 0:  # type: ignore[operator]
-        raise InputError(f"rows with a {fit.law.response} of 0 or below have no logarithm to be left out")
-    if not fit.noise.is_normal:
-        raise InputError(f"law {fit.law.name!r} has Student's t errors, and leaving one out asks for normal ones")
     found: dict[Unit, Loo] = {}
     rows = fit.data.height
-    for unit, log_likelihood in _log_likelihood(fit).items():
+    count = fit.stats["lp"].size
+    thin = np.linspace(0, count - 1, min(DRAWS, count)).astype(int)
+    for unit, log_likelihood in grouped_log_likelihood(fit, thin).items():
         tree = xarray.DataTree.from_dict(
             {"/log_likelihood": xarray.Dataset({"unit": (("chain", "draw", "units"), log_likelihood[None])})}
         )
@@ -84,52 +68,3 @@ def leave_one_out(fit: Fit) -> dict[Unit, Loo]:
         bad = float((psis.pareto_k.values > psis.good_k).mean())
         found[unit] = Loo(float(pointwise.sum() / rows), se, bad)
     return found
-
-
-def _log_likelihood(fit: Fit) -> dict[Unit, np.ndarray]:
-    """Return log p(y_g | y_−g, θ) for each draw and each unit left out; shape ``(draws, units)``."""
-    frame = fit.data
-    names = labels(frame, ["checkpoint"]).to_list()
-    members = {name: [i for i, n in enumerate(names) if n == name] for name in dict.fromkeys(names)}
-    # Groups of one size are solved for together.
-    by_size = [np.array([m for m in members.values() if len(m) == size]) for size in {*map(len, members.values())}]
-    units: dict[Unit, list[np.ndarray]] = {"row": [np.arange(frame.height)[:, None]], "checkpoint": by_size}
-    residual = np.log(frame[fit.law.response].to_numpy()) - fit.log_draws(frame, "response_params")
-    thin = np.linspace(0, len(residual) - 1, min(DRAWS, len(residual))).astype(int)
-    found: dict[Unit, list[np.ndarray]] = {unit: [] for unit in units}
-    parts = None
-    for draw, shared in zip(thin, _covariances(fit, thin), strict=True):
-        if parts is None:  # every draw has the same rows share errors
-            parts = _parts(shared)
-        precision = np.zeros_like(shared)
-        for part in parts:
-            precision[part] = np.linalg.inv(shared[part])
-        pulled = precision @ residual[draw]
-        for unit, groups in units.items():
-            found[unit].append(np.concatenate([_conditional(precision, pulled, group) for group in groups]))
-    return {unit: np.array(values) for unit, values in found.items()}
-
-
-def _parts(shared: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-    """Return the blocks of a matrix that have nothing to do with each other, as indices of their square."""
-    count, part = connected_components(shared)
-    return [np.ix_(rows, rows) for rows in (np.flatnonzero(part == i) for i in range(count))]
-
-
-def _conditional(precision: np.ndarray, pulled: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Return log p(y_g | y_−g, θ) of groups of one size, given as indices of shape ``(groups, size)``."""
-    own = precision[group[:, :, None], group[:, None, :]]
-    square = (pulled[group] * np.linalg.solve(own, pulled[group][:, :, None])[:, :, 0]).sum(axis=1)
-    return np.asarray(0.5 * (np.linalg.slogdet(own)[1] - square - group.shape[1] * np.log(2.0 * np.pi)))
-
-
-def _covariances(fit: Fit, draws: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the covariance of the log responses of the rows fitted, given each of some draws."""
-    frame = fit.data
-    error = standard_errors(frame, fit.law.response)
-    own = (error / frame[fit.law.response].to_numpy()) ** 2
-    where = fit.noise.rows(frame)
-    scale = {name: fit.flat(name) for name in fit.noise.names}
-    for draw in draws:
-        here = {name: values[draw] for name, values in scale.items()}
-        yield np.diag(here["sigma"] ** 2 + own) + fit.noise.covariance(here, where)

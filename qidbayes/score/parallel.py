@@ -7,10 +7,11 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from qidbayes.errors import InputError
+from qidbayes.progress import Progress
 
 
 def each[T, R](
-    function: Callable[[T], R], tasks: Sequence[T], jobs: int, progress: Callable[[int, int], None] | None = None
+    function: Callable[[T], R], tasks: Sequence[T], jobs: int, progress: Progress | None = None
 ) -> Iterator[R]:
     """Yield the function's result for each task, in the tasks' order.
 
@@ -57,7 +58,7 @@ def _stay_on_one_core(started: Any) -> None:
         os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
-def _told[R](results: Iterator[R], total: int, progress: Callable[[int, int], None] | None) -> Iterator[R]:
+def _told[R](results: Iterator[R], total: int, progress: Progress | None) -> Iterator[R]:
     for done, result in enumerate(results, start=1):
         if progress:
             progress(done, total)

@@ -190,10 +190,10 @@ def calibrate(
 def _posterior(table: pl.DataFrame, law: Law, seed: int) -> Fit:
     """Fit with so many draws that `KEPT` of them, evenly spaced, are nearly independent, and keep those."""
     draws = 10 * KEPT
-    found = fit(table, law, chains=1, draws=draws, random_seed=seed)
+    found = fit(table, law, chains=1, draws=draws, random_seed=seed, progress=False)
     while min(c.ess_bulk for c in found.diagnostics.convergence.values()) < _NEARLY_INDEPENDENT and draws < _LONGEST:
         draws *= 4
-        found = fit(table, law, chains=1, draws=draws, random_seed=seed)
+        found = fit(table, law, chains=1, draws=draws, random_seed=seed, progress=False)
     kept = slice(None, None, draws // KEPT)
     return dataclasses.replace(
         found,

@@ -3,11 +3,7 @@
 import csv
 import io
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +12,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 from faults.artifacts import fit as made_fit
+from terminal import on_a_terminal
 
 import qidbayes as qb
 from qidbayes.cli import cli
@@ -76,26 +73,6 @@ def test_no_table_or_message_moves_a_terminal(tmp_path: Path) -> None:
         # What click and rich add themselves: colours, and the line ends of a terminal.
         ours = re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?25[hl]|\r\n", "", shown)
         assert not OBEYED.search(ours.replace("\n", "")), (arguments, ours)
-
-
-def on_a_terminal(arguments: list[str], folder: Path) -> str:
-    main, side = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "qidbayes", *arguments], cwd=folder, stdin=side, stdout=side, stderr=side, close_fds=True
-    )
-    os.close(side)
-    found = b""
-    while True:
-        try:
-            part = os.read(main, 4096)
-        except OSError:  # the other side is closed
-            break
-        if not part:
-            break
-        found += part
-    os.close(main)
-    child.wait()
-    return found.decode()
 
 
 def test_errors_and_warnings_of_python_too() -> None:

@@ -78,3 +78,11 @@ def test_the_same_table_and_force_overwrite(folder: Path) -> None:
     found = qb.load_fit("unified.nc")
     assert found.stats["lp"].shape == (1, 20)
     assert found.attributes["table_hash"] == table_hash(qb.read_table("second.csv")) != table_hash(same)
+
+
+def test_quick_leaves_the_discrepancy_out_and_says_so(folder: Path) -> None:
+    few = ["--draws", "20", "--tune", "100", "--chains", "1", "--seed", "0"]
+    done = CliRunner().invoke(cli, ["fit", "first.csv", "--law", "per-bit", "--quick", "-o", "quick.nc", *few])
+    assert done.exit_code in (0, 1), done.output
+    assert qb.load_fit("quick.nc").law.noise.discrepancy == "none"
+    assert "quick: this fit takes the equation at its word" in " ".join(done.stderr.split())

@@ -74,7 +74,7 @@ def broken(*names: str) -> qb.Fit:
 @pytest.fixture
 def drawn_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a page and a figure show is not asked here."""
-    monkeypatch.setattr("qidbayes.reports.report._part", lambda *_: "")
+    monkeypatch.setattr("qidbayes.reports.report._sections", lambda *_: [])
     monkeypatch.setattr("qidbayes.plots.projection", lambda *_, **__: Figure())
 
 

@@ -28,7 +28,7 @@ NOBODY = 65534
 def every() -> Iterator[dict[str, Writer]]:
     """Every writer; the report without its figures, which take a minute to draw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qidbayes.reports.report._part", lambda *_: "<p>text</p>" * 1000)
+        patch.setattr("qidbayes.reports.report._sections", lambda *_: [lambda: "<p>text</p>" * 1000])
         yield writers()
 
 

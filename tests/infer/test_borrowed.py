@@ -18,7 +18,7 @@ from scipy.special import expit
 import qidbayes as qb
 from qidbayes.infer.borrowed import borrow
 from qidbayes.infer.inputs import inputs
-from qidbayes.infer.model import build_model, model_data
+from qidbayes.infer.model import model_data, model_of_inputs
 from qidbayes.law import Law, Prior, load_law
 from qidbayes.posterior.diagnostics import Diagnostics
 from qidbayes.posterior.posterior import Posterior
@@ -67,7 +67,7 @@ def test_the_prior_is_the_normal_to_the_power_of_the_weight(
     rows = inputs(pythia.head(50), law)
     rows = dataclasses.replace(rows, borrowed=borrow(law, rows.coords, rows.errors, early, weight))
     assert set(model_data(rows)) >= {"borrowed_mean", "borrowed_root"}
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     density = model.compile_logp(mode="FAST_COMPILE")
     likelihood = model.compile_logp(
         vars=[v for v in model.potentials if v.name == "log_likelihood"], mode="FAST_COMPILE"
@@ -128,7 +128,7 @@ def test_a_borrowed_prior_is_normal_on_the_real_line_of_every_family(
     borrowed = borrow(law, rows.coords, rows.errors, other, 0.5)
     assert dict(borrowed.sizes) == sizes
 
-    model = build_model(dataclasses.replace(rows, borrowed=borrowed))
+    model = model_of_inputs(dataclasses.replace(rows, borrowed=borrowed))
     density = model.compile_logp(mode="FAST_COMPILE")
     (potential,) = [v for v in model.potentials if v.name == "log_likelihood"]
     likelihood = model.compile_logp(vars=[potential], mode="FAST_COMPILE")

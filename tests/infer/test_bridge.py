@@ -14,7 +14,7 @@ import qidbayes as qb
 from qidbayes.infer import program
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.model import build_model, model_data, sampled_names
+from qidbayes.infer.model import model_data, model_of_inputs, sampled_names
 
 SETTINGS = {"draws": 200, "tune": 200, "chains": 2}
 
@@ -45,7 +45,7 @@ def case(name: str) -> Inputs:
 @pytest.mark.parametrize("name", CASES)
 def test_the_density_is_pymcs(name: str) -> None:
     rows = case(name)
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     expected = model.compile_logp(mode="FAST_COMPILE")
     rng = np.random.default_rng(6)
     with jax.enable_x64(True):
@@ -62,7 +62,7 @@ def test_the_density_is_pymcs(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_every_number_has_its_name(name: str) -> None:
     rows = case(name)
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     assert [v.name for v in model.free_RVs] == sampled_names(rows)
     # The model's variables on the real line are in the same order.
     assert [v.name.split("_log__")[0].split("_logodds__")[0] for v in model.value_vars] == sampled_names(rows)
@@ -70,7 +70,7 @@ def test_every_number_has_its_name(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:There are not enough devices to run parallel chains")  # one after the other will do
 def test_pymcs_own_run_of_numpyro_has_the_same_posterior(pythia: pl.DataFrame, unified: qb.Fit) -> None:
-    with build_model(inputs(pythia, plain("unified"))):
+    with model_of_inputs(inputs(pythia, plain("unified"))):
         tree = pm.sample(
             nuts_sampler="numpyro", draws=1000, tune=1000, chains=2, random_seed=9, progressbar=False,
             target_accept=0.9, compute_convergence_checks=False,
@@ -129,7 +129,7 @@ def test_the_seed_decides_the_draws(simulate: Callable[..., pl.DataFrame]) -> No
 def test_kaplans_density_has_no_edge_far_out() -> None:
     """Nc and Dc overflow there, the loss does not; a density that ends in NaN lets transitions diverge."""
     rows = inputs(qb.load_table("pythia"), qb.load_law("kaplan-16bit"))
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     with jax.enable_x64(True):
         density, data_names = log_density(model)
         data = [jax.numpy.asarray(model_data(rows)[n]) for n in data_names]

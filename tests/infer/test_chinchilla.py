@@ -7,7 +7,7 @@ from scipy import optimize, stats
 
 import qidbayes as qb
 from qidbayes.infer.inputs import inputs
-from qidbayes.infer.model import build_model
+from qidbayes.infer.model import model_of_inputs
 from qidbayes.law import load_law
 
 # Besiroglu et al. 2024 (arXiv:2404.10102): estimates and bootstrapped standard errors.
@@ -58,7 +58,7 @@ def test_the_table_is_epochs(table: pl.DataFrame) -> None:
 def test_the_density_is_students(table: pl.DataFrame) -> None:
     law = load_law("chinchilla-16bit")
     rows = inputs(table, law)
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     point = model.initial_point()
     constants = {"loss0": 2.5, "irreducible": 0.7, "share": 0.5, "alpha": 0.35, "beta": 0.36, "sigma": 0.01}
     values = {}

@@ -13,7 +13,7 @@ from qidbayes.infer import latent
 from qidbayes.infer.assemble import model_effect
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.model import build_model, model_data
+from qidbayes.infer.model import model_data, model_of_inputs
 
 LEVEL = {"c": qb.Prior("LogNormal", mu=-3, sigma=1)}
 
@@ -37,7 +37,7 @@ def test_integrated_over_what_is_sampled_the_density_is_the_exact_one(
     rows = rows_of(list(qid), list(error), [0, 0, 0, 1, 1], qb.Noise(groups=("checkpoint",), discrepancy="none"))
     assert list(rows.latent["latent_row"]) == [1, 2]
     assert list(rows.latent["latent_checkpoint"]) == [0]
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     parameters = [np.log(v) for v in (c, sigma, checkpoint_sd)]
     axis = np.linspace(-12, 7, 77)  # far to the left, where the law says less than the row
     nodes = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)

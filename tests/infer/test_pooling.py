@@ -12,7 +12,7 @@ from test_closed_form import assert_agrees
 
 import qidbayes as qb
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.model import build_model, sampled_names
+from qidbayes.infer.model import model_of_inputs, sampled_names
 from qidbayes.infer.pooling import groups_and_populations, population_and_groups
 from qidbayes.law import Law
 
@@ -63,7 +63,7 @@ def test_every_centring_is_the_textbooks_model(pythia: pl.DataFrame, value: floa
     rows = inputs(pythia.sample(200, seed=1), law)
     names = sampled_names(rows)
     designs = {c: with_centring(rows, c) for c in (1.0, value)}
-    models = {c: build_model(one) for c, one in designs.items()}
+    models = {c: model_of_inputs(one) for c, one in designs.items()}
     densities = {c: model.compile_logp(mode="FAST_COMPILE") for c, model in models.items()}
     start = models[1.0].initial_point()
     assert [variable.split("_log__")[0] for variable in start] == names

@@ -12,7 +12,7 @@ from scipy import stats
 import qidbayes as qb
 from qidbayes.infer import program
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.model import build_model
+from qidbayes.infer.model import model_of_inputs
 from qidbayes.infer.problem import Problem
 from qidbayes.infer.strata import log_density, strata
 
@@ -53,7 +53,7 @@ def test_standard_errors_count_on_a_full_grid_too(pythia: pl.DataFrame, height: 
     """Errors of 1 to 4%, too small for any other treatment; a table with a hole goes the same way."""
     rows = inputs(with_errors(pythia).head(height), plain("unified"))
     assert strata(rows) is None and not rows.latent
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     found = model.compile_logp(vars=model.potentials, mode="FAST_COMPILE")(model.initial_point())
     at = _natural(model)
     constants = {name: at[name] for name in ("k_ref", "beta", "alpha", "gamma")}

@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal, norm
 
 import qidbayes as qb
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.model import build_model
+from qidbayes.infer.model import model_of_inputs
 from qidbayes.noise import gp_density
 
 SCALE = {
@@ -165,7 +165,7 @@ def test_noisy_rows_are_measured_around_their_true_qid() -> None:
     share = table["bits"].replace_strict(ERRORS).to_numpy().copy()
     error = np.where(np.arange(9) % 3 == 2, 0.5, share) * table["qid"].to_numpy()
     rows = inputs(table.with_columns(pl.Series("qid_se", error)), LAW)
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     point = model.initial_point()
     point["latent"] = np.array([0.3, -0.5, 0.2])
     noisy = rows.latent["latent_row"]

@@ -77,9 +77,9 @@ def vars_of(fit: qb.Fit) -> dict[str, object]:
 
 def test_intervals_are_quantiles(unified: qb.Fit, per_bit: qb.Fit) -> None:
     found = unified.interval("beta", ci_prob=0.5)
-    assert found.columns == ["name", "group", "median", "lower", "upper", "mean", "sd"]
+    assert found.columns == ["name", "median", "lower", "upper", "mean", "sd"]
     expected = np.quantile(flat(unified, "beta"), [0.5, 0.25, 0.75])
-    np.testing.assert_allclose(found.row(0)[2:5], expected)
+    np.testing.assert_allclose(found.row(0)[1:4], expected)
     by_width = per_bit.interval("alpha")
     assert by_width["group"].to_list() == ["2", "3", "4"]
     np.testing.assert_allclose(by_width["mean"], flat(per_bit, "alpha").mean(axis=0))

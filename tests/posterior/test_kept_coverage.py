@@ -128,7 +128,9 @@ def test_a_band_of_the_law_alone_was_not_tested(tested: qb.Fit) -> None:
 
 
 def test_without_a_backtest_only_the_distance_is_told(unified: qb.Fit) -> None:
-    assert unified.project(n_params=7e9, bits=4).columns[-4:] == list(COLUMNS)
+    told = [*COLUMNS, "held", "held_se", "held_of", "held_checkpoints", "held_runs"]
+    found = [name for name in unified.project(n_params=7e9, bits=4).columns if name in told]
+    assert found == ["n_params_beyond", "tokens_beyond", "bits_beyond"]  # and all of it is fitted
 
 
 def test_it_is_saved_with_the_fit(tested: qb.Fit, tmp_path: Path) -> None:

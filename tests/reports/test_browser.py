@@ -112,7 +112,7 @@ def test_a_table_can_be_copied(browser: Any, file: Path, unified: qb.Fit) -> Non
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     opened = context.new_page()
     opened.goto(file.as_uri())
-    button = opened.locator(".table:has(th:text-is('r_hat')) .copy")
+    button = opened.locator(".table:has(th[title='r_hat']) .copy")
     button.click()
     opened.wait_for_function("document.querySelector('.copy') && [...document.querySelectorAll('.copy')]"
                              ".some((b) => b.textContent === 'Copied')")  # fmt: skip

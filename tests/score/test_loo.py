@@ -10,7 +10,8 @@ from made import NESTED, SMOOTH, log_unified, unified_fit
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.score.loo import _covariances, _log_likelihood, leave_one_out
+from qidbayes.posterior.likelihood import covariances, grouped_log_likelihood
+from qidbayes.score.loo import leave_one_out
 
 
 def test_conditional_density_is_that_of_the_joint_normals(unified: qb.Fit) -> None:
@@ -20,9 +21,9 @@ def test_conditional_density_is_that_of_the_joint_normals(unified: qb.Fit) -> No
         draws={name: values[:1, :2] for name, values in unified.draws.items()},
         stats={name: values[:1, :2] for name, values in unified.stats.items()},
     )
-    found = _log_likelihood(small)["checkpoint"]
+    found = grouped_log_likelihood(small, np.arange(2))["checkpoint"]
     residual = np.log(unified.data["qid"].to_numpy()) - small.log_draws(unified.data, "response_params")[1]
-    (covariance,) = _covariances(small, np.array([1]))
+    (covariance,) = covariances(small, np.array([1]))
     for unit, rows in ((0, [0, 1, 2]), (57, [171, 172, 173])):
         rest = np.setdiff1d(np.arange(360), rows)
         whole = stats.multivariate_normal(np.zeros(360), covariance).logpdf(residual)
@@ -42,7 +43,7 @@ def test_psis_is_the_refit_without_the_checkpoint() -> None:
     law = qb.load_law("unified").with_noise(groups=(), discrepancy="none")
     pythia = qb.load_table("pythia")
     everything = qb.fit(pythia, law, random_seed=0)
-    units = _log_likelihood(everything)["row"]
+    units = grouped_log_likelihood(everything, np.arange(0, everything.stats["lp"].size, 8))["row"]
     row = 200
     left_out = everything.data[row]
     refit = qb.fit(pythia.join(left_out, on=["model", "tokens", "bits"], how="anti"), law, random_seed=0)

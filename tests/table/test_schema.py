@@ -1,6 +1,5 @@
 """What a measurement table accepts, what it fills in, and how it refuses the rest."""
 
-import warnings
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -244,6 +243,8 @@ def test_one_line_says_what_is_wrong_with_many_rows(csv_file: CsvFile) -> None:
     assert lines[0].startswith("rows 2, 4, 6 and 12 more, column 'method': 'GPTQ v1' is not accepted; give a name")
     assert lines[1].startswith("rows 3, 5, 7 and 12 more, column 'method': 'GPTQ v2' is not accepted")
     assert len(lines) == 2
+
+
 def test_further_numbers_tell_cells_apart(csv_file: CsvFile) -> None:
     path = csv_file(f"{HEADER},qat_tokens, decayed", ROW + ",1e9, 0.5", ROW + ",2e9,")
     table = read_table(path)
@@ -256,7 +257,6 @@ def test_further_numbers_tell_cells_apart(csv_file: CsvFile) -> None:
     assert join_tables(table, other)["decayed"].to_list() == [0.5, None, None, None]
     with pytest.raises(InputError, match="table 1 and table 2 both hold"):
         join_tables(table, table)
-
 
 
 def test_losses_that_disagree_are_refused(csv_file: CsvFile) -> None:

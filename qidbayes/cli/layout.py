@@ -1,0 +1,181 @@
+"""Tables of text in the width there is: nothing in them is cut."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+
+# The first to leave a table that is too wide. `mean` and `sd` go only where a median stands in their place.
+_FIRST = ("source", "mean", "sd", "ess_tail", "ess_bulk", "learning_rate", "models", "suites")
+# Answers, which stand in their column also where all rows agree.
+_ANSWERS = frozenset(("name", "law", "equation", "what", "median", "lower", "upper", "qid", "prob", "advised", "r_hat"))
+# What a table is for: these never leave. Where they do not fit, every row becomes a block of lines.
+_NEVER = _ANSWERS | {
+    "fit", "split", "model", "method", "response", "group", "memory", "n_params", "tokens", "bits", "rows", "points",
+    "never", "prob_best", "worse_than_random", "measurements", "variance_left", "log_density",
+}  # fmt: skip
+_TEXT = 20  # characters that a column of text keeps; longer texts are broken into lines
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its name, and its cells as they are read."""
+
+    name: str
+    cells: tuple[str, ...]
+    numeric: bool
+    heading: str = ""
+
+    @property
+    def natural(self) -> int:
+        """The width in which no cell is broken."""
+        return max(map(cell_len, (*(self.heading or self.name).split("\n"), *self.cells)))
+
+    @property
+    def least(self) -> int:
+        """The width that the column needs: all of a number or name, some of a text, whose lines are broken."""
+        return self.natural if self.numeric or self.name in ("name", "law") else min(_TEXT, self.natural)
+
+
+def draw(columns: Sequence[Column], width: int | None = None) -> str:
+    """Return a table as text.
+
+    Parameters
+    ----------
+    columns
+        Of one length each.
+    width
+        What the terminal is wide; None for a pipe, where a table takes what it needs.
+
+    Returns
+    -------
+    str
+        The table as it is, if it fits. Else one with broken headings and texts; without the columns in which all rows
+        agree, which are then said above; without those that matter least, named below; or, where even that does not
+        fit, a block of lines for each row, with every column.
+
+    Examples
+    --------
+    >>> print(draw([Column("name", ("beta", "gamma"), False), Column("median", ("0.46", "5.6"), True)]))
+     name    median
+     ──────────────
+     beta      0.46
+     gamma      5.6
+    """
+    if width is None or _fits([column.natural for column in columns], width, gap=3):
+        return _table(columns, [column.natural for column in columns], gap=3)
+    kept = [_broken_heading(column) for column in columns]
+    if not _fits([column.least for column in kept], width) and len(columns[0].cells) == 1:
+        return _blocks(columns, width)
+    same: list[Column] = []
+    if not _fits([column.least for column in kept], width):
+        same = [column for column in kept if len(set(column.cells)) == 1 and column.name not in _ANSWERS]
+        kept = [column for column in kept if column not in same]
+    left_out: list[str] = []
+    for column in _leaving(kept):
+        if _fits([column.least for column in kept], width):
+            break
+        kept.remove(column)
+        left_out.append(column.name)
+    if not kept or not _fits([column.least for column in kept], width):
+        return _blocks(columns, width)
+    told = [f"{column.name} {column.cells[0]}" for column in same if column.cells[0]]
+    above = [f"In every row: {', '.join(told)}"] if told else []
+    missing = f"Not shown, for want of room: {', '.join(left_out)}. A wider terminal or a pipe shows them."
+    below = [missing] if left_out else []
+    parts = [*_lines(above, width), _table(kept, _widths(kept, width), gap=2), *_lines(below, width)]
+    return "\n".join(parts)
+
+
+def _fits(widths: Sequence[int], width: int, gap: int = 2) -> bool:
+    return 1 + sum(widths) + gap * (len(widths) - 1) <= width
+
+
+def _leaving(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns that a table can do without, the first to leave first."""
+    keep = _NEVER if any(column.name == "median" for column in columns) else _NEVER | {"mean", "sd"}
+    free = [column for column in reversed(columns) if column.name not in keep]
+    return sorted(free, key=lambda column: _FIRST.index(column.name) if column.name in _FIRST else len(_FIRST))
+
+
+def _broken_heading(column: Column) -> Column:
+    """Break a name that is wider than its cells after its underscores."""
+    room = max(map(cell_len, column.cells), default=0)
+    parts = re.findall("[^_]+_?|_", column.name)
+    return replace(column, heading="\n".join(_filled(parts, max(room, *map(len, parts)))))
+
+
+def _widths(columns: Sequence[Column], width: int) -> list[int]:
+    """Give each column what it needs, and the texts what is left, the same to each that wants it."""
+    widths = [column.least for column in columns]
+    room = width - 1 - sum(widths) - 2 * (len(widths) - 1)
+    while room > 0:
+        wanting = [i for i, column in enumerate(columns) if widths[i] < column.natural]
+        if not wanting:
+            break
+        widths[min(wanting, key=lambda i: widths[i])] += 1
+        room -= 1
+    return widths
+
+
+def _table(columns: Sequence[Column], widths: Sequence[int], gap: int) -> str:
+    headings = [(column.heading or column.name).split("\n") for column in columns]
+    deep = max(map(len, headings))
+    rows = [[[""] * (deep - len(heading)) + heading for heading in headings]]
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        rows.append([_broken(cell, width) for cell, width in zip(cells, widths, strict=True)])
+    lines: list[str] = []
+    for i, row in enumerate(rows):
+        for parts in zip_longest(*row, fillvalue=""):
+            padded = [
+                " " * (width - cell_len(part)) + part if column.numeric else set_cell_size(part, width)
+                for part, width, column in zip(parts, widths, columns, strict=True)
+            ]
+            lines.append((" " + (" " * gap).join(padded)).rstrip())
+        if i == 0:
+            lines.append(" " + "─" * (sum(widths) + gap * (len(widths) - 1)))
+    return "\n".join(line for line in lines if line)
+
+
+def _blocks(columns: Sequence[Column], width: int) -> str:
+    """Return a block of lines for each row: a column a line."""
+    margin = 1 + max(cell_len(column.name) for column in columns) + 2
+    blocks = []
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        lines = []
+        for column, cell in zip(columns, cells, strict=True):
+            if cell:
+                first, *others = _broken(cell, max(width - margin, 8))
+                lines.append(f" {set_cell_size(column.name, margin - 1)}{first}")
+                lines += [" " * margin + other for other in others]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _lines(texts: Sequence[str], width: int) -> list[str]:
+    return [" " + line for text in texts for line in _broken(text, width - 1)]
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """Break a text into lines of at most some width: between words, after a slash, comma or hyphen, or anywhere."""
+    if cell_len(text) <= width:
+        return [text]
+    pieces = [
+        part for piece in _pieces(text) for part in (chop_cells(piece, width) if cell_len(piece) > width else [piece])
+    ]
+    return _filled(pieces, width)
+
+
+def _filled(pieces: Sequence[str], width: int) -> list[str]:
+    lines = [""]
+    for piece in pieces:
+        if lines[-1] and cell_len((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+def _pieces(text: str) -> list[str]:
+    return re.findall(r"[^ /,_]*[ /,_]+|[^ /,_]+", text)

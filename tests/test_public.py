@@ -1,0 +1,25 @@
+"""What `import qidbayes as qb` offers: its public names, and what a look at them costs."""
+
+import subprocess
+import sys
+
+import qidbayes as qb
+
+
+def test_completion_offers_the_public_names() -> None:
+    assert set(qb.__all__) <= set(dir(qb))
+    assert all(name.startswith("__") for name in set(dir(qb)) - set(qb.__all__))
+    assert all(hasattr(qb, name) for name in qb.__all__)
+
+
+def test_a_python_prompt_completes_them_without_a_sampler() -> None:
+    script = (
+        "import rlcompleter, sys, qidbayes as qb\n"
+        "complete = rlcompleter.Completer({'qb': qb}).attr_matches\n"
+        "print([name.strip('()') for name in complete('qb.load_')])\n"
+        "print(dir(qb) and sorted({'jax', 'pymc', 'torch'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    names, heavy = done.stdout.splitlines()
+    assert names == "['qb.load_fit', 'qb.load_law', 'qb.load_table']"
+    assert heavy == "[]"
