@@ -9,8 +9,9 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.infer import latent
 from qidbayes.law import COVARIATES, Law
-from qidbayes.law.law import RESPONSES
+from qidbayes.law.law import QUANTIZED, RESPONSES
 from qidbayes.table.groups import dimension, labels
+from qidbayes.table.own_error import standard_error
 from qidbayes.table.schema import NAMES, validate
 
 
@@ -75,15 +76,15 @@ def design(table: pl.DataFrame, law: Law) -> Design:
             f"all {frame.height} rows have the same {RESPONSES[law.response]}, {response[0]:g}, which no error "
             "explains: there is nothing to fit; see whether the column is the one that was meant"
         )
-    error = np.zeros(frame.height)
-    if law.response == "qid":
-        error = frame["qid_se"].fill_null(0.0).to_numpy()
-        _refuse_hopeless(frame, response, error)
+    error = standard_error(frame, law.response)
+    if law.response in QUANTIZED:
+        _refuse_hopeless(frame, law.response, response, error)
     noisy = latent.is_noisy(response, error)
     if noisy.any() and law.noise.family == "student_t":
         raise InputError(
-            f"{noisy.sum()} of {frame.height} rows have a qid_se above {latent.LIMIT:.0%} of their QiD, which goes "
-            f"with normal errors only; law {law.name!r} has noise family 'student_t'"
+            f"{noisy.sum()} of {frame.height} rows have a {law.response}_se above {latent.LIMIT:.0%} of their "
+            f"{RESPONSES[law.response]}, which goes with normal errors only; law {law.name!r} has noise family "
+            "'student_t'"
         )
     positive = response.copy()
     positive[noisy] = latent.expected(response[noisy], error[noisy])
@@ -113,25 +114,26 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     return Design(law, frame, left_out, response, error, np.log(positive), variance, log_covariates, index, coords)
 
 
-def _refuse_hopeless(frame: pl.DataFrame, qid: np.ndarray, error: np.ndarray) -> None:
+def _refuse_hopeless(frame: pl.DataFrame, response: str, value: np.ndarray, error: np.ndarray) -> None:
     """Refuse rows that are not above 0 where their standard error does not say why."""
+    what = RESPONSES[response]
     for wrong, ail, remedy in (
         (
-            (qid <= 0) & (error == 0),
-            "QiD ≤ 0 and no qid_se",
-            "so nothing says how far above 0 it may be; give qid_se, or",
+            (value <= 0) & (error == 0),
+            f"{what} ≤ 0 and no {response}_se",
+            f"so nothing says how far above 0 it may be; give {response}_se, or",
         ),
         (
-            qid < -latent.BELOW * error,
-            f"a QiD more than {latent.BELOW:g} qid_se below 0",
-            "which no QiD above 0 explains; see what else is in their error, or",
+            value < -latent.BELOW * error,
+            f"a {what} more than {latent.BELOW:g} {response}_se below 0",
+            f"which no {what} above 0 explains; see what else is in their error, or",
         ),
     ):
         if wrong.any():
             first = frame.row(int(np.flatnonzero(wrong)[0]), named=True)
             raise InputError(
                 f"{wrong.sum()} of {frame.height} rows have {ail} (first: {first['model']} {first['revision']}, "
-                f"{first['method']} {first['bits']:g} bits, {first['qid']:g}), {remedy} filter them out and say so"
+                f"{first['method']} {first['bits']:g} bits, {first[response]:g}), {remedy} filter them out and say so"
             )
 
 

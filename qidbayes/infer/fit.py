@@ -23,6 +23,7 @@ from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.process import note
 from qidbayes.table import table_hash
+from qidbayes.table.own_error import ERRORS
 from qidbayes.table.schema import validate
 
 FIRST, MOST = 1_000, 4_000
@@ -179,4 +180,5 @@ def _rows(table: pl.DataFrame, law: Law, prior_from: Posterior | None, prior_wei
 
 def _kept(rows: Inputs) -> pl.DataFrame:
     covariates = [COVARIATES[symbol] for symbol in rows.law.covariates]
-    return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, "qid_se", rows.law.response])))
+    kept = ERRORS[rows.law.response] or ("qid_se",)
+    return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, *kept, rows.law.response])))

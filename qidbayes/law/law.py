@@ -31,7 +31,14 @@ COVARIATES = {
 """What an equation calls the columns of a table."""
 DATA = "data"
 """In the place of a number of the reference: the middle of the fitted rows."""
-RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss"}
+RESPONSES = {"qid": "QiD", "kld": "KL divergence", "loss_16bit": "16-bit loss"}
+QUANTIZED = ("qid", "kld")
+"""The responses that tell a quantized model from its 16-bit one, and so depend on the quantization."""
+_LATEX = {
+    "qid": r"\Delta_q\mathrm{Loss}",
+    "kld": r"D_\mathrm{KL}(p_{16}\,\|\,p_q)",
+    "loss_16bit": r"\mathrm{Loss}_{16}",
+}
 NOISE_FAMILIES = ("normal", "student_t")
 STUDENT_T_FREEDOM = 4.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
@@ -94,7 +101,7 @@ class Law:
     name, title, source
         What the law is called, and where it comes from.
     response
-        ``"qid"`` or ``"loss_16bit"``, both in nats per token.
+        ``"qid"``, ``"kld"`` (the KL divergence from the 16-bit model) or ``"loss_16bit"``, all in nats per token.
     define
         Further constants in terms of the parameters, such as the ones a paper prints, in order.
     reference
@@ -261,8 +268,7 @@ class Law:
 
     def latex(self) -> str:
         """Return the law as LaTeX, without dollar signs."""
-        left = r"\Delta_q\mathrm{Loss}" if self.response == "qid" else r"\mathrm{Loss}_{16}"
-        return f"{left} = {to_latex(self.expression)}"
+        return f"{_LATEX[self.response]} = {to_latex(self.expression)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a law file says, in plain types."""
@@ -374,4 +380,4 @@ def _check_published(law: Law) -> None:
                 raise InputError(f"[published.{point}] {name}: {value!r} is not a finite number")
 
 
-__all__ = ["COVARIATES", "GROUPS", "RESPONSES", "Constants", "Law", "Noise", "suggestion"]
+__all__ = ["COVARIATES", "GROUPS", "QUANTIZED", "RESPONSES", "Constants", "Law", "Noise", "suggestion"]

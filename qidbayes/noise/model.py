@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 
-from qidbayes.law.law import Law
+from qidbayes.law.law import QUANTIZED, Law
 from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.gaussian_process import GaussianProcess
 from qidbayes.noise.grid import Shape
@@ -143,7 +143,7 @@ def noise_model(law: Law, groups: Collection[str]) -> NoiseModel:
         Those of the declared groups, ``model`` and ``checkpoint``, of which the fitted rows have several in one.
     """
     if law.noise.discrepancy == "smooth":
-        return GaussianProcess(tuple(g for g in ("model", "checkpoint") if g in groups), law.response == "qid")
+        return GaussianProcess(tuple(g for g in ("model", "checkpoint") if g in groups), law.response in QUANTIZED)
     if law.noise.family == "student_t":
         return StudentT()
     return RandomEffects(tuple(g for g in ("checkpoint", "model") if g in groups))

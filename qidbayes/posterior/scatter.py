@@ -16,6 +16,7 @@ from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.threshold import log_tokens
 from qidbayes.seeds import Stream, generator
+from qidbayes.table.own_error import standard_error
 
 MODEL_EFFECT = "model_effect"
 """The draws of the effects of the fitted models."""
@@ -142,9 +143,7 @@ class Scatter:
         law = curve.log_response(asked.log_covariates, asked.index)
         law = np.broadcast_to(law, (len(law), data.height))
         value = data[response].to_numpy()
-        error = np.zeros(data.height)
-        if response == "qid" and "qid_se" in data.columns:
-            error = data["qid_se"].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
+        error = standard_error(data, response)
         sampled = self._sampled()
         noisy = np.isin(rows, sampled)
         value = np.where(noisy, 1.0, value)

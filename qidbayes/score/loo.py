@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from qidbayes.errors import InputError
 from qidbayes.posterior.fit import Fit
 from qidbayes.table.groups import labels
+from qidbayes.table.own_error import standard_error
 
 type Unit = Literal["row", "checkpoint"]
 
@@ -125,7 +126,7 @@ def _conditional(precision: np.ndarray, pulled: np.ndarray, group: np.ndarray) -
 def _covariances(fit: Fit, draws: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the covariance of the log responses of the rows fitted, given each of some draws."""
     frame = fit.data
-    error = frame["qid_se"].fill_null(0.0).fill_nan(0.0).to_numpy() if fit.law.response == "qid" else 0.0
+    error = standard_error(frame, fit.law.response)
     own = (error / frame[fit.law.response].to_numpy()) ** 2
     where = fit.noise.rows(frame)
     scale = {name: fit.flat(name) for name in fit.noise.names}

@@ -5,7 +5,7 @@ import json
 
 import polars as pl
 
-from qidbayes.table.columns import NAMES
+from qidbayes.table.columns import LATER
 from qidbayes.table.schema import validate
 
 
@@ -28,6 +28,7 @@ def table_hash(frame: pl.DataFrame) -> str:
     (True, False)
     """
     table = validate(frame, "table")
+    table = table.drop(name for name in LATER if table[name].null_count() == table.height)
     # JSON rather than CSV or Arrow: its bytes do not depend on the release of polars that wrote them.
     rows = sorted(json.dumps(row) for row in table.iter_rows())
-    return hashlib.sha256("\n".join([json.dumps(NAMES), *rows]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([json.dumps(table.columns), *rows]).encode()).hexdigest()

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.decoder.batches import batch_losses, enter_batches
+from qidbayes.measure.decoder.batches import compare_batches, enter_batches
+from qidbayes.measure.decoder.compare import Compared
 from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import decoder_layers, evaluating, stack_linears
 from qidbayes.measure.decoder.memory import borrowed, room
@@ -43,16 +44,20 @@ class Swept:
     ----------
     report
         How quantizing went; None if it failed.
-    losses
-        For each evaluation set `[n]`: each window's mean loss, float64, nats/token. Not finite where the model's are
-        not.
+    compared
+        For each evaluation set: each window's means beside the 16-bit model. Not finite where the model's are not.
     error
         What went wrong, if it did: activations that are not finite, a matrix that cannot be factorized.
     """
 
     report: QuantizationReport | None
-    losses: list[Tensor]
+    compared: list[Compared]
     error: MeasureError | None
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """For each evaluation set `[n]`: each window's mean loss, float64, nats/token."""
+        return [some.losses for some in self.compared]
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Sweep:
     Attributes
     ----------
     baseline
-        The 16-bit model's losses, as in `Swept.losses`.
+        The 16-bit model's losses, for each evaluation set `[n]`: each window's mean, float64, nats/token.
     variants
         One for each quantizer.
     seconds_quantize, seconds_evaluate
@@ -173,11 +178,10 @@ class _Pass:
                     self._pass_layer(index, layer)
         self._report("losses")
         with self._timed("evaluate"), self._outer_parts():
-            baseline = self._losses(self._baseline)
-            losses = [[] if v.error else self._losses(v.evaluation) for v in self._variants]
+            baseline, compared = self._compare([v for v in self._variants if not v.error])
         variants = [
-            Swept(None if v.error else self._reported(v), found, v.error)
-            for v, found in zip(self._variants, losses, strict=True)
+            Swept(None, [], v.error) if v.error else Swept(self._reported(v), next(compared), None)
+            for v in self._variants
         ]
         return Sweep(baseline, variants, self._seconds["quantize"], self._seconds["evaluate"])
 
@@ -237,12 +241,17 @@ class _Pass:
             for batches, states in zip(self._batches, streams, strict=True):
                 states.advance(partial(run_past, layer, batches.calls[index]))
 
-    def _losses(self, streams: Sequence[HiddenStates]) -> list[Tensor]:
-        """Each window's mean loss, by evaluation set."""
-        return [
-            batch_losses(self._model, batches, states, windows[:, 1:])
-            for batches, states, windows in zip(self._batches, streams, self._windows, strict=True)
-        ]
+    def _compare(self, variants: Sequence[Variant]) -> tuple[list[Tensor], Iterator[list[Compared]]]:
+        """The 16-bit model's losses by evaluation set, and each variant's beside it."""
+        baseline, compared = [], []
+        for number, (batches, states, windows) in enumerate(
+            zip(self._batches, self._baseline, self._windows, strict=True)
+        ):
+            streams = [variant.evaluation[number] for variant in variants]
+            losses, found = compare_batches(self._model, batches, states, streams, windows[:, 1:])
+            baseline.append(losses)
+            compared.append(found)
+        return baseline, (list(of_one) for of_one in zip(*compared, strict=True))
 
     def _reported(self, variant: Variant) -> QuantizationReport:
         quantizer = variant.quantizer

@@ -34,6 +34,15 @@ def loss_by_hand(model: AutoModelForCausalLM, windows: torch.Tensor) -> list[flo
         return [float(model(input_ids=w[None], labels=w[None]).loss) for w in windows]
 
 
+def divergence_by_hand(original: Path, model: AutoModelForCausalLM, windows: torch.Tensor) -> float:
+    with torch.no_grad():
+        p, q = (
+            m(input_ids=windows[:, :-1]).logits.double().log_softmax(-1)
+            for m in (AutoModelForCausalLM.from_pretrained(original), model)
+        )
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
 def test_rows_say_what_happened(plan: Plan, tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     outcome = measure(plan, tmp_path / "run")
     assert (outcome.rows, outcome.failed, outcome.elsewhere) == (12, (), ())
@@ -53,6 +62,17 @@ def test_rows_say_what_happened(plan: Plan, tmp_path: Path, tokenizer: PreTraine
     assert row["qid_se"] == pytest.approx((torch.tensor(after) - torch.tensor(before)).std().item() / 32**0.5, rel=1e-3)
     assert (row["n_eval_tokens"], row["seq_len"], row["learning_rate"]) == (1024, 32, 1e-3)
     assert row["bits_per_weight"] > 3
+    text = tokenizer.batch_decode(windows[:, 1:], skip_special_tokens=True)
+    predicted_bytes = sum(len(some.encode()) for some in text)
+    assert 1.5 * 1024 < predicted_bytes < 6 * 1024  # the tokenizer has 512 tokens, of some letters each
+    for name in ("", "_16bit"):
+        assert row[f"nats_per_byte{name}"] == pytest.approx(row[f"loss{name}"] * 1024 / predicted_bytes)
+    assert (
+        0 < row["kld"] == pytest.approx(divergence_by_hand(tmp_path / "models" / "step200", model, windows), rel=1e-4)
+    )
+    assert 0 < row["kld_se"] < row["kld"]
+    assert 0 < row["top_agreement"] < 1
+    assert 0 < row["top_agreement_se"] < 0.1
     said = pl.read_parquet_metadata(tmp_path / "run" / "table.parquet")
     assert said["plan_hash"] == plan.hash
     assert said["torch"] == torch.__version__.split("+")[0]

@@ -1,0 +1,29 @@
+"""The standard error that a table gives of what a law is about."""
+
+import numpy as np
+import polars as pl
+
+ERRORS = {"qid": ("qid_se",), "kld": ("kld_se",), "loss_16bit": ()}
+"""The columns that hold a response's standard errors, which are independent of each other."""
+
+
+def standard_error(frame: pl.DataFrame, response: str) -> np.ndarray:
+    """Return the standard error of each row's response, nats per token, shape ``(rows,)``; 0 where nothing is said.
+
+    Parameters
+    ----------
+    frame
+        Rows of a measurement table, or some of its columns.
+    response
+        ``"qid"``, ``"kld"`` or ``"loss_16bit"``.
+
+    Examples
+    --------
+    >>> standard_error(pl.DataFrame({"qid": [0.1, 0.2], "qid_se": [0.01, None]}), "qid").tolist()
+    [0.01, 0.0]
+    """
+    total = np.zeros(frame.height)
+    for name in ERRORS[response]:
+        if name in frame.columns:
+            total += np.square(frame[name].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy())
+    return np.sqrt(total)
