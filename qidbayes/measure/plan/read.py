@@ -288,9 +288,10 @@ def _check_together(plan: Plan, where: str) -> None:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise InputError(f"{where}: two {kind} are {twice[0]}; keep one, or give one of them another name")
-    if plan.calibration is None and any(METHODS[q.method].calibrated for q in plan.quantizations):
-        need = " and ".join(name for name, method in METHODS.items() if method.calibrated)
-        raise InputError(f"{where}: [calibration] is missing; {need} need a dataset, windows and seq_len")
+    need = dict.fromkeys(q.method for q in plan.quantizations if METHODS[q.method].calibrated)
+    if plan.calibration is None and need:
+        said = " and ".join(need)
+        raise InputError(f"{where}: [calibration] is missing; give a dataset, windows and seq_len for {said}")
     for models, quantization in {q.models: q for q in plan.quantizations}.items():
         for model in sorted(models or ()):
             if model not in of_model:

@@ -29,7 +29,7 @@ from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.decoder.rotary import fused_rotary
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan.methods import METHODS
-from qidbayes.measure.quantize.gptq import GPTQ
+from qidbayes.measure.quantize.gptq import GPTQKind
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
 from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
 
@@ -116,7 +116,7 @@ def sweep(
     Examples
     --------
     >>> from transformers import AutoModelForCausalLM, GPTNeoXConfig
-    >>> from qidbayes.measure.quantize import RTN
+    >>> from qidbayes.measure.quantize import GPTQ, RTN
     >>> model = AutoModelForCausalLM.from_config(GPTNeoXConfig(
     ...     vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2))
     >>> text = torch.arange(66).reshape(2, 33) % 64
@@ -150,7 +150,7 @@ class _Pass:
         self._stack, self._layers = decoder_layers(model)
         self._windows = windows
         self._seconds = {"quantize": 0.0, "evaluate": 0.0}
-        calibrated = [q for q in quantizers if isinstance(q, GPTQ)]
+        calibrated = [q for q in quantizers if isinstance(q, GPTQKind)]
         self._outside = self._stay_outside(calibration if calibrated else calibration[:0], windows, len(calibrated))
         self._calibration, calibration_states = None, None
         with self._outer_parts():
@@ -164,7 +164,7 @@ class _Pass:
         self._variants = [
             Variant(
                 q,
-                calibration_states.copy() if isinstance(q, GPTQ) and calibration_states else None,
+                calibration_states.copy() if isinstance(q, GPTQKind) and calibration_states else None,
                 [states.copy() for states in self._baseline],
             )
             for q in quantizers
@@ -255,7 +255,7 @@ class _Pass:
 
     def _reported(self, variant: Variant) -> QuantizationReport:
         quantizer = variant.quantizer
-        if isinstance(quantizer, GPTQ):
+        if isinstance(quantizer, GPTQKind):
             return quantizer.report(self._linears, variant.raised, variant.dead)
         n_weights = sum(linear.weight.numel() for linear in self._linears.values())
         bits_per_weight = variant.stored / n_weights

@@ -69,7 +69,7 @@ REFUSALS = {
     "step 0": ("steps = [100,", "steps = [1,", r"steps = .*; give steps that make at least 100,000 training tokens"),
     "a count as text": ("n_params = ", 'n_params = "many" #', r"'many' is not a count"),
     "both places": ('name = "small"', 'name = "small"\nid = "a/b"', r'give either id = "owner/name".* or path'),
-    "no calibration": ("", "", r"\[calibration\] is missing; gptq and awq need"),
+    "no calibration": ("", "", r"\[calibration\] is missing; give a dataset, windows and seq_len for gptq"),
     "an unknown set": ("path =", "pth =", r"give 'held-out' an id or a path, or name a known set"),
     "one window": ("tokens = 1_024", "tokens = 33", r"\[evaluation\]: tokens = 33; give a whole number of at least 64"),
     "a bad dtype": ('"float32"', '"int4"', r"dtype = 'int4' is not known; Accepted: bfloat16, float16, float32"),

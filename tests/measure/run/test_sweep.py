@@ -12,7 +12,16 @@ from qidbayes.errors import InputError
 from qidbayes.measure.decoder import layers
 from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
 from qidbayes.measure.decoder.layers import restoring_weights
-from qidbayes.measure.quantize import AWQ, GPTQ, RTN, BitsAndBytes, QuantizationReport, Quantizer
+from qidbayes.measure.quantize import (
+    AWQ,
+    GPTQ,
+    RTN,
+    BitsAndBytes,
+    Floats,
+    GPTQFloats,
+    QuantizationReport,
+    Quantizer,
+)
 from qidbayes.measure.run import layer_solver
 from qidbayes.measure.run.sweep import sweep
 
@@ -26,6 +35,15 @@ EVERY: Sequence[Quantizer] = (
     RTN(3, 16),
     BitsAndBytes("nf4"),
     BitsAndBytes("int8"),
+    RTN(3, 16, rotate=True),
+    GPTQ(3, 16, rotate=True),
+    Floats("mxfp4"),
+    Floats("nvfp4", rotate=True),
+    GPTQFloats("fp8-tensor"),
+    GPTQFloats("fp8-block"),
+    GPTQFloats("mxfp6", true_sequential=False),
+    GPTQFloats("nvfp4", act_order=True),
+    GPTQFloats("nvfp4", static_groups=True, rotate=True),
 )
 
 
