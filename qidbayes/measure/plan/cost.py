@@ -13,8 +13,8 @@ it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
 - AWQ and quantized files run the whole model: 2·N·T operations to evaluate, and for AWQ three times that to calibrate;
 - a checkpoint is loaded once.
 
-The sweep's constants are a least-squares fit to some passes; benchmarks/sweep_estimate.py fits them and holds them
-against others. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
+The sweep's constants are a least-squares fit to some passes of an H100; benchmarks/sweep_estimate.py holds them against
+passes of an H200. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
 """
 
 import math
