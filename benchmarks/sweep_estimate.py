@@ -2,9 +2,9 @@
 
     python benchmarks/sweep_estimate.py
 
-Writes sweep_estimate.csv, and prints the constants that the short and the second passes would give. A process that meets
-a shape for the first time waits for cuDNN's plans, once for each calibration pass that waits within a layer; the dry run
-counts that once a model, as here. It knows no cap on the GPU's memory.
+Writes sweep_estimate.csv, and prints the constants that the short and the second passes would give. A process that
+meets a shape for the first time waits for cuDNN's plans, once for each calibration pass that waits within a layer. The
+dry run counts that once a model, as here. It knows no cap on the GPU's memory.
 """
 
 import math

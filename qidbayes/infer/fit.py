@@ -180,5 +180,6 @@ def _rows(table: pl.DataFrame, law: Law, prior_from: Posterior | None, prior_wei
 
 def _kept(rows: Inputs) -> pl.DataFrame:
     covariates = [COVARIATES[symbol] for symbol in rows.law.covariates]
-    kept = ERRORS[rows.law.response] or ("qid_se",)
+    errors = [name for name in ERRORS[rows.law.response][1:] if rows.frame[name].null_count() < rows.frame.height]
+    kept = [*ERRORS[rows.law.response][:1], *errors] or ["qid_se"]
     return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, *kept, rows.law.response])))

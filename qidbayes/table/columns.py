@@ -91,8 +91,10 @@ COLUMNS: tuple[Column, ...] = (
     _positive("loss", "a finite loss above 0, in nats per token"),
     Column("qid", pl.Float64, "a finite number of nats per token (0 and below are legal)", pl.Series.is_finite),
     _not_negative("qid_se", "a finite standard error, 0 or above, in nats per token"),
+    _not_negative("qid_se_quantizer", "a finite standard error, 0 or above, in nats per token"),
     _not_negative("kld", "a finite divergence from the 16-bit model, 0 or above, in nats per token"),
     _not_negative("kld_se", "a finite standard error, 0 or above, in nats per token"),
+    _not_negative("kld_se_quantizer", "a finite standard error, 0 or above, in nats per token"),
     _share("top_agreement", "a share of tokens from 0 to 1"),
     _not_negative("top_agreement_se", "a finite standard error, 0 or above"),
     _positive("nats_per_byte_16bit", "a finite loss above 0, in nats per byte of text"),
@@ -112,7 +114,10 @@ COLUMNS: tuple[Column, ...] = (
     _text("device", "the device's name, as text"),
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
-LATER = ("kld", "kld_se", "top_agreement", "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte")
+LATER = (
+    "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement", "top_agreement_se", "nats_per_byte_16bit",
+    "nats_per_byte",
+)  # fmt: skip
 """The columns that tables have not had from the first: a table without a value in one has the hash it had before."""
 
 # Losses as others report them: read, turned into loss_16bit and loss, and not kept.

@@ -3,8 +3,9 @@
 import numpy as np
 import polars as pl
 
-ERRORS = {"qid": ("qid_se",), "kld": ("kld_se",), "loss_16bit": ()}
-"""The columns that hold a response's standard errors, which are independent of each other."""
+ERRORS = {"qid": ("qid_se", "qid_se_quantizer"), "kld": ("kld_se", "kld_se_quantizer"), "loss_16bit": ()}
+"""The columns that hold a response's standard errors: of the evaluation sample, and of the quantizer's own noise. They
+are independent of each other, so that their squares add."""
 
 
 def standard_error(frame: pl.DataFrame, response: str) -> np.ndarray:
@@ -21,6 +22,9 @@ def standard_error(frame: pl.DataFrame, response: str) -> np.ndarray:
     --------
     >>> standard_error(pl.DataFrame({"qid": [0.1, 0.2], "qid_se": [0.01, None]}), "qid").tolist()
     [0.01, 0.0]
+    >>> both = pl.DataFrame({"qid_se": [0.03], "qid_se_quantizer": [0.04]})
+    >>> round(standard_error(both, "qid").item(), 12)
+    0.05
     """
     total = np.zeros(frame.height)
     for name in ERRORS[response]:

@@ -1,5 +1,6 @@
 """Laws of the KL divergence from the 16-bit model: fitted, kept, asked and scored as laws of QiD are."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,14 @@ def test_a_divergence_of_0_needs_its_error(table: pl.DataFrame) -> None:
 def test_a_table_without_divergences_is_refused(table: pl.DataFrame) -> None:
     with pytest.raises(qb.InputError, match="no row of the table has a KL divergence, which law 'law' is about"):
         design(table.drop("kld", "kld_se"), LAW)
+
+
+@pytest.mark.parametrize("response", ["qid", "kld"])
+def test_the_quantizers_own_error_adds_to_the_evaluations(table: pl.DataFrame, response: str, fit: qb.Fit) -> None:
+    law = LAW if response == "kld" else dataclasses.replace(LAW, response="qid")
+    both = table.with_columns((3 * pl.col(f"{response}_se")).alias(f"{response}_se_quantizer"))
+    error = design(table, law).error
+    np.testing.assert_allclose(design(both, law).error, error * np.sqrt(10))
+    if response == "kld":
+        summed, one, none = (np.square(fit.predictive(some).sd) for some in (both, table, table.drop("kld_se")))
+        np.testing.assert_allclose(summed - none, 10 * (one - none))

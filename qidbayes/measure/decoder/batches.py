@@ -41,6 +41,18 @@ class Batches:
         return sum(batch.numel() for batch in self.ids)
 
 
+def in_order(ids: Tensor, number: int) -> Tensor:
+    """Return calibration windows `[n, length]` in one of several orders: 0 as they are, 1, 2, … at random.
+
+    GPTQ amplifies how its sums are rounded, and they are rounded otherwise in another order, in other batches and on
+    another device: how far orders differ is how far these do.
+    """
+    if number == 0:
+        return ids
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(number))
+    return ids[order.to(ids.device)]
+
+
 def enter_batches(
     model: PreTrainedModel, ids: Tensor, device: torch.device, kept_outside: bool
 ) -> tuple[Batches, HiddenStates]:

@@ -1,6 +1,6 @@
 """A quantized model beside the 16-bit one, token by token on the same windows: loss, divergence and top token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +43,12 @@ class Compared:
         return Compared(*(x.view(windows, -1).double().mean(dim=1) for x in self._parts))
 
     @staticmethod
-    def joined(parts: "list[Compared]") -> "Compared":
+    def mean(several: "Sequence[Compared]") -> "Compared":
+        """Return the means of several models' parts."""
+        return Compared(*(torch.stack(some).mean(dim=0) for some in zip(*(one._parts for one in several), strict=True)))
+
+    @staticmethod
+    def joined(parts: "Sequence[Compared]") -> "Compared":
         """Return some batches' windows as one, in main memory."""
         return Compared(*(torch.cat(some).cpu() for some in zip(*(part._parts for part in parts), strict=True)))
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.decoder.compare import Reference, compare_windows
+from qidbayes.measure.decoder.batches import in_order
+from qidbayes.measure.decoder.compare import Compared, Reference, compare_windows
 from qidbayes.measure.decoder.evaluate import check_finite, window_losses
 from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
 from qidbayes.measure.decoder.memory import model_bytes, room
@@ -181,6 +182,7 @@ class CheckpointRun:
                 [one.tokens for one in windows.values()],
                 self._context.device,
                 self._context.reporter.step,
+                self._plan.calibration.orders if self._plan.calibration else 1,
             )
         except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
             log = self._context.store.log(
@@ -207,11 +209,12 @@ class CheckpointRun:
                     with self.rows.failing([cell]):
                         if variant.error or variant.report is None:
                             raise variant.error or MeasureError("nothing was measured")
-                        check_finite(variant.losses[number], model.dtype)
+                        for compared in variant.orders:
+                            check_finite(compared[number].losses, model.dtype)
                         self.rows.keep_quantized(
                             cell,
                             original,
-                            variant.compared[number],
+                            [compared[number] for compared in variant.orders],
                             bits_per_weight=variant.report.bits_per_weight,
                             seconds_quantize=found.seconds_quantize / len(asked),
                             seconds_evaluate=evaluating,
@@ -275,23 +278,31 @@ class CheckpointRun:
         cuda = self._context.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats()
-        began = time.perf_counter()
-        with self._quantizing(model, quantization, calibration) as (quantized, bits_per_weight):
-            if cuda:
-                torch.cuda.synchronize()
-            seconds_quantize = time.perf_counter() - began
-            for cell, (baseline, reference) in beside.items():
-                with self.rows.failing([cell]):
-                    began = time.perf_counter()
-                    say = partial(report.step, f"{quantization} on {cell.texts.name}")
-                    self.rows.keep_quantized(
-                        cell,
-                        baseline,
-                        compare_windows(quantized, reference, say),
-                        bits_per_weight=bits_per_weight,
-                        seconds_quantize=seconds_quantize,
-                        seconds_evaluate=time.perf_counter() - began,
-                    )
+        orders = self._plan.calibration.orders if self._plan.calibration and len(calibration) else 1
+        found: dict[Cell, list[Compared]] = {cell: [] for cell in beside}
+        seconds_quantize, seconds_evaluate = 0.0, dict.fromkeys(beside, 0.0)
+        for number in range(orders):
+            began = time.perf_counter()
+            with self._quantizing(model, quantization, in_order(calibration, number)) as (quantized, bits_per_weight):
+                if cuda:
+                    torch.cuda.synchronize()
+                seconds_quantize += time.perf_counter() - began
+                for cell in self.rows.unsettled(list(beside)):
+                    with self.rows.failing([cell]):
+                        began = time.perf_counter()
+                        say = partial(report.step, f"{quantization} on {cell.texts.name}")
+                        found[cell].append(compare_windows(quantized, beside[cell][1], say))
+                        seconds_evaluate[cell] += time.perf_counter() - began
+        for cell in self.rows.unsettled(list(beside)):
+            with self.rows.failing([cell]):
+                self.rows.keep_quantized(
+                    cell,
+                    beside[cell][0],
+                    found[cell],
+                    bits_per_weight=bits_per_weight,
+                    seconds_quantize=seconds_quantize,
+                    seconds_evaluate=seconds_evaluate[cell],
+                )
 
     def _calibration(self, tokenizer: Tokenizer, quantizations: Sequence[Quantization]) -> Tensor:
         """The calibration tokens, `[n, length]`; none where no method needs any."""

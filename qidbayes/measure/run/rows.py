@@ -1,5 +1,7 @@
 """The rows that a checkpoint gives: what was measured, and what went wrong."""
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,8 +95,12 @@ class CheckpointRows:
             "asked": self._context.fingerprints.asked(self._checkpoint, quantization, cell.texts),
         }
 
-    def keep_quantized(self, cell: Cell, baseline: Baseline, found: Compared, **cost: float) -> None:
-        """Add the row of a quantized model, paired with the 16-bit one window by window."""
+    def keep_quantized(self, cell: Cell, baseline: Baseline, orders: Sequence[Compared], **cost: float) -> None:
+        """Add the row of a quantized model, paired with the 16-bit one window by window.
+
+        Of several orders of calibration the means count, and their spread is the quantizer's own error.
+        """
+        found = Compared.mean(orders)
         difference = paired_difference(found.losses, baseline.losses)
         kld, agreement = (paired_difference(x, torch.zeros_like(x)) for x in (found.kld, found.top_agreement))
         loss = float(found.losses.mean())
@@ -104,8 +110,10 @@ class CheckpointRows:
             loss=loss,
             qid=difference.mean,
             qid_se=difference.standard_error,
+            qid_se_quantizer=_error_between([float(some.losses.mean()) for some in orders]),
             kld=kld.mean,
             kld_se=kld.standard_error,
+            kld_se_quantizer=_error_between([float(some.kld.mean()) for some in orders]),
             top_agreement=agreement.mean,
             top_agreement_se=agreement.standard_error,
             nats_per_byte=baseline.per_byte(loss),
@@ -144,3 +152,8 @@ class CheckpointRows:
             self._context.reporter.done(len(rows))
             if out_of_memory and torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def _error_between(values: Sequence[float]) -> float | None:
+    """The standard error of the mean of several runs of a quantizer; None of one, which tells nothing of it."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None

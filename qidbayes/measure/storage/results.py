@@ -32,9 +32,14 @@ _READERS = 16  # an object store answers each in some 20 ms, and has no objectio
 _CELL = ("method", "bits", "group_size", "dataset")  # tells the cells of one checkpoint apart
 # What a row holds where nothing was measured, or where what was measured may not stand.
 _MEASURED = (
-    "bits_per_weight", "n_eval_tokens", "loss_16bit", "loss", "qid", "qid_se", "kld", "kld_se", "top_agreement",
+    "bits_per_weight", "n_eval_tokens", "loss_16bit", "loss", "qid", "qid_se", "qid_se_quantizer", "kld",
+    "kld_se", "kld_se_quantizer", "top_agreement",
     "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte", "seconds_quantize", "seconds_evaluate",
     "peak_memory_gib", "windows_hash", "per_reference_token", "weights",
+)  # fmt: skip
+
+_PER_TOKEN = (
+    "loss_16bit", "loss", "qid", "qid_se", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer",
 )  # fmt: skip
 
 type Row = dict[str, object]
@@ -189,9 +194,7 @@ class Store:
             rows[:] = self._all_planned(plan)  # here and not before: others may have written while this waited
             frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
             if reference is not None:
-                frame = frame.with_columns(
-                    pl.col("loss_16bit", "loss", "qid", "qid_se", "kld", "kld_se") * pl.col("per_reference_token")
-                )
+                frame = frame.with_columns(pl.col(*_PER_TOKEN) * pl.col("per_reference_token"))
             of_rows = {
                 "windows": _hashes(rows),
                 "device": ", ".join(sorted({str(row["device"]) for row in rows})),

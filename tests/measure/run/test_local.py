@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import re
 import shutil
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from measure.conftest import TINY, small_model, write_plan
 from measure.prequantized.packers import by_hand, gptq_tensors, nearest_linear, write_checkpoint
 from qidbayes.cli.measure import measure as command
 from qidbayes.measure import Plan, load_plan
+from qidbayes.measure.decoder.batches import in_order
+from qidbayes.measure.decoder.evaluate import window_losses
 from qidbayes.measure.decoder.layers import stack_linears
+from qidbayes.measure.inputs.checkpoint import count_parameters
 from qidbayes.measure.inputs.windows import cut_windows
 from qidbayes.measure.plan.plan import Checkpoint
 from qidbayes.measure.quantize import quantizer_from_settings
@@ -206,6 +210,49 @@ def test_a_sweep_that_fails_is_told_and_costs_no_row(
     moved = (swept["qid"] - plain["qid"]).abs() / swept["qid_se"]
     assert moved.drop_nulls().max() < 1  # type: ignore[operator]
     assert swept["loss_16bit"].to_list() == pytest.approx(plain["loss_16bit"].to_list(), abs=1e-5)
+
+
+def test_several_orders_of_calibration_give_their_mean_and_their_spread(
+    plan_file: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = TINY / "checkpoints" / "64x2"
+    n_params = count_parameters(small_model())
+
+    def change(text: str) -> str:
+        several = text.replace("[calibration]", "[calibration]\norders = 3").replace("bits = 3\n", "bits = [2, 3, 4]\n")
+        several = several.replace("steps = [100, 200, 400]", "steps = [1024]").replace('"float32"', '"bfloat16"')
+        return several.replace('"models/', f'"{place}/').replace(f"n_params = {n_params}", "n_params = 100_096")
+
+    plan = load_plan(write_plan(tmp_path, change))
+    measure(plan, tmp_path / "swept")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(checkpoint_run, "sweep", fails)
+    with pytest.warns(UserWarning, match="the sweep failed"):
+        measure(plan, tmp_path / "plain")
+    assert plan.calibration
+    calibration = cut_windows(plan.calibration.dataset, tokenizer, 32, 8, plan.seed).tokens[:, :-1]
+    windows = cut_windows(plan.evaluation.datasets[0], tokenizer, 32, 32, plan.seed).tokens
+    swept, plain = (read_table(tmp_path / run / "table.parquet") for run in ("swept", "plain"))
+    for bits in (2, 3, 4):
+        losses = []
+        for number in range(3):
+            model = AutoModelForCausalLM.from_pretrained(place / "step1024", dtype=torch.bfloat16)
+            quantizer = quantizer_from_settings({"method": "gptq", "bits": bits, "group_size": 16})
+            quantizer.quantize(model, in_order(calibration, number))
+            losses.append(float(window_losses(model, windows).mean()))
+        for table in (swept, plain):
+            (row,) = table.filter(method="gptq", bits=bits).to_dicts()
+            assert row["loss"] == pytest.approx(statistics.mean(losses), abs=1e-4)
+            assert row["qid"] == pytest.approx(row["loss"] - row["loss_16bit"], abs=1e-9)
+            assert row["qid_se_quantizer"] == pytest.approx(statistics.stdev(losses) / 3**0.5, abs=1e-5)
+    for table in (swept, plain):
+        of_gptq, others = table.filter(method="gptq"), table.filter(pl.col("method") != "gptq")
+        assert of_gptq["qid_se_quantizer"].max() > 1e-5  # type: ignore[operator]
+        assert of_gptq["kld_se_quantizer"].null_count() == 0
+        assert others["qid_se_quantizer"].null_count() == 3
 
 
 def in_groups(sizes: str) -> Callable[[str], str]:
