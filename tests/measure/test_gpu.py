@@ -20,8 +20,8 @@ from qidbayes.measure.quantize.elements import E2M1, E2M3, E3M2, E4M3
 from qidbayes.measure.quantize.float_grid import FORMATS
 from qidbayes.measure.quantize.floats import round_to_format
 from qidbayes.measure.quantize.grid import round_to_grid
-from qidbayes.measure.quantize.round_block import round_block, round_block_plain
 from qidbayes.measure.quantize.rotation import Rotation
+from qidbayes.measure.quantize.round_block import round_block, round_block_plain
 from qidbayes.measure.run import layer_solver
 from qidbayes.measure.run import sweep as swept
 from qidbayes.measure.run.sweep import sweep
