@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
-	check-object-store check-report check-bounds audit fuzz mutants bench-fit \
+	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit \
 	backtest compare contest nano scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
@@ -59,6 +59,10 @@ check-quantizers: $(VENV)/measure
 	$(BIN)/python checks/quantizers/environments.py $(ORACLES)
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python checks/quantizers/run.py $(ORACLES)
 	$(MADE) checks/quantizers/results.csv
+
+# Kernels, streams and passes that wait, and the sweep with every format against the plain path, where a GPU is.
+check-gpu: $(VENV)/dev
+	$(BIN)/pytest tests/measure/test_gpu.py -rs
 
 # Twenty kills at random moments of a run; the default tests have a few.
 check-kills: $(VENV)/dev

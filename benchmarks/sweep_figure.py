@@ -10,8 +10,8 @@ from qidbayes.plots import style
 HERE = Path(__file__).parent
 KINDS = {
     "sweep": "sweep, Pythia's shapes",
-    "plain": "plain path, likewise (1.4B: at least)",
-    "gptqmodel": "GPTQModel, likewise (1.4B, 6.9B: at least)",
+    "plain": "plain path, likewise (1.4B, 6.9B: scaled)",
+    "gptqmodel": "GPTQModel, likewise (6.9B: at least)",
     "sweep-cut": "sweep: some of their layers",
     "growth-layers": "3 and 6 layers, width 1,024",
     "growth-width": "width 512, 2,048, 4,096",
@@ -44,7 +44,7 @@ def main() -> None:
                 row["shape"], (row["floor_seconds"], row["seconds"]), textcoords="offset points", xytext=(5, -9)
             )
         axes.set(xscale="log", yscale="log", xlabel="floor: operations and bytes at the measured rates (s)")
-        axes.set(ylabel="measured (s)", title="One checkpoint in 16 bits and GPTQ's 2, 3, 4, on one H100")
+        axes.set(ylabel="measured (s)", title="One checkpoint in 16 bits and GPTQ's 2, 3, 4, on one H200")
         for axis in (axes.xaxis, axes.yaxis):
             style.nats_axis(axis)  # seconds are read as nats are, in plain decimals
         style.grid(axes)

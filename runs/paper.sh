@@ -52,6 +52,7 @@ if [ -n "${GPU:-}" ]; then
     .venv/bin/qidbayes fit demo/pythia/table.parquet --method gptq --seed 0 --force --output demo/pythia.nc
     .venv/bin/python benchmarks/sweep.py
     .venv/bin/python benchmarks/sweep_estimate.py
+    .venv/bin/python benchmarks/formats.py
     .venv/bin/python benchmarks/gpu.py
 fi
 

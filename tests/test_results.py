@@ -206,3 +206,22 @@ def test_the_readmes_tables_are_rows_of_what_was_printed() -> None:
 def test_a_row_or_table_that_was_not_printed_is_refused(old: str, new: str) -> None:
     with pytest.raises(ValueError, match=r"printed|called"):
         readme.abridged(BLOCK.replace(old, new), PRINTED)
+
+
+def test_the_formats_of_the_docs_are_the_benchmarks() -> None:
+    made = pl.read_csv(ROOT / "benchmarks" / "formats.csv").filter(model="128x3@step65536").filter(device="NVIDIA H200")
+    names = ("qid", "qid_se", "qid_se_quantizer", "kld", "kld_se", "top_agreement")
+    (_, rows) = next(found for found in tables("quantizers.md", "method") if "same top token" in found[0])
+    assert len(rows) == made.filter(pl.col("bits_per_weight") > 4.2).height
+    for row in rows:
+        method, *rest = row[0].replace("`", "").split()
+        where = made.filter(method=method, rotate="rotated" in rest)
+        for word in rest[:2] if method in ("rtn", "gptq") else []:
+            where = where.filter(group_size=int(word[1:])) if word.startswith("g") else where.filter(bits=int(word))
+        (one,) = where.to_dicts()
+        assert agrees(row[1], one["bits_per_weight"])
+        for said, name in zip(row[2:], names, strict=True):
+            number = one[name]
+            assert agrees(said, number) and (not said or said.endswith("%") or abs(float(said) / number - 1) < 0.006), (
+                row
+            )

@@ -14,6 +14,7 @@ from qidbayes.cli.options import (
     source_arguments,
 )
 from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.law.law import RESPONSES
 
 
 @click.command()
@@ -89,5 +90,5 @@ def project(
         frame = source.predict(**values)
     if isinstance(source, Fit):
         warn(source, frame, kind)  # type: ignore[arg-type]
-    what = {"qid": "QiD", "loss_16bit": "16-bit loss", "loss": "Quantized loss"}[response or source.law.response]
+    what = {**RESPONSES, "loss": "Quantized loss"}[response or source.law.response]
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, f"{what}, nats per token ({source.law.title})")

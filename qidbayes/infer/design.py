@@ -10,10 +10,10 @@ from qidbayes.errors import InputError
 from qidbayes.infer import latent
 from qidbayes.law import Law
 from qidbayes.law.evaluate import evaluate_log
-from qidbayes.law.law import DATA, RESPONSES, column_of
+from qidbayes.law.law import DATA, QUANTIZED, RESPONSES, column_of
 from qidbayes.noise import unknown_tokens
 from qidbayes.table.groups import dimension, labels
-from qidbayes.table.losses import standard_errors
+from qidbayes.table.own_error import standard_error
 from qidbayes.table.question import per_channel_as_rows
 from qidbayes.table.schema import NAMES, validate
 
@@ -84,14 +84,15 @@ def design(table: pl.DataFrame, law: Law) -> Design:
             f"all {frame.height} rows have the same {RESPONSES[law.response]}, {response[0]:g}, which no error "
             "explains: there is nothing to fit; see whether the column is the one that was meant"
         )
-    error = standard_errors(frame, law.response)
-    if law.response == "qid":
-        _refuse_hopeless(frame, response, error)
+    error = standard_error(frame, law.response)
+    if law.response in QUANTIZED:
+        _refuse_hopeless(frame, law.response, response, error)
     noisy = latent.is_noisy(response, error, latent.limit(law))
     if noisy.any() and law.noise.family == "student_t":
         raise InputError(
-            f"{noisy.sum()} of {frame.height} rows have a qid_se above {latent.LIMIT:.0%} of their QiD, which goes "
-            f"with normal errors only; law {law.name!r} has noise family 'student_t'"
+            f"{noisy.sum()} of {frame.height} rows have a {law.response}_se above {latent.LIMIT:.0%} of their "
+            f"{RESPONSES[law.response]}, which goes with normal errors only; law {law.name!r} has noise family "
+            "'student_t'"
         )
     positive = response.copy()
     positive[noisy] = latent.expected(response[noisy], error[noisy])
@@ -183,25 +184,26 @@ def _refuse_valueless(frame: pl.DataFrame, law: Law, log_covariates: Mapping[str
             )
 
 
-def _refuse_hopeless(frame: pl.DataFrame, qid: np.ndarray, error: np.ndarray) -> None:
+def _refuse_hopeless(frame: pl.DataFrame, response: str, value: np.ndarray, error: np.ndarray) -> None:
     """Refuse rows that are not above 0 where their standard error does not say why."""
+    what = RESPONSES[response]
     for wrong, ail, remedy in (
         (
-            (qid <= 0) & (error == 0),
-            "QiD ≤ 0 and no qid_se",
-            "so nothing says how far above 0 it may be; give qid_se, or",
+            (value <= 0) & (error == 0),
+            f"{what} ≤ 0 and no {response}_se",
+            f"so nothing says how far above 0 it may be; give {response}_se, or",
         ),
         (
-            qid < -latent.BELOW * error,
-            f"a QiD more than {latent.BELOW:g} qid_se below 0",
-            "which no QiD above 0 explains; see what else is in their error, or",
+            value < -latent.BELOW * error,
+            f"a {what} more than {latent.BELOW:g} {response}_se below 0",
+            f"which no {what} above 0 explains; see what else is in their error, or",
         ),
     ):
         if wrong.any():
             first = frame.row(int(np.flatnonzero(wrong)[0]), named=True)
             raise InputError(
                 f"{wrong.sum()} of {frame.height} rows have {ail} (first: {first['model']} {first['revision']}, "
-                f"{first['method']} {first['bits']:g} bits, {first['qid']:g}), {remedy} filter them out and say so"
+                f"{first['method']} {first['bits']:g} bits, {first[response]:g}), {remedy} filter them out and say so"
             )
 
 

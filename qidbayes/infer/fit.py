@@ -26,6 +26,7 @@ from qidbayes.progress import Progress, shows_progress
 from qidbayes.table import table_hash
 from qidbayes.table.frames import Table
 from qidbayes.table.given import as_table
+from qidbayes.table.own_error import ERRORS
 
 FIRST, MOST = 1_000, 4_000
 """Draws of each chain that nobody gave a number of, and how many they may become."""
@@ -185,5 +186,6 @@ def _rows(table: pl.DataFrame, law: Law, prior_from: Posterior | None, prior_wei
 
 def _kept(rows: Inputs) -> pl.DataFrame:
     covariates = [column_of(symbol) for symbol in rows.law.covariates]
-    errors = [name for name in ("qid_se", "loss_se") if name in rows.frame.columns]
+    told = [name for name in ERRORS[rows.law.response] if name in rows.frame.columns]
+    errors = ["qid_se", *(name for name in told if rows.frame[name].null_count() < rows.frame.height)]
     return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, *errors, rows.law.response])))

@@ -37,9 +37,22 @@ COVARIATES = {
 """What an equation calls the columns of a table; every other column of numbers it calls by its own name."""
 DATA = "data"
 """In the place of a number of the reference: the middle of the fitted rows."""
-RESPONSES = {"qid": "QiD", "loss_16bit": "16-bit loss", "loss": "loss after quantization"}
+RESPONSES = {
+    "qid": "QiD",
+    "kld": "KL divergence",
+    "loss_16bit": "16-bit loss",
+    "loss": "loss after quantization",
+}
 INFINITY = 1e6
 """The bits of a model that was not quantized, where a law calls them infinite: 1/P and exp(-P) are 0 there."""
+QUANTIZED = ("qid", "kld")
+"""The responses that tell a quantized model from its 16-bit one, and so depend on the quantization."""
+_LATEX = {
+    "qid": r"\Delta_q\mathrm{Loss}",
+    "kld": r"D_\mathrm{KL}(p_{16}\,\|\,p_q)",
+    "loss_16bit": r"\mathrm{Loss}_{16}",
+    "loss": r"\mathrm{Loss}_q",
+}
 NOISE_FAMILIES = ("normal", "student_t")
 DISCREPANCIES = ("smooth", "families", "none")
 STUDENT_T_FREEDOM = 4.0
@@ -111,7 +124,8 @@ class Law:
     name, title, source
         What the law is called, and where it comes from.
     response
-        ``"qid"``, ``"loss_16bit"`` or ``"loss"``, the loss after quantization; nats per token.
+        ``"qid"``, ``"kld"`` (the KL divergence from the 16-bit model), ``"loss_16bit"`` or ``"loss"``, the loss after
+        quantization; all in nats per token.
     define
         Further constants in terms of the parameters, such as the ones a paper prints, in order.
     reference
@@ -297,8 +311,7 @@ class Law:
 
     def latex(self) -> str:
         """Return the law as LaTeX, without dollar signs."""
-        left = {"qid": r"\Delta_q\mathrm{Loss}", "loss_16bit": r"\mathrm{Loss}_{16}", "loss": r"\mathrm{Loss}_q"}
-        return f"{left[self.response]} = {to_latex(self.expression)}"
+        return f"{_LATEX[self.response]} = {to_latex(self.expression)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a law file says, in plain types."""
@@ -484,4 +497,4 @@ def _check_published(law: Law) -> None:
                 raise InputError(f"[published.{point}] {name}: {value!r} is not a finite number")
 
 
-__all__ = ["COVARIATES", "GROUPS", "RESPONSES", "Constants", "Law", "Noise", "column_of", "suggestion"]
+__all__ = ["COVARIATES", "GROUPS", "QUANTIZED", "RESPONSES", "Constants", "Law", "Noise", "column_of", "suggestion"]

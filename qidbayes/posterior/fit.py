@@ -30,7 +30,7 @@ from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
 from qidbayes.posterior.unfitted import unfitted
 from qidbayes.process import note
-from qidbayes.table.losses import standard_errors
+from qidbayes.table.own_error import standard_error
 from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
@@ -378,9 +378,9 @@ class Fit(Posterior, OneLaw):
         mean, variance = np.broadcast_arrays(mean, variance)
         if mean.shape[1] < frame.height:
             mean, variance = (np.broadcast_to(v, (len(v), frame.height)) for v in (mean, variance))
-        error = standard_errors(frame, self.law.response)
+        error = standard_error(frame, self.law.response)
         if error.any():
-            variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the response expected
+            variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the QiD that is expected
         return Predictive(mean, np.sqrt(variance))
 
     def joint(self, frame: pl.DataFrame) -> Joint:

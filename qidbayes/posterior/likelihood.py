@@ -19,7 +19,7 @@ from qidbayes.posterior import query
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import labels
-from qidbayes.table.losses import standard_errors
+from qidbayes.table.own_error import standard_error
 
 type Unit = Literal["row", "checkpoint"]
 
@@ -105,7 +105,7 @@ def _log_law(fit: Posterior) -> np.ndarray:
 
 
 def _error(fit: Posterior) -> np.ndarray:
-    return standard_errors(fit.data, fit.law.response)
+    return standard_error(fit.data, fit.law.response)
 
 
 def _parts(shared: np.ndarray) -> list[tuple[np.ndarray, ...]]:

@@ -19,7 +19,7 @@ from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.threshold import log_tokens
 from qidbayes.seeds import Stream, generator
-from qidbayes.table.losses import standard_errors
+from qidbayes.table.own_error import standard_error
 
 MODEL_EFFECT = "model_effect"
 """The draws of the effects of the fitted models."""
@@ -152,7 +152,7 @@ class Scatter:
         law = curve.log_response(asked.log_covariates, asked.index)
         law = np.broadcast_to(law, (len(law), data.height))
         value = data[response].to_numpy()
-        error = standard_errors(data, response)
+        error = standard_error(data, response)
         sampled = self._sampled()
         noisy = np.isin(rows, sampled)
         value = np.where(noisy, 1.0, value)

@@ -132,7 +132,7 @@ def _to_read(frame: pl.DataFrame) -> pl.DataFrame:
 def figures_section(fit: Fit, ci_prob: float, first: int) -> str:
     """Return the figures that suit the law, their ids counted from a number."""
     found = ""
-    for i, (name, title) in enumerate(_FIGURES[fit.law.response].items()):
+    for i, (name, title) in enumerate(_FIGURES.get(fit.law.response, {}).items()):
         try:
             figure = getattr(plots, name)(fit, ci_prob=ci_prob)
         except InputError:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.law.law import RESPONSES
 from qidbayes.posterior import query
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
@@ -22,8 +23,6 @@ INNER = 0.5
 """The probability of the inner band."""
 _STEPS = {"n_params": (1, 2, 3, 4, 5, 7), "tokens": (1, 1.5, 2, 3, 5, 7)}
 _LABELS = {"n_params": "Non-embedding parameters N", "tokens": "Training tokens D", "bits": "Bits P"}
-_RESPONSES = {"qid": "QiD (nats/token)", "loss_16bit": "16-bit loss (nats/token)",
-              "loss": "Loss after quantization (nats/token)"}  # fmt: skip
 _AT_ONCE = 4_000_000  # draws times questions
 _MOST_POINTS = 20_000
 _MOST_VALUES = 8  # of a further column
@@ -62,7 +61,7 @@ def what_if(fit: Fit, ci_prob: float) -> dict[str, Any]:
         name: [float(x) for x in np.quantile(fit.data[name].to_numpy(), [0, 1])] for name in BEYOND if name in axes
     }
     return {
-        "response": _RESPONSES[fit.law.response],
+        "response": f"{RESPONSES[fit.law.response]} (nats/token)",
         "ci_prob": ci_prob,
         "axes": [_axis(fit, name, values) for name, values in axes.items()],
         "quantiles": {name: [_rounded(x) for x in row] for name, row in zip(levels, found, strict=True)},

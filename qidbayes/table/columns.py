@@ -48,6 +48,10 @@ def _not_negative(name: str, accepts: str) -> Column:
     return Column(name, pl.Float64, accepts, lambda s: s.is_finite() & (s >= 0))
 
 
+def _share(name: str, accepts: str) -> Column:
+    return Column(name, pl.Float64, accepts, lambda s: (s >= 0) & (s <= 1))
+
+
 # The smallest models and runs we expect, with room below: 49,000 parameters and 1e6 tokens. What is smaller was
 # written in millions or billions.
 _PARAMETERS = "non-embedding parameters as a plain count of at least 1000, like 7e9, or 7B"
@@ -92,6 +96,14 @@ COLUMNS: tuple[Column, ...] = (
     _positive("loss", "a finite loss above 0, in nats per token"),
     Column("qid", pl.Float64, "a finite number of nats per token (0 and below are legal)", pl.Series.is_finite),
     _not_negative("qid_se", "a finite standard error, 0 or above, in nats per token"),
+    _not_negative("qid_se_quantizer", "a finite standard error, 0 or above, in nats per token"),
+    _not_negative("kld", "a finite divergence from the 16-bit model, 0 or above, in nats per token"),
+    _not_negative("kld_se", "a finite standard error, 0 or above, in nats per token"),
+    _not_negative("kld_se_quantizer", "a finite standard error, 0 or above, in nats per token"),
+    _share("top_agreement", "a share of tokens from 0 to 1"),
+    _not_negative("top_agreement_se", "a finite standard error, 0 or above"),
+    _positive("nats_per_byte_16bit", "a finite loss above 0, in nats per byte of text"),
+    _positive("nats_per_byte", "a finite loss above 0, in nats per byte of text"),
     _text("source", "a citation or the run that measured it, as text"),
     Column(
         "status",
@@ -107,8 +119,12 @@ COLUMNS: tuple[Column, ...] = (
     _text("device", "the device's name, as text"),
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
-FIRST_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name != "settings")
-"""The columns that tables have had from the first."""
+LATER = (
+    "settings", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement", "top_agreement_se", "nats_per_byte_16bit",
+    "nats_per_byte",
+)  # fmt: skip
+"""The columns that tables have not had from the first: a table without a value in one has the hash it had before."""
+FIRST_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in LATER)
 
 # Losses as others report them: read, turned into loss_16bit and loss, and not kept.
 _PERPLEXITY = "a finite perplexity of tokens (e to the loss in nats), above 1"

@@ -1,31 +1,11 @@
 """The three numbers of a cell, loss_16bit, loss and qid: any two give the third, and all three agree."""
 
-import numpy as np
 import polars as pl
 
 from qidbayes.table.problems import Problems
 
 # Published values are read off figures to about 3e-6, and three of them meet here.
 AGREEMENT = 1e-4  # nats per token
-
-
-_STANDARD_ERRORS = {"qid": "qid_se", "loss": "loss_se"}
-
-
-def standard_errors(frame: pl.DataFrame, response: str) -> np.ndarray:
-    """Return the rows' standard errors of a response (nats per token), 0 where none is given; shape ``(rows,)``.
-
-    Of QiD it is `qid_se`, of the paired difference. Of the loss it is the further column `loss_se`.
-
-    Examples
-    --------
-    >>> standard_errors(pl.DataFrame({"qid_se": [0.01, None]}), "qid").tolist()
-    [0.01, 0.0]
-    """
-    column = _STANDARD_ERRORS.get(response, "")
-    if column not in frame.columns:
-        return np.zeros(frame.height)
-    return frame[column].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy()
 
 
 def complete(table: pl.DataFrame, problems: Problems) -> pl.DataFrame:

@@ -228,3 +228,8 @@ def test_hash_is_the_same_in_every_release(point: pl.DataFrame) -> None:
 
 def test_key_columns_exist() -> None:
     assert set(CELL) <= set(validate(pl.read_csv(io.StringIO(f"{HEADER}\n{ROW}")), "t").columns)
+
+
+def test_a_value_in_a_later_column_counts_and_an_empty_one_does_not(point: pl.DataFrame) -> None:
+    assert table_hash(point.with_columns(kld=None)) == table_hash(point)
+    assert len({table_hash(point.with_columns(kld=pl.lit(value))) for value in (None, 0.1, 0.2)}) == 3

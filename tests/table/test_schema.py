@@ -19,7 +19,8 @@ ROW = "m,1e9,2e11,gptq,4,0.1"
 
 DESIGN = (
     "suite model revision n_params tokens learning_rate method bits bits_per_weight group_size settings dataset "
-    "n_eval_tokens seq_len loss_16bit loss qid qid_se source status error seconds_quantize seconds_evaluate "
+    "n_eval_tokens seq_len loss_16bit loss qid qid_se qid_se_quantizer kld kld_se kld_se_quantizer top_agreement "
+    "top_agreement_se nats_per_byte_16bit nats_per_byte source status error seconds_quantize seconds_evaluate "
     "peak_memory_gib device"
 )
 
@@ -133,6 +134,13 @@ def test_a_failed_cell_stays_and_says_why(csv_file: CsvFile) -> None:
         ("qid", "0,1", "a finite number"),
         ("qid", "__import__('os')", "a finite number"),
         ("qid_se", "-0.1", "0 or above"),
+        ("qid_se_quantizer", "-1", "0 or above"),
+        ("kld_se_quantizer", "nan", "0 or above"),
+        ("kld", "-1e-9", "0 or above"),
+        ("kld_se", "inf", "0 or above"),
+        ("top_agreement", "98", "a share of tokens from 0 to 1"),
+        ("top_agreement_se", "nan", "0 or above"),
+        ("nats_per_byte", "0", "nats per byte of text"),
         ("group_size", "0", "1 or above"),
         ("group_size", "12.5", "1 or above"),
         ("group_size", "-2", "per channel"),

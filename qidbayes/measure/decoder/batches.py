@@ -1,19 +1,20 @@
 """Token windows in batches on their way through a decoder, from the embedding to the losses."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from qidbayes.measure.decoder.compare import Compared, compare_tokens
 from qidbayes.measure.decoder.evaluate import token_losses
 from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import Call, decoder_layers, enter_stack, leave_stack, sequences_at_once
 from qidbayes.measure.decoder.memory import room
 
-_LOGITS = 0.125  # share of what is free on a GPU for the logits at once
-_MOST_LOGITS, _LOGITS_CPU = 2**31 - 1, 2**30  # and no more than 32 bits count; on a CPU
+_LOGITS = 0.0625  # share of what is free on a GPU for one model's logits at once; there are two models' at a time
+_MOST_LOGITS, _LOGITS_CPU = 2**31 - 1, 2**28  # and no more than 32 bits count; on a CPU
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,18 @@ class Batches:
     def tokens(self) -> int:
         """How many there are."""
         return sum(batch.numel() for batch in self.ids)
+
+
+def in_order(ids: Tensor, number: int) -> Tensor:
+    """Return calibration windows `[n, length]` in one of several orders: 0 as they are, 1, 2, … at random.
+
+    GPTQ amplifies how its sums are rounded, and they are rounded otherwise in another order, in other batches and on
+    another device: how far orders differ is how far these do.
+    """
+    if number == 0:
+        return ids
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(number))
+    return ids[order.to(ids.device)]
 
 
 def enter_batches(
@@ -67,8 +80,14 @@ def enter_batches(
     return Batches(batches, calls, tupled), HiddenStates(hidden, device, kept_outside)
 
 
-def batch_losses(model: PreTrainedModel, batches: Batches, states: Iterable[Tensor], targets: Tensor) -> Tensor:
-    """Return each window's mean loss, nats/token, float64, in main memory.
+def compare_batches(
+    model: PreTrainedModel,
+    batches: Batches,
+    baseline: HiddenStates,
+    variants: Sequence[HiddenStates],
+    targets: Tensor,
+) -> tuple[Tensor, list[Compared]]:
+    """Return each window's mean loss, of the 16-bit model, and what each quantized one gives beside it.
 
     Parameters
     ----------
@@ -76,22 +95,34 @@ def batch_losses(model: PreTrainedModel, batches: Batches, states: Iterable[Tens
         Any decoder of transformers; its embedding and head are on the device.
     batches
         Those that went in.
-    states
-        What the last layer put out, batch by batch.
+    baseline, variants
+        What the last layer put out, batch by batch, in 16 bits and quantized.
     targets
         `[n, length]`: the id that follows each token.
+
+    Returns
+    -------
+    tuple of torch.Tensor and list of Compared
+        `[n]`, nats/token, float64, in main memory; and so are the other ones' parts.
     """
     device, most = batches.ids[0].device, _LOGITS_CPU
     if device.type == "cuda":
         most = min(_MOST_LOGITS, int(room(device) * _LOGITS) // model.dtype.itemsize)
     wanted = torch.split(targets.to(device), [len(batch) for batch in batches.ids])
-    done: list[Tensor] = []
-    for ids, hidden, target in zip(batches.ids, states, wanted, strict=True):
+    losses: list[Tensor] = []
+    compared: list[list[Compared]] = [[] for _ in variants]
+    for number, (ids, target) in enumerate(zip(batches.ids, wanted, strict=True)):
         rows = max(1, most // (ids.shape[1] * model.config.get_text_config().vocab_size))
-        for i, h, t in zip(*(torch.split(x, rows) for x in (ids, hidden, target)), strict=True):
-            losses = token_losses(leave_stack(model, i, h, batches.tupled).flatten(0, 1), t.flatten())
-            done.append(losses.view(len(i), -1).double().mean(dim=1))
-    return torch.cat(done).cpu()
+        split = [torch.split(x, rows) for x in (ids, target, baseline.batch(number))]
+        there = [torch.split(states.batch(number), rows) for states in variants]
+        for part, (i, t, h) in enumerate(zip(*split, strict=True)):
+            reference = leave_stack(model, i, h, batches.tupled).flatten(0, 1)
+            losses.append(token_losses(reference, t.flatten()).view(len(i), -1).double().mean(dim=1))
+            for done, some in zip(compared, there, strict=True):
+                logits = leave_stack(model, i, some[part], batches.tupled).flatten(0, 1)
+                done.append(compare_tokens(logits, reference, t.flatten()).by_window(len(i)))
+                del logits
+    return torch.cat(losses).cpu(), [Compared.joined(done) for done in compared]
 
 
 def _same(one: object, other: object) -> bool:

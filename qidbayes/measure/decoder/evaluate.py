@@ -44,9 +44,8 @@ def window_losses(model: PreTrainedModel, windows: Tensor, report: Callable[[flo
         If a loss is not a finite number.
     """
     device = next(model.parameters()).device
-    batch = max(1, _BATCH_TOKENS[device.type] // (windows.shape[1] - 1))
     done: list[Tensor] = []
-    for rows in torch.split(windows, batch):
+    for rows in torch.split(windows, windows_at_once(windows, device)):
         rows = rows.to(device)
         logits = model(input_ids=rows[:, :-1], use_cache=False).logits
         losses = _losses_in_chunks(logits.flatten(0, 1), rows[:, 1:].flatten())
@@ -54,6 +53,11 @@ def window_losses(model: PreTrainedModel, windows: Tensor, report: Callable[[flo
         if report is not None:
             report(float(torch.cat(done).mean()))
     return check_finite(torch.cat(done), model.dtype)
+
+
+def windows_at_once(windows: Tensor, device: torch.device) -> int:
+    """Return how many windows `[n, seq_len + 1]` go through a whole model in one forward pass."""
+    return max(1, _BATCH_TOKENS[device.type] // (windows.shape[1] - 1))
 
 
 def check_finite(losses: Tensor, dtype: torch.dtype) -> Tensor:

@@ -52,6 +52,17 @@ class HiddenStates:
             batch.record_stream(here)
             yield batch
 
+    def batch(self, number: int) -> Tensor:
+        """Return one batch on the device."""
+        if not self._outside:
+            return self._batches[number]
+        here = torch.cuda.current_stream(self._device)
+        self._incoming.wait_stream(self._outgoing)
+        batch = self._fetch(number)
+        here.wait_stream(self._incoming)
+        batch.record_stream(here)
+        return batch
+
     def advance(self, step: Callable[[int, Tensor], Tensor]) -> None:
         """Put `step(number, batch)` in the place of every batch."""
         for number, batch in enumerate(self):

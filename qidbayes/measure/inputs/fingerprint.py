@@ -55,6 +55,7 @@ class Fingerprints:
             "text": text_identity(calibration.dataset),
             "windows": calibration.windows,
             "seq_len": calibration.seq_len,
+            **({"orders": calibration.orders} if calibration.orders > 1 else {}),
         }
 
     def of(

@@ -13,8 +13,8 @@ it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
 - AWQ and quantized files run the whole model: 2·N·T operations to evaluate, and for AWQ three times that to calibrate;
 - a checkpoint is loaded once.
 
-The sweep's constants are a least-squares fit to some passes; benchmarks/sweep_estimate.py fits them and holds them
-against others. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
+The sweep's constants are a least-squares fit to some passes of an H100; benchmarks/sweep_estimate.py holds them against
+passes of an H200. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
 """
 
 import math
@@ -173,8 +173,8 @@ def gpu_bytes(plan: Plan, checkpoint: Checkpoint) -> float:
     benchmarks/sweep.csv, with 80 GiB at hand, took .8 to 2.1 times as much.
     """
     width = _width(checkpoint.n_params)
-    gptq = sum(map(_is_solved, plan.quantizations_of(checkpoint)))
-    variants = sum(1 for q in plan.quantizations_of(checkpoint) if METHODS[q.method].swept)
+    gptq = sum(map(_is_solved, plan.quantizations_of(checkpoint))) * _orders(plan)
+    variants = gptq + sum(METHODS[q.method].swept and not _is_solved(q) for q in plan.quantizations_of(checkpoint))
     tokens = (1 + variants) * _evaluated(plan) + gptq * _calibration_tokens(plan)
     return _bytes(checkpoint.n_params) + 2 * tokens * width + 4 * 4 * (4 * width) ** 2 + FIXED_BYTES
 
@@ -192,9 +192,11 @@ def _evaluated(plan: Plan) -> int:
 def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantization], evaluated: int) -> float:
     width = _width(checkpoint.n_params)
     layers = checkpoint.n_params / (12 * width**2)
-    gptq = sum(map(_is_solved, swept))
+    solved = sum(map(_is_solved, swept))
+    gptq = solved * _orders(plan)
+    variants = len(swept) - solved + gptq
     operations, solves = sweep_work(
-        layers, width, plan.evaluation.seq_len, len(swept), gptq, evaluated, _calibration_tokens(plan)
+        layers, width, plan.evaluation.seq_len, variants, gptq, evaluated, _calibration_tokens(plan)
     )
     return operations / SWEEP_RATE + solves * SECONDS_PER_SOLVE
 
@@ -243,8 +245,14 @@ def _seconds_getting_ready(plan: Plan, checkpoint: Checkpoint) -> float:
 
 def _seconds_alone(plan: Plan, checkpoint: Checkpoint, quantization: Quantization, evaluated: int) -> float:
     touching = 2 * _bytes(checkpoint.n_params) / WEIGHT_RATE
-    calibrated = 3 * _calibration_tokens(plan) if METHODS[quantization.method].calibrated else 0
-    return touching + 2 * checkpoint.n_params * (evaluated + calibrated) / FORWARD_RATE
+    if not METHODS[quantization.method].calibrated:
+        return touching + 2 * checkpoint.n_params * evaluated / FORWARD_RATE
+    calibrated = 3 * _calibration_tokens(plan)
+    return _orders(plan) * (touching + 2 * checkpoint.n_params * (evaluated + calibrated) / FORWARD_RATE)
+
+
+def _orders(plan: Plan) -> int:
+    return plan.calibration.orders if plan.calibration else 1
 
 
 def _calibration_tokens(plan: Plan) -> int:

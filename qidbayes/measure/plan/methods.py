@@ -108,18 +108,29 @@ class Method:
 _GROUP_SIZE = Setting(int, 128, least=1, channel=True)
 _UNIFORM = {"bits": Setting(int, least=2, most=8), "group_size": _GROUP_SIZE}  # of uniform integer grids
 _NESTED = {"nested": Setting(bool, False)}
+_ROTATE = {"rotate": Setting(bool, False)}
+_GPTQ = {
+    "act_order": Setting(bool, False),
+    "static_groups": Setting(bool, False),
+    "damping": Setting(float, 0.01, above=0, most=1),
+    "true_sequential": Setting(bool, True),
+    "block_size": Setting(int, 128, least=1),
+    **_ROTATE,
+}
+_FLOATS: Mapping[str, tuple[int, int | None]] = {
+    "fp8": (8, None),
+    "fp8-tensor": (8, None),
+    "fp8-block": (8, 128),
+    "mxfp4": (4, 32),
+    "mxfp6": (6, 32),
+    "mxfp6-e3m2": (6, 32),
+    "nvfp4": (4, 16),
+}
+"""Width and group size of floating-point formats; `qidbayes.measure.quantize.float_grid` has the rest of them."""
 
 METHODS: Mapping[str, Method] = {
     "gptq": Method(
-        _UNIFORM
-        | {
-            "symmetric": Setting(bool, True),
-            "act_order": Setting(bool, False),
-            "static_groups": Setting(bool, False),
-            "damping": Setting(float, 0.01, above=0, most=1),
-            "true_sequential": Setting(bool, True),
-            "block_size": Setting(int, 128, least=1),
-        },
+        _UNIFORM | {"symmetric": Setting(bool, True)} | _GPTQ,
         "gptq",
         "GPTQ",
         calibrated=True,
@@ -132,7 +143,12 @@ METHODS: Mapping[str, Method] = {
         "AWQ",
         calibrated=True,
     ),
-    "rtn": Method(_UNIFORM | {"symmetric": Setting(bool, True)}, "rtn", "RTN", swept=True),
+    "rtn": Method(_UNIFORM | {"symmetric": Setting(bool, True)} | _ROTATE, "rtn", "RTN", swept=True),
+    **{kind: Method(_ROTATE, "floats", "Floats", {"kind": kind}, fixed, swept=True) for kind, fixed in _FLOATS.items()},
+    **{
+        f"gptq-{kind}": Method(_GPTQ, "gptq", "GPTQFloats", {"kind": kind}, fixed, calibrated=True, swept=True)
+        for kind, fixed in _FLOATS.items()
+    },
     "bnb-nf4": Method(_NESTED, "bitsandbytes", "BitsAndBytes", {"kind": "nf4"}, fixed=(4, 64), swept=True),
     "bnb-fp4": Method(_NESTED, "bitsandbytes", "BitsAndBytes", {"kind": "fp4"}, fixed=(4, 64), swept=True),
     "bnb-int8": Method({}, "bitsandbytes", "BitsAndBytes", {"kind": "int8"}, fixed=(8, None), swept=True),

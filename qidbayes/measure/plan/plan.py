@@ -173,11 +173,19 @@ CATALOGUE: Mapping[str, TextSet] = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the quantizers that need data see: `windows` windows of `seq_len` tokens from one set."""
+    """What the quantizers that need data see: `windows` windows of `seq_len` tokens from one set.
+
+    Attributes
+    ----------
+    orders
+        Orders of the windows in which each of these quantizers is run: QiD is their mean, and two or more tell how far
+        it depends on the order of sums (`qid_se_quantizer`).
+    """
 
     dataset: TextSet
     windows: int
     seq_len: int
+    orders: int = 1
 
 
 @dataclass(frozen=True)

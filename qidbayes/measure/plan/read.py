@@ -29,6 +29,7 @@ DTYPES = ("float16", "bfloat16", "float32")
 _BEGINS = ("document", "window")  # where a begin-of-text token may stand
 _MOST = 10_000  # checkpoints, and quantizations, of one plan: more is a slip, and would fill the memory
 _MOST_CELLS = 1_000_000  # likewise, of all checkpoints together
+_MOST_ORDERS = 16
 _LEAST_PARAMETERS, _LEAST_TOKENS = 1_000, 100_000  # the table's: what is smaller was written in other units
 _NAME = re.compile("[a-z0-9][a-z0-9.-]*")
 
@@ -272,7 +273,10 @@ def _evaluation(table: Section, folder: Path) -> Evaluation:
 
 
 def _calibration(table: Section, folder: Path) -> Calibration:
-    made = Calibration(_text_set(table.section("dataset"), folder), table.count("windows"), table.count("seq_len"))
+    dataset = _text_set(table.section("dataset"), folder)
+    made = Calibration(dataset, table.count("windows"), table.count("seq_len"), table.count("orders", default=1))
+    if made.orders > _MOST_ORDERS or (made.orders > 1 and made.windows == 1):
+        raise table.wrong("orders", f"1 to {_MOST_ORDERS}, and 1 where there is one window")
     table.close()
     return made
 
@@ -298,9 +302,10 @@ def _check_together(plan: Plan, where: str) -> None:
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise InputError(f"{where}: two {kind} are {twice[0]}; keep one, or give one of them another name")
-    if plan.calibration is None and any(METHODS[q.method].calibrated for q in plan.quantizations):
-        need = " and ".join(name for name, method in METHODS.items() if method.calibrated)
-        raise InputError(f"{where}: [calibration] is missing; {need} need a dataset, windows and seq_len")
+    need = dict.fromkeys(q.method for q in plan.quantizations if METHODS[q.method].calibrated)
+    if plan.calibration is None and need:
+        said = " and ".join(need)
+        raise InputError(f"{where}: [calibration] is missing; give a dataset, windows and seq_len for {said}")
     for models, quantization in {q.models: q for q in plan.quantizations}.items():
         for model in sorted(models or ()):
             if model not in of_model:

@@ -2,7 +2,8 @@
 
 from qidbayes.measure.quantize.awq import AWQ
 from qidbayes.measure.quantize.bitsandbytes import BitsAndBytes
-from qidbayes.measure.quantize.gptq import GPTQ
+from qidbayes.measure.quantize.floats import Floats
+from qidbayes.measure.quantize.gptq import GPTQ, GPTQFloats
 from qidbayes.measure.quantize.report import QuantizationReport, Quantizer
 from qidbayes.measure.quantize.rtn import RTN
 from qidbayes.measure.quantize.settings import quantizer_from_settings
@@ -12,6 +13,8 @@ __all__ = [
     "GPTQ",
     "RTN",
     "BitsAndBytes",
+    "Floats",
+    "GPTQFloats",
     "QuantizationReport",
     "Quantizer",
     "quantizer_from_settings",

@@ -6,6 +6,31 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Codes:
+    """The codes of V settings: whole numbers, or small floating-point ones; `[V]` each.
+
+    A number x is rounded to a multiple of 2^(max(⌊log2 |x|⌋, least) − mantissa), then has the zero point added, and is
+    then held between `low` and `top`.
+
+    Attributes
+    ----------
+    low, top
+        The lowest and the highest code, in the weights' type.
+    least, mantissa
+        As `qidbayes.measure.quantize.elements.Element` has them, int32. Whole numbers have `WHOLE` in both.
+    """
+
+    low: Tensor
+    top: Tensor
+    least: Tensor
+    mantissa: Tensor
+
+
+WHOLE = 40
+"""The exponent from which on whole numbers would be more than 1 apart: no code is so large."""
+
+
+@dataclass(frozen=True)
 class Block:
     """Some columns of a matrix, for V settings.
 
@@ -19,8 +44,8 @@ class Block:
         `[V, out, grids]`.
     index
         `[V, columns]`: which grid a column rounds to.
-    top
-        `[V]`: the highest code.
+    codes
+        What a weight over its scale is rounded to.
     """
 
     weight: Tensor
@@ -28,7 +53,7 @@ class Block:
     scale: Tensor
     zero: Tensor
     index: Tensor
-    top: Tensor
+    codes: Codes
 
 
 @dataclass(frozen=True)

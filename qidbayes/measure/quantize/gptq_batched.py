@@ -8,8 +8,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from qidbayes.measure.quantize.block import Block
-from qidbayes.measure.quantize.gptq import GPTQ, Prepared, Solution
+from qidbayes.measure.quantize.block import WHOLE, Block, Codes
+from qidbayes.measure.quantize.float_grid import FORMATS
+from qidbayes.measure.quantize.gptq import GPTQ, GPTQFloats, GPTQKind, Prepared, Solution
 from qidbayes.measure.quantize.grid import fit_scale
 from qidbayes.measure.quantize.round_block import round_block
 
@@ -17,7 +18,7 @@ type Scales = tuple[Tensor, Tensor]
 """Scales and zeros, `[settings, out, grids]` each."""
 
 
-def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> list[Solution]:
+def solve_together(quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared]) -> list[Solution]:
     """Round the columns of one matrix once for each quantizer.
 
     Parameters
@@ -41,12 +42,12 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
     (block_size,) = {quantizer.block_size for quantizer in quantizers}
     weight = torch.stack([p.weight for p in prepared])
     quantized = torch.empty_like(weight)
-    tops = _on_device(tuple(2**q.bits - 1 for q in quantizers), weight.device).to(weight.dtype)
+    codes = _codes(quantizers, weight)
     alike = [_Alike(quantizers[part.start], prepared[part.start], part) for part in _neighbours(quantizers)]
     columns = weight.shape[2]
     for start in range(0, columns, block_size):
         stop = min(start + block_size, columns)
-        grids = [one.grids(weight, tops, start, stop) for one in alike]
+        grids = [one.grids(weight, codes.top, start, stop) for one in alike]
         index = tuple(tuple(which) for one, (_, which) in zip(alike, grids, strict=True) for _ in range(one.count))
         scale, zero = _side_by_side([scales for scales, _ in grids])
         done = round_block(
@@ -56,7 +57,7 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
                 scale,
                 zero,
                 _on_device(index, weight.device),
-                tops,
+                codes,
             )
         )
         quantized[:, :, start:stop] = done.quantized
@@ -69,7 +70,7 @@ def solve_together(quantizers: Sequence[GPTQ], prepared: Sequence[Prepared]) -> 
 class _Alike:
     """Neighbouring settings whose grids cover the same columns: those of `part`."""
 
-    quantizer: GPTQ
+    quantizer: GPTQKind
     prepared: Prepared
     part: slice
     open: Scales | None = None
@@ -92,29 +93,46 @@ class _Alike:
         size = self.quantizer.group_size or weight.shape[2]
         # A group that starts within a block is fitted before the block's own errors reach it, as in every GPTQ.
         first = -(-start // size) * size
-        fitted = [
-            fit_scale(own[:, :, column : column + size], top, self.quantizer.symmetric)
-            for column in range(first, stop, size)
-        ]
+        groups = [own[:, :, column : column + size] for column in range(first, stop, size)]
+        if isinstance(self.quantizer, GPTQ):
+            fitted = [fit_scale(group, top, self.quantizer.symmetric) for group in groups]
+        else:
+            alone = [self.prepared.fitter.fit(group[0]) for group in groups]
+            fitted = [(grid.scale[None], grid.zero[None]) for grid in alone]
         found = fitted if first == start or self.open is None else [self.open, *fitted]
         self.open = found[-1]
         scale, zero = (torch.cat([one[i] for one in found], dim=2) for i in (0, 1))
         return (scale, zero), [column // size - start // size for column in range(start, stop)]
 
 
-def _neighbours(quantizers: Sequence[GPTQ]) -> list[slice]:
-    """Runs of settings that differ in bits alone; one whose grids are static is by itself."""
+def _neighbours(quantizers: Sequence[GPTQKind]) -> list[slice]:
+    """Runs of settings that differ in bits alone; one whose grids are static, or floating-point, is by itself."""
     found, start = [], 0
-    for _, some in groupby(enumerate(quantizers), lambda one: (gridded(one[1]), one[1].static_groups and one[0])):
+    for _, some in groupby(enumerate(quantizers), _alike):
         stop = start + len(list(some))
         found.append(slice(start, stop))
         start = stop
     return found
 
 
-def gridded(quantizer: GPTQ) -> tuple[bool, bool, int]:
+def _alike(one: tuple[int, GPTQKind]) -> object:
+    number, quantizer = one
+    by_itself = quantizer.static_groups or not isinstance(quantizer, GPTQ)
+    return gridded(quantizer), by_itself and number
+
+
+def gridded(quantizer: GPTQKind) -> tuple[bool, bool, tuple[str, bool, int]]:
     """Return what settings whose grids are fitted together have in common; it sorts."""
-    return quantizer.static_groups, quantizer.symmetric, quantizer.group_size or 0
+    return quantizer.static_groups, quantizer.rotate, quantizer.grids_alike
+
+
+def _codes(quantizers: Sequence[GPTQKind], weight: Tensor) -> Codes:
+    elements = [FORMATS[q.kind].element if isinstance(q, GPTQFloats) else None for q in quantizers]
+    low = tuple(-e.highest if e else 0.0 for e in elements)
+    top = tuple(e.highest if e else 2.0**q.bits - 1 for e, q in zip(elements, quantizers, strict=True))
+    least, mantissa = (tuple(getattr(e, name) if e else WHOLE for e in elements) for name in ("least", "mantissa"))
+    low_, top_ = (_on_device(numbers, weight.device, weight.dtype) for numbers in (low, top))
+    return Codes(low_, top_, _on_device(least, weight.device), _on_device(mantissa, weight.device))
 
 
 def _side_by_side(parts: list[Scales]) -> Scales:
@@ -128,6 +146,8 @@ def _side_by_side(parts: list[Scales]) -> Scales:
 
 
 @lru_cache(maxsize=1_024)
-def _on_device(numbers: tuple[int, ...] | tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+def _on_device(
+    numbers: tuple[float, ...] | tuple[tuple[int, ...], ...], device: torch.device, dtype: torch.dtype = torch.int32
+) -> Tensor:
     """Kept, since a list on its way to a GPU waits for all that the GPU has to do."""
-    return torch.tensor(numbers, dtype=torch.int32, device=device)
+    return torch.tensor(numbers, dtype=dtype, device=device)

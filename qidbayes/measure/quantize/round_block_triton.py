@@ -14,7 +14,7 @@ _ROUNDING = tl.constexpr(1.5 * 2.0**23)  # added and taken away, it rounds a flo
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _kernel(  # type: ignore[no-untyped-def]
-    weight, spread, scale, zero, index, top, quantized, errors,
+    weight, spread, scale, zero, index, low, top, least, mantissa, quantized, errors,
     rows, columns, grids, weight_setting, weight_row,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ROUNDING: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -28,7 +28,10 @@ def _kernel(  # type: ignore[no-untyped-def]
     )  # fmt: skip
     rounded = tl.zeros_like(left)
     error = tl.zeros_like(left)
+    lowest = tl.load(low + setting)
     highest = tl.load(top + setting)
+    least_exponent = tl.load(least + setting)
+    fraction_bits = tl.load(mantissa + setting)
     spread += setting * columns * columns
     grid_of_row = (setting * rows + row) * grids
     for i in range(columns):
@@ -37,8 +40,12 @@ def _kernel(  # type: ignore[no-untyped-def]
         which = tl.load(index + setting * columns + i)
         step = tl.load(scale + grid_of_row + which, mask=row < rows, other=1.0)
         middle = tl.load(zero + grid_of_row + which, mask=row < rows, other=0.0)
-        code = (tl.div_rn(value, step) + ROUNDING) - ROUNDING
-        code = tl.minimum(tl.maximum(code + middle, 0.0), highest)
+        code = tl.div_rn(value, step)
+        exponent = ((code.to(tl.int32, bitcast=True) >> 23) & 0xFF) - 127
+        exponent = tl.maximum(exponent, least_exponent) - fraction_bits
+        unit = ((exponent + 127) << 23).to(tl.float32, bitcast=True)  # a power of 2: dividing by it is exact
+        code = ((tl.div_rn(code, unit) + ROUNDING) - ROUNDING) * unit
+        code = tl.minimum(tl.maximum(code + middle, lowest), highest)
         nearest = step * (code - middle)
         off = tl.div_rn(value - nearest, tl.load(spread + i * columns + i))
         # The factor is an upper triangle: what it holds left of the diagonal is 0.
@@ -61,7 +68,8 @@ def round_block(block: Block) -> Rounded:
     launch: Any = _kernel[(triton.cdiv(rows, _ROWS), settings)]
     launch(
         block.weight, block.spread.contiguous(), block.scale.contiguous(), block.zero.contiguous(),
-        block.index.contiguous(), block.top, quantized, errors,
+        block.index.contiguous(), block.codes.low, block.codes.top, block.codes.least, block.codes.mantissa,
+        quantized, errors,
         rows, columns, block.scale.shape[2], block.weight.stride(0), block.weight.stride(1),
         ROWS=_ROWS, COLUMNS=max(16, triton.next_power_of_2(columns)),
         ROUNDING=_ROUNDING, num_warps=4, enable_fp_fusion=False,

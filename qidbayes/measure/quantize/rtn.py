@@ -12,6 +12,7 @@ from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.plan.methods import METHODS, check_settings
 from qidbayes.measure.quantize.grid import check_groups_fit, round_to_grid, stored_bits
 from qidbayes.measure.quantize.report import QuantizationReport, round_all
+from qidbayes.measure.quantize.rotation import Rotation
 
 _SETTINGS = METHODS["rtn"].settings
 
@@ -28,6 +29,8 @@ class RTN:
         Inputs that share a scale; None for one scale per output channel.
     symmetric
         Whether grids are centred on zero; if not, each group stores a zero point.
+    rotate
+        Whether inputs are turned by a Hadamard matrix first; see `qidbayes.measure.quantize.rotation`.
     """
 
     method: ClassVar[str] = "rtn"
@@ -35,6 +38,7 @@ class RTN:
     bits: int
     group_size: int | None = _SETTINGS["group_size"].default
     symmetric: bool = _SETTINGS["symmetric"].default
+    rotate: bool = _SETTINGS["rotate"].default
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -53,5 +57,9 @@ class RTN:
 
     def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
         """Round one linear; see `MatrixQuantizer.round_linear`."""
-        rounded = round_to_grid(linear.weight.detach().float(), self.bits, self.group_size, self.symmetric)
-        return rounded, stored_bits([linear], self.bits, self.group_size, self.symmetric)
+        weight = linear.weight.detach().float()
+        turn = Rotation(linear.in_features) if self.rotate else None
+        rounded = round_to_grid(turn.turned(weight) if turn else weight, self.bits, self.group_size, self.symmetric)
+        return turn.back(rounded) if turn else rounded, stored_bits(
+            [linear], self.bits, self.group_size, self.symmetric
+        )

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.decoder.batches import in_order
+from qidbayes.measure.decoder.compare import Compared, Reference, compare_windows
 from qidbayes.measure.decoder.evaluate import check_finite, window_losses
 from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
 from qidbayes.measure.decoder.memory import model_bytes, room
@@ -181,6 +183,7 @@ class CheckpointRun:
                 [one.tokens for one in windows.values()],
                 self._context.device,
                 self._context.reporter.step,
+                self._plan.calibration.orders if self._plan.calibration else 1,
             )
         except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
             log = self._context.store.log(
@@ -197,9 +200,9 @@ class CheckpointRun:
                 [c for c in todo if c.texts == texts and (not c.quantization or c.quantization in asked)]
             ):
                 check_finite(baseline, model.dtype)
+                original = self._original(tokenizer, windows[texts], baseline)
                 if Cell(None, texts) in todo:
-                    mean = float(baseline.mean())
-                    self.rows.keep(Cell(None, texts), windows[texts], loss_16bit=mean, seconds_evaluate=evaluating)
+                    self.rows.keep(Cell(None, texts), original, seconds_evaluate=evaluating)
                 for quantization, variant in zip(asked, found.variants, strict=True):
                     cell = Cell(quantization, texts)
                     if cell not in todo:
@@ -207,10 +210,12 @@ class CheckpointRun:
                     with self.rows.failing([cell]):
                         if variant.error or variant.report is None:
                             raise variant.error or MeasureError("nothing was measured")
+                        for compared in variant.orders:
+                            check_finite(compared[number].losses, model.dtype)
                         self.rows.keep_quantized(
                             cell,
-                            Baseline(windows[texts], baseline),
-                            check_finite(variant.losses[number], model.dtype),
+                            original,
+                            [compared[number] for compared in variant.orders],
                             bits_per_weight=variant.report.bits_per_weight,
                             seconds_quantize=found.seconds_quantize / len(asked),
                             seconds_evaluate=evaluating,
@@ -223,12 +228,18 @@ class CheckpointRun:
         baselines: dict[TextSet, Baseline] = {}
         for texts in dict.fromkeys(cell.texts for cell in todo):
             with self.rows.failing([cell for cell in todo if cell.texts == texts]):
-                baselines[texts] = self._baseline(model, windows[texts], texts, Cell(None, texts) in todo)
+                baselines[texts] = self._baseline(model, tokenizer, windows[texts], texts, Cell(None, texts) in todo)
+        references: dict[TextSet, Reference] = {}
         for quantization in dict.fromkeys(cell.quantization for cell in todo):
             cells = [cell for cell in todo if cell.quantization == quantization and cell.texts in baselines]
             if quantization is not None and cells:
                 with self.rows.failing(cells):
-                    self._quantized(model, tokenizer, quantization, {cell: baselines[cell.texts] for cell in cells})
+                    check_stack(model)
+                    for texts in {cell.texts for cell in cells} - references.keys():
+                        self._context.reporter.step(f"16 bits on {texts.name}")
+                        references[texts] = Reference(model, windows[texts].tokens)
+                    beside = {cell: (baselines[cell.texts], references[cell.texts]) for cell in cells}
+                    self._quantized(model, tokenizer, quantization, beside)
 
     def _windows(self, model: PreTrainedModel, tokenizer: Tokenizer, texts: TextSet) -> Windows:
         evaluation = self._plan.evaluation
@@ -241,20 +252,26 @@ class CheckpointRun:
         _check_windows(model, windows.tokens)
         return windows
 
-    def _baseline(self, model: PreTrainedModel, windows: Windows, texts: TextSet, is_row: bool) -> Baseline:
+    def _baseline(
+        self, model: PreTrainedModel, tokenizer: Tokenizer, windows: Windows, texts: TextSet, is_row: bool
+    ) -> Baseline:
         began = time.perf_counter()
         losses = window_losses(model, windows.tokens, partial(self._context.reporter.step, f"16 bits on {texts.name}"))
+        seconds = time.perf_counter() - began
+        baseline = self._original(tokenizer, windows, losses)
         if is_row:
-            seconds = time.perf_counter() - began
-            self.rows.keep(Cell(None, texts), windows, loss_16bit=float(losses.mean()), seconds_evaluate=seconds)
-        return Baseline(windows, losses)
+            self.rows.keep(Cell(None, texts), baseline, seconds_evaluate=seconds)
+        return baseline
+
+    def _original(self, tokenizer: Tokenizer, windows: Windows, losses: Tensor) -> Baseline:
+        return Baseline(windows, self._context.predicted_bytes(tokenizer, windows), losses)
 
     def _quantized(
         self,
         model: PreTrainedModel,
         tokenizer: Tokenizer,
         quantization: Quantization,
-        baselines: dict[Cell, Baseline],
+        beside: dict[Cell, tuple[Baseline, Reference]],
     ) -> None:
         report = self._context.reporter
         report.step(str(quantization))
@@ -262,24 +279,31 @@ class CheckpointRun:
         cuda = self._context.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats()
-        began = time.perf_counter()
-        with self._quantizing(model, quantization, calibration) as (quantized, bits_per_weight):
-            if cuda:
-                torch.cuda.synchronize()
-            seconds_quantize = time.perf_counter() - began
-            for cell, baseline in baselines.items():
-                with self.rows.failing([cell]):
-                    began = time.perf_counter()
-                    say = partial(report.step, f"{quantization} on {cell.texts.name}")
-                    losses = window_losses(quantized, baseline.windows.tokens, say)
-                    self.rows.keep_quantized(
-                        cell,
-                        baseline,
-                        losses,
-                        bits_per_weight=bits_per_weight,
-                        seconds_quantize=seconds_quantize,
-                        seconds_evaluate=time.perf_counter() - began,
-                    )
+        orders = self._plan.calibration.orders if self._plan.calibration and len(calibration) else 1
+        found: dict[Cell, list[Compared]] = {cell: [] for cell in beside}
+        seconds_quantize, seconds_evaluate = 0.0, dict.fromkeys(beside, 0.0)
+        for number in range(orders):
+            began = time.perf_counter()
+            with self._quantizing(model, quantization, in_order(calibration, number)) as (quantized, bits_per_weight):
+                if cuda:
+                    torch.cuda.synchronize()
+                seconds_quantize += time.perf_counter() - began
+                for cell in self.rows.unsettled(list(beside)):
+                    with self.rows.failing([cell]):
+                        began = time.perf_counter()
+                        say = partial(report.step, f"{quantization} on {cell.texts.name}")
+                        found[cell].append(compare_windows(quantized, beside[cell][1], say))
+                        seconds_evaluate[cell] += time.perf_counter() - began
+        for cell in self.rows.unsettled(list(beside)):
+            with self.rows.failing([cell]):
+                self.rows.keep_quantized(
+                    cell,
+                    beside[cell][0],
+                    found[cell],
+                    bits_per_weight=bits_per_weight,
+                    seconds_quantize=seconds_quantize,
+                    seconds_evaluate=seconds_evaluate[cell],
+                )
 
     def _calibration(self, tokenizer: Tokenizer, quantizations: Sequence[Quantization]) -> Tensor:
         """The calibration tokens, `[n, length]`; none where no method needs any."""
@@ -305,7 +329,6 @@ class CheckpointRun:
         self, model: PreTrainedModel, quantization: Quantization, calibration: Tensor
     ) -> Iterator[tuple[PreTrainedModel, float]]:
         """The quantized model and its bits per weight; afterwards the 16-bit model is as it was."""
-        check_stack(model)
         if quantization.method != PREQUANTIZED:
             with restoring_weights(model):
                 done = quantizer_from_settings(quantization.for_quantizer()).quantize(model, calibration)

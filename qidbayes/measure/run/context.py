@@ -6,7 +6,7 @@ import torch
 
 from qidbayes.measure.inputs.checkpoint import Pins, Tokenizer, fetch, load_tokenizer
 from qidbayes.measure.inputs.fingerprint import Fingerprints
-from qidbayes.measure.inputs.windows import WindowCache
+from qidbayes.measure.inputs.windows import WindowCache, Windows
 from qidbayes.measure.plan.plan import Plan, Source
 from qidbayes.measure.run.progress import Reporter
 from qidbayes.measure.storage.results import Store
@@ -32,6 +32,7 @@ class RunContext:
         self.windows = WindowCache(store.get_or_create)
         self.fingerprints = Fingerprints(plan)
         self._tokenizers: dict[Source, Tokenizer] = {}
+        self._bytes: dict[tuple[str, str], int] = {}
 
     def tokenizer(self, source: Source) -> Tokenizer:
         """Return a tokenizer that does not come with a checkpoint; downloaded once for the folder."""
@@ -40,3 +41,17 @@ class RunContext:
             folder = fetch(source, commit, self.store.folder / "tokenizers", weights=False)
             self._tokenizers[source] = load_tokenizer(folder)
         return self._tokenizers[source]
+
+    def predicted_bytes(self, tokenizer: Tokenizer, windows: Windows) -> int:
+        """Return the bytes of text, in UTF-8, that the windows' predicted tokens stand for; worked out once.
+
+        Each window is decoded by itself, without special tokens. A character that its edge cuts counts as the
+        replacement character's three bytes on either side: some bytes of thousands.
+        """
+        key = tokenizer.identity, windows.hash
+        if key not in self._bytes:
+            texts = tokenizer.tokenizer.batch_decode(
+                windows.tokens[:, 1:], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            self._bytes[key] = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        return self._bytes[key]

@@ -14,7 +14,7 @@ from qidbayes.measure.decoder.memory import room
 from qidbayes.measure.decoder.passes import Passes, Replayed, Suspended
 from qidbayes.measure.errors import MeasureError, of_linear
 from qidbayes.measure.quantize.factorize import factorize_fast
-from qidbayes.measure.quantize.gptq import GPTQ
+from qidbayes.measure.quantize.gptq import GPTQKind
 from qidbayes.measure.quantize.gptq_batched import gridded, solve_together
 from qidbayes.measure.quantize.report import Quantizer
 
@@ -132,16 +132,18 @@ class LayerSolver:
         for variant, one in passes:
             if variant.error:
                 continue
-            assert isinstance(variant.quantizer, GPTQ)
+            assert isinstance(variant.quantizer, GPTQKind)
             use_weights(self.linears, variant.weights)
             moments = {group: SecondMoment() for group in stage}
             one.run_to({group[0]: moments[group].add for group in stage})
             for group in stage:
                 members = [self.linears[name].weight for name in group]
                 weight = torch.cat([member.float() for member in members])
+                sizes = [len(member) for member in members]
                 try:
-                    solver = variant.quantizer
-                    ready[group].append((variant, solver.prepare(weight, moments.pop(group).value(), factorize_fast)))
+                    moment = moments.pop(group).value()
+                    one_prepared = variant.quantizer.prepare(weight, moment, factorize_fast, sizes)
+                    ready[group].append((variant, one_prepared))
                 except MeasureError as error:
                     variant.error = of_linear(self.prefix + group[0], error, members[0].dtype)
                     break
@@ -149,12 +151,13 @@ class LayerSolver:
             prepared = [(variant, one) for variant, one in all_prepared if not variant.error]
             if not prepared:
                 continue
-            quantizers = [variant.quantizer for variant, _ in prepared if isinstance(variant.quantizer, GPTQ)]
+            quantizers = [variant.quantizer for variant, _ in prepared if isinstance(variant.quantizer, GPTQKind)]
             solutions = solve_together(quantizers, [one for _, one in prepared])
             for (variant, _), solution in zip(prepared, solutions, strict=True):
                 sizes = [self.linears[name].out_features for name in group]
                 for name, part in zip(group, torch.split(solution.weight, sizes), strict=True):
                     variant.weights[name] = part.to(self.linears[name].weight.dtype)
+                    assert isinstance(variant.quantizer, GPTQKind)
                     if solution.damping > variant.quantizer.damping:
                         variant.raised[self.prefix + name] = solution.damping
                     if solution.dead_columns:
@@ -168,10 +171,10 @@ def use_weights(linears: dict[str, nn.Linear], weights: dict[str, Tensor]) -> No
 
 
 def _solved_alike(variant: Variant) -> tuple[bool, int]:
-    assert isinstance(variant.quantizer, GPTQ)
+    assert isinstance(variant.quantizer, GPTQKind)
     return variant.quantizer.true_sequential, variant.quantizer.block_size
 
 
-def _order(variant: Variant) -> tuple[bool, int, bool, bool, int]:
-    assert isinstance(variant.quantizer, GPTQ)
+def _order(variant: Variant) -> tuple[bool, int, bool, bool, tuple[str, bool, int]]:
+    assert isinstance(variant.quantizer, GPTQKind)
     return (*_solved_alike(variant), *gridded(variant.quantizer))

@@ -1,5 +1,7 @@
 """The rows that a checkpoint gives: what was measured, and what went wrong."""
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qidbayes.measure.decoder.compare import Compared
 from qidbayes.measure.decoder.evaluate import paired_difference
 from qidbayes.measure.errors import is_panic
 from qidbayes.measure.inputs.fingerprint import versions
@@ -28,10 +31,20 @@ class Cell:
 
 @dataclass(frozen=True)
 class Baseline:
-    """One set's windows and what the 16-bit model loses on them."""
+    """One set's windows, the bytes of text that they predict, and what the 16-bit model loses on them."""
 
     windows: Windows
+    n_bytes: int
     losses: Tensor
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the windows predict."""
+        return self.windows.tokens.shape[0] * (self.windows.tokens.shape[1] - 1)
+
+    def per_byte(self, loss: float) -> float | None:
+        """Return a loss in nats/token as nats/byte; None where the tokens stand for no text."""
+        return loss * self.n_tokens / self.n_bytes if self.n_bytes else None
 
 
 class CheckpointRows:
@@ -82,25 +95,40 @@ class CheckpointRows:
             "asked": self._context.fingerprints.asked(self._checkpoint, quantization, cell.texts),
         }
 
-    def keep_quantized(self, cell: Cell, baseline: Baseline, losses: Tensor, **cost: float) -> None:
-        """Add the row of a quantized model, paired with the 16-bit one window by window."""
-        difference = paired_difference(losses, baseline.losses)
+    def keep_quantized(self, cell: Cell, baseline: Baseline, orders: Sequence[Compared], **cost: float) -> None:
+        """Add the row of a quantized model, paired with the 16-bit one window by window.
+
+        Of several orders of calibration the means count, and their spread is the quantizer's own error.
+        """
+        found = Compared.mean(orders)
+        difference = paired_difference(found.losses, baseline.losses)
+        kld, agreement = (paired_difference(x, torch.zeros_like(x)) for x in (found.kld, found.top_agreement))
+        loss = float(found.losses.mean())
         self.keep(
             cell,
-            baseline.windows,
-            loss_16bit=float(baseline.losses.mean()),
-            loss=float(losses.mean()),
+            baseline,
+            loss=loss,
             qid=difference.mean,
             qid_se=difference.standard_error,
+            qid_se_quantizer=_error_between([float(some.losses.mean()) for some in orders]),
+            kld=kld.mean,
+            kld_se=kld.standard_error,
+            kld_se_quantizer=_error_between([float(some.kld.mean()) for some in orders]),
+            top_agreement=agreement.mean,
+            top_agreement_se=agreement.standard_error,
+            nats_per_byte=baseline.per_byte(loss),
             peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if self._context.device.type == "cuda" else None,
             **cost,
         )
 
-    def keep(self, cell: Cell, windows: Windows, **values: float | None) -> None:
+    def keep(self, cell: Cell, baseline: Baseline, **values: float | None) -> None:
         """Add a row of what was measured."""
+        windows, loss = baseline.windows, float(baseline.losses.mean())
         measured: Row = {
             "status": "ok",
-            "n_eval_tokens": windows.tokens.shape[0] * (windows.tokens.shape[1] - 1),
+            "n_eval_tokens": baseline.n_tokens,
+            "loss_16bit": loss,
+            "nats_per_byte_16bit": baseline.per_byte(loss),
             "windows_hash": windows.hash,
             "per_reference_token": windows.per_reference_token,
         }
@@ -124,3 +152,8 @@ class CheckpointRows:
             self._context.reporter.done(len(rows))
             if out_of_memory and torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def _error_between(values: Sequence[float]) -> float | None:
+    """The standard error of the mean of several runs of a quantizer; None of one, which tells nothing of it."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None

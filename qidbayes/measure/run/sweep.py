@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.decoder.batches import batch_losses, enter_batches
+from qidbayes.measure.decoder.batches import Batches, compare_batches, enter_batches, in_order
+from qidbayes.measure.decoder.compare import Compared
 from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import decoder_layers, evaluating, stack_linears
 from qidbayes.measure.decoder.memory import borrowed, room
@@ -28,7 +29,7 @@ from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.decoder.rotary import fused_rotary
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan.methods import METHODS
-from qidbayes.measure.quantize.gptq import GPTQ
+from qidbayes.measure.quantize.gptq import GPTQKind
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
 from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
 
@@ -43,16 +44,26 @@ class Swept:
     ----------
     report
         How quantizing went; None if it failed.
-    losses
-        For each evaluation set `[n]`: each window's mean loss, float64, nats/token. Not finite where the model's are
-        not.
+    orders
+        For each order of the calibration windows (one, for a method that needs none), and there for each evaluation
+        set: each window's means beside the 16-bit model. Not finite where the model's are not.
     error
         What went wrong, if it did: activations that are not finite, a matrix that cannot be factorized.
     """
 
     report: QuantizationReport | None
-    losses: list[Tensor]
+    orders: list[list[Compared]]
     error: MeasureError | None
+
+    @property
+    def compared(self) -> list[Compared]:
+        """For each evaluation set: what the first order gives."""
+        return self.orders[0] if self.orders else []
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """For each evaluation set `[n]`: each window's mean loss with the first order, float64, nats/token."""
+        return [some.losses for some in self.compared]
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class Sweep:
     Attributes
     ----------
     baseline
-        The 16-bit model's losses, as in `Swept.losses`.
+        The 16-bit model's losses, for each evaluation set `[n]`: each window's mean, float64, nats/token.
     variants
         One for each quantizer.
     seconds_quantize, seconds_evaluate
@@ -83,6 +94,7 @@ def sweep(
     windows: Sequence[Tensor],
     device: torch.device,
     report: Callable[[str], None] = lambda _: None,
+    orders: int = 1,
 ) -> Sweep:
     """Quantize a model in every way and evaluate it in each, in one pass.
 
@@ -100,6 +112,8 @@ def sweep(
         Where to compute.
     report
         Told which layer is under way.
+    orders
+        In how many orders of the calibration windows methods that need them are run; see `in_order`.
 
     Raises
     ------
@@ -111,7 +125,7 @@ def sweep(
     Examples
     --------
     >>> from transformers import AutoModelForCausalLM, GPTNeoXConfig
-    >>> from qidbayes.measure.quantize import RTN
+    >>> from qidbayes.measure.quantize import GPTQ, RTN
     >>> model = AutoModelForCausalLM.from_config(GPTNeoXConfig(
     ...     vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2))
     >>> text = torch.arange(66).reshape(2, 33) % 64
@@ -125,7 +139,7 @@ def sweep(
             raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(known)}")
         quantizer.check_fit(stack_linears(model))
     check_stack(model)
-    return _Pass(model, quantizers, calibration, windows, device, report).carry_out()
+    return _Pass(model, quantizers, calibration, windows, device, report, orders).carry_out()
 
 
 class _Pass:
@@ -137,6 +151,7 @@ class _Pass:
         windows: Sequence[Tensor],
         device: torch.device,
         report: Callable[[str], None],
+        orders: int,
     ) -> None:
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
@@ -145,25 +160,32 @@ class _Pass:
         self._stack, self._layers = decoder_layers(model)
         self._windows = windows
         self._seconds = {"quantize": 0.0, "evaluate": 0.0}
-        calibrated = [q for q in quantizers if isinstance(q, GPTQ)]
-        self._outside = self._stay_outside(calibration if calibrated else calibration[:0], windows, len(calibrated))
-        self._calibration, calibration_states = None, None
+        calibrated = orders * sum(isinstance(q, GPTQKind) for q in quantizers)
+        self._outside = self._stay_outside(calibration if calibrated else calibration[:0], windows, calibrated)
+        calibrations: list[tuple[Batches, HiddenStates]] = []
         with self._outer_parts():
             if calibrated:
                 with self._timed("quantize"):
-                    self._calibration, calibration_states = enter_batches(model, calibration, device, self._outside)
+                    calibrations = [
+                        enter_batches(model, in_order(calibration, number), device, self._outside)
+                        for number in range(orders)
+                    ]
             with self._timed("evaluate"):
                 entered = [enter_batches(model, texts[:, :-1], device, self._outside) for texts in windows]
         self._batches = [batches for batches, _ in entered]
         self._baseline = [states for _, states in entered]
-        self._variants = [
-            Variant(
-                q,
-                calibration_states.copy() if isinstance(q, GPTQ) and calibration_states else None,
-                [states.copy() for states in self._baseline],
-            )
+        self._calibrations = [batches for batches, _ in calibrations]
+        self._repeated: list[list[Variant]] = [
+            [self._variant(q, states) for _, states in calibrations]
+            if isinstance(q, GPTQKind)
+            else [self._variant(q, None)]
             for q in quantizers
         ]
+        self._variants = list(chain.from_iterable(self._repeated))
+
+    def _variant(self, quantizer: Quantizer, calibration: HiddenStates | None) -> Variant:
+        own = calibration.copy() if calibration else None
+        return Variant(quantizer, own, [states.copy() for states in self._baseline])
 
     def carry_out(self) -> Sweep:
         with fused_rotary(self._layers, self._device):
@@ -173,12 +195,12 @@ class _Pass:
                     self._pass_layer(index, layer)
         self._report("losses")
         with self._timed("evaluate"), self._outer_parts():
-            baseline = self._losses(self._baseline)
-            losses = [[] if v.error else self._losses(v.evaluation) for v in self._variants]
-        variants = [
-            Swept(None if v.error else self._reported(v), found, v.error)
-            for v, found in zip(self._variants, losses, strict=True)
-        ]
+            baseline, compared = self._compare([v for v in self._variants if not v.error])
+        variants = []
+        for repeats in self._repeated:
+            error = next((v.error for v in repeats if v.error), None)
+            found = [next(compared) for v in repeats if not v.error]
+            variants.append(Swept(None, [], error) if error else Swept(self._reported(repeats[0]), found, None))
         return Sweep(baseline, variants, self._seconds["quantize"], self._seconds["evaluate"])
 
     def _outer_parts(self) -> AbstractContextManager[None]:
@@ -212,18 +234,20 @@ class _Pass:
                         rounded, stored = variant.quantizer.round_linear(linear)
                         variant.weights[name] = rounded.to(linear.weight.dtype)
                         variant.stored += stored
-            calibrated = [variant for variant in variants if variant.calibration]
-            if self._calibration and calibrated:
-                LayerSolver(
-                    layer,
-                    prefix,
-                    linears,
-                    self._calibration.calls[index],
-                    self._calibration.tokens,
-                    self._device,
-                    self._outside,
-                    is_last=index + 1 == len(self._layers),
-                ).solve(calibrated)
+            calibrated = [repeats for repeats in self._repeated if repeats[0].calibration]
+            for number, batches in enumerate(self._calibrations):
+                ready = [repeats[number] for repeats in calibrated if not repeats[number].error]
+                if ready:
+                    LayerSolver(
+                        layer,
+                        prefix,
+                        linears,
+                        batches.calls[index],
+                        batches.tokens,
+                        self._device,
+                        self._outside,
+                        is_last=index + 1 == len(self._layers),
+                    ).solve(ready)
         for variant in variants:
             if not variant.error:
                 use_weights(linears, variant.weights)
@@ -237,16 +261,21 @@ class _Pass:
             for batches, states in zip(self._batches, streams, strict=True):
                 states.advance(partial(run_past, layer, batches.calls[index]))
 
-    def _losses(self, streams: Sequence[HiddenStates]) -> list[Tensor]:
-        """Each window's mean loss, by evaluation set."""
-        return [
-            batch_losses(self._model, batches, states, windows[:, 1:])
-            for batches, states, windows in zip(self._batches, streams, self._windows, strict=True)
-        ]
+    def _compare(self, variants: Sequence[Variant]) -> tuple[list[Tensor], Iterator[list[Compared]]]:
+        """The 16-bit model's losses by evaluation set, and each variant's beside it."""
+        baseline, compared = [], []
+        for number, (batches, states, windows) in enumerate(
+            zip(self._batches, self._baseline, self._windows, strict=True)
+        ):
+            streams = [variant.evaluation[number] for variant in variants]
+            losses, found = compare_batches(self._model, batches, states, streams, windows[:, 1:])
+            baseline.append(losses)
+            compared.append(found)
+        return baseline, (list(of_one) for of_one in zip(*compared, strict=True))
 
     def _reported(self, variant: Variant) -> QuantizationReport:
         quantizer = variant.quantizer
-        if isinstance(quantizer, GPTQ):
+        if isinstance(quantizer, GPTQKind):
             return quantizer.report(self._linears, variant.raised, variant.dead)
         n_weights = sum(linear.weight.numel() for linear in self._linears.values())
         bits_per_weight = variant.stored / n_weights

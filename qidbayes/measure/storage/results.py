@@ -32,8 +32,16 @@ _SCHEMA: dict[str, type[pl.DataType]] = {c.name: c.dtype for c in COLUMNS if c.n
 _READERS = 16  # an object store answers each in some 20 ms, and has no objection to many at once
 _CELL = ("method", "bits", "group_size", "dataset")  # tells the cells of one checkpoint apart
 # What a row holds where nothing was measured, or where what was measured may not stand.
-_MEASURED = ("bits_per_weight", "n_eval_tokens", "loss_16bit", "loss", "qid", "qid_se", "seconds_quantize",
-             "seconds_evaluate", "peak_memory_gib", "windows_hash", "per_reference_token", "weights")  # fmt: skip
+_MEASURED = (
+    "bits_per_weight", "n_eval_tokens", "loss_16bit", "loss", "qid", "qid_se", "qid_se_quantizer", "kld",
+    "kld_se", "kld_se_quantizer", "top_agreement",
+    "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte", "seconds_quantize", "seconds_evaluate",
+    "peak_memory_gib", "windows_hash", "per_reference_token", "weights",
+)  # fmt: skip
+
+_PER_TOKEN = (
+    "loss_16bit", "loss", "qid", "qid_se", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer",
+)  # fmt: skip
 
 type Row = dict[str, object]
 """A row of the table, with the store's own columns."""
@@ -130,7 +138,7 @@ class Store:
             return []
         where = self._backend.where(_part(checkpoint))
         try:
-            rows = from_parquet(content, digested=True).frame.select(list(_SCHEMA)).to_dicts()
+            rows = _with_new_columns(from_parquet(content, digested=True).frame).select(list(_SCHEMA)).to_dicts()
         except (UnreadableError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{where}: not a file this version wrote ({error}); remove it to measure again") from error
         if any((row["model"], row["revision"]) != (checkpoint.model, checkpoint.revision) for row in rows):
@@ -193,9 +201,7 @@ class Store:
             rows[:] = self._all_planned(plan)  # here and not before: others may have written while this waited
             frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
             if reference is not None:
-                frame = frame.with_columns(
-                    pl.col("loss_16bit", "loss", "qid", "qid_se") * pl.col("per_reference_token")
-                )
+                frame = frame.with_columns(pl.col(*_PER_TOKEN) * pl.col("per_reference_token"))
             of_rows = {
                 "windows": _hashes(rows),
                 "device": ", ".join(sorted({str(row["device"]) for row in rows})),
@@ -223,6 +229,12 @@ class Store:
         cells |= {(q.name, float(q.bits), q.group_size): q for q in plan.quantizations_of(checkpoint)}
         wanted = [((*cell, texts.name), q) for cell, q in cells.items() for texts in plan.evaluation.datasets]
         return [_labelled(plan, checkpoint, measured[cell], q) for cell, q in wanted if cell in measured]
+
+
+def _with_new_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the columns that the table has got since they were written; these are empty."""
+    new = [pl.lit(None, c.dtype).alias(c.name) for c in COLUMNS if not c.required and c.name not in frame.columns]
+    return frame.with_columns(new)
 
 
 def _labelled(plan: Plan, checkpoint: Checkpoint, row: Row, quantization: Quantization | None) -> Row:

@@ -9,6 +9,7 @@ import pytest
 
 from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED, Setting
 from qidbayes.measure.quantize import quantizer_from_settings
+from qidbayes.measure.quantize.gptq import GPTQKind
 from qidbayes.measure.quantize.report import MatrixQuantizer
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ def test_an_entry_is_its_quantizers(name: str) -> None:
     assert quantizer.method == name
     assert (quantizer.bits, quantizer.group_size) == (method.fixed or (4, 128))
     # What the sweep moves past a layer it rounds matrix by matrix, or solves as GPTQ.
-    assert method.swept == (isinstance(quantizer, MatrixQuantizer) or name == "gptq")
+    assert method.swept == (isinstance(quantizer, MatrixQuantizer | GPTQKind))
 
 
 def test_the_documentation_has_every_method_with_its_settings_and_defaults() -> None:

@@ -9,9 +9,11 @@ import torch
 
 from measure.quantize.test_gptq import problem
 from qidbayes.measure.errors import MeasureError
-from qidbayes.measure.quantize import GPTQ
+from qidbayes.measure.quantize import GPTQ, GPTQFloats
 from qidbayes.measure.quantize import factorize as factorization
 from qidbayes.measure.quantize.factorize import factorize, factorize_fast
+from qidbayes.measure.quantize.float_grid import FORMATS
+from qidbayes.measure.quantize.gptq import GPTQKind
 from qidbayes.measure.quantize.gptq_batched import solve_together
 
 SETTINGS = [
@@ -30,6 +32,22 @@ def test_together_is_each_alone(block_size: int) -> None:
     together = solve_together(quantizers, [q.prepare(weight, hessian.clone()) for q in quantizers])
     for quantizer, solution in zip(quantizers, together, strict=True):
         torch.testing.assert_close(solution.weight, quantizer.solve(weight, hessian).weight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("block_size", [5, 32])
+def test_floating_point_grids_beside_integers(block_size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(200, 64, dtype=torch.float64, generator=generator)
+    weight = torch.randn(12, 64, dtype=torch.float64, generator=generator)
+    hessian = inputs.T @ inputs / 200
+    quantizers: list[GPTQKind] = [GPTQ(bits=3, group_size=16, block_size=block_size)]
+    for settings in ({}, {"act_order": True}, {"static_groups": True, "rotate": True}):
+        quantizers += [GPTQFloats(kind, block_size=block_size, **settings) for kind in FORMATS]
+    sizes = [5, 7]
+    together = solve_together(quantizers, [q.prepare(weight, hessian.clone(), sizes=sizes) for q in quantizers])
+    for quantizer, solution in zip(quantizers, together, strict=True):
+        alone = quantizer.solve(weight, hessian, sizes=sizes)
+        torch.testing.assert_close(solution.weight, alone.weight, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("columns", [8, 9, 50])  # below, above and twice above where halving begins
@@ -57,7 +75,7 @@ def test_damping_grows_as_it_does_there() -> None:
 KERNELS = """
 import torch
 from qidbayes.measure.quantize import round_block_triton
-from qidbayes.measure.quantize.block import Block
+from qidbayes.measure.quantize.block import WHOLE, Block, Codes
 from qidbayes.measure.quantize.round_block import round_block_plain
 from qidbayes.measure.decoder.evaluate import token_losses
 from qidbayes.measure.decoder import token_losses_triton
@@ -67,9 +85,19 @@ for columns in (5, 16):
     matrix = torch.randn(3, 21, 20, generator=generator)
     spread = torch.triu(torch.randn(3, columns, columns, generator=generator) / 9) + torch.eye(columns)
     scale = torch.rand(3, 21, 2, generator=generator) + 0.1
-    zero = torch.tensor([2.0, 3.0, 8.0])[:, None, None].expand_as(scale)
     index = (torch.arange(columns) // (columns // 2 + 1)).int().expand(3, -1)
-    block = Block(matrix[:, :, 3 : 3 + columns], spread, scale, zero, index, torch.tensor([3.0, 7.0, 15.0]))
+    # A width of 2 and one of 3 bits beside E2M1; then E4M3 and E3M2, which have numbers below the normal ones.
+    whole = torch.full((2,), WHOLE, dtype=torch.int32)
+    if columns == 5:
+        low, top = torch.tensor([0.0, 0.0, -6.0]), torch.tensor([3.0, 7.0, 6.0])
+        least, mantissa = (torch.cat([whole, torch.tensor([k], dtype=torch.int32)]) for k in (0, 1))
+        zero = torch.tensor([2.0, 3.0, 0.0])[:, None, None].expand_as(scale)
+    else:
+        low, top = torch.tensor([-448.0, -28.0, 0.0]), torch.tensor([448.0, 28.0, 15.0])
+        least, mantissa = (torch.tensor([a, b, WHOLE], dtype=torch.int32) for a, b in ((-6, -2), (3, 2)))
+        zero = torch.tensor([0.0, 0.0, 8.0])[:, None, None].expand_as(scale)
+    codes = Codes(low, top, least, mantissa)
+    block = Block(matrix[:, :, 3 : 3 + columns], spread, scale, zero, index, codes)
     plain = round_block_plain(block)
     done = round_block_triton.round_block(block)
     quantized, errors = done.quantized, done.errors

@@ -29,7 +29,7 @@ def test_settings_become_a_quantizer(settings: dict[str, object], expected: Quan
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"method = None is not a quantizer; give one of gptq, awq, rtn, bnb-nf4, bnb-fp4, bnb-int8"),
+        ({}, r"method = None is not a quantizer; give one of gptq, awq, rtn, fp8, .*, gptq-nvfp4, bnb-nf4"),
         ({"method": "hqq"}, "'hqq' is not a quantizer"),
         ({"method": ["gptq"]}, "is not a quantizer"),
         ({"method": "gptq"}, "gptq: the option 'bits' is missing; give a whole number"),
@@ -43,6 +43,7 @@ def test_settings_become_a_quantizer(settings: dict[str, object], expected: Quan
         ({"method": "rtn", "bits": 4, "damping": 0.1}, "no option 'damping'; accepted: bits, group_size, symmetric"),
         ({"method": "awq", "bits": 4, "symmetric": 1}, "give true or false"),
         ({"method": "awq", "bits": 4, "batch_size": 0}, "batch_size"),
+        ({"method": "nvfp4", "group_size": 32}, "no option 'group_size'; accepted: rotate"),
         ({"method": "bnb-nf4", "bits": 4}, "no option 'bits'; accepted: nested"),
         ({"method": "bnb-int8", "nested": True}, "no option 'nested'; accepted: none"),
     ],

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import re
 import shutil
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from measure.conftest import TINY, small_model, write_plan
 from measure.prequantized.packers import by_hand, gptq_tensors, nearest_linear, write_checkpoint
 from qidbayes.cli.measure import measure as command
 from qidbayes.measure import Plan, load_plan
+from qidbayes.measure.decoder.batches import in_order
+from qidbayes.measure.decoder.evaluate import window_losses
 from qidbayes.measure.decoder.layers import stack_linears
+from qidbayes.measure.inputs.checkpoint import count_parameters
 from qidbayes.measure.inputs.windows import cut_windows
 from qidbayes.measure.plan.plan import Checkpoint
 from qidbayes.measure.quantize import quantizer_from_settings
@@ -32,6 +36,15 @@ COST = ("seconds_quantize", "seconds_evaluate", "peak_memory_gib")
 def loss_by_hand(model: AutoModelForCausalLM, windows: torch.Tensor) -> list[float]:
     with torch.no_grad():
         return [float(model(input_ids=w[None], labels=w[None]).loss) for w in windows]
+
+
+def divergence_by_hand(original: Path, model: AutoModelForCausalLM, windows: torch.Tensor) -> float:
+    with torch.no_grad():
+        p, q = (
+            m(input_ids=windows[:, :-1]).logits.double().log_softmax(-1)
+            for m in (AutoModelForCausalLM.from_pretrained(original), model)
+        )
+    return float((p.exp() * (p - q)).sum(-1).mean())
 
 
 def test_rows_say_what_happened(plan: Plan, tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -53,6 +66,17 @@ def test_rows_say_what_happened(plan: Plan, tmp_path: Path, tokenizer: PreTraine
     assert row["qid_se"] == pytest.approx((torch.tensor(after) - torch.tensor(before)).std().item() / 32**0.5, rel=1e-3)
     assert (row["n_eval_tokens"], row["seq_len"], row["learning_rate"]) == (1024, 32, 1e-3)
     assert row["bits_per_weight"] > 3
+    text = tokenizer.batch_decode(windows[:, 1:], skip_special_tokens=True)
+    predicted_bytes = sum(len(some.encode()) for some in text)
+    assert 1.5 * 1024 < predicted_bytes < 6 * 1024  # the tokenizer has 512 tokens, of some letters each
+    for name in ("", "_16bit"):
+        assert row[f"nats_per_byte{name}"] == pytest.approx(row[f"loss{name}"] * 1024 / predicted_bytes)
+    assert (
+        0 < row["kld"] == pytest.approx(divergence_by_hand(tmp_path / "models" / "step200", model, windows), rel=1e-4)
+    )
+    assert 0 < row["kld_se"] < row["kld"]
+    assert 0 < row["top_agreement"] < 1
+    assert 0 < row["top_agreement_se"] < 0.1
     said = pl.read_parquet_metadata(tmp_path / "run" / "table.parquet")
     assert said["plan_hash"] == plan.hash
     assert said["torch"] == torch.__version__.split("+")[0]
@@ -186,6 +210,49 @@ def test_a_sweep_that_fails_is_told_and_costs_no_row(
     moved = (swept["qid"] - plain["qid"]).abs() / swept["qid_se"]
     assert moved.drop_nulls().max() < 1  # type: ignore[operator]
     assert swept["loss_16bit"].to_list() == pytest.approx(plain["loss_16bit"].to_list(), abs=1e-5)
+
+
+def test_several_orders_of_calibration_give_their_mean_and_their_spread(
+    plan_file: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = TINY / "checkpoints" / "64x2"
+    n_params = count_parameters(small_model())
+
+    def change(text: str) -> str:
+        several = text.replace("[calibration]", "[calibration]\norders = 3").replace("bits = 3\n", "bits = [2, 3, 4]\n")
+        several = several.replace("steps = [100, 200, 400]", "steps = [1024]").replace('"float32"', '"bfloat16"')
+        return several.replace('"models/', f'"{place}/').replace(f"n_params = {n_params}", "n_params = 100_096")
+
+    plan = load_plan(write_plan(tmp_path, change))
+    measure(plan, tmp_path / "swept")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no kernel image")
+
+    monkeypatch.setattr(checkpoint_run, "sweep", fails)
+    with pytest.warns(UserWarning, match="the sweep failed"):
+        measure(plan, tmp_path / "plain")
+    assert plan.calibration
+    calibration = cut_windows(plan.calibration.dataset, tokenizer, 32, 8, plan.seed).tokens[:, :-1]
+    windows = cut_windows(plan.evaluation.datasets[0], tokenizer, 32, 32, plan.seed).tokens
+    swept, plain = (read_table(tmp_path / run / "table.parquet") for run in ("swept", "plain"))
+    for bits in (2, 3, 4):
+        losses = []
+        for number in range(3):
+            model = AutoModelForCausalLM.from_pretrained(place / "step1024", dtype=torch.bfloat16)
+            quantizer = quantizer_from_settings({"method": "gptq", "bits": bits, "group_size": 16})
+            quantizer.quantize(model, in_order(calibration, number))
+            losses.append(float(window_losses(model, windows).mean()))
+        for table in (swept, plain):
+            (row,) = table.filter(method="gptq", bits=bits).to_dicts()
+            assert row["loss"] == pytest.approx(statistics.mean(losses), abs=1e-4)
+            assert row["qid"] == pytest.approx(row["loss"] - row["loss_16bit"], abs=1e-9)
+            assert row["qid_se_quantizer"] == pytest.approx(statistics.stdev(losses) / 3**0.5, abs=1e-5)
+    for table in (swept, plain):
+        of_gptq, others = table.filter(method="gptq"), table.filter(pl.col("method") != "gptq")
+        assert of_gptq["qid_se_quantizer"].max() > 1e-5  # type: ignore[operator]
+        assert of_gptq["kld_se_quantizer"].null_count() == 0
+        assert others["qid_se_quantizer"].null_count() == 3
 
 
 def in_groups(sizes: str) -> Callable[[str], str]:

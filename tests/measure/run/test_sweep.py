@@ -10,9 +10,19 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 from measure.decoders import sentences
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder import layers
+from qidbayes.measure.decoder.batches import in_order
 from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
 from qidbayes.measure.decoder.layers import restoring_weights
-from qidbayes.measure.quantize import AWQ, GPTQ, RTN, BitsAndBytes, QuantizationReport, Quantizer
+from qidbayes.measure.quantize import (
+    AWQ,
+    GPTQ,
+    RTN,
+    BitsAndBytes,
+    Floats,
+    GPTQFloats,
+    QuantizationReport,
+    Quantizer,
+)
 from qidbayes.measure.run import layer_solver
 from qidbayes.measure.run.sweep import sweep
 
@@ -26,6 +36,15 @@ EVERY: Sequence[Quantizer] = (
     RTN(3, 16),
     BitsAndBytes("nf4"),
     BitsAndBytes("int8"),
+    RTN(3, 16, rotate=True),
+    GPTQ(3, 16, rotate=True),
+    Floats("mxfp4"),
+    Floats("nvfp4", rotate=True),
+    GPTQFloats("fp8-tensor"),
+    GPTQFloats("fp8-block"),
+    GPTQFloats("mxfp6", true_sequential=False),
+    GPTQFloats("nvfp4", act_order=True),
+    GPTQFloats("nvfp4", static_groups=True, rotate=True),
 )
 
 
@@ -139,3 +158,44 @@ def test_the_unit_of_a_relu_models_activations_does_not_matter() -> None:
         for ours, theirs, alone in zip(after.losses, before.losses, plain, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
             torch.testing.assert_close(ours, alone, rtol=0, atol=1e-5)
+
+
+def test_each_order_is_the_plain_path_on_its_windows(trained: PreTrainedModel, calibration: Tensor) -> None:
+    windows = sentences(12, 33, seed=10_003)
+    quantizers = [GPTQ(2, 32), RTN(2, 32), GPTQFloats("mxfp4")]
+    found = sweep(trained, quantizers, calibration, [windows], CPU, orders=3)
+    assert [len(variant.orders) for variant in found.variants] == [3, 1, 3]
+    for quantizer, variant in zip(quantizers, found.variants, strict=True):
+        for number, (compared,) in enumerate(variant.orders):
+            report, (losses,) = one_by_one(trained, quantizer, in_order(calibration, number), [windows])
+            assert variant.report == report
+            torch.testing.assert_close(compared.losses, losses, rtol=0, atol=1e-6)
+    first, second, _ = (float(compared.losses.mean()) for (compared,) in found.variants[0].orders)
+    assert first != second
+
+
+def test_orders_hold_the_same_windows_each_its_own_way() -> None:
+    ids = torch.arange(40).reshape(10, 4)
+    orders = [in_order(ids, number)[:, 0].tolist() for number in range(4)]
+    assert orders[0] == ids[:, 0].tolist()
+    assert all(sorted(order) == orders[0] for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert orders == [in_order(ids, number)[:, 0].tolist() for number in range(4)]
+
+
+def test_another_run_agrees_within_the_quantizers_own_error(trained: PreTrainedModel, calibration: Tensor) -> None:
+    """Windows in reverse, as another machine's sums would be: over the cells, QiD moves by what four orders say."""
+    windows = [sentences(48, 33, seed=10_003)]
+    model = trained.bfloat16()
+    quantizers = [
+        GPTQ(bits, size, act_order=bool(order)) for bits in (2, 3) for size in (8, 16, 32) for order in (0, 1)
+    ]
+
+    def measured(calibration: Tensor, orders: int) -> Tensor:
+        found = sweep(model, quantizers, calibration, windows, CPU, orders=orders)
+        return torch.tensor([[float(one.losses.mean()) for (one,) in variant.orders] for variant in found.variants])
+
+    several, (reverse,) = measured(calibration[:8, :32], 4), measured(calibration[:8, :32].flip(0), 1).T
+    expected = several.var(dim=1) * (1 + 1 / 4)
+    found = (reverse - several.mean(dim=1)).square()
+    assert 1 / 5 < float(found.mean() / expected.mean()) < 5  # 36 degrees of freedom below, and tails
