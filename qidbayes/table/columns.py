@@ -120,8 +120,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
 LATER = (
-    "settings", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement", "top_agreement_se", "nats_per_byte_16bit",
-    "nats_per_byte",
+    "settings", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement", "top_agreement_se",
+    "nats_per_byte_16bit", "nats_per_byte",
 )  # fmt: skip
 """The columns that tables have not had from the first: a table without a value in one has the hash it had before."""
 FIRST_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in LATER)
