@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from qidbayes.noise import gp_density
-from qidbayes.noise.conditioned import FittedResiduals
+from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import KIND, Fitted
-from qidbayes.noise.grid import connected, partition
+from qidbayes.noise.grid import best_grid
 from qidbayes.noise.kernels import SIMILARITY, Cells, covariance
 from qidbayes.noise.own_error import NormalErrors
 from qidbayes.table.groups import CHECKPOINT
@@ -74,10 +75,14 @@ class GaussianProcess(NormalErrors):
         residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> FittedResiduals:
         """Take up those of the fitted rows that share anything with what is asked."""
-        cells = fitted.cells(fitted.data)
-        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
-        parts = connected(cells)
-        rows = np.flatnonzero(np.isin(parts, parts[np.any(near, axis=0)]))
-        blocks = partition({name: values[rows] for name, values in cells.items()}).blocks
         scale = {name: scale[name] for name in self.names if name != "sigma"}
-        return FittedResiduals(scale, *residuals(rows), blocks)
+
+        def taken_up(part: int) -> ConditionedBlock:
+            rows = np.flatnonzero(fitted.parts == part)
+            grid = best_grid({name: values[rows] for name, values in fitted.own_cells.items()})
+            return ConditionedBlock(scale, *residuals(rows), grid)
+
+        cells = fitted.own_cells
+        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
+        parts = np.unique(fitted.parts[np.any(near, axis=0)]).tolist()
+        return FittedResiduals(scale, [fitted.kept.block(part, partial(taken_up, part)) for part in parts])

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -391,8 +392,13 @@ class Fit(Posterior, OneLaw):
         note()
         if kind not in ("response", "response_params"):
             raise InputError(f"kind must be 'response' or 'response_params', not {kind!r}")
-        source = self.thinned() if kind == "response" and self.noise.by_draw else self
+        source = self._few if kind == "response" and self.noise.by_draw else self
         return source, source.curve()
+
+    @cached_property
+    def _few(self) -> Self:
+        """The draws that answer where each takes a matrix, with what is kept of them between questions."""
+        return self.thinned()
 
     def thinned(self, draws: int = SMOOTH_DRAWS) -> Self:
         """Return the fit with only some of its draws; see `Posterior.thinned`."""

@@ -8,7 +8,6 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.law.law import suggestion
-from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.kernels import Cells
 from qidbayes.noise.model import Conditioned
 from qidbayes.posterior import query
@@ -72,13 +71,13 @@ class Scatter:
 
     def coordinates(self, frame: pl.DataFrame, *, together: bool = False) -> Cells:
         """Return where measurements stand beside the fitted rows; new groups are told apart if they are together."""
-        return self.fit.noise.coordinates(self._fitted, frame, together=together)
+        return self.fit.noise.coordinates(self.fit.fitted, frame, together=together)
 
     def conditioned(self, curve: Curve, asked: Cells) -> Conditioned:
         """Return what the fitted rows say of measurements, given each draw."""
         kept = [name for name in (*self.fit.noise.names, MODEL_EFFECT) if name in self.fit.draws]
         scale = {name: self.fit.flat(name) for name in kept}
-        return self.fit.noise.condition(scale, self._fitted, asked, partial(self._residual, curve))
+        return self.fit.noise.condition(scale, self.fit.fitted, asked, partial(self._residual, curve))
 
     def own_variance(self, rows: int) -> np.ndarray:
         """Return the variance of rows' own errors given each draw; shape ``(draws, rows)``."""
@@ -162,7 +161,3 @@ class Scatter:
         count = each * self.fit.flat("sigma").size
         rng = generator(int(self.fit.attributes["random_seed"]), Stream.NEW_MEASUREMENTS)
         return rng.standard_normal(count)[:, None]
-
-    @property
-    def _fitted(self) -> Fitted:
-        return Fitted(self.fit.data, tuple(self.fit.coords.get("model", ())))
