@@ -14,6 +14,8 @@ class Stream(IntEnum):
     BOOTSTRAP = 3
     STUDENT_T_VARIANCES = 4
     JOINT_MEASUREMENTS = 5
+    PROPOSALS = 6
+    CONSTANTS = 7
     SIMULATION = 10
     RANK_TIES = 11
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from qidbayes.infer import latent
+from qidbayes.infer.draws import Draws
 from qidbayes.infer.inputs import Inputs
-from qidbayes.infer.sample import Draws
 from qidbayes.law import Law
 from qidbayes.noise.random_effects import sample_effects
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants

@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
+from qidbayes.infer.draws import Progress
 from qidbayes.infer.pace import GRADIENTS, Pace
 from qidbayes.infer.program import BLOCK, Program
 from qidbayes.infer.threads import StoppedError, run
@@ -17,9 +17,6 @@ _DEEPEST = 1023
 """The most gradients of a transition."""
 _HEARD = 0.5
 """Seconds that a block of transitions should take."""
-
-type Progress = Callable[[int, int], None]
-"""Called with the transitions done and their total, over all chains."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,7 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -15,8 +13,9 @@ from jax import numpy as jnp
 
 from qidbayes.errors import SlowWarning
 from qidbayes.infer import latent, pooling
-from qidbayes.infer.chains import Chains, Job, Progress
+from qidbayes.infer.chains import Chains, Job
 from qidbayes.infer.convergence import convergence
+from qidbayes.infer.draws import STATS, Draws, Progress, Values
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.model import model_data
 from qidbayes.infer.pace import Pace
@@ -25,38 +24,8 @@ from qidbayes.infer.spec import describe
 from qidbayes.infer.threads import run
 from qidbayes.law.prior import Prior
 from qidbayes.memory import check
-from qidbayes.posterior.diagnostics import Convergence
 
 _SMALLER_STEPS = (0.97, 0.99, 0.997)
-_STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
-
-type Values = Mapping[str, np.ndarray]
-"""The parameters on the real line, as `Draws.unconstrained` has them."""
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What the sampler gives back.
-
-    Attributes
-    ----------
-    unconstrained
-        The parameters on the real line, by their names in the model, with the populations and standard deviations of
-        those that are partially pooled; shape ``(chains, draws)`` or ``(chains, draws, groups)``. Under `latent.NAME`,
-        what noisy rows are drawn from.
-    stats
-        For each draw, by ArviZ's names: ``diverging``, ``energy``, ``n_steps``, ``acceptance_rate``, ``lp``; shape
-        ``(chains, draws)``.
-    target_accept
-        The acceptance probability the steps were adapted to in the end.
-    convergence
-        How well each number is known, by its label.
-    """
-
-    unconstrained: Values
-    stats: Mapping[str, np.ndarray]
-    target_accept: float
-    convergence: Mapping[str, Convergence]
 
 
 def sample(
@@ -143,7 +112,7 @@ def _sample(
         pace = Pace(design.frame.height, chains * (tune + draws), under_way.notices.put)
 
         def known(leaves: list[np.ndarray]) -> Values:
-            drawn = dict(zip(found.names, leaves[len(_STATS) :], strict=True))
+            drawn = dict(zip(found.names, leaves[len(STATS) :], strict=True))
             return pooling.groups_and_populations(design.law, drawn, design.centring)
 
         for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
@@ -159,7 +128,7 @@ def _sample(
                 leaves = [np.concatenate(parts, axis=1) for parts in zip(leaves, more, strict=True)]
             if not diverging.any():
                 break
-    return Draws(values, dict(zip(_STATS, leaves, strict=False)), accept, converged)
+    return Draws(values, dict(zip(STATS, leaves, strict=False)), accept, converged)
 
 
 def _start(design: Inputs, found: Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:

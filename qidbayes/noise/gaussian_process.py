@@ -11,7 +11,8 @@ import polars as pl
 from qidbayes.noise import gp_density
 from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import KIND, Fitted
-from qidbayes.noise.grid import best_grid
+from qidbayes.noise.gram import Gram
+from qidbayes.noise.grid import Partition, best_grid
 from qidbayes.noise.kernels import SIMILARITY, Cells, covariance
 from qidbayes.noise.own_error import NormalErrors
 from qidbayes.table.groups import CHECKPOINT
@@ -46,6 +47,10 @@ class GaussianProcess(NormalErrors):
     ) -> Any:
         """Return the log density of rows in the order of their blocks, the process integrated out."""
         return gp_density.log_density(residual, variance, scale, where.blocks, data, ops)
+
+    def gram(self, where: Partition, variance: np.ndarray) -> Gram:
+        """Return the inner products over rows in these blocks, the process integrated out."""
+        return Gram(where, variance)
 
     def rows(self, frame: pl.DataFrame) -> Cells:
         """Return where fitted rows stand."""
