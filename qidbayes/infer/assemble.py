@@ -6,8 +6,8 @@ import numpy as np
 from scipy import special
 
 from qidbayes.infer import latent
+from qidbayes.infer.draws import Draws
 from qidbayes.infer.inputs import Inputs
-from qidbayes.infer.sample import Draws
 from qidbayes.infer.shared_effects import shared_effects
 from qidbayes.law import Law
 from qidbayes.noise import unknown_tokens

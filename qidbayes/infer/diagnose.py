@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from qidbayes.infer.convergence import labels_of
+from qidbayes.infer.draws import Draws
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
-from qidbayes.infer.sample import Draws
 from qidbayes.law.plausibility import doubts
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.contraction import prior_variance, spread_variance

@@ -14,7 +14,7 @@ from qidbayes.infer.assemble import assemble
 from qidbayes.infer.borrowed import borrow, fit_hash
 from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.sample import sample
+from qidbayes.infer.sampling import sample
 from qidbayes.law import Law, load_law
 from qidbayes.law.law import column_of
 from qidbayes.posterior.constants import dimensions
@@ -51,7 +51,9 @@ def fit(
 ) -> Fit:
     """Sample the posterior of a law given a measurement table.
 
-    The PyMC model of the law (`build_model`) is sampled by NumPyro's NUTS on JAX in 64 bits. The first fit of a law
+    Of a law with a discrepancy, the constants that it is linear in are integrated out, and chains propose the rest from
+    a mixture that follows its posterior (`qidbayes.infer.sampling`). Otherwise, or where that goes badly, the PyMC
+    model of the law (`build_model`) is sampled by NumPyro's NUTS on JAX in 64 bits. The first fit of a law then
     compiles a program, which later fits of the same law to data of the same shape reuse, also in other processes.
 
     Parameters
@@ -66,10 +68,10 @@ def fit(
         Kept draws of each chain. If not given, 1,000, and as many again, up to 4,000, while R-hat or ESS is out of
         bounds.
     tune, chains
-        Warm-up transitions of each chain, and the number of chains.
+        Warm-up transitions of each chain under NUTS, and the number of chains.
     target_accept
-        The acceptance probability the step size is adapted to. If transitions diverge, the run is repeated with 0.97,
-        0.99 and 0.997; what was used in the end is in ``fit.attributes``.
+        Of NUTS, the acceptance probability the step size is adapted to. If transitions diverge, the run is repeated
+        with 0.97, 0.99 and 0.997; what was used in the end is in ``fit.attributes``.
     random_seed
         The same seed gives the same draws on the same machine. One is drawn, and kept, if it is not given.
     prior_from, prior_weight
@@ -136,6 +138,7 @@ def fit(
             "tune": tune,
             "chains": chains,
             "target_accept": found.target_accept,
+            "sampler": found.sampler,
             "table_hash": hash_,
             "law_fingerprint": law.fingerprint(),
             "left_out": dict(rows.left_out),

@@ -30,17 +30,22 @@ class Problem:
         return np.repeat(middles, self.sizes)
 
     def constants(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the parameters by their names in the model and the constants, each with one draw."""
+        """Return the parameters by their names in the model and the constants; x has the shape ``(draws, numbers)``."""
         law, found = self.rows.law, {}
-        for (name, prior), value in zip(law.priors.items(), np.split(x, np.cumsum(self.sizes)[:-1]), strict=True):
-            value = prior.constrain(value)
-            found[law.sampled_name(name)] = value[None, :] if prior.by else value
+        parts = np.split(x, np.cumsum(self.sizes)[:-1], axis=1)
+        for (name, prior), values in zip(law.priors.items(), parts, strict=True):
+            value = prior.constrain(values)
+            found[law.sampled_name(name)] = value if prior.by else value[:, 0]
         return found | raw_constants(law, found)
 
     def log_mean(self, x: np.ndarray) -> np.ndarray:
         """Return the logarithm of the law's response; shape ``(rows,)``."""
+        return np.asarray(self.log_means(x[None])[0])
+
+    def log_means(self, x: np.ndarray) -> np.ndarray:
+        """Return the same of several draws of the parameters; shape ``(draws, rows)``."""
         law = self.rows.law
         log_raw = {c: v + law.log_reference.get(c, 0.0) for c, v in self.rows.log_covariates.items()}
         with np.errstate(all="ignore"):  # a step far off may overflow
             found = Curve(law, self.constants(x), self.rows.coords).log_response(log_raw, self.rows.index)
-        return np.broadcast_to(found[0], self.rows.log_response.shape)
+        return np.broadcast_to(found, (len(x), *self.rows.log_response.shape))

@@ -4,9 +4,7 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -17,6 +15,7 @@ from qidbayes.errors import SlowWarning
 from qidbayes.infer import latent, pooling
 from qidbayes.infer.chains import Chains, Job
 from qidbayes.infer.convergence import convergence
+from qidbayes.infer.draws import STATS, Draws, Values
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.laplace import laplace
 from qidbayes.infer.model import model_data
@@ -26,39 +25,9 @@ from qidbayes.infer.spec import describe
 from qidbayes.infer.threads import run
 from qidbayes.law.prior import Prior
 from qidbayes.memory import check
-from qidbayes.posterior.diagnostics import Convergence
 from qidbayes.progress import Progress
 
 _SMALLER_STEPS = (0.97, 0.99, 0.997)
-_STATS = ("diverging", "energy", "n_steps", "acceptance_rate", "lp")
-
-type Values = Mapping[str, np.ndarray]
-"""The parameters on the real line, as `Draws.unconstrained` has them."""
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What the sampler gives back.
-
-    Attributes
-    ----------
-    unconstrained
-        The parameters on the real line, by their names in the model, with the populations and standard deviations of
-        those that are partially pooled; shape ``(chains, draws)`` or ``(chains, draws, groups)``. Under `latent.NAME`,
-        what noisy rows are drawn from.
-    stats
-        For each draw, by ArviZ's names: ``diverging``, ``energy``, ``n_steps``, ``acceptance_rate``, ``lp``; shape
-        ``(chains, draws)``.
-    target_accept
-        The acceptance probability the steps were adapted to in the end.
-    convergence
-        How well each number is known, by its label.
-    """
-
-    unconstrained: Values
-    stats: Mapping[str, np.ndarray]
-    target_accept: float
-    convergence: Mapping[str, Convergence]
 
 
 def sample(
@@ -150,7 +119,7 @@ def _sample(
         pace = Pace(design.frame.height, chains * (tune + draws), under_way.notices.put)
 
         def known(leaves: list[np.ndarray]) -> Values:
-            values = leaves[len(_STATS) :]
+            values = leaves[len(STATS) :]
             if root is not None:
                 values = found.parts(middle + values[0] @ root.T)
             drawn = dict(zip(found.names, values, strict=True))
@@ -169,7 +138,7 @@ def _sample(
                 leaves = [np.concatenate(parts, axis=1) for parts in zip(leaves, more, strict=True)]
             if not diverging.any():
                 break
-    return Draws(values, dict(zip(_STATS, leaves, strict=False)), accept, converged)
+    return Draws(values, dict(zip(STATS, leaves, strict=False)), accept, converged)
 
 
 def _start(design: Inputs, found: Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:

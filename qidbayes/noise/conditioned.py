@@ -1,15 +1,24 @@
-"""What the fitted rows say of the discrepancy at new measurements."""
+"""What the fitted rows say of the discrepancy at new measurements.
 
-from collections.abc import Iterator, Mapping, Sequence
+The rows of a block (`qidbayes.noise.grid`) are taken up once for all draws, in stacked matrices, and asked often: what
+does not depend on the question is kept (`Kept`), within bounds of memory.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from qidbayes.noise.grid import QUANTIZATION, RUN, Block, Grid
+from qidbayes.noise.dense import inverse
+from qidbayes.noise.grid import QUANTIZATION, RUN, Grid
 from qidbayes.noise.kernels import Cells, covariance, prior_variance
 from qidbayes.noise.kronecker import Factored, inner, named
 
-_AT_ONCE = 4_000_000  # numbers in one matrix of the fitted rows and the new measurements: 32 MB
+_AT_ONCE = 1_000_000
+"""Numbers in one array of draws, fitted rows and new measurements: 8 MB, so that it stays near the processor."""
+_MOST = 1e9
+"""Bytes that are kept of the blocks of one fit."""
 
 
 @dataclass(frozen=True)
@@ -20,37 +29,22 @@ class FittedResiduals:
     ----------
     scale
         For each name, one number a draw; shape ``(draws,)``.
-    residual
-        What the law leaves over of the log response of the fitted rows; shape ``(draws, rows)``.
-    variance
-        The variance of each row's own error; shape ``(draws, rows)``. As in the fit, the rows of one quantization in a
-        grid get the mean of theirs.
     members
         The blocks of the rows, which share nothing with each other (`qidbayes.noise.grid.partition`).
     """
 
     scale: Mapping[str, np.ndarray]
-    residual: np.ndarray
-    variance: np.ndarray
-    members: Sequence[Block]
-
-    def draws(self) -> Iterator["ConditionedDraw"]:
-        """Yield the fitted rows under one draw after the other."""
-        for draw in range(len(self.residual)):
-            here = {name: float(values[draw]) for name, values in self.scale.items()}
-            yield ConditionedDraw(here, self.residual[draw], self.variance[draw], self.members)
+    members: Sequence["ConditionedBlock"]
 
     def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of the process at each new measurement; shapes ``(draws, new measurements)``."""
-        draws, rows = self.residual.shape
-        width = len(asked["log_params"])
-        mean, left = np.empty((draws, width)), np.empty((draws, width))
-        step = _AT_ONCE // max(1, rows)
-        for draw, given in enumerate(self.draws()):
-            for first in range(0, width, step):
-                part = slice(first, first + step)
-                mean[draw, part], left[draw, part] = given.at({name: values[part] for name, values in asked.items()})
-        return mean, np.maximum(left, 0.0)
+        before = prior_variance(self.scale)[:, None]
+        shape = (len(before), len(asked["log_params"]))
+        mean, known = np.zeros(shape), np.zeros(shape)
+        for block in self.members:
+            of_block, taken = block.at(asked)
+            mean, known = mean + of_block, known + taken
+        return mean, np.maximum(before - known, 0.0)
 
     def blocks(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and covariance of the process at blocks of new measurements, each block for itself.
@@ -58,105 +52,204 @@ class FittedResiduals:
         Shapes ``(draws, blocks, measurements)`` and ``(draws, blocks, measurements, measurements)``.
         """
         width = len(asked["log_params"]) // count
-        mean, taken = (np.stack(parts) for parts in zip(*(g.together(asked, count) for g in self.draws()), strict=True))
-        scale = {name: values[:, None, None] for name, values in self.scale.items()}
-        left = np.empty(taken.shape)
+        scale = _wide(self.scale)
+        draws = len(prior_variance(self.scale))
+        mean, left = np.zeros((draws, count, width)), np.empty((draws, count, width, width))
         for i in range(count):
             part = {name: values[i * width : (i + 1) * width] for name, values in asked.items()}
-            left[:, i] = covariance(scale, part, part, np) - taken[:, i]
+            left[:, i] = covariance(scale, part, part, np)
+        for block in self.members:
+            of_block, taken = block.together(asked, count)
+            mean, left = mean + of_block, left - taken
         return mean, left
 
     def between(self, asked: Cells, one: Cells) -> np.ndarray:
         """Return the covariance of new measurements with one of them, the mean over the draws; ``(measurements,)``."""
-        return np.asarray(np.mean([given.between(asked, one) for given in self.draws()], axis=0))
-
-
-class ConditionedDraw:
-    """The fitted rows under one draw, block after block: what they say of one measurement adds up."""
-
-    def __init__(
-        self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, blocks: Sequence[Block]
-    ) -> None:
-        self.scale = scale
-        self.blocks = [ConditionedBlock(scale, residual[b.members], variance[b.members], b.grid) for b in blocks]
-
-    def together(self, asked: Cells, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean at blocks of new measurements, and the covariance that the fitted rows take off in each."""
-        shape = (blocks, len(asked["log_params"]) // blocks)
-        mean, known = np.zeros(shape), np.zeros((*shape, shape[1]))
-        for block in self.blocks:
-            of_block, taken = block.together(asked, shape)
-            mean, known = mean + of_block, known + taken
-        return mean, known
-
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
-        """Return the covariance of new measurements with one of them; shape ``(new measurements,)``."""
-        found = covariance(self.scale, asked, one, np) * np.ones((len(asked["log_params"]), 1))
-        return np.asarray(found[:, 0] - sum(block.between(asked, one) for block in self.blocks))
-
-    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and variance at new measurements; shape ``(new measurements,)``."""
-        mean, known = np.zeros(len(asked["log_params"])), np.zeros(len(asked["log_params"]))
-        for block in self.blocks:
-            of_block, taken = block.at(asked)
-            mean, known = mean + of_block, known + taken
-        return mean, prior_variance(self.scale) - known
+        found = (covariance(_wide(self.scale), asked, one, np) * np.ones((len(asked["log_params"]), 1))).mean(axis=0)
+        return np.asarray(found[:, 0] - sum(block.between(asked, one) for block in self.members))
 
 
 class ConditionedBlock:
-    """The rows of one block under one draw: first its grid, then those beside it given the grid."""
+    """The rows of one block under all draws.
 
-    def __init__(self, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray, where: Grid) -> None:
-        self.scale = scale
-        self.grid: Factored | None = None
-        self.outside = named((*RUN, *QUANTIZATION), where.beside)
-        over = residual[where.rest]
-        left = covariance(scale, self.outside, self.outside, np) * np.ones((len(over), len(over)))
-        left = left + np.diag(variance[where.rest])
-        if where.rows.size:
-            known = where.rows >= 0
-            own = (variance[where.rows] * known).sum(axis=0) / known.sum(axis=0)
-            self.grid = Factored(where.shape, where.arrays, own, scale, np)
-            self.solved = self.grid.solve(self.grid.rotate((residual[where.rows] * known)[None]))
-            cross = self.grid.cross(self.outside)
-            self.weights = self.grid.solve(cross)
-            left = left - inner(cross, self.weights, np)
-            over = over - inner(cross, self.solved, np)[:, 0]
-        self.left, self.over = left, np.linalg.solve(left, over)
+    Parameters
+    ----------
+    scale
+        For each name, one number a draw; shape ``(draws,)``.
+    residual
+        What the law leaves over of the log response of the block's rows; shape ``(draws, rows)``.
+    variance
+        The variance of each row's own error; shape ``(draws, rows)``. As in the fit, the rows of one quantization in a
+        grid get the mean of theirs.
+    where
+        The block's grid.
+    """
 
-    def together(self, asked: Cells, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        shared = self._beside(asked)
-        mean, known = np.zeros(shape), np.zeros((*shape, shape[1]))
-        if self.grid:
-            cross = self.grid.cross(asked)
-            mean = inner(cross, self.solved, np)[:, 0].reshape(shape)
-            known = _products(cross, self.grid.solve(cross), shape)
-            shared = shared - inner(self.weights, cross, np)
-        taken = _products(shared, np.linalg.solve(self.left, shared), shape)
-        return mean + (self.over @ shared).reshape(shape), known + taken
-
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
-        found, reach, own = 0.0, self._beside(asked), self._beside(one)
-        if self.grid:
-            cross, of_one = self.grid.cross(asked), self.grid.cross(one)
-            found = inner(cross, self.grid.solve(of_one), np)[:, 0]
-            reach, own = reach - inner(self.weights, cross, np), own - inner(self.weights, of_one, np)
-        return np.asarray(found + (reach.T @ np.linalg.solve(self.left, own))[:, 0])
+    def __init__(
+        self, scale: Mapping[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, where: Grid
+    ) -> None:
+        self._scale, self._residual, self._where = scale, residual, where
+        self._variance = np.broadcast_to(variance, residual.shape)
+        self._draws, rows = residual.shape
+        shape = where.shape
+        # The inverse among the rows beside the grid, what they have of the grid, and what its holes take.
+        each = shape.others**2 + (shape.others + shape.holes + 3) * (shape.runs * shape.quantizations)
+        self.bytes = 8.0 * self._draws * each
+        self._step = int(np.clip(_AT_ONCE // max(1, rows, each), 1, self._draws))
+        self._kept: list[_Some] = []
 
     def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
-        shared, mean, known = self._beside(asked), 0.0, 0.0
+        """Return the mean at new measurements, and the variance that the rows take off; ``(draws, measurements)``."""
+        count = len(asked["log_params"])
+        mean, known = np.empty((self._draws, count)), np.empty((self._draws, count))
+        for draws, some in self._parts():
+            for part in self._chunks(count, 1):
+                mean[draws, part], known[draws, part] = some.at(_cut(asked, part))
+        return mean, known
+
+    def together(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean at blocks of new measurements, and the covariance that the rows take off in each."""
+        width = len(asked["log_params"]) // count
+        mean, known = np.empty((self._draws, count, width)), np.empty((self._draws, count, width, width))
+        for draws, some in self._parts():
+            for part in self._chunks(count, width):
+                of_part = slice(part.start * width, part.stop * width)
+                mean[draws, part], known[draws, part] = some.together(_cut(asked, of_part), part.stop - part.start)
+        return mean, known
+
+    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+        """Return what the rows take off of the covariance with one measurement, the mean over the draws."""
+        count = len(asked["log_params"])
+        found = np.zeros(count)
+        for _, some in self._parts():
+            for part in self._chunks(count, 1):
+                found[part] += some.between(_cut(asked, part), one).sum(axis=0)
+        return np.asarray(found / self._draws)
+
+    def _parts(self) -> Iterator[tuple[slice, "_Some"]]:
+        """Yield some of the draws after the other, keeping what is worked out of them if it is not too much."""
+        for i, first in enumerate(range(0, self._draws, self._step)):
+            draws = slice(first, min(first + self._step, self._draws))
+            if i < len(self._kept):
+                yield draws, self._kept[i]
+                continue
+            scale = {name: values[draws] for name, values in self._scale.items()}
+            some = _Some(scale, self._residual[draws], self._variance[draws], self._where)
+            if self.bytes <= _MOST:
+                self._kept.append(some)
+            yield draws, some
+
+    def _chunks(self, count: int, width: int) -> Iterator[slice]:
+        """Yield so many blocks of a width in parts that are not too large."""
+        step = max(1, _AT_ONCE // (self._step * max(1, self._residual.shape[1]) * width))
+        for first in range(0, count, step):
+            yield slice(first, min(first + step, count))
+
+
+class _Some:
+    """The rows of a block under some of the draws: first its grid, then those beside it given the grid."""
+
+    def __init__(
+        self, scale: Mapping[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, where: Grid
+    ) -> None:
+        self.scale = _wide(scale)
+        self.grid: Factored | None = None
+        self.outside = named((*RUN, *QUANTIZATION), where.beside)
+        self.others = len(where.rest)
+        over = residual[:, where.rest]
+        if where.rows.size:
+            known = where.rows >= 0
+            own = (variance[:, where.rows] * known).sum(axis=-2) / known.sum(axis=0)
+            self.grid = Factored(where.shape, where.arrays, own, scale, np)
+            self.solved = self.grid.solve(self.grid.rotate((residual[:, where.rows] * known)[:, None]))
+        if self.others:
+            left = covariance(self.scale, self.outside, self.outside, np) * np.ones((self.others, self.others))
+            np.einsum("dii->di", left)[...] += variance[:, where.rest]
+            if self.grid:
+                cross = self.grid.cross(self.outside)
+                self.weights = self.grid.solve(cross)
+                left = left - inner(cross, self.weights, np)
+                over = over - inner(cross, self.solved, np)[..., 0]
+            self.inverse = inverse(left)
+            self.over = (self.inverse @ over[..., None])[..., 0]
+
+    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+        mean: Any = 0.0
+        known: Any = 0.0
+        of_grid = None
+        if self.grid:
+            of_grid = self.grid.reach(asked)
+            mean = self.grid.products(self.solved, *of_grid)[:, 0]
+            known = self.grid.known(*of_grid)
+        if self.others:
+            shared = self._beside(asked)
+            if self.grid and of_grid:
+                shared = shared - self.grid.products(self.weights, *of_grid)
+            mean = mean + (self.over[:, None, :] @ shared)[:, 0]
+            known = known + (shared * (self.inverse @ shared)).sum(axis=1)
+        return np.asarray(mean), np.asarray(known)
+
+    def together(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+        mean: Any = 0.0
+        known: Any = 0.0
+        cross = None
+        width = len(asked["log_params"]) // count
         if self.grid:
             cross = self.grid.cross(asked)
-            mean = (cross * self.solved).sum(axis=(0, 1, 2))
-            known = (cross * self.grid.solve(cross)).sum(axis=(0, 1, 2))
-            shared = shared - inner(self.weights, cross, np)
-        return mean + self.over @ shared, known + (shared * np.linalg.solve(self.left, shared)).sum(axis=0)
+            mean = inner(cross, self.solved, np)[..., 0]
+            known = _products(cross, self.grid.solve(cross), count)
+        if self.others:
+            shared = self._beside(asked)
+            if cross is not None:
+                shared = shared - inner(self.weights, cross, np)
+            mean = mean + (self.over[:, None, :] @ shared)[:, 0]
+            known = known + _products(shared, self.inverse @ shared, count)
+        return np.asarray(mean).reshape(-1, count, width), np.asarray(known)
+
+    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+        found: Any = 0.0
+        of_grid, of_one = None, None
+        if self.grid:
+            of_grid, of_one = self.grid.reach(asked), self.grid.cross(one)
+            found = self.grid.products(self.grid.solve(of_one), *of_grid)[:, 0]
+        if self.others:
+            reach, own = self._beside(asked), self._beside(one)
+            if self.grid and of_grid:
+                reach = reach - self.grid.products(self.weights, *of_grid)
+                own = own - inner(self.weights, of_one, np)
+            found = found + (reach.mT @ (self.inverse @ own))[..., 0]
+        return np.asarray(found)
 
     def _beside(self, asked: Cells) -> np.ndarray:
         found = covariance(self.scale, self.outside, asked, np)
-        return np.asarray(found * np.ones((len(self.over), len(asked["log_params"]))))
+        return np.asarray(found * np.ones((self.others, len(asked["log_params"]))))
 
 
-def _products(one: np.ndarray, other: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the inner products of columns with those of the same block; shape ``(blocks, columns, columns)``."""
-    return np.asarray(one.reshape(-1, *shape).transpose(1, 2, 0) @ other.reshape(-1, *shape).transpose(1, 0, 2))
+class Kept:
+    """Blocks that were taken up, by what they are of; the ones not asked for longest go first."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, ConditionedBlock] = {}
+
+    def block(self, key: int, make: Callable[[], ConditionedBlock]) -> ConditionedBlock:
+        """Return the block of a key, made if it is not there."""
+        found = self._blocks.pop(key, None) or make()
+        self._blocks[key] = found
+        while len(self._blocks) > 1 and sum(block.bytes for block in self._blocks.values()) > _MOST:
+            del self._blocks[next(iter(self._blocks))]
+        return found
+
+
+def _wide(scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: values[:, None, None] for name, values in scale.items()}
+
+
+def _cut(asked: Cells, part: slice) -> Cells:
+    return {name: values[part] for name, values in asked.items()}
+
+
+def _products(one: np.ndarray, other: np.ndarray, count: int) -> np.ndarray:
+    """Return the inner products of columns with those of the same block; ``(draws, blocks, columns, columns)``."""
+    shape = (len(one), int(np.prod(one.shape[1:-1])), count, -1)
+    left, right = (columns.reshape(shape).swapaxes(1, 2) for columns in (one, other))
+    return np.asarray(left.mT @ right)

@@ -1,12 +1,15 @@
 """Where measurements stand for the noise: log N, log D, log P, and the codes of their groups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.noise.conditioned import Kept
+from qidbayes.noise.grid import connected
 from qidbayes.table.groups import CHECKPOINT, labels
 
 KIND = ("method", "group_size", "dataset")
@@ -17,7 +20,7 @@ NEW = -1
 
 @dataclass(frozen=True)
 class Fitted:
-    """The fitted rows, and where others stand beside them.
+    """The rows of one fit, and where others stand beside them.
 
     Attributes
     ----------
@@ -29,6 +32,21 @@ class Fitted:
 
     data: pl.DataFrame
     models: tuple[str, ...] = ()
+
+    @cached_property
+    def own_cells(self) -> Mapping[str, np.ndarray]:
+        """Where the rows themselves stand; see `cells`."""
+        return self.cells(self.data)
+
+    @cached_property
+    def parts(self) -> np.ndarray:
+        """Which of the rows share anything; see `qidbayes.noise.grid.connected`."""
+        return connected(self.own_cells)
+
+    @cached_property
+    def kept(self) -> Kept:
+        """What was worked out of the rows, given the draws of the fit that they are of."""
+        return Kept()
 
     def cells(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return where a frame's rows stand.
@@ -106,11 +124,15 @@ class Fitted:
             found[group] = np.where(found[group] == NEW, NEW - 1 - distinct(names), found[group])
         return found
 
+    def _known_codes(self, columns: tuple[str, ...]) -> Mapping[str, int]:
+        """Return the code of each label of the fitted rows."""
+        return {label: code for code, label in enumerate(labels(self.data, columns).unique(maintain_order=True))}
+
     def _codes(self, frame: pl.DataFrame, group: str, columns: tuple[str, ...]) -> np.ndarray:
         needed = ("model", "revision") if group == CHECKPOINT else columns
         if any(column not in frame.columns for column in needed):
             return np.full(frame.height, NEW)
-        known = {label: code for code, label in enumerate(labels(self.data, columns).unique(maintain_order=True))}
+        known = self._known_codes(columns)
         return np.array([known.get(label, NEW) for label in labels(frame, columns)], dtype=np.int64)
 
     def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from qidbayes.noise import gp_density
-from qidbayes.noise.conditioned import FittedResiduals
+from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import KIND, Fitted
-from qidbayes.noise.grid import Partition, connected, partition
+from qidbayes.noise.gram import Gram
+from qidbayes.noise.grid import Partition, best_grid, partition
 from qidbayes.noise.kernels import SIMILARITY, Cells, covariance
 from qidbayes.noise.own_error import NormalErrors
 from qidbayes.table.groups import CHECKPOINT
@@ -46,6 +48,10 @@ class GaussianProcess(NormalErrors):
         """Return the log density of rows in the order of their blocks, the process integrated out."""
         return gp_density.log_density(residual, variance, scale, where.blocks, data, ops)
 
+    def gram(self, where: Partition, variance: np.ndarray) -> Gram:
+        """Return the inner products over rows in these blocks, the process integrated out."""
+        return Gram(where, variance)
+
     def rows(self, frame: pl.DataFrame) -> Cells:
         """Return where fitted rows stand."""
         return Fitted(frame).cells(frame)
@@ -78,10 +84,14 @@ class GaussianProcess(NormalErrors):
         residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> FittedResiduals:
         """Take up those of the fitted rows that share anything with what is asked."""
-        cells = fitted.cells(fitted.data)
-        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
-        parts = connected(cells)
-        rows = np.flatnonzero(np.isin(parts, parts[np.any(near, axis=0)]))
-        blocks = partition({name: values[rows] for name, values in cells.items()}).blocks
         scale = {name: scale[name] for name in self.names if name != "sigma"}
-        return FittedResiduals(scale, *residuals(rows), blocks)
+
+        def taken_up(part: int) -> ConditionedBlock:
+            rows = np.flatnonzero(fitted.parts == part)
+            grid = best_grid({name: values[rows] for name, values in fitted.own_cells.items()})
+            return ConditionedBlock(scale, *residuals(rows), grid)
+
+        cells = fitted.own_cells
+        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
+        parts = np.unique(fitted.parts[np.any(near, axis=0)]).tolist()
+        return FittedResiduals(scale, [fitted.kept.block(part, partial(taken_up, part)) for part in parts])

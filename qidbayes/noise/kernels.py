@@ -46,7 +46,7 @@ def runs(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     found = places(scale, a, b, ops)
     for group in ("model", "checkpoint"):
         if f"{group}_sd" in scale:
-            found = found + _same(a, b, group, ops) * scale[f"{group}_sd"] ** 2
+            found = found + same(a, b, group, ops) * scale[f"{group}_sd"] ** 2
     return found
 
 
@@ -54,14 +54,14 @@ def places(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     """Return R without the effects of models and checkpoints: what depends on suite, N and D."""
     near = matern(_apart(a, b, "log_params") / scale["length_params"], ops)
     near = near * matern(_apart(a, b, "log_tokens") / scale["length_tokens"], ops)
-    return _same(a, b, "suite", ops) * (scale["suite_sd"] ** 2 + scale["smooth_sd"] ** 2 * near)
+    return same(a, b, "suite", ops) * (scale["suite_sd"] ** 2 + scale["smooth_sd"] ** 2 * near)
 
 
 def quantizations(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     """Return Q; see `covariance`."""
     if SIMILARITY not in scale:
         return 1.0
-    alike = scale[SIMILARITY] + (1.0 - scale[SIMILARITY]) * _same(a, b, "kind", ops)
+    alike = scale[SIMILARITY] + (1.0 - scale[SIMILARITY]) * same(a, b, "kind", ops)
     return matern(_apart(a, b, "log_bits") / scale["length_bits"], ops) * alike
 
 
@@ -81,7 +81,8 @@ def _apart(a: Cells, b: Cells, name: str) -> Any:
     return a[name][:, None] - b[name][None, :]
 
 
-def _same(a: Cells, b: Cells, group: str, ops: Any) -> Any:
+def same(a: Cells, b: Cells, group: str, ops: Any) -> Any:
+    """Return 1 where two measurements are of one group, 0 elsewhere; shape ``(rows of a, rows of b)``."""
     return 1.0 - ops.minimum(1.0, ops.abs(_apart(a, b, group)))
 
 

@@ -6,7 +6,7 @@ answers of a fit, calibration by simulation and leave-one-out know this protocol
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,8 @@ from qidbayes.law.law import DATA, Law
 from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.families import Families
 from qidbayes.noise.gaussian_process import GaussianProcess
-from qidbayes.noise.grid import Shape
+from qidbayes.noise.gram import Gram
+from qidbayes.noise.grid import Partition, Shape
 from qidbayes.noise.kernels import Cells
 from qidbayes.noise.random_effects import Grouped, RandomEffects
 from qidbayes.noise.student_t import StudentT
@@ -131,6 +132,14 @@ class NoiseModel(Protocol):
 
     def mean_own_variance(self, variance: np.ndarray) -> np.ndarray:
         """Return the variance of an own error, given sigma²."""
+
+
+@runtime_checkable
+class Integrable(Protocol):
+    """A noise model whose covariance can be had for many draws at once, so that constants can be integrated out."""
+
+    def gram(self, where: Partition, variance: np.ndarray) -> Gram:
+        """Return the inner products over rows in these blocks, given the variance of their own errors beside sigma²."""
 
 
 def noise_model(law: Law, groups: Collection[str]) -> NoiseModel:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -497,8 +498,18 @@ class Fit(Posterior, OneLaw):
         note()
         if kind not in ("response", "response_params"):
             raise InputError(f"kind must be 'response' or 'response_params', not {kind!r}")
-        source = self.thinned(self._draws_for(suites)) if kind == "response" and self.noise.by_draw else self
+        source = self._few(self._draws_for(suites)) if kind == "response" and self.noise.by_draw else self
         return source, source.curve()
+
+    @cached_property
+    def _thinned(self) -> dict[int, Self]:
+        """The draws that answer where each takes a matrix, with what is kept of them between questions."""
+        return {}
+
+    def _few(self, draws: int) -> Self:
+        if draws not in self._thinned:
+            self._thinned[draws] = self.thinned(draws)
+        return self._thinned[draws]
 
     def _suites(self, queries: pl.DataFrame | None, values: Mapping[str, Any]) -> list[Any]:
         """Return the suites that are asked about, by name or by a fitted model."""

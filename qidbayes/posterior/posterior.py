@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.law.law import Law
+from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.model import NoiseModel, noise_model
 from qidbayes.noise.unknown_tokens import BETWEEN, UNKNOWN
 from qidbayes.posterior.constants import Curve
@@ -56,6 +57,11 @@ class Posterior:
     def noise(self) -> NoiseModel:
         """How measurements scatter around the law."""
         return noise_model(self.law, [g for g in ("model", CHECKPOINT) if f"{g}_sd" in self.draws])
+
+    @cached_property
+    def fitted(self) -> Fitted:
+        """The rows, and what was worked out of them for earlier questions."""
+        return Fitted(self.data, tuple(self.coords.get("model", ())))
 
     def flat(self, name: str) -> np.ndarray:
         """Return the draws of a number, all chains one after the other; shape ``(draws, …)``."""

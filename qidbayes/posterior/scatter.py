@@ -8,7 +8,6 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.law.law import suggestion
-from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.families import SHARED_EFFECT
 from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.kernels import Cells
@@ -78,7 +77,7 @@ class Scatter:
 
     def coordinates(self, frame: pl.DataFrame, *, together: bool = False) -> Cells:
         """Return where measurements stand beside the fitted rows; new groups are told apart if they are together."""
-        found = dict(self.fit.noise.coordinates(self._fitted, frame, together=together))
+        found = dict(self.fit.noise.coordinates(self.fit.fitted, frame, together=together))
         if "log_tokens" in found and np.isnan(found["log_tokens"]).any():
             reference = self.fit.law.log_reference.get("D", 0.0)
             found["log_tokens"] = self.fit.log_tokens_of(frame) - reference
@@ -88,7 +87,7 @@ class Scatter:
         """Return what the fitted rows say of measurements, given each draw."""
         kept = [name for name in (*self.fit.noise.names, *KEPT) if name in self.fit.draws]
         scale = {name: self.fit.flat(name) for name in kept}
-        return self.fit.noise.condition(scale, self._fitted, asked, partial(self._residual, curve))
+        return self.fit.noise.condition(scale, self.fit.fitted, asked, partial(self._residual, curve))
 
     def own_variance(self, rows: int) -> np.ndarray:
         """Return the variance of rows' own errors given each draw; shape ``(draws, rows)``."""
@@ -170,7 +169,3 @@ class Scatter:
         count = each * self.fit.flat("sigma").size
         rng = generator(int(self.fit.attributes["random_seed"]), Stream.NEW_MEASUREMENTS)
         return rng.standard_normal(count)[:, None]
-
-    @property
-    def _fitted(self) -> Fitted:
-        return Fitted(self.fit.data, tuple(self.fit.coords.get("model", ())))

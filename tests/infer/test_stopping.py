@@ -25,7 +25,7 @@ HEARD = 2.0
 
 
 def irregular(models: int) -> pl.DataFrame:
-    """Ten rows of each model at training tokens of their own, which no grid holds: every gradient is dense."""
+    """Ten rows of each model at training tokens of their own, which no grid holds: every density is dense."""
     rng = np.random.default_rng(0)
     n = np.repeat(np.exp(rng.uniform(np.log(1e8), np.log(1e10), models)).round(), 10)
     d, p = np.exp(rng.uniform(np.log(1e9), np.log(3e11), len(n))).round(), rng.choice([2.0, 3.0, 4.0], len(n))
@@ -37,12 +37,12 @@ def irregular(models: int) -> pl.DataFrame:
 
 
 def test_the_command_line_says_so_and_is_ended(tmp_path: Path) -> None:
-    irregular(60).write_csv(tmp_path / "slow.csv")
+    irregular(250).write_csv(tmp_path / "slow.csv")
     command = [sys.executable, "-m", "qidbayes", "fit", "slow.csv", "--seed", "0", "-o", "slow.nc"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as started:
         assert started.stderr is not None
         said = started.stderr.readline()
-        assert "sampling 600 rows will take about" in said and "Ctrl-C" in said
+        assert "sampling 2,500 rows will take about" in said and "Ctrl-C" in said
         begun = time.monotonic()
         started.send_signal(signal.SIGINT)
         assert next(line for line in started.stderr if line.strip()) == "qidbayes: stopped\n"

@@ -7,9 +7,9 @@ from dense import covariance
 from made import SMOOTH, unified_fit
 
 import qidbayes as qb
-from qidbayes.noise.conditioned import FittedResiduals
+from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import NEW, Fitted
-from qidbayes.noise.grid import partition
+from qidbayes.noise.grid import Block, partition
 from qidbayes.noise.kernels import matern, prior_variance
 
 SCALE = {
@@ -26,6 +26,13 @@ SCALE = {
 
 def rows() -> pl.DataFrame:
     return qb.load_table("pythia").filter(pl.col("n_params") < 1e9, pl.col("tokens") > 1e11)
+
+
+def conditioned(
+    scale: dict[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, blocks: tuple[Block, ...]
+) -> FittedResiduals:
+    parts = [ConditionedBlock(scale, residual[:, b.members], variance[:, b.members], b.grid) for b in blocks]
+    return FittedResiduals(scale, parts)
 
 
 @pytest.mark.parametrize(("holes", "rest"), [(0, 0), (0, 7), (5, 0), (5, 7)])
@@ -50,7 +57,7 @@ def test_conditional_is_that_of_a_multivariate_normal(holes: int, rest: int) -> 
     assert where[0].grid.holes.shape[1] == holes
     beside = where[0].members[where[0].grid.rest]
     variance[:, beside] *= np.linspace(0.5, 3.0, rest)
-    known = FittedResiduals(scale, residual, variance, where)
+    known = conditioned(scale, residual, variance, where)
     mean, left = known.at(there)
     one_block, alone = known.blocks(there, 1), known.blocks(there, asked.height)
     for draw in range(2):
@@ -70,6 +77,30 @@ def test_conditional_is_that_of_a_multivariate_normal(holes: int, rest: int) -> 
         np.testing.assert_allclose(alone[1][draw, :, 0, 0], left[draw], rtol=1e-6)
 
 
+def test_what_is_kept_answers_as_what_is_taken_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two suites, of which one is beside its grid: whatever was asked before, and however much memory there is."""
+    table = pl.concat([rows(), rows().head(9).with_columns(suite=pl.lit("other"), model=pl.lit("other"))])
+    constants = {"k_ref": np.full(30, 0.04), "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
+    noise = {**SMOOTH, "length_tokens": np.linspace(1.0, 2.0, 30)}
+    asked = [
+        pl.DataFrame({"n_params": [1e9, 3e9], "tokens": [1e12, 2e11], "bits": [3.0, 4.0], "suite": suites})
+        for suites in (["pythia", "pythia"], ["other", "pythia"], ["third", "other"])
+    ]
+    fit = unified_fit(constants, noise, table)
+    kept = [fit.log_draws(frame) for frame in (*asked, *asked)]
+    np.testing.assert_array_equal(kept[:3], kept[3:])
+    blocks = fit._few.fitted.kept._blocks
+    assert len(blocks) == 2
+    assert sum(block.bytes for block in blocks.values()) < 1e8
+    for most, step in ((1e9, 1_000), (1.0, 1_000_000)):  # a few draws at a time; nothing kept
+        monkeypatch.setattr("qidbayes.noise.conditioned._MOST", most)
+        monkeypatch.setattr("qidbayes.noise.conditioned._AT_ONCE", step)
+        other = unified_fit(constants, noise, table)
+        anew = [other.log_draws(frame) for frame in asked]
+        np.testing.assert_allclose(anew, kept[:3], rtol=1e-9)
+    assert [len(block._kept) for block in other._few.fitted.kept._blocks.values()] == [0]
+
+
 def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     table = rows()
     place = Fitted(table)
@@ -78,7 +109,7 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
     fitted = place.cells(table)
     where = partition(fitted).blocks
-    mean, left = FittedResiduals(scale, residual, variance, where).at(far)
+    mean, left = conditioned(scale, residual, variance, where).at(far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
     assert left[0, 0] == pytest.approx(prior_variance(scale)[0])

@@ -1,0 +1,40 @@
+"""How a posterior is drawn from: by NUTS, or, where few numbers are left, by proposals that need no derivatives."""
+
+from qidbayes.infer.draws import Draws
+from qidbayes.infer.inputs import Inputs
+from qidbayes.progress import Progress
+
+
+def sample(
+    design: Inputs,
+    *,
+    draws: int,
+    tune: int,
+    chains: int,
+    target_accept: float,
+    random_seed: int,
+    progress: Progress | None = None,
+    most: int | None = None,
+) -> Draws:
+    """Sample the posterior of a law given a design.
+
+    Under a discrepancy the linear constants are integrated out, and chains propose from a mixture that follows what is
+    left (`qidbayes.infer.independent`). Where that cannot be, or goes badly, NUTS draws all numbers of the PyMC model
+    (`qidbayes.infer.sample`).
+    """
+    from qidbayes.infer.collapsed import collapsed
+    from qidbayes.infer.independent import sample as by_proposals
+
+    target = collapsed(design)
+    found = by_proposals(
+        design, target, draws=draws, most=most or draws, tune=tune, chains=chains, target_accept=target_accept,
+        random_seed=random_seed, progress=progress,
+    ) if target else None  # fmt: skip
+    if found:
+        return found
+    from qidbayes.infer.sample import sample as by_nuts  # imported here: PyMC and JAX take seconds
+
+    return by_nuts(
+        design, draws=draws, most=most, tune=tune, chains=chains, target_accept=target_accept,
+        random_seed=random_seed, progress=progress,
+    )  # fmt: skip
