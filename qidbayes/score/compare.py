@@ -15,12 +15,12 @@ from qidbayes.posterior.stack import Stack
 from qidbayes.progress import Progress, shows_progress
 from qidbayes.score.backtest import SPLITS, Backtest, LawLike, backtest
 from qidbayes.score.loo import Loo, leave_one_out
-from qidbayes.score.points import aggregate
+from qidbayes.score.points import IDENTITY, aggregate
 from qidbayes.score.stacking import stacking_weights
 from qidbayes.table.frames import Table
 from qidbayes.table.given import as_table
 
-_ROW = ("split", "fold", "suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset")
+_ROW = ("split", "fold", *IDENTITY)
 
 
 @dataclass(frozen=True)

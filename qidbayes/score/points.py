@@ -12,7 +12,8 @@ from qidbayes.score.forecasters import Forecaster
 
 LEVELS = (50, 80, 90, 95)
 """Nominal coverages, in percent."""
-IDENTITY = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "dataset")
+IDENTITY = ("suite", "model", "revision", "n_params", "tokens", "method", "bits", "group_size", "settings", "dataset")
+"""What tells a row from every other."""
 
 
 def score_points(

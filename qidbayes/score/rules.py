@@ -21,7 +21,7 @@ from qidbayes.errors import InputError
 from qidbayes.units import format_count, parse_count
 
 NUMBERS = ("n_params", "tokens", "bits", "bits_per_weight", "group_size", "learning_rate")
-TEXTS = ("suite", "model", "revision", "method", "dataset")
+TEXTS = ("suite", "model", "revision", "method", "settings", "dataset")
 BLOCKS = 5
 """How many times a rolling origin moves on, if there are values enough."""
 

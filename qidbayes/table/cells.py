@@ -30,6 +30,6 @@ def check_once(table: pl.DataFrame, problems: Problems) -> None:
         "revision",
         lambda i: (
             f"the same cell as row {problems.rows[first[i]]} ({describe(table.row(i, named=True))}); "
-            "keep one, or tell them apart by revision or dataset"
+            "keep one, or tell them apart by revision, dataset or settings"
         ),
     )

@@ -8,7 +8,8 @@ from scipy import stats
 import qidbayes as qb
 from qidbayes.posterior.coverage import coverage, kept_backtest, read_backtest
 from qidbayes.posterior.predictive import Predictive
-from qidbayes.score.points import score_points
+from qidbayes.score.points import IDENTITY, score_points
+from qidbayes.score.rules import folds
 
 
 class Normal:
@@ -55,3 +56,12 @@ def test_16_bit_losses_are_of_no_bit_width_or_method() -> None:
     points = scored(table.filter(bits=3.0), table.filter(bits=4.0).with_columns(method=pl.lit("awq")), "loss_16bit")
     assert "bits_beyond" not in points.columns
     assert (points["outside"] == "inside").all() and points["not_fitted"].null_count() == points.height
+
+
+def test_rows_that_differ_in_settings_alone_are_told_apart() -> None:
+    table = qb.load_table("spectra")
+    again = table.with_columns(settings=pl.lit("imatrix"))
+    both = qb.join_tables(table, again)
+    found = scored(table, both)
+    assert found.select(IDENTITY).n_unique() == found.height == 36
+    assert folds(both, "settings = imatrix")[0].held_out.sum() == 18

@@ -95,8 +95,8 @@ def _refuse_unsized(rows: Sequence[Mapping[str, Any]], said: Labels) -> None:
     unsized = list(dict.fromkeys(row["model"] for row in rows if row["n_params"] is None))
     if unsized:
         raise InputError(
-            f"n_params: nobody says how many non-embedding parameters {some(unsized)} has; give n_params, which "
-            "`qidbayes params` counts from a config.json"
+            f"n_params: nobody says how many non-embedding parameters {some(unsized)} has; give n_params "
+            "(--set n_params=6.5B), which `qidbayes params` counts from a config.json"
         )
 
 

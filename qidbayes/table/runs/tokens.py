@@ -75,10 +75,11 @@ def refuse_uncounted(runs: Sequence[Run]) -> None:
     left = [run for run in runs if run.loss is None and run.qid is None]
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
-        what = "n_eval_tokens" if left[0].n_eval_bytes else "n_eval_tokens and n_eval_bytes"
+        counted_bytes = bool(left[0].n_eval_bytes)
+        what = "n_eval_tokens" if counted_bytes else "n_eval_tokens and n_eval_bytes"
         raise InputError(
             f"{left[0].file}{more}: says bits per byte, and a law is of nats per token: loss = bits per byte · ln 2 · "
-            f"bytes / tokens. Give {what}, the length of the text {left[0].dataset!r} in the model's tokens"
-            + ("" if left[0].n_eval_bytes else " and in bytes")
-            + ", or the model's tokenizer.json (lm-eval's --log_samples keeps the text to count)"
+            f"bytes / tokens. Give {what} (--set n_eval_tokens=300k), the length of {left[0].dataset!r} in the "
+            f"model's tokens{'' if counted_bytes else ' and in bytes'}, or the model's tokenizer.json (lm-eval's "
+            "--log_samples keeps the text to count)"
         )
