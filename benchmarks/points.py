@@ -21,7 +21,9 @@ from qidbayes.score.sbc import _log_mean
 from qidbayes.seeds import Stream, generator
 
 RESULTS = Path(__file__).with_name("points.csv")
-SIMULATIONS = 6
+SIMULATIONS = 4
+SPACED = 6
+"""Of so many draws of the posterior, evenly spaced, the first ones are the truths of the simulations."""
 SIZES = {1: [8e8], 2: [2e8, 2.5e9], 3: [1e8, 5e8, 2.5e9], 6: [1e8, 2e8, 4e8, 8e8, 1.6e9, 2.5e9]}
 WIDTHS = {1: [4.0], 2: [3.0, 4.0], 3: [2.0, 3.0, 4.0]}
 DESIGNS = ((1, 2, 2), (1, 6, 3), (3, 2, 3), (3, 6, 3), (6, 3, 3), (6, 10, 3))
@@ -52,7 +54,7 @@ def design(runs: int, checkpoints: int, widths: int) -> pl.DataFrame:
 def simulated(table: pl.DataFrame, fit: qb.Fit, number: int) -> pl.DataFrame:
     """The table with a QiD that one draw of a posterior, and new effects of runs and checkpoints, give each row."""
     rows = inputs(table, fit.law)
-    draw = int(np.linspace(0, fit.stats["lp"].size - 1, SIMULATIONS).round()[number])
+    draw = int(np.linspace(0, fit.stats["lp"].size - 1, SPACED).round()[number])
     truth = {name: fit.flat(name)[draw] for name in fit.draws if name not in fit.dims}
     rng = generator(number, Stream.SIMULATION)
     shared, _ = rows.noise.simulate(truth, rows.cells, rng)

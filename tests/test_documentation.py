@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import qidbayes as qb
@@ -129,6 +130,19 @@ def test_few_sentences_are_long() -> None:
     text = "Word" + 30 * " word"
     counted = counter.sentences(f"Short. {text}. `{text}`.\n\n| {text} |\n\n```text\n{text}\n```")
     assert counted == ["Short.", f"{text}.", "x."]
+
+
+def test_how_many_points_is_what_was_simulated() -> None:
+    rows = pl.read_csv(ROOT / "benchmarks" / "points.csv").rows(named=True)
+    page = (ROOT / "docs" / "points.md").read_text()
+    told = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|\s\d.*$", page, re.M)]
+    new = ("inside", "at 1T tokens", "7B at 1T tokens")
+    assert len(told) == len(rows) == 6
+    for cells, row in zip(told, rows, strict=True):
+        assert cells[0] == f"{row['runs']} × {row['checkpoints']} × {row['widths']}" and int(cells[1]) == row["rows"]
+        found = [*(row[f"{name}: factor"] for name in new), row["alpha_width"], row["beta_width"]]
+        assert [float(cell) for cell in cells[2:7]] == pytest.approx(found, rel=0.025)
+        assert cells[7] == f"{sum(row[f'{name}: held'] for name in new)} of {3 * row['simulations']}"
 
 
 def test_what_to_cite_is_this_version() -> None:
