@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit \
-	backtest compare contest nano scale sbc figures readme docs laws points clean
+	backtest compare contest atlas atlas-fit nano scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -143,6 +143,16 @@ laws: $(VENV)/dev
 contest: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/contest.py $(CONTEST)
 	$(MADE) benchmarks/contest.csv benchmarks/contest-points.csv
+
+# How answers hold of a family that was never fitted: every family of the atlas left out in turn. Twenty minutes.
+atlas: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/atlas.py
+	$(MADE) benchmarks/atlas.csv
+
+# The table atlas and its posterior, as they are shipped. Five minutes.
+atlas-fit: $(VENV)/dev
+	$(BIN)/python measurements/atlas/build.py
+	OMP_NUM_THREADS=1 $(BIN)/python measurements/atlas/fit.py
 
 # Tokens or learning rate? What the suite nano says, beside Pythia.
 nano: $(VENV)/dev

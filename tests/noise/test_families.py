@@ -61,8 +61,8 @@ def test_covariance_is_the_same_matrix(table: pl.DataFrame, noise: Families) -> 
 def test_the_model_has_this_density_and_its_priors(table: pl.DataFrame) -> None:
     import jax
 
-    rows = inputs(table.with_columns(qid_se=0.05 * pl.col("qid")), load_law("atlas"))
-    model = build_model(rows)
+    table = table.with_columns(qid_se=0.05 * pl.col("qid"))
+    rows, model = inputs(table, load_law("atlas")), build_model(table, load_law("atlas"))
     start = model.initial_point()
     with jax.enable_x64(True):
         density, names = jax_log_density(model)

@@ -89,7 +89,7 @@ def test_what_is_kept_answers_as_what_is_taken_up_anew(monkeypatch: pytest.Monke
     fit = unified_fit(constants, noise, table)
     kept = [fit.log_draws(frame) for frame in (*asked, *asked)]
     np.testing.assert_array_equal(kept[:3], kept[3:])
-    blocks = fit._few.fitted.kept._blocks
+    blocks = fit._few(SMOOTH_DRAWS).fitted.kept._blocks
     assert len(blocks) == 2
     assert sum(block.bytes for block in blocks.values()) < 1e8
     for most, step in ((1e9, 1_000), (1.0, 1_000_000)):  # a few draws at a time; nothing kept
@@ -98,7 +98,7 @@ def test_what_is_kept_answers_as_what_is_taken_up_anew(monkeypatch: pytest.Monke
         other = unified_fit(constants, noise, table)
         anew = [other.log_draws(frame) for frame in asked]
         np.testing.assert_allclose(anew, kept[:3], rtol=1e-9)
-    assert [len(block._kept) for block in other._few.fitted.kept._blocks.values()] == [0]
+    assert [len(block._kept) for block in other._few(SMOOTH_DRAWS).fitted.kept._blocks.values()] == [0]
 
 
 def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
