@@ -11,6 +11,7 @@ from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import NEW, Fitted
 from qidbayes.noise.grid import Block, partition
 from qidbayes.noise.kernels import matern, prior_variance
+from qidbayes.posterior.fit import SMOOTH_DRAWS
 
 SCALE = {
     "smooth_sd": 0.4,
