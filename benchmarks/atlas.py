@@ -113,8 +113,8 @@ def main() -> None:
     """Write benchmarks/atlas.csv and print the means over families and methods."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--draws", type=int, default=400)
-    parser.add_argument("--tune", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--tune", type=int, default=100)
     parser.add_argument("--chains", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/atlas.csv"))
     given = parser.parse_args()

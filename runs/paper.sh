@@ -24,6 +24,7 @@ make backtest
 # Which law? Grouped scores, stacking weights and leave-one-out of every law of QiD. Seventy minutes.
 make compare
 make contest
+make atlas
 
 # Every law on every table that it can be fitted to, with its diagnostics. Seven hours of a core, most of it bitnet.
 make laws

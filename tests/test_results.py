@@ -225,3 +225,17 @@ def test_the_formats_of_the_docs_are_the_benchmarks() -> None:
             assert agrees(said, number) and (not said or said.endswith("%") or abs(float(said) / number - 1) < 0.006), (
                 row
             )
+
+
+def test_how_the_atlas_holds_is_the_benchmark() -> None:
+    scores = pl.read_csv(ROOT / "benchmarks" / "atlas.csv")
+    asked = [("atlas", a) for a in ("unnamed", "named", "3 rows", "6 rows", "18 rows")]
+    asked += [("default", a) for a in ("named", "as Pythia")] + [("offset", a) for a in ("3 rows", "6 rows", "18 rows")]
+    (table,) = tables("atlas.md", "asked")
+    assert len(table[1]) == len(asked)
+    for (forecaster, question), row in zip(asked, table[1], strict=True):
+        found = scores.filter(forecaster=forecaster, asked=question)
+        held, width, density = found["held_90"], found["half_width"], found["log_density"]
+        numbers = [held.mean(), held.min(), width.mean(), density.mean()]
+        assert row[1] == str(found.height)
+        assert all(agrees(said, number) for said, number in zip(row[2:], numbers, strict=True)), row  # type: ignore[arg-type]

@@ -173,5 +173,5 @@ def test_files(tmp_path: Path) -> None:
         load_law(path)
     with pytest.raises(InputError, match="cannot be read"):
         load_law(f"{tmp_path}/")
-    with pytest.raises(InputError, match=r"no law is called .unifed. .did you mean .unified..*; shipped are bits"):
+    with pytest.raises(InputError, match=r"no law is called .unifed. .did you mean .unified..*; shipped are atlas"):
         load_law("unifed")

@@ -202,8 +202,11 @@ def test_bitnet_pairs_two_runs() -> None:
 
 def test_where_qid_is_zero_or_below() -> None:
     below = load_table(*FROM_PAPERS).filter(pl.col("qid") <= 0)
-    assert set(below.select("suite", "model").iter_rows()) == {("bitnet", "decoder-only 1.2B")}
-    assert (below.height, below["tokens"].min(), below["tokens"].max()) == (32, 800_000_000, 3_900_000_000)
+    bitnet, files = below.filter(suite="bitnet"), below.filter(method="gguf")
+    assert below.height == bitnet.height + files.height
+    assert set(bitnet["model"]) == {"decoder-only 1.2B"}
+    assert (bitnet.height, bitnet["tokens"].min(), bitnet["tokens"].max()) == (32, 800_000_000, 3_900_000_000)
+    assert files.height == 35
 
 
 def test_chinchilla_is_what_epoch_fitted() -> None:
@@ -221,7 +224,7 @@ def test_llama3_8b_stands_twice_under_two_names() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("pithia", "did you mean 'pythia'?"), ("pythia/awq", "did you mean 'pythia/"), ("../pythia", "one of bitnet, ")],
+    [("pithia", "did you mean 'pythia'?"), ("pythia/awq", "did you mean 'pythia/"), ("../pythia", "one of atlas, ")],
 )
 def test_an_unknown_name_lists_the_known_ones(name: str, hint: str) -> None:
     with pytest.raises(InputError) as refused:
@@ -233,5 +236,5 @@ def test_an_unknown_name_lists_the_known_ones(name: str, hint: str) -> None:
 
 
 def test_no_name_at_all() -> None:
-    with pytest.raises(InputError, match=r"no table named; .* one of bitnet"):
+    with pytest.raises(InputError, match=r"no table named; .* one of atlas, bitnet"):
         load_table()
