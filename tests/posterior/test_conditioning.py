@@ -137,7 +137,7 @@ def test_rows_of_the_fit_are_refused(fit: Fit) -> None:
 def test_a_frame_is_read_as_a_table_is(fit: Fit) -> None:
     mine = pl.DataFrame({"model": "m", "n_params": 7e9, "tokens": 2e12, "method": "GPTQ", "bits": 4, "qid": 0.08})
     assert fit.condition(mine).attributes["conditioned_on"][-1]["suite"] == "own rows"
-    with pytest.raises(InputError, match="column 'qdi' is unknown"):
+    with pytest.raises(InputError, match="row 1, column 'qid': empty"):
         fit.condition(mine.rename({"qid": "qdi"}))
 
 
