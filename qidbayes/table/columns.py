@@ -84,6 +84,12 @@ COLUMNS: tuple[Column, ...] = (
         lambda s: s >= 1,
         tidy=tidy.per_channel,
     ),
+    Column(
+        "bits_activation",
+        pl.Float64,
+        "the width of the inputs in bits, above 0 and at most 32, or nothing where they are not quantized",
+        lambda s: s.is_finite() & (s > 0) & (s <= 32),
+    ),
     _text("dataset", "the evaluation set's name, as text", default="unspecified"),
     _count("n_eval_tokens", "a whole number of evaluation tokens, 1 or above"),
     _count("seq_len", "a whole number of tokens, 1 or above"),
@@ -115,8 +121,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
 LATER = (
-    "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement", "top_agreement_se", "nats_per_byte_16bit",
-    "nats_per_byte",
+    "bits_activation", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement", "top_agreement_se",
+    "nats_per_byte_16bit", "nats_per_byte",
 )  # fmt: skip
 """The columns that tables have not had from the first: a table without a value in one has the hash it had before."""
 
