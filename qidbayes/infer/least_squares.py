@@ -110,7 +110,7 @@ def _residual(problem: Problem, x: np.ndarray, space: Space) -> np.ndarray:
 
 def _point(problem: Problem, x: np.ndarray, label: str) -> Point:
     law, dims = problem.rows.law, dimensions(problem.rows.law)
-    values, found = problem.constants(x), {}
+    values, found = problem.constants(x[None]), {}
     for name in law.constants:
         labels = problem.rows.coords[dims[name]] if name in dims else None
         found[name] = dict(zip(labels, map(float, values[name][0]), strict=True)) if labels else float(values[name][0])

@@ -62,7 +62,7 @@ def bootstrap(table: pl.DataFrame, law: Law, random_seed: int, resamples: int = 
     for _ in range(resamples):
         weights = np.bincount(rng.integers(count, size=count), minlength=count).astype(float)
         x = minimize(problem, "linear", weights, start=best)
-        found.append(problem.constants(x))
+        found.append(problem.constants(x[None]))
         residual = rows.log_response - problem.log_mean(x)
         scatter.append(np.sqrt(np.average(residual**2, weights=weights)))
     constants = {name: np.concatenate([values[name] for values in found]) for name in law.constants}

@@ -117,7 +117,7 @@ def _draw(rows: Inputs, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
         sd = np.exp(rng.normal(np.log(prior.spread), SPREAD_LOG_SD))
         populations |= {law.population_name(name): prior.constrain(population)[0], law.spread_name(name): sd}
         x.append(population + sd * rng.standard_normal(size))
-    truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)).items()} | populations
+    truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)[None]).items()} | populations
     truth |= {name: prior.sample(1, rng)[0] for name, prior in rows.errors.items()}
     log_true = _log_mean(rows, truth)
     shared, effects = rows.noise.simulate(truth, rows.cells, rng)

@@ -89,6 +89,12 @@ COLUMNS: tuple[Column, ...] = (
         tidy=tidy.per_channel,
     ),
     _text("settings", "what else the quantizer was told, as text: imatrix, calibration set, …", default=""),
+    Column(
+        "bits_activation",
+        pl.Float64,
+        "the width of the inputs in bits, above 0 and at most 32, or nothing where they are not quantized",
+        lambda s: s.is_finite() & (s > 0) & (s <= 32),
+    ),
     _text("dataset", "the evaluation set's name, as text", default="unspecified"),
     _count("n_eval_tokens", "a whole number of evaluation tokens, 1 or above"),
     _count("seq_len", "a whole number of tokens, 1 or above", spoken=False),  # 2k would be 2,048 for most
@@ -120,8 +126,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
 LATER = (
-    "settings", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement", "top_agreement_se",
-    "nats_per_byte_16bit", "nats_per_byte",
+    "settings", "bits_activation", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement",
+    "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte",
 )  # fmt: skip
 """The columns that tables have not had from the first: a table without a value in one has the hash it had before."""
 FIRST_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in LATER)

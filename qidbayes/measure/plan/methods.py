@@ -108,14 +108,14 @@ class Method:
 _GROUP_SIZE = Setting(int, 128, least=1, channel=True)
 _UNIFORM = {"bits": Setting(int, least=2, most=8), "group_size": _GROUP_SIZE}  # of uniform integer grids
 _NESTED = {"nested": Setting(bool, False)}
-_ROTATE = {"rotate": Setting(bool, False)}
+_INPUTS = {"rotate": Setting(bool, False), "activations": Setting(bool, False)}
 _GPTQ = {
     "act_order": Setting(bool, False),
     "static_groups": Setting(bool, False),
     "damping": Setting(float, 0.01, above=0, most=1),
     "true_sequential": Setting(bool, True),
     "block_size": Setting(int, 128, least=1),
-    **_ROTATE,
+    **_INPUTS,
 }
 _FLOATS: Mapping[str, tuple[int, int | None]] = {
     "fp8": (8, None),
@@ -143,8 +143,8 @@ METHODS: Mapping[str, Method] = {
         "AWQ",
         calibrated=True,
     ),
-    "rtn": Method(_UNIFORM | {"symmetric": Setting(bool, True)} | _ROTATE, "rtn", "RTN", swept=True),
-    **{kind: Method(_ROTATE, "floats", "Floats", {"kind": kind}, fixed, swept=True) for kind, fixed in _FLOATS.items()},
+    "rtn": Method(_UNIFORM | {"symmetric": Setting(bool, True)} | _INPUTS, "rtn", "RTN", swept=True),
+    **{kind: Method(_INPUTS, "floats", "Floats", {"kind": kind}, fixed, swept=True) for kind, fixed in _FLOATS.items()},
     **{
         f"gptq-{kind}": Method(_GPTQ, "gptq", "GPTQFloats", {"kind": kind}, fixed, calibrated=True, swept=True)
         for kind, fixed in _FLOATS.items()

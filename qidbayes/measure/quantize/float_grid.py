@@ -90,12 +90,15 @@ class FloatScales:
     weight
         `[out, in]`, before any of it is rounded: what a whole matrix shares is taken from it.
     sizes
-        The rows of each linear, if it holds several: what a matrix shares, each of them shares by itself.
+        The rows of each linear, if it holds several: what a matrix shares, each of them shares by itself. None: each
+        row does, as the tokens of an input.
     """
 
-    def __init__(self, form: FloatFormat, weight: Tensor, sizes: Sequence[int]) -> None:
-        self._form, self._sizes = form, list(sizes)
-        if form.scale in ("tensor", "two-level"):
+    def __init__(self, form: FloatFormat, weight: Tensor, sizes: Sequence[int] | None) -> None:
+        self._form, self._sizes = form, list(sizes or [])
+        if form.scale in ("tensor", "two-level") and sizes is None:
+            self._of_matrix = weight.abs().amax(dim=1)
+        elif form.scale in ("tensor", "two-level"):
             parts = [part.abs().amax().expand(len(part)) for part in torch.split(weight, self._sizes)]
             self._of_matrix = torch.cat(parts)
 

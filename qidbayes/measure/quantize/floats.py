@@ -26,10 +26,14 @@ class Floats:
         `mxfp6-e3m2` or `nvfp4`; see `qidbayes.measure.quantize.float_grid.FORMATS`.
     rotate
         Whether inputs are turned by a Hadamard matrix first; see `qidbayes.measure.quantize.rotation`.
+    activations
+        Whether the inputs of quantized linears are rounded too as the model is evaluated, token by token, in the
+        format of the weights; see `qidbayes.measure.quantize.activations`. Calibration sees them as they are.
     """
 
     kind: str
     rotate: bool = False
+    activations: bool = False
 
     def __post_init__(self) -> None:
         """Check the format."""

@@ -129,6 +129,9 @@ class GPTQKind:
         group that starts within a block is fitted before that block's errors reach it, as in every GPTQ.
     rotate
         Whether inputs are turned by a Hadamard matrix first; see `qidbayes.measure.quantize.rotation`.
+    activations
+        Whether the inputs of quantized linears are rounded too as the model is evaluated, token by token, in the
+        format of the weights; see `qidbayes.measure.quantize.activations`. Calibration sees them as they are.
     """
 
     act_order: bool = field(default=_SETTINGS["act_order"].default, kw_only=True)
@@ -137,6 +140,7 @@ class GPTQKind:
     true_sequential: bool = field(default=_SETTINGS["true_sequential"].default, kw_only=True)
     block_size: int = field(default=_SETTINGS["block_size"].default, kw_only=True)
     rotate: bool = field(default=_SETTINGS["rotate"].default, kw_only=True)
+    activations: bool = field(default=_SETTINGS["activations"].default, kw_only=True)
 
     if TYPE_CHECKING:  # fields of one kind, and properties of another
 

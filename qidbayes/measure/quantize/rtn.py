@@ -31,6 +31,9 @@ class RTN:
         Whether grids are centred on zero; if not, each group stores a zero point.
     rotate
         Whether inputs are turned by a Hadamard matrix first; see `qidbayes.measure.quantize.rotation`.
+    activations
+        Whether the inputs of quantized linears are rounded too as the model is evaluated, token by token, in the
+        format of the weights; see `qidbayes.measure.quantize.activations`. Calibration sees them as they are.
     """
 
     method: ClassVar[str] = "rtn"
@@ -39,6 +42,7 @@ class RTN:
     group_size: int | None = _SETTINGS["group_size"].default
     symmetric: bool = _SETTINGS["symmetric"].default
     rotate: bool = _SETTINGS["rotate"].default
+    activations: bool = _SETTINGS["activations"].default
 
     def __post_init__(self) -> None:
         """Check the settings."""

@@ -22,7 +22,7 @@ def quantizer_from_settings(settings: Mapping[str, object]) -> Quantizer:
     Examples
     --------
     >>> quantizer_from_settings({"method": "rtn", "bits": 3, "group_size": "channel"})
-    RTN(bits=3, group_size=None, symmetric=True, rotate=False)
+    RTN(bits=3, group_size=None, symmetric=True, rotate=False, activations=False)
     >>> quantizer_from_settings({"method": "bnb-nf4"}).bits
     4
     """

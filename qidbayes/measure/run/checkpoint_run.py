@@ -27,6 +27,7 @@ from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED
 from qidbayes.measure.plan.plan import Checkpoint, Quantization, TextSet
 from qidbayes.measure.prequantized import check_against_original, load_prequantized, put_back_ends
 from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
+from qidbayes.measure.quantize.activations import rounding_inputs
 from qidbayes.measure.run.context import RunContext
 from qidbayes.measure.run.quiet import quietly
 from qidbayes.measure.run.rows import Baseline, Cell, CheckpointRows
@@ -331,8 +332,10 @@ class CheckpointRun:
         """The quantized model and its bits per weight; afterwards the 16-bit model is as it was."""
         if quantization.method != PREQUANTIZED:
             with restoring_weights(model):
-                done = quantizer_from_settings(quantization.for_quantizer()).quantize(model, calibration)
-                yield model, done.bits_per_weight
+                quantizer = quantizer_from_settings(quantization.for_quantizer())
+                done = quantizer.quantize(model, calibration)
+                with rounding_inputs(quantizer, stack_linears(model).values()):
+                    yield model, done.bits_per_weight
             return
         source = quantization.files_of(self._checkpoint)
         place = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))

@@ -85,6 +85,7 @@ class CheckpointRows:
             "method": quantization.name if quantization else "none",
             "bits": float(quantization.bits) if quantization else 16.0,
             "group_size": quantization.group_size if quantization else None,
+            "bits_activation": _bits_activation(quantization),
             "dataset": cell.texts.name,
             "seq_len": self._context.plan.evaluation.seq_len,
             "device": self._context.device_name,
@@ -152,6 +153,11 @@ class CheckpointRows:
             self._context.reporter.done(len(rows))
             if out_of_memory and torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def _bits_activation(quantization: Quantization | None) -> float | None:
+    asked = quantization is not None and dict(quantization.settings).get("activations", False)
+    return float(quantization.bits) if quantization and asked else None
 
 
 def _error_between(values: Sequence[float]) -> float | None:

@@ -29,6 +29,7 @@ from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.decoder.rotary import fused_rotary
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan.methods import METHODS
+from qidbayes.measure.quantize.activations import rounding_inputs
 from qidbayes.measure.quantize.gptq import GPTQKind
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
 from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
@@ -251,7 +252,8 @@ class _Pass:
         for variant in variants:
             if not variant.error:
                 use_weights(linears, variant.weights)
-                self._advance(index, layer, variant.evaluation)
+                with rounding_inputs(variant.quantizer, linears.values()):
+                    self._advance(index, layer, variant.evaluation)
             variant.weights = {}
         use_weights(linears, own)
         self._advance(index, layer, self._baseline)

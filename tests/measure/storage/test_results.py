@@ -42,7 +42,8 @@ def rows_of(plan: Plan, checkpoint: Checkpoint, **values: object) -> list[Row]:
         for q in plan.quantizations_of(checkpoint)
     ]
     blank = dict.fromkeys(
-        ("learning_rate", "bits_per_weight", "n_eval_tokens", "seq_len", "loss", "qid", "qid_se", "qid_se_quantizer",
+        ("bits_activation", "learning_rate", "bits_per_weight", "n_eval_tokens", "seq_len", "loss", "qid", "qid_se",
+         "qid_se_quantizer",
          "kld", "kld_se", "kld_se_quantizer",
          "top_agreement", "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte", "source", "error",
          "seconds_quantize", "seconds_evaluate", "peak_memory_gib", "windows_hash", "per_reference_token")
