@@ -97,8 +97,8 @@ def test_the_readme_says_how_bands_held_on_average_and_at_worst() -> None:
     }
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     said = re.search(
-        r"Over (\w+) ways .* nominal 90% bands hold (\d+%) on average and (\d+%) at worst; "
-        r"a fit with independent errors holds (\d+%) and (\d+%)",
+        r"in (\w+) ways: .* nominal 90% bands hold (\d+%) of the hidden points on average, and (\d+%) at worst. "
+        r"A fit with independent errors holds (\d+%) and (\d+%)",
         text,
     )
     assert said and said[1] == "eight" and len(names) == 8
