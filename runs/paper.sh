@@ -29,6 +29,9 @@ make atlas
 # Every law on every table that it can be fitted to, with its diagnostics. Seven hours of a core, most of it bitnet.
 make laws
 
+# How many points a fit needs, from simulated tables. A quarter of an hour.
+make points
+
 # Tokens or learning rate? The suite nano, beside Pythia. Some hours.
 make nano
 
