@@ -19,9 +19,9 @@ ROW = "m,1e9,2e11,gptq,4,0.1"
 
 DESIGN = (
     "suite model revision n_params tokens learning_rate method bits bits_per_weight group_size settings "
-    "bits_activation dataset n_eval_tokens seq_len loss_16bit loss qid qid_se qid_se_quantizer kld kld_se kld_se_quantizer top_agreement "
-    "top_agreement_se nats_per_byte_16bit nats_per_byte source status error seconds_quantize seconds_evaluate "
-    "peak_memory_gib device"
+    "bits_activation dataset n_eval_tokens seq_len loss_16bit loss qid qid_se qid_se_quantizer kld kld_se "
+    "kld_se_quantizer top_agreement top_agreement_se nats_per_byte_16bit nats_per_byte source status error "
+    "seconds_quantize seconds_evaluate peak_memory_gib device"
 )
 
 
