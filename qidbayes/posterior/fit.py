@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
+from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Kind, Numbers, OneLaw, Response
+from qidbayes.posterior.assumed import assumed
 from qidbayes.posterior.band import tails, with_band, with_tokens
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
@@ -458,7 +459,9 @@ class Fit(Posterior, OneLaw):
         source, curve = self._answering(kind)
         taken = [*query.needs(self.law), *self.noise.asked]
         asked = query.build(curve, frame.select(name for name in dict.fromkeys(taken) if name in frame.columns), {})
-        found = np.exp(source._log_draws(curve, asked, kind))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AssumptionWarning)  # which whoever asks has said of the same questions
+            found = np.exp(source._log_draws(curve, asked, kind))
         # The two laws' draws are independent: which of them stand side by side does not matter.
         return np.asarray(found[np.linspace(0, len(found) - 1, count).round().astype(int)])
 
@@ -484,10 +487,13 @@ class Fit(Posterior, OneLaw):
         Returns
         -------
         list of str
-            Which bit widths lie outside the fitted ones; and, for kind ``"response"``, which numbers of the noise an
-            answer rests on that the data do not identify, as `suite_sd` of a suite that was not fitted.
+            What is assumed because no question says it (see `qidbayes.posterior.assumed`); which bit widths lie outside
+            the fitted ones; and, for kind ``"response"``, which numbers of the noise an answer rests on that the data
+            do not identify, as `suite_sd` of a suite that was not fitted.
         """
-        return [*extrapolated(self, frame), *(unidentified_noise(self, frame) if kind == "response" else ())]
+        told = str(assumed(self, frame, kind))
+        rests = unidentified_noise(self, frame) if kind == "response" else ()
+        return [*([told] if told else ()), *extrapolated(self, frame), *rests]
 
     def _warn(self, curve: Curve, frame: pl.DataFrame, kind: Kind) -> None:
         law = self.law
@@ -503,7 +509,10 @@ class Fit(Posterior, OneLaw):
         self._warn_if_doubtful()
 
     def warn_if_unfitted(self, frame: pl.DataFrame, kind: Kind) -> None:
-        """Warn of questions that name a method, a suite or another group that no fitted row has."""
+        """Warn of what questions name that no fitted row has, as a method or a suite, and of what they leave out."""
+        left_out = assumed(self, frame, kind)
+        if left_out.new:
+            _warn(str(left_out), AssumptionWarning)
         # Models that were not fitted are refused, but for those of a law that differs by model.
         matter = [*(name for name in self._extra(kind) if name != "model"), *self.law.by]
         for remark in unfitted(self.data, as_in_tables(frame), matter):

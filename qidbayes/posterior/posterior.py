@@ -16,6 +16,8 @@ from qidbayes.posterior.diagnostics import Diagnostics, number
 from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.table.groups import CHECKPOINT
 
+_USUAL = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -57,6 +59,16 @@ class Posterior:
         """How measurements scatter around the law."""
         return noise_model(self.law, [g for g in ("model", CHECKPOINT) if f"{g}_sd" in self.draws])
 
+    @property
+    def widths(self) -> list[float]:
+        """The bit widths that answers choose from where nobody names any: those fitted, or the usual ones of families.
+
+        Tables of many families hold hundreds of widths, as files of mixed precision have 3.91 bits a weight.
+        """
+        if self.law.noise.discrepancy == "families":
+            return list(_USUAL)
+        return sorted(set(self.data["bits"].to_list()))
+
     def flat(self, name: str) -> np.ndarray:
         """Return the draws of a number, all chains one after the other; shape ``(draws, …)``."""
         values = self.draws[name]
@@ -65,7 +77,9 @@ class Posterior:
     def curve(self) -> Curve:
         """Return the law with this posterior's constants, one set for each draw."""
         untold = self.log_tokens_of if self.law.noise.discrepancy == "families" else None
-        return Curve(self.law, {name: self.flat(name) for name in self.law.constants}, self.coords, self._new_groups, untold)
+        return Curve(
+            self.law, {name: self.flat(name) for name in self.law.constants}, self.coords, self._new_groups, untold
+        )
 
     def log_tokens_of(self, frame: pl.DataFrame) -> np.ndarray:
         """Return log tokens given each draw, shape ``(draws, rows)``: where a row does not tell them, as they are known.

@@ -9,6 +9,8 @@ from qidbayes import plots
 from qidbayes.errors import InputError
 from qidbayes.law.expression import to_text
 from qidbayes.posterior import query
+from qidbayes.posterior.assumed import assumed as left_out
+from qidbayes.posterior.assumed import only_suite
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.coverage import LEAST_CHECKPOINTS, LEAST_RUNS, coverage, read_backtest
 from qidbayes.posterior.fit import Fit
@@ -104,12 +106,14 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
     if fit.law.response != "qid":
         return ""
     found = ""
-    widths: dict[str, Any] = {"bits": sorted(fit.data["bits"].unique())} if "bits" in query.needs(fit.law) else {}
+    asked: dict[str, Any] = {"bits": fit.widths} if "bits" in query.needs(fit.law) else {}
+    asked |= only_suite(fit)
     try:
-        reached = fit.tokens_to_threshold([0.1, 0.2, 0.5], n_params=[1e9, 7e9, 70e9, 405e9], ci_prob=ci_prob, **widths)
+        reached = fit.tokens_to_threshold([0.1, 0.2, 0.5], n_params=[1e9, 7e9, 70e9, 405e9], ci_prob=ci_prob, **asked)
         counts = ("lower", "upper")
+        found += told(fit, reached.drop("tokens"))
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
-        far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **widths)
+        far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **asked)
         far = far.select(column.name for column in far if column.null_count() < far.height)
         assumed = (*loss_16bit_for(fit.data, fit.loss_16bit)[1], *vocabulary_for(fit.data, None)[1])
         said = "".join(f"<p>{escape(remark[0].upper() + remark[1:])}.</p>" for remark in assumed)
@@ -117,6 +121,12 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
     except InputError as error:
         found += f"<p>Not in this page: {escape(str(error))}.</p>"
     return found
+
+
+def told(fit: Fit, frame: pl.DataFrame) -> str:
+    """Return what answers assume because no question says it, as a paragraph; empty if they assume nothing."""
+    sentence = str(left_out(fit, frame))
+    return f"<p>{escape(sentence[0].upper() + sentence[1:])}.</p>" if sentence else ""
 
 
 def figures_section(fit: Fit, ci_prob: float, first: int) -> str:
