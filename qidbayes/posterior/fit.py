@@ -28,6 +28,7 @@ from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
 from qidbayes.posterior.unfitted import unfitted
 from qidbayes.process import note
+from qidbayes.resources import shipped
 from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ __all__ = ["Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_
 
 _DRAWS_FOR = ((40, 2000), (120, 500), (10**9, 200))
 """Fitted rows of the suites that are asked about, and how many draws answer for them."""
+ATLAS = "atlas"
+"""The name of the fit that is shipped: of all tables of families."""
 SMOOTH_DRAWS = 200
 """How many draws answer for measurements where the discrepancy is modelled: each takes a matrix of the fitted rows."""
 
@@ -528,17 +531,36 @@ def _warn(text: str, category: type[UserWarning]) -> None:
 
 
 def load_fit(path: "str | os.PathLike[str]") -> Fit:
-    """Read a fit that `Fit.save` wrote. Needs neither PyMC nor JAX.
+    """Read a fit that `Fit.save` wrote, or the one shipped by a name, ``"atlas"``. Needs neither PyMC nor JAX.
+
+    A file of that name comes first.
 
     Raises
     ------
     InputError
         If the file is missing, or is not a fit.
+
+    Examples
+    --------
+    >>> load_fit("atlas").predict(n_params=8e9, tokens=15e12, bits=4, method="gptq")  # doctest: +SKIP
     """
     from qidbayes.posterior.store import load
 
     note()
-    return _fit(load(path))
+    return _fit(load(_of_name(path)))
+
+
+def _of_name(path: "str | os.PathLike[str]") -> "str | os.PathLike[str]":
+    """Return the file shipped by a name, and a path as it is."""
+    if str(path) != ATLAS or Path(path).exists():
+        return path
+    found = shipped("measurements") / ATLAS / f"{ATLAS}.nc"
+    if not found.is_file():
+        raise InputError(
+            f"{ATLAS}: this copy of qidbayes comes without the fit of that name, and no file here is called so; give a "
+            f"saved FIT, or make this one: `qidbayes fit {ATLAS} --law {ATLAS}` writes {ATLAS}.nc"
+        )
+    return found
 
 
 def _fit(posterior: Posterior) -> Fit:

@@ -143,5 +143,5 @@ def test_every_command_says_it_once(command: list[str], tmp_path: Path) -> None:
     name, *options = command
     said = CliRunner().invoke(cli, [name, str(path), *options])
     assert said.stderr.count(f"assumed: {NEW_SUITE}; {AS_FITTED}") == 1, said.output
-    named = CliRunner().invoke(cli, [name, str(path), *options, "--at", "suite=pythia"])
+    named = CliRunner().invoke(cli, [name, str(path), *options, "--suite", "pythia"])
     assert f"assumed: {AS_FITTED}" in named.stderr and NEW_SUITE not in named.stderr, named.output

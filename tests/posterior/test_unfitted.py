@@ -183,10 +183,10 @@ def test_every_command_says_it_once(command: list[str], tmp_path: Path) -> None:
     path = tmp_path / "fit.nc"
     several().save(path)
     name, *options = command
-    said = CliRunner().invoke(cli, [name, str(path), *options, "--at", "suite=pythai"])
+    said = CliRunner().invoke(cli, [name, str(path), *options, "--suite", "pythai"])
     line = "warning: suite 'pythai' was not fitted: answered as of a new suite; did you mean 'pythia'?"
     assert said.stderr.count(line) == 1, said.output
-    right = CliRunner().invoke(cli, [name, str(path), *options, "--at", "suite=pythia", "--method", "GPTQ"])
+    right = CliRunner().invoke(cli, [name, str(path), *options, "--suite", "pythia", "--method", "GPTQ"])
     assert right.exception is None or right.exit_code == 1, right.output
     assert "was not fitted" not in right.stderr
 
