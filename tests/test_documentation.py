@@ -98,14 +98,14 @@ def demo_is_of_this_fit(fit: qb.Fit) -> None:
     paper = qb.published("per-bit")
     for qid, size, bits, *numbers in rows["qid"]:
         asked = {"n_params": parse_count(size), "bits": float(bits)}
-        answer = fit.tokens_to_threshold(float(qid), **asked).select("tokens", *ends).row(0)
+        answer = fit.tokens_to_threshold(float(qid), **asked, suite="pythia").select("tokens", *ends).row(0)
         pairs.append((numbers, answer, 200))
         assert parse_count(numbers[-1]) == pytest.approx(
             paper.tokens_to_threshold(float(qid), **asked)["tokens"].item(), rel=5e-3
         )
     for size, tokens, bits, *numbers in rows["n_params"]:
         asked = {"n_params": parse_count(size), "tokens": parse_count(tokens), "bits": float(bits)}
-        pairs.append((numbers, fit.predict(**asked).select("median", *ends).row(0), 200))
+        pairs.append((numbers, fit.predict(**asked, suite="pythia").select("median", *ends).row(0), 200))
         assert float(numbers[-1]) == pytest.approx(paper.predict(**asked)["median"].item(), rel=5e-4)
     for said, found, draws in pairs:
         sd = math.log(found[2] / found[1]) / 3.29

@@ -137,6 +137,20 @@ def table_name() -> click.Path:
     return _Named((".csv", ".parquet"), _table_names)
 
 
+class Names(click.ParamType[list[str]]):
+    """One or several names, separated by commas: ``gptq,awq``."""
+
+    name = "NAMES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        if isinstance(value, list):
+            return value
+        found = [part.strip() for part in str(value).split(",")]
+        if not all(found):
+            self.fail(f"{value!r} is not a list of names, such as gptq,awq", param, ctx)
+        return found
+
+
 def _further(
     ctx: click.Context, param: click.Parameter, given: tuple[str, ...], answer: str | None
 ) -> dict[str, list[float] | list[str]]:
@@ -218,19 +232,72 @@ source_arguments = options(
         "--published", metavar="LAW[:POINT]", type=law_name(), help="Ask a law's published constants instead of a fit."
     ),
 )
+question_options = options(
+    click.option("--suite", type=Names(), help="A suite: a family of models as somebody measured it, such as pythia.  "
+                 "[default: one that was not fitted]"),
+    click.option("--model", type=Names(), help="A fitted model, whose own effect is then known.  [default: a new one]"),
+    click.option("--method", type=Names(), help="A method, such as gptq."),
+    click.option("--dataset", type=Names(), help="An evaluation set, such as wikitext2."),
+    click.option("--group-size", type=Numbers(also=-1), help="Weights that share a scale; -1 is per channel."),
+    click.option("--with", "own", multiple=True, type=click.Path(), metavar="FILE",
+                 help="A table of measurements of your own that the answer takes in, in seconds and without a new fit; "
+                 "may be repeated."),
+)  # fmt: skip
+"""What a question may name, as the parameters that `question` takes, and rows of one's own."""
 
 
 def asked(fit: str | None, published: str | None) -> "Fit | Point":
-    """Return the saved fit or the published point that a command was given."""
-    if (fit is None) == (published is None):
+    """Return the saved fit or the published point that a command was given; the shipped fit if neither."""
+    if fit is not None and published is not None:
         raise click.UsageError("give either a saved FIT or --published LAW")
     from qidbayes.posterior import load_fit
     from qidbayes.posterior import published as published_point
 
-    if fit is not None:
-        return load_fit(fit)
-    law, _, point = (published or "").partition(":")
+    if published is None:
+        return load_fit(fit or "atlas")
+    law, _, point = published.partition(":")
     return published_point(law, point or None)
+
+
+def question[Source: "Fit | Point"](
+    source: Source, named: dict[str, Any], kind: str = "response"
+) -> tuple[Source, dict[str, Any]]:
+    """Return what answers, with rows of one's own taken in, and what its question names.
+
+    Parameters
+    ----------
+    source
+        The fit or the point that is asked.
+    named
+        The values of `question_options`.
+    kind
+        As in `Fit.predict`: the law alone has no suite.
+    """
+    from qidbayes.posterior import Fit
+
+    own = named.pop("own")
+    found = {name: value[0] if len(value) == 1 else value for name, value in given(**named).items()}
+    if not own:
+        return source, found
+    if not isinstance(source, Fit):
+        raise click.UsageError("--with goes with a fit; published constants take in no measurements")
+    from qidbayes.cli.output import say
+    from qidbayes.table import load_table
+
+    fit = source.condition(load_table(*own))
+    before = len(source.attributes.get("conditioned_on", ()))
+    taken = fit.attributes["conditioned_on"][before:]
+    told = ", ".join(
+        f"{part['rows']} rows of suite {part['suite']} (Pareto k {part['pareto_k']:.2f}, "
+        f"{part['ess']:.0f} effective draws)"
+        for part in taken
+    )
+    about = ""
+    if len(taken) == 1 and kind == "response" and not {"suite", "model"} & set(found):
+        found["suite"] = taken[0]["suite"]
+        about = f"; the answer is about suite {found['suite']}"
+    say(f"taken in: {told}{about}", err=True)
+    return fit, found
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -34,12 +34,14 @@ _FIGURES = {
     "qid-map": _Figure("QiD over model sizes and training tokens (Figure 11)."),
     "tokens-to-threshold": _Figure("Training tokens at which QiD reaches a threshold (Table 1).", ("published",)),
 }
+_OF_ATLAS = ("projection", "qid-map", "tokens-to-threshold")
+"""The figures that are drawn of the shipped fit where none is given: those beyond the points."""
 _LISTED = "\n".join(f"  {name:<28}{figure.what}" for name, figure in _FIGURES.items())
 
 
 @click.command(epilog=f"\b\nFigures, and which of arXiv:2411.17691 they are:\n{_LISTED}")
 @click.argument("name", type=OneOf(list(_FIGURES)), metavar="NAME")
-@click.argument("fits", type=fit_file(), nargs=-1, required=True, metavar="FIT...")
+@click.argument("fits", type=fit_file(), nargs=-1, metavar="[FIT]...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A .png, .svg or .pdf file.  [default: NAME.png]")
 @click.option("--table", "tables", multiple=True, metavar="TABLE",
               help="Measurements to draw, if not those that were fitted; may be repeated.")  # fmt: skip
@@ -63,6 +65,10 @@ def plot(
         if value and option not in figure.takes:
             having = ", ".join(other for other, found in _FIGURES.items() if option in found.takes)
             raise click.UsageError(f"--{option} has no place in {name}; it is for {having}")
+    if not fits and name not in _OF_ATLAS:
+        raise click.UsageError(
+            f"{name} is drawn from a saved FIT; {', '.join(_OF_ATLAS)} are drawn of the atlas without"
+        )
     if len(fits) > 1 and not figure.several:
         having = ", ".join(other for other, found in _FIGURES.items() if found.several)
         raise click.UsageError(f"{name} is drawn from one fit, not {len(fits)}; {having} take several")
@@ -73,7 +79,7 @@ def plot(
     from qidbayes.table import load_table
 
     law, _, point = (published or "").partition(":")
-    loaded = [load_fit(fit) for fit in fits]
+    loaded = [load_fit(fit) for fit in fits or ("atlas",)]
     base = load_fit(loss_16bit) if loss_16bit else None
     for found in (*loaded, *([base] if base else [])):
         warn(found)

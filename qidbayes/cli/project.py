@@ -1,5 +1,7 @@
 """`qidbayes project`: QiD far beyond the data, with bands."""
 
+from typing import Any
+
 import click
 
 from qidbayes.cli.options import (
@@ -11,6 +13,8 @@ from qidbayes.cli.options import (
     fit_file,
     given,
     kind_option,
+    question,
+    question_options,
     source_arguments,
 )
 from qidbayes.cli.output import echo_frame, format_option
@@ -22,8 +26,7 @@ from qidbayes.law.law import RESPONSES
 @click.option("--tokens", type=Counts(), default="100T", show_default=True, help="Training tokens, such as 15T,100T.")
 @click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B,70B.  [default: 7B,70B,405B]")
 @click.option("--bits", type=Numbers(), help="Bit widths, such as 2,3,4 or 2-4.  [default: 2,3,4]")
-@click.option("--model", help="A fitted model, for its own band.")
-@click.option("--method", help="A method, for a law whose constants differ by method.")
+@question_options
 @click.option(
     "--response",
     type=click.Choice(["qid", "loss_16bit", "loss"]),
@@ -46,8 +49,6 @@ def project(
     tokens: list[float],
     params: list[float] | None,
     bits: list[float] | None,
-    model: str | None,
-    method: str | None,
     response: str | None,
     loss_16bit: str | None,
     vocabulary: int | None,
@@ -55,8 +56,10 @@ def project(
     kind: str,
     ci_prob: float,
     fmt: str,
+    **named: Any,
 ) -> None:
-    """Project QiD to more tokens and larger models, from a saved FIT or from published constants.
+    """Project QiD to more tokens and larger models, from a saved FIT (the shipped atlas if none is given) or
+    from published constants.
 
     `worse_than_random` is the share of draws in which the quantized model's loss is above that of random guessing;
     `n_params_beyond`, `tokens_beyond` and `bits_beyond` are the factors by which the question lies outside the data,
@@ -68,7 +71,7 @@ def project(
     from qidbayes.posterior import Fit, load_fit
     from qidbayes.posterior.query import needs
 
-    source = asked(fit, published)
+    source, about = question(asked(fit, published), named, kind)
     if response and not isinstance(source, Fit):
         raise click.UsageError("--response is asked of a saved FIT; published constants answer with their own")
     needed = needs(source.law)
@@ -76,7 +79,7 @@ def project(
         params = [7e9, 70e9, 405e9]
     if bits is None and "bits" in needed and response != "loss_16bit":
         bits = [2.0, 3.0, 4.0]
-    values = given(n_params=params, tokens=tokens, bits=bits, model=model, method=method, **at)
+    values = given(n_params=params, tokens=tokens, bits=bits, **about, **at)
     if response and isinstance(source, Fit):
         frame = source.predict(response=response, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     elif isinstance(source, Fit) and source.law.response == "qid":

@@ -9,14 +9,14 @@ from qidbayes.cli.output import say
 
 
 @click.command()
-@click.argument("fits", metavar="FIT...", nargs=-1, required=True, type=fit_file())
+@click.argument("fits", metavar="[FIT]...", nargs=-1, type=fit_file())
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="report.html", show_default=True,
               help="The page.")  # fmt: skip
 @click.option("--title", help="What the page is called.  [default: the laws, and what they were fitted to]")
 @ci_option
 def report(fits: tuple[str, ...], output: Path, title: str | None, ci_prob: float) -> None:
-    """Write each saved FIT into one HTML page: what was fitted on what, posterior, diagnostics, figures, tables, and
-    sliders of N, D and P with the band of a new checkpoint. The page needs no network.
+    """Write each saved FIT, or the shipped atlas, into one HTML page: what was fitted on what, posterior, diagnostics,
+    figures, tables, and sliders of N, D and P with the band of a new checkpoint. The page needs no network.
     """
     from qidbayes.cli.progress import sampling
     from qidbayes.cli.summary import warn
@@ -25,7 +25,7 @@ def report(fits: tuple[str, ...], output: Path, title: str | None, ci_prob: floa
         from qidbayes.posterior import load_fit
         from qidbayes.reports.report import report as write
 
-        loaded = [load_fit(fit) for fit in fits]
+        loaded = [load_fit(fit) for fit in fits or ("atlas",)]
         for found in loaded:
             warn(found)
         write(loaded, output, ci_prob=ci_prob, title=title, progress=progress)

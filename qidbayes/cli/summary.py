@@ -17,12 +17,12 @@ _HELD = ("held", "held_se")
 
 
 @click.command()
-@click.argument("fit", type=fit_file())
+@click.argument("fit", type=fit_file(), default="atlas")
 @ci_option
 @click.option("--published", metavar="POINT", help="A published point of the law to stand beside, such as eq8.")
 @format_option
 def summary(fit: str, ci_prob: float, published: str | None, fmt: str) -> None:
-    """Show the parameters of a saved FIT with their credible intervals and diagnostics.
+    """Show the parameters of a saved FIT, or of the shipped atlas, with their credible intervals and diagnostics.
 
     Constants are in raw counts, as papers print them; names ending in _ref are at the law's reference point.
     """

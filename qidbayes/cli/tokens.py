@@ -1,8 +1,21 @@
 """`qidbayes tokens`: the paper's Table 1 with intervals."""
 
+from typing import Any
+
 import click
 
-from qidbayes.cli.options import Counts, Numbers, asked, at_option, ci_option, given, kind_option, source_arguments
+from qidbayes.cli.options import (
+    Counts,
+    Numbers,
+    asked,
+    at_option,
+    ci_option,
+    given,
+    kind_option,
+    question,
+    question_options,
+    source_arguments,
+)
 from qidbayes.cli.output import echo_frame, format_option
 
 
@@ -11,8 +24,7 @@ from qidbayes.cli.output import echo_frame, format_option
 @click.option("--qid", type=Numbers(), default="0.2,0.3,0.4,0.5", show_default=True, help="Thresholds, nats per token.")
 @click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B,70B.  [default: 1B,7B,70B,405B]")
 @click.option("--bits", type=Numbers(), help="Bit widths, such as 2,3,4 or 2-4.  [default: 2,3,4]")
-@click.option("--model", help="A fitted model, for its own band.")
-@click.option("--method", help="A method, for a law whose constants differ by method.")
+@question_options
 @at_option(answer="tokens")
 @kind_option
 @ci_option
@@ -23,14 +35,14 @@ def tokens(
     qid: list[float],
     params: list[float] | None,
     bits: list[float] | None,
-    model: str | None,
-    method: str | None,
     at: dict[str, list[float] | list[str]],
     kind: str,
     ci_prob: float,
     fmt: str,
+    **named: Any,
 ) -> None:
-    """Training tokens at which QiD reaches a threshold, from a saved FIT or from published constants.
+    """Training tokens at which QiD reaches a threshold, from a saved FIT (the shipped atlas if none is given) or from
+    published constants.
 
     `never` is the share of draws whose curve never rises to the threshold; they count as infinite.
     """
@@ -38,13 +50,13 @@ def tokens(
     from qidbayes.posterior import Fit
     from qidbayes.posterior.query import needs
 
-    source = asked(fit, published)
+    source, about = question(asked(fit, published), named, kind)
     needed = needs(source.law, "tokens")
     if params is None and "n_params" in needed:
         params = [1e9, 7e9, 70e9, 405e9]
     if bits is None and "bits" in needed:
         bits = [2.0, 3.0, 4.0]
-    values = given(n_params=params, bits=bits, model=model, method=method, **at)
+    values = given(n_params=params, bits=bits, **about, **at)
     if isinstance(source, Fit):
         frame = source.tokens_to_threshold(qid, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
         warn(source, frame.drop("tokens"), kind)  # type: ignore[arg-type]

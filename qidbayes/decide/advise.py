@@ -18,7 +18,7 @@ def advise(
     fit: Fit,
     *,
     n_params: Counts,
-    tokens: Counts,
+    tokens: Counts | None = None,
     max_qid: float,
     prob: float = 0.95,
     bits: Sequence[float] | None = None,
@@ -33,13 +33,14 @@ def advise(
     fit
         A fit of a QiD law that knows of bits.
     n_params, tokens
-        Non-embedding parameters and training tokens (counts).
+        Non-embedding parameters and training tokens (counts). Tokens may be left out of a fit of many families, where
+        nobody tells them: they are then as likely at any order of magnitude between 100B and 100T.
     max_qid
         The bound, nats per token.
     prob
         With what probability QiD has to be at most that.
     bits
-        The widths to choose from; those that were fitted, if not given.
+        The widths to choose from. If not given, those that were fitted, or 2, 3, 4, 5, 6 and 8 of many families.
     kind, ci_prob, **further
         As in `Fit.predict`.
 
@@ -67,7 +68,7 @@ def advise(
         raise InputError(f"prob must be between 0 and 1, not {prob!r}")
     if not 0 < max_qid < np.inf:
         raise InputError(f"max_qid must be a positive number of nats per token, not {max_qid!r}")
-    widths = sorted(set(fit.data["bits"].to_list() if bits is None else bits))
+    widths = sorted(set(fit.widths if bits is None else bits))
     values = {"n_params": n_params, "tokens": tokens, **further, "bits": widths}
     frame = query.combinations({name: value for name, value in values.items() if value is not None})
     query.refuse_unused(law, frame.columns, (*query.needs(law), *Scatter(fit).asked))

@@ -60,7 +60,7 @@ def pareto(
     tokens
         Training tokens (count), the same for all.
     bits
-        The widths to choose from; those that were fitted and 16, if not given. 16 bits are not quantized: QiD is 0.
+        The widths to choose from; those of `advise` and 16, if not given. 16 bits are not quantized: QiD is 0.
     group_size
         How many weights share a scale and a zero point, which count as bytes; see `bits_per_weight`.
     loss_16bit
@@ -102,7 +102,7 @@ def pareto(
         if name in given:
             raise InputError(f"{name}: each candidate is a model of its own, of the size that fits; leave it out")
     query.refuse_unused(law, given, [name for part in (fit, base) for name in _taken(part)])
-    widths = sorted({*fit.data["bits"], UNQUANTIZED} if bits is None else set(bits))
+    widths = sorted({*fit.widths, UNQUANTIZED} if bits is None else set(bits))
     frame = query.combinations({"memory": _bytes(memory), "bits": [float(p) for p in widths]})
     query.positive(frame, "memory")
     query.positive(frame, "bits")

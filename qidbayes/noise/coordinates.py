@@ -51,9 +51,10 @@ class Fitted:
     def cells(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return where a frame's rows stand.
 
-        What a row does not name, because its cell is empty or the frame has no such column, is new, unless all fitted
-        rows agree on it: then it is taken to be theirs. A model is new unless named; suite and size of a named model
-        need not be given. Each row stands where it would stand alone.
+        A suite or a model that a row does not name, because its cell is empty or the frame has no such column, is new.
+        Of a fitted model that is named, suite and size need not be given. A method, group size or data set that is not
+        named is new as well, unless all fitted rows agree on it: then it is taken to be theirs. Each row stands where
+        it would stand alone.
 
         Raises
         ------
@@ -136,9 +137,12 @@ class Fitted:
         return np.array([known.get(label, NEW) for label in labels(frame, columns)], dtype=np.int64)
 
     def _completed(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Fill in, row by row, what a row does not name: from its model's fitted rows, or from all if they agree."""
+        """Fill in, row by row, what a row does not name: from its model's fitted rows, or from all if they agree.
+
+        A suite is no property of a question that all rows could agree on: models of other suites are asked about too.
+        """
         frame = self.with_models_columns(frame)
-        for column in ("suite", *KIND, "bits"):
+        for column in (*KIND, "bits"):
             # An empty group size is a value, per channel, wherever a frame has the column.
             if self.data[column].n_unique() == 1 and (column != "group_size" or column not in frame.columns):
                 theirs = pl.repeat(self.data[column][0], frame.height, dtype=self.data.schema[column], eager=True)

@@ -1,6 +1,7 @@
 """The small print under a figure's title: what was fitted, and what its bands are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -56,9 +57,21 @@ def scatter(fit: Fit, kind: Kind, *, known_runs: float = 0.0) -> str:
     return f"for a newly measured checkpoint of {'the same' if known_runs else 'a new'} training run"
 
 
+def suite(fit: Fit, further: Mapping[str, Any], kind: Kind) -> list[str]:
+    """Return a sentence on the suite whose measurements a figure is of; none where it depends on no suite."""
+    if kind != "response" or "suite" not in Scatter(fit).asked or "model" in further:
+        return []
+    return [f"Of suite {further['suite']}."] if "suite" in further else ["Of a suite that was not fitted."]
+
+
+def most_tokens(fit: Fit) -> float:
+    """Return the most training tokens that were measured (count)."""
+    return float(fit.data["tokens"].drop_nulls().cast(pl.Float64).to_numpy().max())
+
+
 def measured_to(fit: Fit) -> str:
     """Return what a dotted line at the most tokens measured says."""
-    return f"Dotted: {format_count(float(fit.data['tokens'].to_numpy().max()))} tokens, the most that were measured."
+    return f"Dotted: {format_count(most_tokens(fit))} tokens, the most that were measured."
 
 
 def beyond_widths(fit: Fit, bits: Sequence[float | None]) -> list[str]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
-from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.assumed import only_suite
+from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.point import Point
 
 
@@ -17,6 +18,11 @@ def check_law(fit: Fit, figure: str, further: Mapping[str, Any]) -> None:
     several = [name for name, value in further.items() if not isinstance(value, str | int | float)]
     if several:
         raise InputError(f"{figure} takes one value of {several[0]}, not {further[several[0]]!r}")
+
+
+def with_suite(fit: Fit, further: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """Return the further columns of a question; of a fit of one suite with that suite, unless they name another."""
+    return {**({} if {"suite", "model"} & set(further) else only_suite(fit, kind)), **further}
 
 
 def asked_of(published: Point, question: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from qidbayes.errors import InputError
 from qidbayes.plots import caption, style
-from qidbayes.plots.far import asked_of, check_law
+from qidbayes.plots.far import asked_of, check_law, with_suite
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.guessing import VOCABULARY
@@ -74,7 +74,8 @@ def projection(
     >>> figure = projection(load_fit("unified.nc"), published=published("per-bit"))  # doctest: +SKIP
     """
     check_law(fit, "projection", further)
-    start, end = (float(x) for x in np.quantile(fit.data["tokens"].to_numpy(), [0, 1]))
+    further = with_suite(fit, further, kind)
+    start, end = (float(x) for x in np.quantile(fit.data["tokens"].drop_nulls().to_numpy(), [0, 1]))
     if not tokens_max > start:
         raise InputError(f"tokens_max must be beyond the least tokens measured, {format_count(start)}")
     tokens = np.geomspace(10 ** np.floor(np.log10(start)), tokens_max, _GRID)  # a labelled tick to begin with
@@ -90,6 +91,7 @@ def projection(
             [
                 caption.fitted(fit),
                 caption.band(fit, kind, ci_prob),
+                *caption.suite(fit, further, kind),
                 caption.measured_to(fit),
                 f"Numbers: medians at {format_count(tokens_max)}.",
                 *caption.beyond_widths(fit, bits),

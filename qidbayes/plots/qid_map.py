@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from qidbayes.errors import InputError
 from qidbayes.plots import caption, style
-from qidbayes.plots.far import check_law
+from qidbayes.plots.far import check_law, with_suite
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.units import format_count
@@ -70,6 +70,7 @@ def qid_map(
     >>> qid_map(load_fit("unified.nc"), qid=0.5).savefig("map.svg")  # doctest: +SKIP
     """
     check_law(fit, "qid_map", further)
+    further = with_suite(fit, further, kind)
     sizes = _axis(fit, "n_params", n_params_max)
     tokens = _axis(fit, "tokens", tokens_max)
     by_bits: dict[str, Any] = {"bits": sorted(set(bits))} if "bits" in query.needs(fit.law) else {}
@@ -80,6 +81,7 @@ def qid_map(
     small_print = [
         caption.fitted(fit),
         f"Shades: the median {caption.scatter(fit, kind)}.",
+        *caption.suite(fit, further, kind),
         f"Hatched: where its {100 * ci_prob:g}% band holds {qid:g} nats/token.",
         "Points: the checkpoints that were fitted.",
         *caption.beyond_widths(fit, widths),
@@ -143,7 +145,7 @@ def _finer(log_qid: np.ndarray) -> np.ndarray:
 
 
 def _axis(fit: Fit, column: str, end: float) -> np.ndarray:
-    start = float(fit.data[column].cast(pl.Float64).to_numpy().min())
+    start = float(fit.data[column].drop_nulls().cast(pl.Float64).to_numpy().min())
     if not end > start:
         raise InputError(f"{column}_max must be beyond the least that was fitted, {format_count(start)}")
     return np.geomspace(start / _MARGIN, end, _ASKED)

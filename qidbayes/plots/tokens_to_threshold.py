@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qidbayes.plots import caption, style
-from qidbayes.plots.far import asked_of, check_law
+from qidbayes.plots.far import asked_of, check_law, with_suite
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.point import Point
@@ -69,6 +69,7 @@ def tokens_to_threshold(
     >>> figure = tokens_to_threshold(load_fit("unified.nc"), published=published("per-bit"))  # doctest: +SKIP
     """
     check_law(fit, "tokens_to_threshold", further)
+    further = with_suite(fit, further, kind)
     asked: dict[str, Any] = {"n_params": sorted(set(n_params)), **further}
     widths: Sequence[float | None] = sorted(set(bits)) if "bits" in query.needs(fit.law) else [None]
     if widths[0] is not None:
@@ -80,7 +81,8 @@ def tokens_to_threshold(
     looks = style.by_size(asked["n_params"])
     with style.context():
         limits = _limits([frame for frame in (answer, beside) if frame is not None])
-        small_print = [caption.fitted(fit), _meaning(fit, kind, ci_prob), caption.measured_to(fit)]
+        small_print = [caption.fitted(fit), _meaning(fit, kind, ci_prob), *caption.suite(fit, further, kind)]
+        small_print.append(caption.measured_to(fit))
         if (answer["upper"] >= limits[1]).any():
             small_print.append("Arrows: on beyond the axis.")
         small_print += caption.beyond_widths(fit, widths)
@@ -92,7 +94,7 @@ def tokens_to_threshold(
             _intervals(axes, answer.filter(here), rows, looks, limits[1])
             if beside is not None:
                 _published(axes, beside.filter(here), rows)
-            axes.axvline(float(np.max(fit.data["tokens"].to_numpy())), color=style.GUIDE, linestyle=":", linewidth=1.0)
+            axes.axvline(caption.most_tokens(fit), color=style.GUIDE, linestyle=":", linewidth=1.0)
             axes.set_xscale("log")
             axes.set_xlim(limits)
             style.counts_axis(axes.xaxis)

@@ -23,8 +23,8 @@ def beyond(data: pl.DataFrame, frame: pl.DataFrame, *, left_out_is_new: bool = F
     frame
         The questions.
     left_out_is_new
-        Whether a suite or method that a question leaves out, and that the rows do not agree on, is a new one, as it is
-        where a discrepancy is modelled.
+        Whether a suite that a question leaves out is a new one, and a method if the rows do not agree on it, as they
+        are where a discrepancy is modelled.
 
     Returns
     -------
@@ -95,5 +95,5 @@ def _new(data: pl.DataFrame, frame: pl.DataFrame, column: str, left_out_is_new: 
     if column == "suite" and {"model", "suite"} <= set(data.columns) and "model" in frame.columns:
         of_model = dict(data.select("model", "suite").iter_rows())
         values = [of_model.get(m) if v is None else v for v, m in zip(values, frame["model"], strict=True)]
-    left_out = left_out_is_new and len(known) > 1
+    left_out = left_out_is_new and (len(known) > 1 or column == "suite")
     return [left_out if value is None and None not in known else value not in known for value in values]

@@ -15,6 +15,7 @@ from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, Extrapolation
 from qidbayes.notebook import html_equation, html_list, html_table
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
+from qidbayes.posterior.assumed import assumed
 from qidbayes.posterior.band import answer_last, tails, with_band, with_tokens, without_empty
 from qidbayes.posterior.cautions import extrapolated, unidentified_noise
 from qidbayes.posterior.constants import Curve
@@ -31,6 +32,7 @@ from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
 from qidbayes.posterior.unfitted import unfitted
 from qidbayes.process import note
+from qidbayes.resources import shipped
 from qidbayes.table.own_error import standard_error
 from qidbayes.table.question import as_in_tables
 
@@ -46,6 +48,8 @@ __all__ = ["Counts", "Fit", "IdentificationWarning", "Kind", "Numbers", "Respons
 
 _DRAWS_FOR = ((40, 2000), (120, 500), (10**9, 200))
 """Fitted rows of the suites that are asked about, and how many draws answer for them."""
+ATLAS = "atlas"
+"""The name of the fit that is shipped: of all tables of families."""
 SMOOTH_DRAWS = 200
 """How many draws answer for measurements where the discrepancy is modelled: each takes a matrix of the fitted rows."""
 
@@ -548,7 +552,9 @@ class Fit(Posterior, OneLaw):
         source, curve = self._answering(kind)
         taken = [*query.needs(self.law), *self.noise.asked]
         asked = query.build(curve, frame.select(name for name in dict.fromkeys(taken) if name in frame.columns), {})
-        found = np.exp(source._log_draws(curve, asked, kind))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AssumptionWarning)  # which whoever asks has said of the same questions
+            found = np.exp(source._log_draws(curve, asked, kind))
         # The two laws' draws are independent: which of them stand side by side does not matter.
         return np.asarray(found[np.linspace(0, len(found) - 1, count).round().astype(int)])
 
@@ -574,10 +580,13 @@ class Fit(Posterior, OneLaw):
         Returns
         -------
         list of str
-            Which bit widths lie outside the fitted ones; and, for kind ``"response"``, which numbers of the noise an
-            answer rests on that the data do not identify, as `suite_sd` of a suite that was not fitted.
+            What is assumed because no question says it (see `qidbayes.posterior.assumed`); which bit widths lie outside
+            the fitted ones; and, for kind ``"response"``, which numbers of the noise an answer rests on that the data
+            do not identify, as `suite_sd` of a suite that was not fitted.
         """
-        return [*extrapolated(self, frame), *(unidentified_noise(self, frame) if kind == "response" else ())]
+        told = str(assumed(self, frame, kind))
+        rests = unidentified_noise(self, frame) if kind == "response" else ()
+        return [*([told] if told else ()), *extrapolated(self, frame), *rests]
 
     def _warn(self, curve: Curve, frame: pl.DataFrame, kind: Kind) -> None:
         law = self.law
@@ -593,7 +602,10 @@ class Fit(Posterior, OneLaw):
         self._warn_if_doubtful()
 
     def warn_if_unfitted(self, frame: pl.DataFrame, kind: Kind) -> None:
-        """Warn of questions that name a method, a suite or another group that no fitted row has."""
+        """Warn of what questions name that no fitted row has, as a method or a suite, and of what they leave out."""
+        left_out = assumed(self, frame, kind)
+        if left_out.new:
+            _warn(str(left_out), AssumptionWarning)
         # Models that were not fitted are refused, but for those of a law that differs by model.
         matter = [*(name for name in self._extra(kind) if name != "model"), *self.law.by]
         for remark in unfitted(self.data, as_in_tables(frame), matter):
@@ -609,17 +621,36 @@ def _warn(text: str, category: type[UserWarning]) -> None:
 
 
 def load_fit(path: "str | os.PathLike[str]") -> Fit:
-    """Read a fit that `Fit.save` wrote. Needs neither PyMC nor JAX.
+    """Read a fit that `Fit.save` wrote, or the one shipped by a name, ``"atlas"``. Needs neither PyMC nor JAX.
+
+    A file of that name comes first.
 
     Raises
     ------
     InputError
         If the file is missing, or is not a fit.
+
+    Examples
+    --------
+    >>> load_fit("atlas").predict(n_params=8e9, tokens=15e12, bits=4, method="gptq")  # doctest: +SKIP
     """
     from qidbayes.posterior.store import load
 
     note()
-    return _fit(load(path))
+    return _fit(load(_of_name(path)))
+
+
+def _of_name(path: "str | os.PathLike[str]") -> "str | os.PathLike[str]":
+    """Return the file shipped by a name, and a path as it is."""
+    if str(path) != ATLAS or Path(path).exists():
+        return path
+    found = shipped("measurements") / ATLAS / f"{ATLAS}.nc"
+    if not found.is_file():
+        raise InputError(
+            f"{ATLAS}: this copy of qidbayes comes without the fit of that name, and no file here is called so; give a "
+            f"saved FIT, or make this one: `qidbayes fit {ATLAS} --law {ATLAS}` writes {ATLAS}.nc"
+        )
+    return found
 
 
 def _fit(posterior: Posterior) -> Fit:

@@ -17,6 +17,8 @@ from qidbayes.posterior.diagnostics import Diagnostics, number
 from qidbayes.posterior.population import has_population, new_groups
 from qidbayes.table.groups import CHECKPOINT
 
+_USUAL = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -62,6 +64,16 @@ class Posterior:
     def fitted(self) -> Fitted:
         """The rows, and what was worked out of them for earlier questions."""
         return Fitted(self.data, tuple(self.coords.get("model", ())))
+
+    @property
+    def widths(self) -> list[float]:
+        """The bit widths that answers choose from where nobody names any: those fitted, or the usual ones of families.
+
+        Tables of many families hold hundreds of widths, as files of mixed precision have 3.91 bits a weight.
+        """
+        if self.law.noise.discrepancy == "families":
+            return list(_USUAL)
+        return sorted(set(self.data["bits"].to_list()))
 
     def flat(self, name: str) -> np.ndarray:
         """Return the draws of a number, all chains one after the other; shape ``(draws, …)``."""

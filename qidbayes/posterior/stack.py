@@ -127,7 +127,8 @@ class Stack(Answers):
             if given:
                 raise InputError("give either a frame of queries or values, not both")
             return queries
-        known = dict.fromkeys([*extra, "model", *(name for fit in self.fits for name in query.needs(fit.law))])
+        taken = [(*query.needs(fit.law), *fit.noise.asked) for fit in self.fits]
+        known = dict.fromkeys([*extra, "model", *(name for names in taken for name in names)])
         unused = [name for name in given if name not in known]
         if unused:
             raise InputError(f"no law of the stack depends on {unused[0]!r}; they take {', '.join(known)}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from qidbayes.atomic import write_whole
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, InputError
+from qidbayes.posterior.assumed import only_suite
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
 from qidbayes.progress import Progress, shows_progress
@@ -135,10 +136,16 @@ def _what_if(fit: Fit, ci_prob: float) -> str:
     data = json.dumps(payload, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return (
         f'<h3>What if?</h3><div class="what-if"><script type="application/json">{data}</script></div>'
-        "<p class=note>Median and bands of a newly measured checkpoint of a new training run, as "
+        f"<p class=note>Median and bands of a newly measured checkpoint of {_whose(fit)}, as "
         "<code>Fit.predict</code> gives them, to four digits. Sliders stop where the answer has been worked out; "
         "nothing is interpolated but the chart's lines between those points.</p>"
     )
+
+
+def _whose(fit: Fit) -> str:
+    if suite := only_suite(fit):
+        return f"a new training run of suite {escape(suite['suite'])}"
+    return "a new training run of a suite that was not fitted" if "suite" in fit.noise.asked else "a new training run"
 
 
 def _page(parts: Sequence[str], fits: Sequence[Fit], title: str | None) -> str:

@@ -9,6 +9,8 @@ from qidbayes import plots
 from qidbayes.errors import InputError
 from qidbayes.law.expression import to_text
 from qidbayes.posterior import query
+from qidbayes.posterior.assumed import assumed as left_out
+from qidbayes.posterior.assumed import only_suite
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.coverage import LEAST_CHECKPOINTS, LEAST_RUNS, coverage, read_backtest
 from qidbayes.posterior.fit import Fit
@@ -105,12 +107,14 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
     if fit.law.response != "qid":
         return ""
     found = ""
-    widths: dict[str, Any] = {"bits": sorted(fit.data["bits"].unique())} if "bits" in query.needs(fit.law) else {}
+    asked: dict[str, Any] = {"bits": fit.widths} if "bits" in query.needs(fit.law) else {}
+    asked |= only_suite(fit)
     try:
-        reached = fit.tokens_to_threshold([0.1, 0.2, 0.5], n_params=[1e9, 7e9, 70e9, 405e9], ci_prob=ci_prob, **widths)
+        reached = fit.tokens_to_threshold([0.1, 0.2, 0.5], n_params=[1e9, 7e9, 70e9, 405e9], ci_prob=ci_prob, **asked)
         counts = ("lower", "upper")
+        found += told(fit, reached.drop("tokens"))
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
-        far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **widths)
+        far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **asked)
         far = _to_read(far)
         assumed = (*loss_16bit_for(fit.data, fit.loss_16bit)[1], *vocabulary_for(fit.data, None)[1])
         said = "".join(f"<p>{escape(remark[0].upper() + remark[1:])}.</p>" for remark in assumed)
@@ -127,6 +131,12 @@ def _to_read(frame: pl.DataFrame) -> pl.DataFrame:
     last = [name for name in ("mean", "sd") if name in frame.columns]
     others = [name for name in frame.columns if name not in (*first, *last)]
     return frame.select(name for name in (*first, *others, *last) if frame[name].null_count() < frame.height)
+
+
+def told(fit: Fit, frame: pl.DataFrame) -> str:
+    """Return what answers assume because no question says it, as a paragraph; empty if they assume nothing."""
+    sentence = str(left_out(fit, frame))
+    return f"<p>{escape(sentence[0].upper() + sentence[1:])}.</p>" if sentence else ""
 
 
 def figures_section(fit: Fit, ci_prob: float, first: int) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.law.law import RESPONSES
 from qidbayes.posterior import query
+from qidbayes.posterior.assumed import only_suite
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
 from qidbayes.units import format_count
@@ -48,7 +49,7 @@ def what_if(fit: Fit, ci_prob: float) -> dict[str, Any]:
     axes = {name: _values(fit, name) for name in query.needs(fit.law)}
     if math.prod(len(values) for values in axes.values()) > _MOST_POINTS:
         raise InputError(f"law {fit.law.name!r} depends on too much for a page to hold")
-    frame = query.combinations(axes)
+    frame = query.combinations(axes).with_columns(pl.lit(suite).alias(name) for name, suite in only_suite(fit).items())
     lower, upper = tails(ci_prob)
     inner_lower, inner_upper = tails(INNER)
     levels = {"median": 0.5, "lower": lower, "upper": upper, "inner_lower": inner_lower, "inner_upper": inner_upper}
@@ -58,7 +59,9 @@ def what_if(fit: Fit, ci_prob: float) -> dict[str, Any]:
     ]
     found = np.concatenate(parts, axis=1)
     spans = {
-        name: [float(x) for x in np.quantile(fit.data[name].to_numpy(), [0, 1])] for name in BEYOND if name in axes
+        name: [float(x) for x in np.quantile(fit.data[name].drop_nulls().to_numpy(), [0, 1])]
+        for name in BEYOND
+        if name in axes
     }
     return {
         "response": f"{RESPONSES[fit.law.response]} (nats/token)",
@@ -77,13 +80,15 @@ def _quantiles(fit: Fit, frame: pl.DataFrame, levels: list[float]) -> np.ndarray
 
 
 def _values(fit: Fit, name: str) -> list[Any]:
-    known = fit.data[name].unique().sort()
+    known = fit.data[name].drop_nulls().unique().sort()
     grouped = name in fit.law.by
     if name in BEYOND and not grouped:
         low, high = (float(x) for x in np.quantile(known.to_numpy(), [0, 1]))
         powers = range(math.floor(math.log10(low / 2)), math.ceil(math.log10(high * BEYOND[name])) + 1)
         steps = [float(f"{step * 10.0**power:.3g}") for power in powers for step in _STEPS[name]]
         return [x for x in steps if low / 2 <= x <= high * BEYOND[name]]
+    if name == "bits" and fit.law.noise.discrepancy == "families":
+        return fit.widths
     if name == "bits" and not grouped:
         whole = range(math.ceil(known[0]), math.floor(known[-1]) + 1)
         return sorted({*known.to_list(), *map(float, whole)})
@@ -97,7 +102,7 @@ def _axis(fit: Fit, name: str, values: list[Any]) -> dict[str, Any]:
     texts = [format_count(v) if count else f"{v:g}" if isinstance(v, int | float) else str(v) for v in values]
     start = len(values) // 2
     if count:  # at the largest that was measured
-        start = int(np.argmin(np.abs(np.log(np.array(values) / float(fit.data[name].to_numpy().max())))))
+        start = int(np.argmin(np.abs(np.log(np.array(values) / float(fit.data[name].drop_nulls().to_numpy().max())))))
     return {"name": name, "label": _LABELS.get(name, name), "values": values, "texts": texts, "start": start}
 
 

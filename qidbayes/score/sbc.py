@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import DiagnosticsWarning
+from qidbayes.errors import AssumptionWarning, DiagnosticsWarning
 from qidbayes.infer.fit import fit
 from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.problem import Problem
@@ -220,6 +220,7 @@ def _answers(fit: Fit, thresholds: pl.DataFrame | None) -> dict[str, np.ndarray]
     for kind in get_args(Kind.__value__):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DiagnosticsWarning)  # an answer from the prior is calibrated too
+            warnings.simplefilter("ignore", AssumptionWarning)
             tokens = fit.log_tokens_draws(thresholds, kind)
         tokens = tokens[:: len(tokens) // fit.stats["lp"].size]  # one deviate a draw: those of one draw are alike
         found |= {f"tokens_to_threshold[{q:g} | {kind}]": tokens[:, i] for i, q in enumerate(thresholds["qid"])}

@@ -180,7 +180,7 @@ def test_a_fit_whose_diagnostics_fail_is_saved_and_exits_1(tmp_path: Path) -> No
         (["fit", "pythia", "-o", "fit.pkl"], "end its name in .nc"),
         (["fit", "pythia", "--chains", "0"], "chains must be a whole number of at least 1"),
         (["summary", "nothing.nc"], "there is no such file"),
-        (["tokens"], "give either a saved FIT or --published LAW"),
+        (["tokens", "unified.nc", "--published", "per-bit"], "give either a saved FIT or --published LAW"),
         (["tokens", "--published", "tokens"], "gives beta but not b"),
         (["tokens", "--published", "per-bit", "--bits", "5"], "knows bits 2, 3, 4; not 5"),
         (["project", "--published", "per-bit", "--params", "7X"], "write it like 7B"),

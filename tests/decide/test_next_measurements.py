@@ -138,14 +138,15 @@ def test_tokens_to_a_threshold_are_an_answer_too(data: pl.DataFrame, cells: pl.D
 def test_with_a_discrepancy_it_is_one_big_normal(data: pl.DataFrame, cells: pl.DataFrame) -> None:
     """Constants known: what is left of the answer's variance given fitted rows and cells, by one matrix."""
     fit = unified_fit(ONE, SMOOTH, data)
-    asked = {"n_params": 3e9, "tokens": 1e12, "bits": 4.0}
+    asked = {"n_params": 3e9, "tokens": 1e12, "bits": 4.0, "suite": "pythia"}
     found = qb.next_measurements(fit, cells, **asked, picks=3)
     picked = found.join(cells, on=["model", "tokens", "bits"], maintain_order="left")
     place = Fitted(data)
     parts = [place.cells(data)]
     # Names of models that were not fitted would all be one new model to `Fitted`: tell them apart.
     for i, values in enumerate(picked.select("n_params", "tokens", "bits", "model", "revision").rows(named=True)):
-        at = place.cells(pl.DataFrame([{k: v for k, v in values.items() if k not in ("model", "revision")}]))
+        of_cell = {k: v for k, v in values.items() if k not in ("model", "revision")}
+        at = place.cells(pl.DataFrame([{**of_cell, "suite": "pythia"}]))
         model = picked["model"].to_list().index(values["model"])
         run = picked.select("model", "revision").rows().index((values["model"], values["revision"]))
         parts.append({**at, "model": np.array([-10 - model]), "checkpoint": np.array([-10 - run])})

@@ -116,10 +116,12 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     assert left[0, 0] == pytest.approx(prior_variance(scale)[0])
 
 
-def test_what_a_question_leaves_out_is_as_fitted_where_the_rows_agree_and_new_otherwise() -> None:
+def test_a_suite_left_out_is_new_and_a_method_only_where_the_rows_do_not_agree() -> None:
     place = Fitted(rows())
     bare = place.cells(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0]}))
-    assert (bare["suite"][0], bare["kind"][0], bare["model"][0], bare["checkpoint"][0]) == (0, 0, NEW, NEW)
+    assert (bare["suite"][0], bare["kind"][0], bare["model"][0], bare["checkpoint"][0]) == (NEW, 0, NEW, NEW)
+    of_model = place.cells(pl.DataFrame({"tokens": [1e11], "bits": [4.0], "model": [rows()["model"][0]]}))
+    assert of_model["suite"][0] == 0, "a fitted model brings its suite along"
     named = place.cells(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0], "method": ["awq"]}))
     assert named["kind"][0] == NEW
     both = Fitted(qb.join_tables(rows(), qb.load_table("pythia/awq-bnb")))

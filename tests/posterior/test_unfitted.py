@@ -12,7 +12,7 @@ from made import SMOOTH, unified_fit
 
 import qidbayes as qb
 from qidbayes.cli import cli
-from qidbayes.errors import UnfittedWarning
+from qidbayes.errors import AssumptionWarning, UnfittedWarning
 from qidbayes.noise.coordinates import Fitted
 from qidbayes.posterior import Fit
 
@@ -40,12 +40,14 @@ def ask(fit: Fit, rows: list[Mapping[str, object]] | pl.DataFrame) -> list[tuple
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, infer_schema_length=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnfittedWarning)
+        warnings.simplefilter("ignore", AssumptionWarning)
         return fit.predict(frame).select("median", "lower", "upper").rows()
 
 
 def told(fit: Fit, **question: object) -> list[str]:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", AssumptionWarning)  # of what is left out: see test_left_out.py
         fit.predict(**{**WHERE, **question})
     assert all(issubclass(w.category, UnfittedWarning) for w in found) and all(w.filename == __file__ for w in found)
     return [str(w.message) for w in found]
@@ -82,7 +84,8 @@ def test_an_empty_column_is_no_column(column: str, dtype: type[pl.DataType]) -> 
     fit, plain = one_suite(), pl.DataFrame(WHERE)
     empty = plain.with_columns(pl.Series(column, [None], dtype=dtype))
     assert ask(fit, empty) == ask(fit, plain)
-    assert ask(fit, plain) != ask(fit, plain.with_columns(suite=pl.lit("other"))), "unlike an unknown suite's"
+    assert ask(fit, plain) == ask(fit, plain.with_columns(suite=pl.lit("other"))), "as an unknown suite's"
+    assert ask(fit, plain) != ask(fit, plain.with_columns(suite=pl.lit("pythia"))), "unlike a fitted suite's"
 
 
 def test_the_joint_of_named_and_unnamed_rows_has_the_moments_of_each() -> None:
@@ -180,10 +183,10 @@ def test_every_command_says_it_once(command: list[str], tmp_path: Path) -> None:
     path = tmp_path / "fit.nc"
     several().save(path)
     name, *options = command
-    said = CliRunner().invoke(cli, [name, str(path), *options, "--at", "suite=pythai"])
+    said = CliRunner().invoke(cli, [name, str(path), *options, "--suite", "pythai"])
     line = "warning: suite 'pythai' was not fitted: answered as of a new suite; did you mean 'pythia'?"
     assert said.stderr.count(line) == 1, said.output
-    right = CliRunner().invoke(cli, [name, str(path), *options, "--at", "suite=pythia", "--method", "GPTQ"])
+    right = CliRunner().invoke(cli, [name, str(path), *options, "--suite", "pythia", "--method", "GPTQ"])
     assert right.exception is None or right.exit_code == 1, right.output
     assert "was not fitted" not in right.stderr
 

@@ -1,0 +1,104 @@
+"""What an answer takes for granted because its question does not say it, in one sentence."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from qidbayes.noise.coordinates import KIND
+from qidbayes.noise.kernels import SIMILARITY
+from qidbayes.noise.unknown_tokens import BETWEEN
+from qidbayes.posterior.answers import Kind
+from qidbayes.posterior.posterior import Posterior
+from qidbayes.units import format_count
+
+_ANY = {"method": "any method", "group_size": "any group size", "dataset": "any data set"}
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What questions leave out and their answers depend on.
+
+    Attributes
+    ----------
+    new
+        What is taken to be new, unknown or as in no fitted row in particular: this makes a band wider.
+    fitted
+        What is taken to be as it is in all fitted rows.
+    """
+
+    new: tuple[str, ...]
+    fitted: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the sentence; empty if nothing was left out."""
+        as_fitted = f"{', '.join(self.fitted)} as in all fitted rows" if self.fitted else ""
+        parts = "; ".join(part for part in (", ".join(self.new), as_fitted) if part)
+        return f"assumed: {parts}" if parts else ""
+
+
+def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Assumed:
+    """Return what is assumed of some questions.
+
+    Parameters
+    ----------
+    fit
+        What is asked.
+    frame
+        The questions, a row each. Where they give `qid` and no `tokens`, tokens are what is asked for.
+    kind
+        As in `Fit.predict`: the law alone depends on no suite and no method.
+
+    Examples
+    --------
+    >>> from qidbayes.posterior import load_fit
+    >>> str(assumed(load_fit("atlas"), pl.DataFrame({"n_params": 8e9, "bits": 4.0})))  # doctest: +SKIP
+    'assumed: a family that was not fitted, tokens unknown (flat between 100B and 100T), any method, …'
+    """
+    families = fit.law.noise.discrepancy == "families"
+    new, fitted = [], []
+    if kind == "response" and "suite" in fit.noise.asked and _leaves_out_suite(fit, frame):
+        new.append(f"a {'family' if families else 'suite'} that was not fitted")
+    if families and _leaves_out_tokens(frame):
+        low, high = (format_count(end) for end in BETWEEN)
+        new.append(f"tokens unknown (flat between {low} and {high})")
+    differ = families or SIMILARITY in fit.noise.names
+    for column in KIND if kind == "response" and differ else ():
+        if column in fit.law.by or not _leaves_out(frame, column):
+            continue
+        values = fit.data[column].unique().to_list() if column in fit.data.columns else [None]
+        if families:
+            new.append("per channel" if column == "group_size" else _ANY[column])
+        elif len(values) > 1:
+            new.append(_ANY[column])
+        elif values[0] is not None:
+            fitted.append(f"groups of {values[0]:g}" if column == "group_size" else str(values[0]))
+    return Assumed(tuple(new), tuple(fitted))
+
+
+def only_suite(fit: Posterior, kind: Kind = "response") -> dict[str, str]:
+    """Return the suite of a fit of one suite by its column, for figures and pages that show that one; else nothing.
+
+    Nothing either where an answer depends on no suite.
+    """
+    if kind != "response" or "suite" not in fit.noise.asked:
+        return {}
+    suites = fit.data["suite"].unique().to_list()
+    return {"suite": str(suites[0])} if len(suites) == 1 else {}
+
+
+def _leaves_out(frame: pl.DataFrame, column: str) -> bool:
+    # An empty group size is a value, per channel, wherever a frame has the column.
+    return column not in frame.columns or (column != "group_size" and bool(frame[column].null_count()))
+
+
+def _leaves_out_suite(fit: Posterior, frame: pl.DataFrame) -> bool:
+    if "model" not in frame.columns:
+        return _leaves_out(frame, "suite")
+    unknown = frame.filter(~pl.col("model").is_in(fit.data["model"].unique().implode()).fill_null(False))
+    return bool(unknown.height) and _leaves_out(unknown, "suite")
+
+
+def _leaves_out_tokens(frame: pl.DataFrame) -> bool:
+    if "tokens" not in frame.columns:
+        return "qid" not in frame.columns
+    return bool(frame["tokens"].null_count())

@@ -1,0 +1,116 @@
+"""The shipped fit answers where no other is given, and rows of one's own are taken in without a fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+from made import NESTED, SMOOTH, log_unified, unified_fit
+
+import qidbayes as qb
+from qidbayes import resources
+from qidbayes.cli import cli
+from qidbayes.posterior import Fit
+
+ONE = {"k_ref": 0.05, "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
+
+
+def fit(draws: int = 400) -> Fit:
+    constants = {**ONE, "k_ref": 0.05 * np.exp(np.random.default_rng(0).normal(0, 0.2, draws))}
+    table = qb.load_table("pythia").filter(pl.col("n_params") < 4e8, pl.col("tokens") > 1e11)
+    return unified_fit(constants, SMOOTH, table.drop("learning_rate", "seconds_quantize", "seconds_evaluate"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a fit called atlas, which comes before the shipped one."""
+    monkeypatch.chdir(tmp_path)
+    fit().save("atlas")
+    rows = pl.DataFrame({"n_params": [7e9, 7e9, 7e9], "tokens": [2e12, 2e12, 1e12], "bits": [3.0, 4.0, 4.0]})
+    qid = 1.5 * np.exp(log_unified(ONE, rows))
+    own = rows.with_columns(suite=pl.lit("mine"), model=pl.lit("my-7b"), method=pl.lit("gptq"), qid=qid)
+    own.with_columns(dataset=pl.lit("refinedweb")).write_csv("mine.csv")
+    return tmp_path
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli, [*words])
+
+
+def test_the_shipped_fit_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped, own = fit(10), fit(20)
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "package")
+    with pytest.raises(qb.InputError, match=r"comes without the fit of that name.*qidbayes fit atlas --law atlas"):
+        qb.load_fit("atlas")
+    (tmp_path / "measurements" / "atlas").mkdir(parents=True)
+    shipped.save(tmp_path / "measurements" / "atlas" / "atlas.nc")
+    np.testing.assert_array_equal(qb.load_fit("atlas").draws["k_ref"], shipped.draws["k_ref"])
+    own.save("atlas")
+    assert qb.load_fit("atlas").draws["k_ref"].size == 20, "a file of that name comes first"
+    with pytest.raises(qb.InputError, match="there is no such file"):
+        qb.load_fit("another")
+
+
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["advise", "--params", "8B", "--tokens", "1T", "--max-qid", "10"],
+        ["advise", "--memory", "8GB", "--tokens", "1T"],
+        ["project", "--params", "7B"],
+        ["tokens", "--params", "7B"],
+        ["training-level", "--qid", "0.05", "--params", "7B", "--bits", "4"],
+        ["next-measurements", "tiny", "--params", "7B", "--tokens", "1T", "--bits", "4", "--picks", "1"],
+        ["summary"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_command_without_a_fit_asks_the_atlas(command: list[str], here: Path) -> None:
+    name, *options = command
+    alone, named = run(*command, "--format", "json"), run(name, "atlas", *options, "--format", "json")
+    assert alone.exit_code == named.exit_code == 0, alone.output
+    assert json.loads(alone.stdout) == json.loads(named.stdout)
+
+
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")
+def test_own_rows_are_taken_in_and_the_answer_is_about_their_suite(here: Path) -> None:
+    asked = ("project", "--params", "7B", "--tokens", "3T", "--bits", "4", "--format", "json")
+    bare, given = run(*asked), run(*asked, "--with", "mine.csv")
+    assert given.exit_code == 0, given.output
+    assert "taken in: 3 rows of suite mine (Pareto k " in given.stderr
+    assert "effective draws); the answer is about suite mine" in given.stderr
+    assert "a suite that was not fitted" in bare.stderr and "a suite that was not fitted" not in given.stderr
+    (before,), (after,) = json.loads(bare.stdout), json.loads(given.stdout)
+    python = qb.load_fit("atlas").condition(qb.load_table("mine.csv"))
+    band = python.predict(n_params=7e9, tokens=3e12, bits=4.0, suite="mine")
+    assert (after["lower"], after["upper"]) == pytest.approx(band.select("lower", "upper").row(0))
+    assert after["upper"] / after["lower"] < before["upper"] / before["lower"]
+
+
+@pytest.mark.filterwarnings("ignore::qidbayes.errors.DiagnosticsWarning")
+def test_a_suite_that_is_named_is_not_replaced_by_that_of_own_rows(here: Path) -> None:
+    asked = ("tokens", "--params", "7B", "--qid", "0.2", "--bits", "4", "--with", "mine.csv", "--format", "json")
+    named = run(*asked, "--suite", "pythia")
+    assert "the answer is about" not in named.stderr
+    assert json.loads(named.stdout)[0]["suite"] == "pythia"
+    law = run(*asked, "--kind", "response_params")
+    assert law.exit_code == 0 and "suite" not in json.loads(law.stdout)[0], "the law alone has no suite"
+
+
+def test_what_takes_in_no_rows_says_so(here: Path) -> None:
+    refused = run("tokens", "--published", "per-bit", "--with", "mine.csv")
+    assert refused.exit_code == 2 and "--with goes with a fit" in refused.stderr
+    both = run("tokens", "atlas", "--published", "per-bit")
+    assert both.exit_code == 2 and "give either a saved FIT or --published LAW" in both.stderr
+    unified_fit(ONE, NESTED, fit(4).data).save("plain.nc")
+    unknown = run("tokens", "plain.nc", "--suite", "pythia")
+    assert isinstance(unknown.exception, qb.InputError) and "does not depend on 'suite'" in str(unknown.exception)
+
+
+def test_a_figure_of_points_needs_a_fit(here: Path) -> None:
+    refused = run("plot", "qid")
+    assert refused.exit_code == 2
+    assert "qid is drawn from a saved FIT; projection, qid-map, tokens-to-threshold" in " ".join(refused.stderr.split())
