@@ -129,7 +129,7 @@ class Collapsed:
             found += products[:, 0, 0] + len(self._response) * np.log(2.0 * np.pi)
             inner = sd[:, :, None] * products[:, 1:, 1:] * sd[:, None, :]
             np.einsum("pii->pi", inner)[...] += 1.0
-            root = np.linalg.cholesky(inner)
+            root = factors(inner)
             reduced = np.linalg.solve(root, (sd * products[:, 1:, 0])[..., None])
             found += 2.0 * np.log(np.einsum("pii->pi", root)).sum(axis=1) - np.square(reduced).sum(axis=(1, 2))
             found = -0.5 * found
@@ -175,6 +175,23 @@ class Collapsed:
             else:
                 found[sampled] = values if prior.by else values[..., 0]
         return {**found, **{one.name: left[one.name] for one in self.left if one.name not in found}, **pooled}
+
+
+def factors(matrices: np.ndarray) -> np.ndarray:
+    """Return the Cholesky factors of a stack of matrices; NaN where one is not positive definite to rounding.
+
+    Examples
+    --------
+    >>> factors(np.array([[[4.0]], [[-1.0]]])).ravel().tolist()
+    [2.0, nan]
+    """
+    try:
+        return np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.full(matrices.shape, np.nan)
+        half = len(matrices) // 2
+        return np.concatenate([factors(matrices[:half]), factors(matrices[half:])])
 
 
 def _of_spread(prior: Prior) -> Prior:

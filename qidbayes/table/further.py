@@ -20,7 +20,7 @@ _TAKEN = {  # by questions and their answers
     "draws", "random_seed", "median", "lower", "upper", "mean", "sd", "never", "held", "not_fitted",
     "worse_than_random", "row",
 }  # fmt: skip
-_TYPO = 0.8  # difflib's similarity, from which a name is a known one misspelt
+_TYPO = 0.82  # difflib's similarity, from which a name is a known one misspelt
 _INDEX = "__index_level_"  # what pandas and Arrow call an index without a name
 _SHOWN = 8
 

@@ -11,7 +11,7 @@ from scipy import stats
 import qidbayes as qb
 from qidbayes.infer.collapsed import CONSTANTS, Collapsed, collapsed
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.model import build_model
+from qidbayes.infer.model import model_of_inputs
 
 UNIFIED = qb.load_law("unified")
 MEAN, SD = np.array([-3.0, 0.5, 0.3, 5.0]), np.array([2.0, 0.5, 0.5, 3.0])
@@ -73,7 +73,7 @@ def test_it_is_the_pymc_model_with_its_constants_integrated_out(law: str) -> Non
     shipped = qb.load_table("pythia").filter(pl.col("n_params") < 3e9, pl.col("tokens") > 5e10)
     rows = inputs(shipped, qb.load_law(law))
     found = Collapsed(rows)
-    model = build_model(rows)
+    model = model_of_inputs(rows)
     compiled = model.compile_logp(mode="FAST_COMPILE")
     point = 0.3 * np.random.default_rng(2).standard_normal((1, found.dimension))
     density, constants = found(point, np.random.default_rng(0))
