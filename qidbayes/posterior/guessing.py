@@ -77,14 +77,8 @@ def _own_losses(data: pl.DataFrame) -> pl.DataFrame:
     if not {"loss_16bit", "n_params", "tokens"} <= set(data.columns):
         return pl.DataFrame()
     each = [name for name in _CHECKPOINT if name in data.columns]
-<<<<<<< HEAD
     known = data.filter(pl.col("loss_16bit") > 0, pl.col("tokens").is_not_null())
     return known.unique(each, keep="first", maintain_order=True)
-=======
-    return data.filter(pl.col("loss_16bit") > 0, pl.col("tokens").is_not_null()).unique(
-        each, keep="first", maintain_order=True
-    )
->>>>>>> h19b
 
 
 def _scaled(paper: Point, own: pl.DataFrame) -> tuple[Point, float, float]:
