@@ -27,6 +27,7 @@ REPEATS = 4
 LEAST, MOST = 8, 90
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 NAMED = ("suite", "model", "n_params", "tokens", "bits", "method", "group_size", "dataset")
+_DEFAULT = Path("benchmarks/atlas/pythia.nc")
 UNNAMED = ("n_params", "tokens", "bits")
 
 
@@ -58,7 +59,7 @@ def family(suite: str, settings: dict[str, int]) -> list[dict[str, object]]:
     table = qb.load_table("atlas")
     fit = qb.fit(table.filter(pl.col("suite") != suite), "atlas", random_seed=0, **settings)
     worst = max(one.r_hat for one in fit.diagnostics.convergence.values())
-    default = qb.load_fit("benchmarks/.pythia.nc")
+    default = qb.load_fit(_DEFAULT)
     scores = []
     for (method,), rows in table.filter(pl.col("suite") == suite).group_by("method", maintain_order=True):
         if rows.height < LEAST:
@@ -119,8 +120,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/atlas.csv"))
     given = parser.parse_args()
     settings = {"draws": given.draws, "tune": given.tune, "chains": given.chains}
-    if not Path("benchmarks/.pythia.nc").exists():
-        qb.fit(qb.load_table("pythia"), "unified", random_seed=0).save("benchmarks/.pythia.nc")
+    if not _DEFAULT.exists():
+        qb.fit(qb.load_table("pythia"), "unified", random_seed=0).save(_DEFAULT)
     # `nano` is far from any model that somebody asks about: it is fitted, and not left out.
     counts = qb.load_table("atlas")["suite"].value_counts(sort=True).filter(pl.col("suite") != "nano")
     cores = get_context("spawn").Queue()

@@ -227,6 +227,16 @@ def test_the_formats_of_the_docs_are_the_benchmarks() -> None:
             )
 
 
+def test_the_readme_says_how_the_atlas_holds() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.search(r"nominal 90% bands (\d+%) of the time, .* as if about Pythia, holds (\d+%)", text)
+    scores = pl.read_csv(ROOT / "benchmarks" / "atlas.csv")
+    asked = (("atlas", "named"), ("default", "as Pythia"))
+    held = [scores.filter(forecaster=forecaster, asked=question)["held_90"].mean() for forecaster, question in asked]
+    assert said
+    assert all(agrees(share, number) for share, number in zip(said.groups(), held, strict=True))  # type: ignore[arg-type]
+
+
 def test_how_the_atlas_holds_is_the_benchmark() -> None:
     scores = pl.read_csv(ROOT / "benchmarks" / "atlas.csv")
     asked = [("atlas", a) for a in ("unnamed", "named", "3 rows", "6 rows", "18 rows")]

@@ -101,6 +101,8 @@ def pareto(
     for name in ("model", "n_params"):
         if name in given:
             raise InputError(f"{name}: each candidate is a model of its own, of the size that fits; leave it out")
+    if fit.law.noise.discrepancy == "families" and given.get("method") != "gguf":  # whose bits are of the whole file
+        given["group_size"] = group_size
     query.refuse_unused(law, given, [name for part in (fit, base) for name in _taken(part)])
     widths = sorted({*fit.widths, UNQUANTIZED} if bits is None else set(bits))
     frame = query.combinations({"memory": _bytes(memory), "bits": [float(p) for p in widths]})

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
-from qidbayes.notebook import html_equation, html_list, html_table
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.assumed import assumed
@@ -27,7 +25,7 @@ from qidbayes.posterior.of_loss import TWO_ERRORS, not_quantized, qid_draws
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.scatter import Scatter
-from qidbayes.posterior.summary import constants_of, reported
+from qidbayes.posterior.shown import Shown, warn_who_asked
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
 from qidbayes.posterior.unfitted import unfitted
@@ -39,9 +37,6 @@ from qidbayes.table.question import as_in_tables
 if TYPE_CHECKING:
     import os
 
-    import xarray
-
-    from qidbayes.posterior.likelihood import Unit
     from qidbayes.posterior.point import Point
 
 __all__ = ["Counts", "Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
@@ -58,60 +53,11 @@ class IdentificationWarning(DiagnosticsWarning):
     """An answer rests on a prior, because the data do not identify a parameter."""
 
 
-@dataclass(frozen=True)
-class Fit(Posterior, OneLaw):
+@dataclass(frozen=True, repr=False)
+class Fit(Shown, OneLaw):
     """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads; for what it holds see `Posterior`."""
 
     loss_16bit: "Fit | None" = None
-
-    def summary(self, ci_prob: float = 0.9, published: str | None = None) -> pl.DataFrame:
-        """Return every parameter and constant with its credible interval and diagnostics.
-
-        Parameters
-        ----------
-        ci_prob
-            The probability of the equal-tailed credible interval.
-        published
-            A published point of the law to stand beside, such as ``"eq8"``.
-
-        Returns
-        -------
-        polars.DataFrame
-            ``name``, ``median``, ``lower``, ``upper``, ``mean``, ``sd``, ``ess_bulk``, ``ess_tail``, ``r_hat``,
-            ``identified``, ``published`` if asked for, and ``group`` if a number differs between groups. A number that
-            the data do not identify has nulls in the place of an answer. Constants are in raw counts; ``*_ref`` is at
-            the law's reference point. A fit with a 16-bit law beside it has the constants of that law below its own,
-            beside the first point published of them, and a last column ``response``.
-        """
-        note()
-        return without_empty(self._summary(ci_prob, published), "group")
-
-    def _summary(self, ci_prob: float, published: str | None) -> pl.DataFrame:
-        own = constants_of(self, ci_prob, published)
-        if not self.loss_16bit:
-            return own
-        base = self.loss_16bit
-        beside = constants_of(base, ci_prob, next(iter(base.law.published), None) if published else None)
-        parts = [(self.law.response, own), (base.law.response, beside)]
-        named = [part.with_columns(response=pl.lit(response)) for response, part in parts]
-        return pl.concat(named, how="diagonal")
-
-    def interval(self, name: str, ci_prob: float = 0.9) -> pl.DataFrame:
-        """Return the equal-tailed credible interval of a parameter or constant: ``name``, ``median``, ``lower``, ….
-
-        Raises
-        ------
-        InputError
-            If there is no such name, or the data do not identify it.
-        """
-        note()
-        if name not in reported(self):
-            raise InputError(f"no parameter is called {name!r}; there are {', '.join(reported(self))}")
-        chosen = constants_of(self, ci_prob).filter(pl.col("name") == name)
-        self._warn_if_doubtful()
-        if not chosen["identified"].any():
-            raise InputError(f"{name!r} is not identified by these data: an interval would only repeat the prior")
-        return without_empty(chosen.select("name", "median", "lower", "upper", "mean", "sd", "group"), "group")
 
     def _predict(
         self,
@@ -153,7 +99,7 @@ class Fit(Posterior, OneLaw):
         self._warn(curve, asked.frame, kind)
         self.warn_if_unfitted(asked.frame, kind)
         if kind == "response":
-            _warn(TWO_ERRORS, AssumptionWarning)
+            warn_who_asked(TWO_ERRORS, AssumptionWarning)
         return with_band(asked.frame, qid_draws(source, curve, asked.frame, kind), ci_prob)
 
     def tokens_to_threshold(
@@ -428,75 +374,6 @@ class Fit(Posterior, OneLaw):
         note()
         return condition(self, rows)
 
-    def to_datatree(
-        self, *, log_likelihood: "bool | Unit" = False, posterior_predictive: bool = False, prior: bool = False
-    ) -> "xarray.DataTree":
-        """Return the fit as the DataTree that ArviZ works on.
-
-        It has the groups ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``. The dimension `row`
-        has the table's columns as coordinates: `model`, `tokens`, `bits`, ….
-
-        Parameters
-        ----------
-        log_likelihood
-            True or ``"checkpoint"`` adds the group ``log_likelihood``, for `arviz.loo` and `arviz.compare`: the log
-            density (nats) of the rows of each checkpoint given all other rows and the draw. Rows share errors, so that
-            the likelihood has no factor for each row alone. ``"row"`` leaves out one row at a time, which the other
-            rows of its checkpoint give away.
-        posterior_predictive
-            Adds the group ``posterior_predictive``, for `arviz.plot_ppc_dist`: what the same rows would have measured
-            in new runs, nats per token.
-        prior
-            Adds the group ``prior``: 1,000 draws of the parameters, the constants and the noise's numbers.
-
-        Notes
-        -----
-        Likelihood and predictive are of up to 500 draws, evenly spaced.
-
-        Raises
-        ------
-        InputError
-            If a likelihood is asked for of rows that are not above 0 or of Student's t errors, or the prior of a fit
-            whose prior is another fit's posterior.
-
-        Examples
-        --------
-        >>> tree = load_fit("unified.nc").to_datatree(log_likelihood=True)  # doctest: +SKIP
-        >>> arviz.loo(tree)  # doctest: +SKIP
-        """
-        from qidbayes.posterior.store import to_datatree
-
-        return to_datatree(self, log_likelihood, posterior_predictive, prior)
-
-    def save(self, path: "str | os.PathLike[str]") -> None:
-        """Write the fit to a NetCDF file, whole or not at all; ArviZ and xarray read it too.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be written.
-        """
-        from qidbayes.posterior.store import save
-
-        save(self, path)
-
-    def __repr__(self) -> str:
-        chains, draws = self.stats["lp"].shape
-        failed = len(self.diagnostics.problems())
-        verdict = f"{failed} checks failed" if failed else "all checks passed"
-        return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
-
-    def _repr_html_(self) -> str:
-        frame = without_empty(self._summary(0.9, None), "group")
-        names = [name for name in ("response", "name", "group", "median", "lower", "upper", "r_hat") if name in frame]
-        frame = frame.select(names).with_columns(pl.col("r_hat").round(3))
-        rows = [[f"{v:.4g}" if isinstance(v, float) else v or "" for v in row] for row in frame.iter_rows()]
-        told = html_list([*(f"FAILED: {p}" for p in self.diagnostics.problems()), *self.diagnostics.remarks()])
-        return (
-            f"<p>{escape(repr(self).strip('<>'))}</p>{html_equation(self.law.latex())}{html_table(names, rows)}"
-            f"<p>90% credible intervals; constants in raw counts, *_ref at the law's reference point.</p>{told}"
-        )
-
     def _answering(self, kind: Kind, suites: Sequence[Any] | None = None) -> tuple["Fit", Curve]:
         """Return the draws that answer questions of a kind, as a fit, and their curve."""
         note()
@@ -592,32 +469,24 @@ class Fit(Posterior, OneLaw):
         law = self.law
         populations = [f(p) for p in law.priors for f in (law.population_name, law.spread_name)]
         for remark in self.diagnostics.not_identified(apart_from=() if curve.drawn else populations):
-            _warn(f"{remark}; so do answers that depend on it", IdentificationWarning)
+            warn_who_asked(f"{remark}; so do answers that depend on it", IdentificationWarning)
         for remark in self.diagnostics.weak_directions():
-            _warn(f"{remark}; answers that depend on it rest on the prior too", IdentificationWarning)
+            warn_who_asked(f"{remark}; answers that depend on it rest on the prior too", IdentificationWarning)
         for caution in extrapolated(self, frame):
-            _warn(caution, ExtrapolationWarning)
+            warn_who_asked(caution, ExtrapolationWarning)
         for caution in unidentified_noise(self, frame) if kind == "response" else ():
-            _warn(caution, IdentificationWarning)
+            warn_who_asked(caution, IdentificationWarning)
         self._warn_if_doubtful()
 
     def warn_if_unfitted(self, frame: pl.DataFrame, kind: Kind) -> None:
         """Warn of what questions name that no fitted row has, as a method or a suite, and of what they leave out."""
         left_out = assumed(self, frame, kind)
         if left_out.new:
-            _warn(str(left_out), AssumptionWarning)
+            warn_who_asked(str(left_out), AssumptionWarning)
         # Models that were not fitted are refused, but for those of a law that differs by model.
         matter = [*(name for name in self._extra(kind) if name != "model"), *self.law.by]
         for remark in unfitted(self.data, as_in_tables(frame), matter):
-            _warn(remark, UnfittedWarning)
-
-    def _warn_if_doubtful(self) -> None:
-        for reason in (*self.diagnostics.problems(), *self.diagnostics.conflicts()):
-            _warn(f"an answer of a fit that is not to be trusted: {reason}", DiagnosticsWarning)
-
-
-def _warn(text: str, category: type[UserWarning]) -> None:
-    warnings.warn(text, category, skip_file_prefixes=(str(Path(__file__).parents[1]),))  # it points at who asked
+            warn_who_asked(remark, UnfittedWarning)
 
 
 def load_fit(path: "str | os.PathLike[str]") -> Fit:
