@@ -1,8 +1,8 @@
 """A fit given a few further rows against a fit of all rows: `python benchmarks/atlas_condition.py`.
 
 Of the atlas five families are left out in turn. The law is fitted to the others, and then given 3 and 6 rows of the
-family: by `Fit.condition`, and by a fit of all rows. Both are asked for the family's other rows: how far their means lie
-apart, in standard deviations of the refit's predictive, and how their standard deviations compare.
+family: by `Fit.condition`, and by a fit of all rows. Both are asked for its other rows: how far their means lie
+apart, in standard deviations of the second, and how their standard deviations compare.
 """
 
 import os
