@@ -17,6 +17,7 @@ _NEVER = _ANSWERS | {
     "never", "prob_best", "worse_than_random", "measurements", "variance_left", "log_density",
 }  # fmt: skip
 _TEXT = 20  # characters that a column of text keeps; longer texts are broken into lines
+_WORD = 30  # and of one with longer words, up to this
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ class Column:
     @property
     def least(self) -> int:
         """The width that the column needs: all of a number or name, some of a text, whose lines are broken."""
-        return self.natural if self.numeric or self.name in ("name", "law") else min(_TEXT, self.natural)
+        if self.numeric or self.name in ("name", "law"):
+            return self.natural
+        words = (cell_len(piece.rstrip()) for cell in self.cells for piece in _pieces(cell))
+        return min(self.natural, max(_TEXT, min(_WORD, max(words, default=0))))
 
 
 def draw(columns: Sequence[Column], width: int | None = None) -> str:
@@ -178,4 +182,4 @@ def _filled(pieces: Sequence[str], width: int) -> list[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    return re.findall(r"[^ /,_]*[ /,_]+|[^ /,_]+", text)
+    return re.findall(r"[^ /,]*[ /,]+|[^ /,]+", text)

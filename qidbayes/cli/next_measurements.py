@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from qidbayes.cli.options import Counts, at_option, given, kind_option, question, question_options
+from qidbayes.cli.options import Counts, at_option, fit_file, given, kind_option, question, question_options
 from qidbayes.cli.output import echo_frame, format_option
 
 
 @click.command()
-@click.argument("files", metavar="[FIT] PLAN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="[FIT] PLAN...", nargs=-1, required=True, type=fit_file(path_type=Path))
 @click.option("--params", type=Counts(), required=True, help="The answer: QiD of a model of this size, such as 70B …")
 @click.option("--bits", type=click.FloatRange(min=0, min_open=True), help="… quantized to so many bits …")
 @click.option("--tokens", type=Counts(), help="… trained on so many tokens, such as 15T;")

@@ -63,7 +63,7 @@ class Numbers(click.ParamType[list[float]]):
         except ValueError:
             found = []
         if not found or not all(0 < number < float("inf") or number == self._also for number in found):
-            also = {None: "", 0.0: " (or 0)"}.get(self._also, f" (or {self._also:g}, per channel)")
+            also = "" if self._also is None else " (or 0)" if self._also == 0 else f" (or {self._also:g}, per channel)"
             self.fail(f"{value!r} is not a list of positive numbers, such as 2,3,4 or 2-4{also}", param, ctx)
         return found
 

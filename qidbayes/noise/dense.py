@@ -84,8 +84,8 @@ def inverse(matrices: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> inverse(np.array([[[2.0, 0.0], [0.0, 4.0]]])).tolist()
-    [[[0.5, 0.0], [0.0, 0.25]]]
+    >>> inverse(np.array([[[4.0, 0.0], [0.0, 16.0]]])).tolist()
+    [[[0.25, 0.0], [0.0, 0.0625]]]
     """
     from scipy.linalg import lapack
 

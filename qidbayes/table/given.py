@@ -82,7 +82,12 @@ def read_table(
 def holds_runs(file: str | os.PathLike[str]) -> bool:
     """Return whether a file is one of another program's runs, by its name, or a folder."""
     path = Path(file)
-    return path.suffix.lower() in RUN_SUFFIXES or path.is_dir()
+    if path.suffix.lower() in RUN_SUFFIXES:
+        return True
+    try:
+        return path.is_dir()
+    except PermissionError:  # of a folder that is closed; whoever reads the file says so
+        return False
 
 
 def _labels(labels: Table) -> pl.DataFrame:

@@ -56,7 +56,7 @@ def test_covariates_from_the_law_to_the_command_line(table: pl.DataFrame, tmp_pa
     with pytest.raises(qb.InputError, match="also needs learning_rate"):
         fit.predict(tokens=1e11, group_size=128, bits_per_weight=4.125)
     fit.save(tmp_path / "fit.nc")
-    at = [f"--at={name}={value}" for name, value in asked.items()]
+    at = [f"--at={name}={value}" for name, value in asked.items() if name != "group_size"] + ["--group-size", "128"]
     command = ["project", "fit.nc", "--tokens", "100B", "--kind", "response_params", "--format", "json", *at]
     done = subprocess.run([sys.executable, "-m", "qidbayes", *command, "--params", "1B"], cwd=tmp_path,
                           capture_output=True, text=True, check=False)  # fmt: skip

@@ -82,7 +82,7 @@ def test_the_options_reach_the_figure(folder: Path, monkeypatch: pytest.MonkeyPa
         ),
         (["qid", "unified.nc", "--loss-16bit", "kaplan.nc"], "--loss-16bit has no place in qid"),
         (["qid", "unified.nc", "other.nc"], "qid is drawn from one fit, not 2; datasets, methods, predicted-against"),
-        (["qid"], "Missing argument 'FIT...'"),
+        (["qid"], "qid is drawn from a saved FIT"),
     ],
 )
 def test_options_that_have_no_place(arguments: list[str], says: str) -> None:

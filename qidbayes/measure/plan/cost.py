@@ -114,7 +114,7 @@ def quantized_bytes(n_params: int, bits: float, group_size: int | None) -> int:
     Examples
     --------
     >>> quantized_bytes(6_444_163_072, bits=2, group_size=128)  # Pythia 6.9B
-    2548528640
+    2548497808
     """
     width = _width(n_params)
     per_weight = bits + (16 + bits) / (group_size or width)

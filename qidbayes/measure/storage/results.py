@@ -15,7 +15,7 @@ from qidbayes.measure.plan.methods import PREQUANTIZED
 from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization, digest
 from qidbayes.measure.storage.backend import backend_at
 from qidbayes.table import write_table
-from qidbayes.table.columns import COLUMNS, FIRST_NAMES
+from qidbayes.table.columns import COLUMNS
 from qidbayes.table.parquet import UnreadableError, from_parquet, to_parquet
 
 # What a cell needs besides the table's columns to be taken up again.
@@ -28,7 +28,7 @@ _OWN: dict[str, type[pl.DataType]] = {
     "windows_hash": pl.String,  # of the token ids evaluated
     "per_reference_token": pl.Float64,  # tokens per token of the reference tokenizer
 }
-_SCHEMA: dict[str, type[pl.DataType]] = {c.name: c.dtype for c in COLUMNS if c.name in FIRST_NAMES} | _OWN
+_SCHEMA: dict[str, type[pl.DataType]] = {c.name: c.dtype for c in COLUMNS if c.name != "settings"} | _OWN
 _READERS = 16  # an object store answers each in some 20 ms, and has no objection to many at once
 _CELL = ("method", "bits", "group_size", "dataset")  # tells the cells of one checkpoint apart
 # What a row holds where nothing was measured, or where what was measured may not stand.
