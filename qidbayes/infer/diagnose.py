@@ -37,7 +37,7 @@ def diagnose(design: Inputs, found: Draws) -> Diagnostics:
         bfmi=bfmi(stats["energy"]),
         contraction=_contraction(design, unconstrained) | dict.fromkeys(idle, 0.0),
         shift={} if design.borrowed else _shift(design, unconstrained),
-        doubts=tuple(doubts(design.frame)),
+        doubts=tuple(doubts(design.frame, of_families=design.law.noise.discrepancy == "families")),
     )
 
 

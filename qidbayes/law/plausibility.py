@@ -21,13 +21,16 @@ _NOISY = 0.3  # of the QiD: with a larger standard error a row may lie anywhere
 _FEWEST = 20  # rows
 
 
-def doubts(table: pl.DataFrame) -> list[str]:
+def doubts(table: pl.DataFrame, *, of_families: bool = False) -> list[str]:
     """Return a sentence for each implausible thing about a table, with what to do about it.
 
     Parameters
     ----------
     table
         Rows of a measurement table, all measured.
+    of_families
+        Whether a law is fitted to them that tells suites apart, in level, slopes and scatter: then neither their
+        tokenizers nor rows far off a power law that all suites share are a matter of doubt.
 
     Examples
     --------
@@ -37,7 +40,8 @@ def doubts(table: pl.DataFrame) -> list[str]:
     """
     if table.is_empty():
         return []
-    checks = (_sizes, _tokens, _known_models, plausible_losses.losses, _checkpoints, _tokenizers, _outliers)
+    checks = [_sizes, _tokens, _known_models, plausible_losses.losses, _checkpoints]
+    checks += [] if of_families else [_tokenizers, _outliers]
     return [doubt for check in checks for doubt in check(table)]
 
 

@@ -133,3 +133,10 @@ def test_tables_tells_doubts_on_stderr(tmp_path: Path) -> None:
 def test_a_doubt_stands_among_the_others() -> None:
     rows = published("LLaMA-1").with_columns(loss_16bit=BEFORE, loss=AFTER).drop("before", "after")
     assert any("If it is a perplexity" in doubt for doubt in doubts(validate(rows, "t")))
+
+
+def test_suites_that_a_law_tells_apart_are_not_doubted() -> None:
+    """Of the atlas, whose families have tokenizers and scatter of their own."""
+    table = load_table("atlas")
+    assert any("tokenizer" in doubt for doubt in doubts(table))
+    assert doubts(table, of_families=True) == []
