@@ -144,10 +144,8 @@ def main() -> None:
         print(answer)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     told = time.perf_counter() - began - measured
-    print(
-        f"\n{inside} of {answer.height} measured QiDs lie in their intervals. 4-bit weights were its start: at 4 bits and"
-    )
-    print("above quantizing costs less than it would have cost the model that was trained.")
+    print(f"\n{inside} of {answer.height} measured QiDs lie in their intervals. 4-bit weights were its start:")
+    print("at 4 bits and above quantizing costs less than it would have cost the model that was trained.")
     print(f"{measured:.0f} s to read and measure, {told:.1f} s to foretell; {peak:.1f} GiB of memory at most.")
 
 
