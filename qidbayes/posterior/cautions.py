@@ -18,6 +18,10 @@ _ASKED = {
 """The numbers of the noise that questions of some kinds rest on, and what is asked about there."""
 
 _INSIDE = 1.001
+_FAR = 2.0
+_TESTED = 24
+"""The farthest outside its data, in tokens, that a law has been tested: Pythia's and nano's first checkpoints asked of
+their last (docs/backtest.md)."""
 
 
 def extrapolated(fit: Posterior, frame: pl.DataFrame) -> list[str]:
@@ -25,6 +29,27 @@ def extrapolated(fit: Posterior, frame: pl.DataFrame) -> list[str]:
     if fit.law.response == "loss_16bit" or "bits" not in query.needs(fit.law):
         return []
     return unmeasured_bits(fit.data, frame)
+
+
+def far_in_tokens(fit: Posterior, frame: pl.DataFrame) -> list[str]:
+    """Return a sentence on training tokens far beyond the fitted ones, if any is asked about.
+
+    Examples
+    --------
+    >>> from qidbayes.posterior import load_fit
+    >>> far_in_tokens(load_fit("atlas"), pl.DataFrame({"tokens": [15e12, 1e15]}))[0].partition(":")[0]
+    'tokens lie up to 27.8 times outside the fitted ones'
+    """
+    far = beyond(fit.data.filter(pl.col("tokens").is_not_null()), frame)
+    if "tokens_beyond" not in far.columns or not frame.height:
+        return []
+    most = float(far["tokens_beyond"].fill_nan(1.0).max())  # type: ignore[arg-type]
+    if most < _FAR:
+        return []
+    return [
+        f"tokens lie up to {most:.3g} times outside the fitted ones: an answer there assumes no break after the data; "
+        f"nobody has tested one farther out than {_TESTED} times"
+    ]
 
 
 def unidentified_noise(fit: Posterior, frame: pl.DataFrame) -> list[str]:

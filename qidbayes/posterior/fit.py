@@ -15,7 +15,7 @@ from qidbayes.posterior import query
 from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
 from qidbayes.posterior.assumed import assumed
 from qidbayes.posterior.band import answer_last, tails, with_band, with_tokens, without_empty
-from qidbayes.posterior.cautions import extrapolated, unidentified_noise
+from qidbayes.posterior.cautions import extrapolated, far_in_tokens, unidentified_noise
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.coverage import coverage, read_backtest
 from qidbayes.posterior.distance import COLUMNS, beyond
@@ -458,12 +458,12 @@ class Fit(Shown, OneLaw):
         -------
         list of str
             What is assumed because no question says it (see `qidbayes.posterior.assumed`); which bit widths lie outside
-            the fitted ones; and, for kind ``"response"``, which numbers of the noise an answer rests on that the data
-            do not identify, as `suite_sd` of a suite that was not fitted.
+            the fitted ones, and how far training tokens do; and, for kind ``"response"``, which numbers of the noise an
+            answer rests on that the data do not identify, as `suite_sd` of a suite that was not fitted.
         """
         told = str(assumed(self, frame, kind))
         rests = unidentified_noise(self, frame) if kind == "response" else ()
-        return [*([told] if told else ()), *extrapolated(self, frame), *rests]
+        return [*([told] if told else ()), *extrapolated(self, frame), *far_in_tokens(self, frame), *rests]
 
     def _warn(self, curve: Curve, frame: pl.DataFrame, kind: Kind) -> None:
         law = self.law

@@ -111,7 +111,10 @@ def test_every_way_of_asking_says_it() -> None:
 def test_cautions_have_it_and_what_the_band_rests_on() -> None:
     fit = smooth()
     assert fit.cautions(pl.DataFrame(WHERE))[0] == f"assumed: {NEW_SUITE}; {AS_FITTED}"
-    assert fit.cautions(pl.DataFrame(WHERE | {"suite": "pythia"})) == [f"assumed: {AS_FITTED}"]
+    inside = WHERE | {"suite": "pythia", "tokens": 1e11}
+    assert fit.cautions(pl.DataFrame(inside)) == [f"assumed: {AS_FITTED}"]
+    (_, far) = fit.cautions(pl.DataFrame(inside | {"tokens": 100.0 * float(fit.data["tokens"].max())}))
+    assert far.startswith("tokens lie up to 100 times outside the fitted ones: an answer there assumes no break")
 
 
 def test_a_suite_left_out_has_the_band_of_one_that_was_not_fitted() -> None:
