@@ -289,15 +289,21 @@ def question[Source: "Fit | Point"](
     taken = fit.attributes["conditioned_on"][before:]
     told = ", ".join(
         f"{part['rows']} rows of suite {part['suite']} (Pareto k {part['pareto_k']:.2f}, "
-        f"{part['ess']:.0f} effective draws)"
+        f"{part['ess']:.0f} effective draws{_left_out(part['left_out'])})"
         for part in taken
     )
     about = ""
-    if len(taken) == 1 and kind == "response" and not {"suite", "model"} & set(found):
+    models = named.get("model") or ()
+    own_models = set(fit.data[source.data.height :]["model"])
+    if len(taken) == 1 and kind == "response" and "suite" not in found and own_models.issuperset(models):
         found["suite"] = taken[0]["suite"]
         about = f"; the answer is about suite {found['suite']}"
     say(f"taken in: {told}{about}", err=True)
     return fit, found
+
+
+def _left_out(rows: int) -> str:
+    return f"; {rows} without a QiD left out" if rows else ""
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from qidbayes.table.question import as_in_tables
 
 _CELL = ("model", "tokens", "method", "bits", "dataset")
 _CHECKPOINT = ("suite", "model", "revision", "tokens")
+_SECONDS = ("cell_seconds", "checkpoint_seconds")
 _NEVER = 0.05
 _DRAWS = 60  # of a fit with a discrepancy: enough for second moments
 
@@ -84,6 +85,9 @@ def next_measurements(
     if picks < 1:
         raise InputError(f"picks must be 1 or more, not {picks}")
     query.refuse_unused(fit.law, further, (*query.needs(fit.law), *Scatter(fit).asked))
+    missing = [name for name in (*_CHECKPOINT, *_CELL, *_SECONDS) if name not in cells.columns]
+    if missing:
+        raise InputError(f"cells: column {missing[0]!r} is missing; give what planned_cells returns of a plan")
     question = {"n_params": n_params, "bits": bits, "tokens": tokens, "qid": qid, **further}
     asked = as_in_tables(pl.DataFrame([{name: value for name, value in question.items() if value is not None}]))
     fit.warn_if_unfitted(asked, kind)

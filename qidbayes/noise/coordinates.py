@@ -96,9 +96,14 @@ class Fitted:
         return found
 
     def with_models_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return a frame with the suite and the size of each fitted model, where its row does not give them."""
+        """Return a frame with the suite and the size of each fitted model, where its row does not give them.
+
+        Of a model that several suites hold it is the last of them: rows of one's own come after the fitted ones.
+        """
         for column in ("suite", "n_params") if "model" in frame.columns else ():
-            of_model = self.data.unique("model", maintain_order=True).select("model", pl.col(column).alias("known"))
+            of_model = self.data.unique("model", keep="last", maintain_order=True).select(
+                "model", pl.col(column).alias("known")
+            )
             known = frame.select("model").join(of_model, on="model", how="left", maintain_order="left")["known"]
             frame = frame.with_columns(_filled(frame, column, known))
         return frame

@@ -18,10 +18,12 @@ from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.families import SHARED_EFFECT, Families
 from qidbayes.noise.family_kernel import SUITE_SCALE, new_scales
 from qidbayes.noise.unknown_tokens import UNKNOWN
+from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.joint import joint
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.seeds import Stream, generator
-from qidbayes.table.schema import NAMES, validate
+from qidbayes.table.frames import Table
+from qidbayes.table.given import as_table
 
 MOST_K = 0.7
 """The largest Pareto k whose weights are trusted."""
@@ -35,29 +37,29 @@ _WEIGHED = 8000
 _NUMBERS = 20_000_000
 
 
-def condition[P: Posterior](fit: P, rows: pl.DataFrame) -> P:
+def condition[P: Posterior](fit: P, rows: Table) -> P:
     """Return a fit given further rows; see `Fit.condition`."""
-    if not set(NAMES) <= set(rows.columns):
-        rows = validate(rows, "own rows")
-    for (suite,), part in rows.group_by("suite", maintain_order=True):
+    for (suite,), part in as_table(rows, "own rows").group_by("suite", maintain_order=True):
         fit = _given_suite(fit, part, str(suite))
     return fit
 
 
 def _given_suite[P: Posterior](fit: P, rows: pl.DataFrame, suite: str) -> P:
+    quantized = rows.filter(pl.col("method") != "none").height
     rows = _usable(fit, rows, suite)
-    source, each = _expanded(fit, rows, suite)
+    source = _expanded(fit, rows, suite)
     qid = rows["qid"].to_numpy()
     error = rows["qid_se"].fill_null(0.0).to_numpy() / qid
     names = [name for name in fit.data.columns if name in rows.columns and name not in ("qid", "qid_se", "source")]
     together = joint(source, source.curve(), rows.select(names))
     log_weight = together.log_density(np.log(qid), error**2)[:, 0]
-    chosen, k, ess = _resampled(log_weight, each, int(fit.attributes["random_seed"]))
+    chosen, k, ess = _resampled(log_weight, _origins(source), int(fit.attributes["random_seed"]))
     if not (k <= MOST_K and ess >= LEAST_ESS):
         raise InputError(
             f"the {rows.height} rows of suite {suite!r} say too much that the fit did not expect for its draws to be "
             f"weighted by them (Pareto k {k:.2f}, at most {MOST_K}; {ess:.0f} effective draws, at least "
-            f"{LEAST_ESS:.0f}): fit all rows together instead, `qidbayes fit TABLE FILE`"
+            f"{LEAST_ESS:.0f}): give fewer rows, or fit all rows together, "
+            f"`qidbayes fit {'atlas' if fit.law.name == 'atlas' else 'TABLE'} FILE --law {fit.law.name}`"
         )
     data = pl.concat([fit.data, rows.select(fit.data.columns)], how="vertical_relaxed")
     stats = {
@@ -65,11 +67,13 @@ def _given_suite[P: Posterior](fit: P, rows: pl.DataFrame, suite: str) -> P:
     }
     given = (
         *fit.attributes.get("conditioned_on", ()),
-        {"suite": suite, "rows": rows.height, "pareto_k": k, "ess": ess},
+        {"suite": suite, "rows": rows.height, "left_out": quantized - rows.height, "pareto_k": k, "ess": ess},
     )
+    draws = {name: source.flat(name)[chosen] for name in source.draws}
     return replace(
         fit,
-        draws={name: source.flat(name)[chosen][None] for name in source.draws},
+        diagnostics=judged(fit.diagnostics, fit.law, draws, source.coords),
+        draws={name: values[None] for name, values in draws.items()},
         coords=source.coords,
         dims=source.dims,
         stats=stats,
@@ -104,10 +108,10 @@ def _usable(fit: Posterior, rows: pl.DataFrame, suite: str) -> pl.DataFrame:
     )
 
 
-def _expanded(fit: Posterior, rows: pl.DataFrame, suite: str) -> tuple[Posterior, int]:
-    """Return the draws to be weighted, with draws of what is new in the rows, and how often each of the fit's is in."""
+def _expanded(fit: Posterior, rows: pl.DataFrame, suite: str) -> Posterior:
+    """Return the draws to be weighted, each of the fit's several times, with draws of what is new in the rows."""
     if not isinstance(fit.noise, Families):
-        return fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2)))), 1
+        return fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2))))
     total = min(_WEIGHED, max(500, int(_NUMBERS / rows.height**2)))
     few = fit.thinned(min(total, fit.stats["lp"].size))
     each = -(-total // few.stats["lp"].size)
@@ -133,19 +137,30 @@ def _expanded(fit: Posterior, rows: pl.DataFrame, suite: str) -> tuple[Posterior
         coords["untold"], dims[UNKNOWN] = (*coords.get("untold", ()), *untold), "untold"
     # Methods and data sets of the further rows are known by name, while the rows themselves are asked about.
     aside = pl.concat([fit.data, data[fit.data.height :].with_columns(suite=pl.lit(_ASIDE))])
-    return replace(found, draws={n: v[None] for n, v in flat.items()}, coords=coords, dims=dims, data=aside), each
+    return replace(found, draws={n: v[None] for n, v in flat.items()}, coords=coords, dims=dims, data=aside)
 
 
-def _resampled(log_weight: np.ndarray, each: int, seed: int) -> tuple[np.ndarray, float, float]:
-    """Return numbers of draws by their smoothed weights, the Pareto k, and how many draws of the fit they are worth."""
+def _origins(source: Posterior) -> np.ndarray:
+    """Return which draw of the sampler each draw comes from: rows taken in before have resampled some several times."""
+    law = source.law
+    names = ("sigma", *(law.sampled_name(name) for name in law.priors))
+    sampled = [source.flat(name).reshape(source.stats["lp"].size, -1) for name in names]
+    return np.unique(np.concatenate(sampled, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _resampled(log_weight: np.ndarray, origins: np.ndarray, seed: int) -> tuple[np.ndarray, float, float]:
+    """Return numbers of draws by their smoothed weights, the Pareto k, and how many of the sampler's they are worth."""
     from arviz_stats.base import array_stats
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # k is judged by who asks
-        smoothed, k = array_stats.psislw(-log_weight)  # which takes a log likelihood to be left out
+        try:
+            smoothed, k = array_stats.psislw(-log_weight)  # which takes a log likelihood to be left out
+        except ValueError:  # so few draws are left that all in the tail have one weight, which has no k
+            smoothed, k = log_weight, np.inf
     weight = np.exp(np.asarray(smoothed) - np.max(smoothed))
     weight /= weight.sum()
     rng = generator(seed, Stream.NEW_GROUPS, 2)
     at = (np.arange(_DRAWS) + rng.uniform()) / _DRAWS
     chosen = np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)
-    return rng.permutation(chosen), float(k), float(1.0 / np.square(weight.reshape(-1, each).sum(axis=1)).sum())
+    return rng.permutation(chosen), float(k), float(1.0 / np.square(np.bincount(origins, weight)).sum())

@@ -31,6 +31,7 @@ from qidbayes.posterior.training_level import BETWEEN, measurements, training_le
 from qidbayes.posterior.unfitted import unfitted
 from qidbayes.process import note
 from qidbayes.resources import shipped
+from qidbayes.table.frames import Table
 from qidbayes.table.own_error import standard_error
 from qidbayes.table.question import as_in_tables
 
@@ -349,20 +350,21 @@ class Fit(Shown, OneLaw):
         self.warn_if_unfitted(frame, "response")
         return found
 
-    def condition(self, rows: pl.DataFrame) -> "Fit":
+    def condition(self, rows: Table) -> "Fit":
         """Return the posterior given a few rows of one's own as well, in seconds and without sampling anew.
 
         Parameters
         ----------
         rows
-            Measurements as `load_table` returns them, or a frame with the columns that a table needs. A suite that was
-            not fitted is a new one; questions that name it are then answered with what its rows say.
+            Measurements in any form that `read_table` takes as a table. A suite that was not fitted is a new one;
+            questions that name it are then answered with what its rows say.
 
         Returns
         -------
         Fit
             1,000 draws, resampled by the density that each of this fit's draws gives the rows (see
-            `qidbayes.posterior.conditioning`); ``attributes["conditioned_on"]`` has Pareto k and effective draws.
+            `qidbayes.posterior.conditioning`); ``attributes["conditioned_on"]`` has for each suite how many ``rows``
+            were taken in and how many were ``left_out`` for want of a QiD, Pareto k, and effective draws.
 
         Raises
         ------

@@ -291,13 +291,15 @@ def _judged(fit: Posterior) -> Diagnostics:
 
     What was drawn of single rows and is not kept has only what was said of it when it was fitted.
     """
-    own = convergence_of_draws(fit.law, fit.draws, fit.dims, fit.coords)
-    found = replace(
-        fit.diagnostics,
-        convergence={**fit.diagnostics.convergence, **own},
-        divergences=int(fit.stats["diverging"].sum()),
-        bfmi=bfmi(fit.stats["energy"]),
-    )
+    found = fit.diagnostics
+    if "conditioned_on" not in fit.attributes:  # else the draws were resampled, and are no chain that could be judged
+        own = convergence_of_draws(fit.law, fit.draws, fit.dims, fit.coords)
+        found = replace(
+            found,
+            convergence={**found.convergence, **own},
+            divergences=int(fit.stats["diverging"].sum()),
+            bfmi=bfmi(fit.stats["energy"]),
+        )
     found = judged(found, fit.law, _flat(fit), fit.coords)
     return found.with_part("loss_16bit", fit.loss_16bit.diagnostics) if fit.loss_16bit else found
 

@@ -21,12 +21,14 @@ def constants_of(fit: Posterior, ci_prob: float, published: str | None = None) -
     lower, upper = tails(ci_prob)
     paper = _published(fit.law, published)
     rows = []
+    # Draws that further rows have resampled are no chain, and have no R-hat.
+    of_chains = {} if "conditioned_on" in fit.attributes else fit.diagnostics.convergence
     for name in reported(fit):
         values = fit.draws[name].reshape(-1, *fit.draws[name].shape[2:])
         for i, group in enumerate(fit.coords[fit.dims[name]] if name in fit.dims else (None,)):
             column = values if group is None else values[:, i]
             known = fit.is_identified(name, group)
-            found = fit.diagnostics.convergence.get(number(name, group))
+            found = of_chains.get(number(name, group))
             quantiles = np.quantile(column, [0.5, lower, upper])
             numbers = [*quantiles, column.mean(), column.std(ddof=1)] if known else [None] * 5
             rows.append(

@@ -114,3 +114,13 @@ def test_a_figure_of_points_needs_a_fit(here: Path) -> None:
     refused = run("plot", "qid")
     assert refused.exit_code == 2
     assert "qid is drawn from a saved FIT; projection, qid-map, tokens-to-threshold" in " ".join(refused.stderr.split())
+
+
+def test_the_answer_about_a_model_that_was_measured_again_is_of_its_own_rows(here: Path) -> None:
+    model = qb.load_fit("atlas").data["model"][0]
+    rows = pl.read_csv("mine.csv").with_columns(model=pl.lit(model))
+    rows.write_csv("mine.csv")
+    words = ("project", "--params", "7B", "--tokens", "2T", "--bits", "4", "--with", "mine.csv", "--model", model)
+    told = run(*words)
+    assert told.exit_code == 0, told.stderr
+    assert "the answer is about suite mine" in told.stderr

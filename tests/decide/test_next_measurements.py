@@ -204,3 +204,10 @@ def test_refusals(data: pl.DataFrame, cells: pl.DataFrame, asked: dict, message:
 def test_the_old_name_says_the_new_one() -> None:
     with pytest.warns(DeprecationWarning, match="qidbayes.design is now qidbayes.next_measurements"):
         assert qb.design is qb.next_measurements
+
+
+def test_cells_without_a_column_are_refused(data: pl.DataFrame, cells: pl.DataFrame) -> None:
+    fit = regression_fit(data, NESTED)
+    for column in ("revision", "dataset", "cell_seconds"):
+        with pytest.raises(qb.InputError, match=f"cells: column '{column}' is missing"):
+            qb.next_measurements(fit, cells.drop(column), n_params=7e9, tokens=1e12, bits=4)

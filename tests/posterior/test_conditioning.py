@@ -1,6 +1,9 @@
 """A fit given further rows, against the closed form where one constant is unknown."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +17,7 @@ from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.unknown_tokens import BETWEEN, UNKNOWN, log_tokens
 from qidbayes.posterior import Fit, load_fit
 from qidbayes.posterior.constants import raw_constants
-from qidbayes.posterior.diagnostics import Diagnostics
+from qidbayes.posterior.diagnostics import Convergence, Diagnostics
 from qidbayes.table import load_table
 from tests import families as dense
 
@@ -96,7 +99,7 @@ def test_a_new_suite_joins_the_fitted_ones(fit: Fit, own: pl.DataFrame) -> None:
 
 
 def test_further_methods_and_data_sets_bring_effects_of_their_own(fit: Fit, own: pl.DataFrame) -> None:
-    mine = own.with_columns(method=pl.lit("hqq"), dataset=pl.lit("c4"))
+    mine = own.with_columns(method=pl.lit("hqq"), dataset=pl.lit("c4"), revision=pl.Series(["1", "2", "3", "4"]))
     given = fit.condition(mine)
     labels = given.coords["effect"]
     assert [label for label in labels if label not in fit.coords["effect"]] == [
@@ -119,7 +122,8 @@ def test_surprising_rows_are_refused(fit: Fit, own: pl.DataFrame) -> None:
     [
         ({"qid": pl.lit(-0.01)}, r"4 of 4 rows of suite 'mine' have a QiD of 0 or below"),
         ({"qid_se": pl.lit(0.1)}, "4 of 4 rows of suite 'mine' have a QiD of 0 or below, or a qid_se above 20%"),
-        ({"qid": pl.lit(None, pl.Float64)}, "no row of suite 'mine' has a QiD"),
+        ({"qid": pl.lit(None, pl.Float64)}, "rows 1, 2, 3 and 4, column 'qid': empty"),
+        ({"status": pl.lit("failed"), "error": pl.lit("no memory")}, "no row of suite 'mine' has a QiD"),
     ],
 )
 def test_rows_without_a_logarithm_are_refused(
@@ -145,9 +149,62 @@ def test_a_conditioned_fit_is_saved_and_read(fit: Fit, own: pl.DataFrame, tmp_pa
     given = fit.condition(own)
     given.save(tmp_path / "mine.nc")
     again = load_fit(tmp_path / "mine.nc")
+    assert again.diagnostics == given.diagnostics
+    assert given.diagnostics.problems() == fit.diagnostics.problems(), "resampled draws are no chain to be judged"
     frame = own.head(1).with_columns(bits=pl.lit(3.5))
     np.testing.assert_array_equal(again.predictive(frame).mean, given.predictive(frame).mean)
     assert again.attributes["conditioned_on"][-1]["rows"] == own.height
+
+
+def test_resampled_draws_have_no_r_hat(fit: Fit, own: pl.DataFrame) -> None:
+    chains = replace(fit, diagnostics=replace(fit.diagnostics, convergence={"k_ref": Convergence(1.0, 5000.0, 5000.0)}))
+    assert chains.summary().row(0, named=True)["ess_bulk"] == 5000
+    assert chains.condition(own).summary().row(0, named=True)["ess_bulk"] is None
+
+
+def test_rows_one_after_the_other_wear_out_the_draws_as_rows_together_do(fit: Fit, own: pl.DataFrame) -> None:
+    far = own.with_columns(qid=pl.col("qid") * np.exp(5.0))  # six standard deviations of the level
+    parts, together = fit, fit.condition(far)
+    for row in range(far.height):
+        parts = parts.condition(far[row : row + 1])
+    last, at_once = (found.attributes["conditioned_on"][-1]["ess"] for found in (parts, together))
+    assert last <= len(np.unique(parts.flat("k_ref"))), "no more draws than there are"
+    assert last == pytest.approx(at_once, rel=0.3)
+
+
+def test_rows_that_leave_one_draw_are_refused(fit: Fit, own: pl.DataFrame) -> None:
+    one = replace(fit, draws={name: np.repeat(values[:, :1], COUNT, axis=1) for name, values in fit.draws.items()})
+    with pytest.raises(InputError, match="say too much"):
+        one.condition(own)
+    # Of a fitted suite, method and data set nothing is drawn anew, so that all draws weigh the same.
+    known = fit.data[:1].with_columns(bits=pl.lit(3.5), qid=pl.lit(0.2)).drop("loss_16bit", strict=False)
+    with pytest.raises(InputError, match=r"say too much.*Pareto k inf"):
+        one.condition(known)
+
+
+@pytest.mark.parametrize("form", [pl.DataFrame.lazy, pl.DataFrame.to_pandas, lambda f: f.to_dict(as_series=False)])
+def test_rows_come_in_any_form_of_a_table(fit: Fit, form: Callable[[pl.DataFrame], Any]) -> None:
+    mine = pl.DataFrame({"model": ["m"], "n_params": 7e9, "tokens": 2e12, "method": "gptq", "bits": 4, "qid": 0.08})
+    np.testing.assert_array_equal(fit.condition(form(mine)).flat("k_ref"), fit.condition(mine).flat("k_ref"))
+
+
+def test_rows_without_a_qid_are_counted(fit: Fit, own: pl.DataFrame) -> None:
+    failed = pl.Series([True, False, False, False])
+    status = pl.when(failed).then(pl.lit("failed")).otherwise(pl.lit("ok")).alias("status")
+    error = pl.when(failed).then(pl.lit("no memory")).alias("error")
+    qid = pl.when(~failed).then("qid").alias("qid")
+    given = fit.condition(own.with_columns(status, error, qid)).attributes["conditioned_on"][-1]
+    assert (given["rows"], given["left_out"]) == (3, 1)
+
+
+def test_a_fitted_model_measured_again_is_of_ones_own_suite(fit: Fit, own: pl.DataFrame) -> None:
+    given = fit.condition(own)  # which has models of suite llama-1
+    asked = {"n_params": own["n_params"][0], "tokens": own["tokens"][0], "bits": 3.5, "method": own["method"][0]}
+    model = own["model"][0]
+    assert (
+        given.predict(model=model, **asked)["median"][0]
+        == given.predict(model=model, suite="mine", **asked)["median"][0]
+    )
 
 
 def test_unknown_tokens_are_flat_in_their_logarithm() -> None:
