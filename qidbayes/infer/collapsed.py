@@ -20,6 +20,7 @@ import numpy as np
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
+from qidbayes.noise.grid import Partition
 from qidbayes.noise.model import Integrable
 
 MOST = 20
@@ -57,7 +58,9 @@ class Collapsed:
         noise, law = design.noise, design.law
         assert isinstance(noise, Integrable)
         self._law, self._problem, self._response = law, Problem(design), design.log_response
-        self._gram = noise.gram(design.partition, design.variance)
+        where = design.partition
+        assert isinstance(where, Partition)
+        self._gram = noise.gram(where, design.variance)
         self.cost, self.memory = self._gram.cost, self._gram.memory
         ends = np.cumsum(self._problem.sizes)
         self._place = {n: slice(e - s, e) for n, s, e in zip(law.priors, self._problem.sizes, ends, strict=True)}

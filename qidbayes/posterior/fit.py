@@ -350,7 +350,7 @@ class Fit(Shown, OneLaw):
         self.warn_if_unfitted(frame, "response")
         return found
 
-    def condition(self, rows: Table) -> "Fit":
+    def condition(self, rows: Table) -> Self:
         """Return the posterior given a few rows of one's own as well, in seconds and without sampling anew.
 
         Parameters
