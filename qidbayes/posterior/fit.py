@@ -1,7 +1,7 @@
 """A fit: the posterior of a law, and the questions it answers."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Counts", "Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
 
 _DRAWS_FOR = ((40, 2000), (120, 500), (10**9, 200))
-"""Fitted rows of the suites that are asked about, and how many draws answer for them."""
+"""Fitted rows of the suite that a question is about, and how many draws answer it."""
 ATLAS = "atlas"
 """The name of the fit that is shipped: of all tables of families."""
 SMOOTH_DRAWS = 200
@@ -76,12 +76,28 @@ class Fit(Shown, OneLaw):
             raise InputError(f"law {self.law.name!r} says nothing of {response}; law 'joint' shows how to declare one")
         if base and response == "loss_16bit":
             return base.predict(queries, kind=kind, ci_prob=ci_prob, **values)
-        source, curve = self._answering(kind, self._suites(queries, values))
-        asked = query.build(curve, queries, values, extra=self._extra(kind))
+        frame = query.build(self._answering(kind)[1], queries, values, extra=self._extra(kind)).frame
+        counts = self._draws_for(frame, kind)
+        if len(set(counts)) > 1:
+            return self._predict_apart(frame, counts, response, kind, ci_prob)
+        source, curve = self._answering(kind, frame)
+        asked = query.build(curve, frame, {})
         draws = np.exp(source._log_draws(curve, asked, kind))
         if base and not own:
             draws = draws + base.beside(asked.frame, kind, len(draws))
         return with_band(asked.frame, draws, ci_prob)
+
+    def _predict_apart(
+        self, frame: pl.DataFrame, counts: list[int], response: Response | None, kind: Kind, ci_prob: float
+    ) -> pl.DataFrame:
+        """Answer questions by the number of draws that each takes, so that none depends on what else is asked."""
+        self._warn(self._answering(kind)[1], frame, kind)
+        self.warn_if_unfitted(frame, kind)
+        parts = [np.flatnonzero(np.array(counts) == count) for count in sorted(set(counts))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # which were said of all questions
+            bands = [self._predict(frame[rows], {}, response, kind, ci_prob) for rows in parts]
+        return pl.concat(bands)[np.argsort(np.concatenate(parts))]
 
     def _beside_loss(
         self,
@@ -220,9 +236,10 @@ class Fit(Shown, OneLaw):
         """
         if self.law.response == "loss":
             raise InputError(f"law {self.law.name!r} is of the loss itself; ask predict, with response='qid' for QiD")
-        source, curve = self._answering(kind)
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
-        asked = query.build(curve, None, values, extra=self._extra(kind))
+        frame = query.build(self._answering(kind)[1], None, values, extra=self._extra(kind)).frame
+        source, curve = self._answering(kind, frame)
+        asked = query.build(curve, frame, {})
         draws = np.exp(source._log_draws(curve, asked, kind))
         band = with_band(asked.frame, draws, ci_prob)
         guessing = against_guessing(asked.frame, draws, self.data, loss_16bit or self.loss_16bit, vocabulary, kind)
@@ -280,7 +297,7 @@ class Fit(Shown, OneLaw):
         kind
             As in `predict`.
         """
-        source, curve = self._answering(kind)
+        source, curve = self._answering(kind, frame)
         return source._log_draws(curve, query.build(curve, frame, {}), kind)
 
     def log_tokens_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:
@@ -323,7 +340,7 @@ class Fit(Shown, OneLaw):
         >>> from qidbayes.posterior import load_fit
         >>> load_fit("unified.nc").predictive(held_out).log_density(np.log(held_out["qid"]))  # doctest: +SKIP
         """
-        source, curve = self._answering("response", self._suites(frame, {}))
+        source, curve = self._answering("response", frame)
         asked = query.build(curve, frame, {})
         added, variance = Scatter(source).of(asked.frame, curve)
         mean = curve.log_response(asked.log_covariates, asked.index) + added
@@ -376,12 +393,18 @@ class Fit(Shown, OneLaw):
         note()
         return condition(self, rows)
 
-    def _answering(self, kind: Kind, suites: Sequence[Any] | None = None) -> tuple["Fit", Curve]:
-        """Return the draws that answer questions of a kind, as a fit, and their curve."""
+    def _answering(self, kind: Kind, frame: pl.DataFrame | None = None) -> tuple["Fit", Curve]:
+        """Return the draws that answer questions of a kind, as a fit, and their curve.
+
+        Of a frame of questions it is as many as the one takes that can have the fewest.
+        """
         note()
         if kind not in ("response", "response_params"):
             raise InputError(f"kind must be 'response' or 'response_params', not {kind!r}")
-        source = self._few(self._draws_for(suites)) if kind == "response" and self.noise.by_draw else self
+        if kind != "response" or not self.noise.by_draw:
+            return self, self.curve()
+        few = SMOOTH_DRAWS if frame is None else min(self._draws_for(frame, kind), default=SMOOTH_DRAWS)
+        source = self._few(few)
         return source, source.curve()
 
     @cached_property
@@ -394,19 +417,14 @@ class Fit(Shown, OneLaw):
             self._thinned[draws] = self.thinned(draws)
         return self._thinned[draws]
 
-    def _suites(self, queries: pl.DataFrame | None, values: Mapping[str, Any]) -> list[Any]:
-        """Return the suites that are asked about, by name or by a fitted model."""
-        asked: dict[str, Any] = {**values} if queries is None else {c: queries[c].to_list() for c in queries.columns}
-        named = {n: v if isinstance(v, list | tuple) else [v] for n, v in asked.items() if n in ("suite", "model")}
-        of_models = self.data.filter(pl.col("model").is_in([m for m in named.get("model", ()) if m is not None]))
-        return [*named.get("suite", ()), *of_models["suite"].unique().to_list()]
-
-    def _draws_for(self, suites: Sequence[Any] | None) -> int:
-        """Return how many draws answer for measurements of some suites: each takes a matrix of their fitted rows."""
-        if suites is None or self.law.noise.discrepancy != "families":
-            return SMOOTH_DRAWS
-        rows = self.data["suite"].is_in([suite for suite in suites if suite is not None]).sum()
-        return next(draws for most, draws in _DRAWS_FOR if rows <= most)
+    def _draws_for(self, frame: pl.DataFrame, kind: Kind) -> list[int]:
+        """Return how many draws answer each question: each takes a matrix of the fitted rows of its suite."""
+        if kind != "response" or self.law.noise.discrepancy != "families":
+            return [SMOOTH_DRAWS] * frame.height
+        frame = self.fitted.with_models_columns(as_in_tables(frame))
+        rows = dict(self.data["suite"].value_counts().iter_rows())
+        suites = frame["suite"].to_list() if "suite" in frame.columns else [None] * frame.height
+        return [next(draws for most, draws in _DRAWS_FOR if rows.get(suite, 0) <= most) for suite in suites]
 
     def thinned(self, draws: int = SMOOTH_DRAWS) -> Self:
         """Return the fit with only some of its draws; see `Posterior.thinned`."""

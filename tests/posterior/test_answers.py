@@ -157,3 +157,20 @@ def test_more_questions_that_cannot_be_answered(unified: qb.Fit, per_bit: qb.Fit
         unified.project(n_params=1e9, bits=4, loss_16bit=unified)
     with pytest.raises(qb.InputError, match="either a frame of queries or values"):
         unified.predict(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4]}), bits=4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_answer_of_the_atlas_does_not_depend_on_what_else_is_asked_nor_on_who_asks() -> None:
+    atlas = qb.load_fit("atlas")
+    asked = {"n_params": 8e9, "tokens": 15e12, "bits": 4.0, "method": "gptq", "dataset": "wikitext2"}
+    suites = ["deepseek", "qwen", "another"]  # of 52, 9 and no rows: not of equally many draws
+    together = atlas.predict(suite=suites, **asked)
+    assert together["suite"].to_list() == suites
+    for suite in suites:
+        alone = atlas.predict(suite=suite, **asked)
+        beside = together.filter(suite=suite)
+        for column in ("median", "lower", "upper"):
+            assert alone[column][0] == pytest.approx(beside[column][0], rel=1e-9)
+        advice = qb.advise(atlas, max_qid=0.1, suite=suite, **{**asked, "bits": [4.0]})
+        assert advice["median"][0] == pytest.approx(alone["median"][0], rel=1e-9)
+        assert atlas.project(suite=suite, **asked)["median"][0] == pytest.approx(alone["median"][0], rel=1e-9)
