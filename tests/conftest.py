@@ -36,13 +36,19 @@ def shift_seeds(by: int) -> None:
 
 EXPECTED = {
     "plots/": "Assumption Diagnostics Extrapolation",  # fits are made up: 100 draws, two widths
+    "cli/test_atlas.py": "Diagnostics",  # a stand-in of few draws
     "cli/test_at.py": "Assumption Diagnostics Extrapolation",
     "cli/test_cli_answers.py": "Assumption Diagnostics",
+    "decide/test_advise.py": "Assumption",
     "infer/test_covariates.py": "Data Diagnostics",
     "infer/test_every_law.py": "Diagnostics",
     "infer/test_pooling.py": "Data Diagnostics",
-    "posterior/test_contraction.py": "Diagnostics Extrapolation",
+    "noise/test_kernels.py": "Assumption Unfitted",
+    "posterior/test_conditioning.py": "Assumption",
+    "posterior/test_contraction.py": "Assumption Diagnostics Extrapolation",
+    "posterior/test_distance.py": "Assumption",
     "posterior/test_kept_coverage.py": "Assumption Diagnostics Extrapolation",
+    "posterior/test_training_level.py": "Assumption",
     "posterior/test_unfitted.py": "Assumption Diagnostics",  # of made-up fits
     "score/test_sbc.py": "Data Diagnostics",  # a law's prior makes tables that no model makes; few draws
 }

@@ -40,8 +40,10 @@ def far_in_tokens(fit: Posterior, frame: pl.DataFrame) -> list[str]:
     >>> far_in_tokens(load_fit("atlas"), pl.DataFrame({"tokens": [15e12, 1e15]}))[0].partition(":")[0]
     'tokens lie up to 27.8 times outside the fitted ones'
     """
-    far = beyond(fit.data.filter(pl.col("tokens").is_not_null()), frame)
-    if "tokens_beyond" not in far.columns or not frame.height:
+    if "tokens" not in frame.columns or "tokens" not in fit.data.columns or not frame.height:
+        return []
+    far = beyond(fit.data.filter(pl.col("tokens").is_not_null()), frame.select("tokens"))
+    if "tokens_beyond" not in far.columns:
         return []
     most = float(far["tokens_beyond"].fill_nan(1.0).max())  # type: ignore[arg-type]
     if most < _FAR:
