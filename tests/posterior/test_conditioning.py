@@ -136,6 +136,8 @@ def test_rows_without_a_logarithm_are_refused(
 def test_rows_of_the_fit_are_refused(fit: Fit) -> None:
     with pytest.raises(InputError, match="2 of the rows of suite 'llama-1' are in the fit already"):
         fit.condition(load_table("atlas").filter(suite="llama-1").head(2))
+    with pytest.raises(InputError, match="2 of the rows of suite 'mine' are in the fit already"):
+        fit.condition(load_table("atlas").filter(suite="llama-1").head(2).with_columns(suite=pl.lit("mine")))
 
 
 def test_a_frame_is_read_as_a_table_is(fit: Fit) -> None:
