@@ -26,7 +26,7 @@ OWN = (3, 6, 18)
 REPEATS = 4
 LEAST, MOST = 8, 90
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-NAMED = ("suite", "model", "n_params", "tokens", "bits", "method", "group_size", "dataset")
+NAMED = ("suite", "model", "n_params", "tokens", "bits", "method", "group_size", "dataset", "settings")
 _DEFAULT = Path("benchmarks/atlas/pythia.nc")
 UNNAMED = ("n_params", "tokens", "bits")
 

@@ -7,7 +7,10 @@ import numpy as np
 import polars as pl
 
 REFERENCE = {"n_params": 7e9, "tokens": 3e12, "bits": 4.0}
-SHARED = ("method_sd", "method_bits_sd", "method_curve_sd", "dataset_sd", "group_size_sd", "bits_curve_sd")
+SHARED = (
+    "method_sd", "method_bits_sd", "method_curve_sd", "dataset_sd", "maker_sd", "maker_bits_sd",
+    "group_size_sd", "bits_curve_sd",
+)  # fmt: skip
 
 
 def scales(seed: int = 0) -> dict[str, float]:
@@ -54,6 +57,10 @@ def _pair(scale: Mapping[str, float], of_suite: Mapping[str, float], x: Any, y: 
     if shared:
         found += var("group_size") * groups(x) * groups(y) + var("bits_curve") * p**2
         found += var("dataset") * (x["dataset"] == y["dataset"])
+        if "/" in x["settings"] and "/" in y["settings"]:
+            found += (var("maker") + var("maker_bits") * p) * (
+                x["settings"].split("/")[0] == y["settings"].split("/")[0]
+            )
         if x["method"] == y["method"]:
             found += var("method") + var("method_bits") * p + var("method_curve") * p**2
     if x["suite"] != y["suite"]:

@@ -7,8 +7,8 @@ import polars as pl
 import qidbayes as qb
 
 PUBLISHED = ("pythia", "pythia/awq-bnb", "pythia/gptq-8bit", "spectra", "llama-qwen", "ptq-wikitext2", "gguf-2026")
-WIDEST = 5.5
-"""Bits per weight up to which a GGUF file's QiD stands out of an evaluation of which no standard error is known."""
+WIDEST = 5.0
+"""Bits per weight up to which a GGUF file's QiD stands out of its evaluation's error."""
 
 
 def atlas() -> pl.DataFrame:

@@ -239,6 +239,7 @@ question_options = options(
     click.option("--method", type=Names(), help="A method, such as gptq."),
     click.option("--dataset", type=Names(), help="An evaluation set, such as wikitext2."),
     click.option("--group-size", type=Numbers(also=-1), help="Weights that share a scale; -1 is per channel."),
+    click.option("--settings", type=Names(), help="Who made a GGUF file and by which recipe: bartowski/Q4_K_M."),
     click.option("--with", "own", multiple=True, type=click.Path(), metavar="FILE",
                  help="A table of measurements of your own that the answer takes in, in seconds and without a new fit; "
                  "may be repeated."),

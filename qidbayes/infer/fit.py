@@ -191,4 +191,5 @@ def _kept(rows: Inputs) -> pl.DataFrame:
     covariates = [column_of(symbol) for symbol in rows.law.covariates]
     told = [name for name in ERRORS[rows.law.response] if name in rows.frame.columns]
     errors = ["qid_se", *(name for name in told if rows.frame[name].null_count() < rows.frame.height)]
-    return rows.frame.select(list(dict.fromkeys([*_KEPT, *covariates, *errors, rows.law.response])))
+    of_noise = [name for name in rows.noise.asked if name in rows.frame.columns]
+    return rows.frame.select(list(dict.fromkeys([*_KEPT, *of_noise, *covariates, *errors, rows.law.response])))

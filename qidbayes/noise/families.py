@@ -1,13 +1,13 @@
 """The noise model of tables of many families: see `qidbayes.noise.family_kernel`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from qidbayes.noise import family_density
+from qidbayes.noise import family_density, makers
 from qidbayes.noise.coordinates import NEW, Fitted, distinct, models
 from qidbayes.noise.family_conditioned import FamilyResiduals
 from qidbayes.noise.family_kernel import NUMBERS, SHARED, SUITE_SCALE, Cells, within_suite
@@ -16,6 +16,8 @@ from qidbayes.noise.unknown_tokens import UNKNOWN
 
 SHARED_EFFECT = "shared_effect"
 """The draws of the effects that are the same in every suite: of methods, of data sets, of group sizes, of bits."""
+GROUPS = ("method", "dataset", "maker")
+"""What has effects that are the same in every suite."""
 _ROW_LENGTH = (4096.0, 6.5e9, 0.37)
 """Weights in a row of a matrix: of a 6.5B decoder, and how it grows with N (LLaMA, OPT and BLOOM within a fifth)."""
 
@@ -34,7 +36,7 @@ class Families(NormalErrors):
     groups = ("suite", "method", "dataset", "group_size", "model", "checkpoint")
     by_draw = True
     names = NUMBERS
-    asked = ("suite", "model", "revision", "n_params", "bits", "method", "group_size", "dataset")
+    asked = ("suite", "model", "revision", "n_params", "bits", "method", "group_size", "dataset", "settings")
 
     def log_density(
         self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
@@ -74,6 +76,7 @@ class Families(NormalErrors):
         cells["log_groups"] = _log_groups(frame, cells["log_params"] + reference.get("N", 0.0))
         for group in ("suite", "method", "dataset"):
             cells[group] = fitted.codes(frame, group)
+        cells["maker"] = makers.codes(fitted, frame)
         cells["model"] = fitted.codes(frame, "model")
         new = NEW - 1 - distinct(models(frame)) if together else np.full(frame.height, NEW)
         cells["model"] = np.where(cells["model"] == NEW, new, cells["model"])
@@ -90,28 +93,28 @@ class Families(NormalErrors):
 
     def partition(self, cells: Cells) -> family_density.Suites:
         """Return the rows suite by suite, as the density goes by them."""
-        shared, kind = self.shared(cells, int(cells["method"].max()) + 1, int(cells["dataset"].max()) + 1)
-        return family_density.suites(cells, shared, kind)
+        return family_density.suites(cells, *self.shared(cells, _sizes(cells)))
 
-    def shared(self, cells: Cells, methods: int, datasets: int) -> tuple[np.ndarray, np.ndarray]:
+    def shared(self, cells: Cells, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the columns of the effects that all suites share, and which of `SHARED` each has.
 
-        A method or a data set that was not fitted has zeros there. Shapes ``(rows, effects)`` and ``(effects,)``.
+        `sizes` counts the fitted groups of `GROUPS`; one that was not fitted has zeros there. Shapes ``(rows,
+        effects)`` and ``(effects,)``.
         """
-        p = cells["log_bits"]
-        method = (cells["method"][:, None] == np.arange(methods)) * 1.0
-        dataset = (cells["dataset"][:, None] == np.arange(datasets)) * 1.0
-        parts = (
-            method, method * p[:, None], method * p[:, None] ** 2, dataset, cells["log_groups"][:, None], p[:, None]**2,
-        )  # fmt: skip
+        p = cells["log_bits"][:, None]
+        method, dataset, maker = (
+            (cells[group][:, None] == np.arange(size)) * 1.0 for group, size in zip(GROUPS, sizes, strict=True)
+        )
+        parts = method, method * p, method * p**2, dataset, maker, maker * p, cells["log_groups"][:, None], p**2
         kind = np.repeat(np.arange(len(SHARED)), [part.shape[1] for part in parts])
         return np.concatenate(parts, axis=1), kind
 
     def labels(self, fitted: Fitted) -> tuple[str, ...]:
         """Return what the effects that all suites share are called."""
-        methods, datasets = (fitted.labels(group) for group in ("method", "dataset"))
+        methods, datasets, every = (_labels(fitted, group) for group in GROUPS)
         of_methods = [f"{m}{of}" for of in ("", " × log bits", " × log bits²") for m in methods]
-        return (*of_methods, *datasets, "log group size", "log bits²")
+        of_makers = [f"by {maker}{of}" for of in ("", " × log bits") for maker in every]
+        return (*of_methods, *datasets, *of_makers, "log group size", "log bits²")
 
     def extended(
         self, scale: Mapping[str, np.ndarray], before: Fitted, after: Fitted, rng: np.random.Generator
@@ -128,9 +131,10 @@ class Families(NormalErrors):
             Draws the new effects from their populations.
         """
         effect, parts, at = scale[SHARED_EFFECT], [], 0
-        for name, group in zip(SHARED, ("method", "method", "method", "dataset", None, None), strict=True):
-            old = len(before.labels(group)) if group else 1
-            new = len(after.labels(group)) - old if group else 0
+        of = ("method", "method", "method", "dataset", "maker", "maker", None, None)
+        for name, group in zip(SHARED, of, strict=True):
+            old = len(_labels(before, group)) if group else 1
+            new = len(_labels(after, group)) - old if group else 0
             drawn = scale[name][:, None] * rng.standard_normal((len(effect), new))
             parts += [effect[:, at : at + old], drawn]
             at += old
@@ -145,7 +149,7 @@ class Families(NormalErrors):
         bare = within_suite(scale, where, where, 0.0, np)
         same = where["suite"][:, None] == where["suite"][None, :]
         found = same * (bare + of_row[:, None] * of_row[None, :] * (found - bare))
-        shared, kind = self.shared(where, int(where["method"].max()) + 1, int(where["dataset"].max()) + 1)
+        shared, kind = self.shared(where, _sizes(where))
         shared = shared * np.array([scale[name] for name in SHARED])[kind]
         return np.asarray(found + shared @ shared.T)
 
@@ -174,16 +178,16 @@ class Families(NormalErrors):
             of = distinct(fitted.data["model"][untold].to_list())
             log_tokens[:, untold] = np.log(scale[UNKNOWN])[:, of] - dict(self.log_reference).get("D", 0.0)
             cells["log_tokens"] = log_tokens
-        methods, datasets = (len(fitted.labels(group)) for group in ("method", "dataset"))
+        sizes = [len(_labels(fitted, group)) for group in GROUPS]
         effect = scale[SHARED_EFFECT]
         known = {}
         for suite in np.unique(asked["suite"][asked["suite"] >= 0]):
             rows = np.flatnonzero(cells["suite"] == suite)
             residual, variance = residuals(rows)
             here = {name: values[..., rows] for name, values in cells.items()}
-            residual = residual - effect @ self.shared(here, methods, datasets)[0].T
+            residual = residual - effect @ self.shared(here, sizes)[0].T
             known[int(suite)] = here, residual, variance
-        shared, kind = self.shared(asked, methods, datasets)
+        shared, kind = self.shared(asked, sizes)
         return FamilyResiduals(scale, effect, shared, kind, known)
 
 
@@ -198,6 +202,14 @@ def _log_groups(frame: pl.DataFrame, log_params: np.ndarray) -> np.ndarray:
     log_row = np.log(length) + power * (log_params - np.log(size))
     group = frame["group_size"].cast(pl.Float64).fill_null(np.inf).to_numpy()
     return np.where(np.isfinite(group), np.maximum(log_row - np.log(group), 0.0), 0.0)
+
+
+def _labels(fitted: Fitted, group: str) -> tuple[str, ...]:
+    return makers.labels(fitted) if group == "maker" else fitted.labels(group)
+
+
+def _sizes(cells: Cells) -> list[int]:
+    return [max(int(cells[group].max()) + 1, 0) for group in GROUPS]
 
 
 def _count(tokens: Any) -> int:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from qidbayes.noise.family_kernel import SHARED, SUITE_SCALE, Cells, at_itself, new_scales, within_suite
+from qidbayes.noise.family_kernel import SHARED, SUITE_SCALE, USUAL, Cells, at_itself, new_scales, within_suite
 
 _AT_ONCE = 30_000_000
 """Numbers in the matrices that are held at once: 240 MB."""
@@ -105,7 +105,7 @@ class FamilyResiduals:
         return new_scales(self.scale["suite_scale_sd"])
 
     def _new_shared(self, asked: Cells, one: Cells, *, diagonal: bool = False) -> np.ndarray:
-        """Return the covariance that comes from methods and data sets that were not fitted."""
+        """Return the covariance that comes from methods, data sets and makers that were not fitted."""
 
         def each(name: str) -> tuple[np.ndarray, np.ndarray]:
             return (asked[name], one[name]) if diagonal else (asked[name][:, None], one[name][None, :])
@@ -113,9 +113,12 @@ class FamilyResiduals:
         sds = {name: self.scale[name].reshape((-1,) + (1,) * (1 if diagonal else 2)) for name in SHARED}
         (m, m2), (w, w2), (p, p2) = each("method"), each("dataset"), each("log_bits")
         method, dataset = (m == m2) & (m < 0), (w == w2) & (w < 0)
+        (a, a2) = each("maker")
+        maker = (a == a2) & (a < 0) & (a > USUAL)
         of_method = sds["method_sd"] ** 2 + sds["method_bits_sd"] ** 2 * p * p2
         of_method = of_method + sds["method_curve_sd"] ** 2 * (p * p2) ** 2
-        return np.asarray(method * of_method + dataset * sds["dataset_sd"] ** 2)
+        of_maker = sds["maker_sd"] ** 2 + sds["maker_bits_sd"] ** 2 * p * p2
+        return np.asarray(method * of_method + dataset * sds["dataset_sd"] ** 2 + maker * of_maker)
 
     def _solved(self, suite: int, asked: Cells):  # type: ignore[no-untyped-def]
         """Yield, for some draws after others, L⁻¹r and L⁻¹K of a suite's rows with what is asked."""

@@ -4,13 +4,14 @@ A row is a quantization of a checkpoint, of a model, of a suite (a family of mod
 and p be log N, log D and log P over the law's reference, and g = log(row length / group size), 0 per channel. Around
 the law's logarithm a row scatters with the sum of
 
-    shared   method·(1, p, p²), data set·1, 1·g, 1·p²    the same in every suite
+    shared   method·(1, p, p²), data set·1, maker·(1, p), 1·g, 1·p²    the same in every suite
     suite    (1, d, n, p, g), and a Matérn process of (n, d)
     own      λ_suite · { model·(1, p, d), checkpoint, method in the suite·(1, p), row }
 
-where each term is a normal effect with a standard deviation of its own, and λ_suite, log-normal, says how much noisier
-a suite is than others (one suite's residuals scatter by 3%, another's by 60%). These are crossed random effects as in
-any mixed model; that p² and g stand in it lets the cost of a bit differ from the law's power.
+where each term is a normal effect with a standard deviation of its own. The maker of a file stands before a slash in
+its ``settings``: ``bartowski/Q4_K_M``. λ_suite, log-normal, says how much noisier a suite is than others (one suite's
+residuals scatter by 3%, another's by 60%). These are crossed random effects as in any mixed model; that p² and g stand
+in it lets the cost of a bit differ from the law's power.
 
 Matérn's smoothness is 3/2: the curves that a law misses bend sharply where training ends.
 """
@@ -28,6 +29,8 @@ _MEDIANS: Mapping[str, tuple[float, float]] = {
     "method_bits_sd": (1.0, 0.5),
     "method_curve_sd": (0.5, 0.5),
     "dataset_sd": (0.25, 0.6),
+    "maker_sd": (0.3, 0.5),
+    "maker_bits_sd": (0.5, 0.5),
     "group_size_sd": (0.3, 0.5),
     "bits_curve_sd": (1.0, 0.5),
     "suite_sd": (0.3, 0.3),
@@ -50,14 +53,20 @@ _MEDIANS: Mapping[str, tuple[float, float]] = {
 """Median and log standard deviation of each number's log-normal prior, in units of log QiD per unit of its column."""
 NUMBERS = tuple(_MEDIANS)
 """The numbers of the noise, in the order in which the density takes them."""
-SHARED = ("method_sd", "method_bits_sd", "method_curve_sd", "dataset_sd", "group_size_sd", "bits_curve_sd")
+SHARED = (
+    "method_sd", "method_bits_sd", "method_curve_sd", "dataset_sd", "maker_sd", "maker_bits_sd",
+    "group_size_sd", "bits_curve_sd",
+)  # fmt: skip
 """The standard deviations of the effects that are the same in every suite, by the kind of their columns."""
 SUITE_SCALE = "suite_scale"
 """How much noisier each fitted suite is than others: λ."""
 
+USUAL = -(2**31)
+"""The code of the maker of a row whose settings name none, as other rows of its method: it has no effect."""
+
 type Cells = Mapping[str, Any]
 """Where measurements stand, arrays of shape ``(rows,)``: n, d, p, g as ``log_params``, ``log_tokens``, ``log_bits`` and
-``log_groups``, and the codes of ``suite``, ``model``, ``checkpoint``, ``method`` and ``dataset``."""
+``log_groups``, and the codes of ``suite``, ``model``, ``checkpoint``, ``method``, ``dataset`` and ``maker``."""
 
 
 def priors() -> dict[str, Prior]:

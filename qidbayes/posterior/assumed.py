@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from qidbayes.noise.coordinates import KIND
+from qidbayes.noise import makers
+from qidbayes.noise.coordinates import KIND, NEW
 from qidbayes.noise.kernels import SIMILARITY
 from qidbayes.noise.unknown_tokens import BETWEEN
 from qidbayes.posterior.answers import Kind
@@ -72,6 +73,8 @@ def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Ass
             new.append(_ANY[column])
         elif values[0] is not None:
             fitted.append(f"groups of {values[0]:g}" if column == "group_size" else str(values[0]))
+    if families and kind == "response" and (makers.codes(fit.fitted, frame) == NEW).any():
+        new.append("any maker of the file")
     return Assumed(tuple(new), tuple(fitted))
 
 

@@ -84,7 +84,7 @@ def test_labels_to_fill_in_name_each_file(tmp_path: Path) -> None:
         path.unlink()
     assert run("template", "logs", "-o", "labels.csv", cwd=tmp_path).returncode == 0
     labels = pl.read_csv(tmp_path / "labels.csv")
-    assert labels["method"].to_list() == ["none", "gguf-q3-k-m", "gguf-q4-0"]
+    assert labels["settings"].to_list() == [None, "Q3_K_M", "Q4_0"]
     filled = labels.with_columns(n_params=pl.lit("106M"), tokens=pl.lit("2T"), settings=pl.lit("from Q4_1"))
     filled.write_csv(tmp_path / "labels.csv")
     done = run("import", "logs", "--labels", "labels.csv", "-o", "mine.csv", cwd=tmp_path)

@@ -16,13 +16,13 @@ from qidbayes.noise.family_kernel import NUMBERS, SUITE_SCALE
 from qidbayes.table import load_table
 from tests import families as dense
 
-SUITES = ("opt", "llama-1", "pythia", "bloom")
+SUITES = ("opt", "llama-1", "pythia", "bloom", "qwen3")
 
 
 @pytest.fixture(scope="module")
 def table() -> pl.DataFrame:
     rows = load_table("atlas").filter(pl.col("suite").is_in(SUITES))
-    return pl.concat([rows.filter(suite=s).sample(n, seed=3) for s, n in zip(SUITES, (9, 5, 12, 3), strict=True)])
+    return pl.concat([rows.filter(suite=s).sample(n, seed=3) for s, n in zip(SUITES, (9, 5, 12, 3, 9), strict=True)])
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def noise() -> Families:
 
 
 def _numbers(table: pl.DataFrame) -> tuple[dict[str, object], dict[str, float]]:
-    of_suite = dict(zip(SUITES, (0.5, 1.7, 0.8, 1.2), strict=True))
+    of_suite = dict(zip(SUITES, (0.5, 1.7, 0.8, 1.2, 0.9), strict=True))
     order = Fitted(table).labels("suite")
     return {**dense.scales(), SUITE_SCALE: np.array([of_suite[s] for s in order])}, of_suite
 
@@ -104,12 +104,15 @@ def test_shared_effects_are_drawn_from_their_conditional(table: pl.DataFrame, no
 
 @pytest.fixture(scope="module")
 def asked(table: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a fitted suite, of a fitted model, of a suite that was not fitted, and of a method that was not."""
+    """Rows of a fitted suite, of a fitted model, and of a suite, a method and a maker that were not fitted."""
     known = table.filter(suite="pythia").head(3)
     new = known.with_columns(suite=pl.lit("mine"), model=pl.lit("mine-1b"), tokens=pl.lit(10**12))
     method = new.head(1).with_columns(method=pl.lit("mine-method"))
     sibling = known.head(1).with_columns(model=pl.lit("another run"))
-    return pl.concat([known.with_columns(bits=pl.lit(3.5)), sibling, new, method])
+    known_file = table.filter(method="gguf")["settings"][0]
+    file = new.head(1).with_columns(method=pl.lit("gguf"))
+    files = [file.with_columns(settings=pl.lit(by)) for by in (known_file, "nobody/Q4_0", "nobody/Q3_K")]
+    return pl.concat([known.with_columns(bits=pl.lit(3.5)), sibling, new, method, *files])
 
 
 def test_conditioning_is_that_of_one_dense_normal(table: pl.DataFrame, noise: Families, asked: pl.DataFrame) -> None:
@@ -132,7 +135,8 @@ def test_conditioning_is_that_of_one_dense_normal(table: pl.DataFrame, noise: Fa
     np.testing.assert_allclose(together[:, 0], mean, rtol=1e-9)
     np.testing.assert_allclose(np.diagonal(covariance[:, 0], axis1=1, axis2=2), variance, rtol=1e-7, atol=1e-10)
     parts = noise.partition(noise.rows(table))
-    columns = noise.shared(where, *(len(fitted.labels(g)) for g in ("method", "dataset")))[0]
+    makers = table["settings"].filter(table["settings"] != "").str.split("/").list.first().n_unique()
+    columns = noise.shared(where, [*(len(fitted.labels(g)) for g in ("method", "dataset")), makers])[0]
     for draw in range(2):
         # λ of a new suite is one of its population's quantiles: which one the answer took is in its variance.
         scales = {**of_suite, "mine": float(given._new_scale[draw])}
@@ -148,6 +152,8 @@ def test_conditioning_is_that_of_one_dense_normal(table: pl.DataFrame, noise: Fa
         of_method = one["method_sd"] ** 2 + one["method_bits_sd"] ** 2 * np.outer(p, p)
         of_method = of_method + one["method_curve_sd"] ** 2 * np.outer(p, p) ** 2
         new = new + np.outer(at, at) * of_method
+        nobody = asked["settings"].str.starts_with("nobody").to_numpy()
+        new = new + np.outer(nobody, nobody) * (one["maker_sd"] ** 2 + one["maker_bits_sd"] ** 2 * np.outer(p, p))
         # sigma² is whoever asks to add: a suite that is noisier has the rest of it here.
         new = new + np.diag([(scales[s] ** 2 - 1) * one["sigma"] ** 2 for s in asked["suite"]])
         np.testing.assert_allclose(covariance[draw, 0], new, rtol=1e-6, atol=1e-8)

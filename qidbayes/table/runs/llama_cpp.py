@@ -14,7 +14,8 @@ import numpy as np
 
 from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
-from qidbayes.table.runs.names import Quantization, gguf_type, read_name
+from qidbayes.table.runs.gguf_types import GGUF, Quantization, gguf_type
+from qidbayes.table.runs.names import read_name
 from qidbayes.table.runs.run import Parts, Run
 
 _MOST = 64 * 2**20  # bytes
@@ -157,9 +158,11 @@ def _run(state: _State, path: Path) -> Run:
 
 def _of_type(kind: str, named: Quantization) -> Quantization:
     try:
-        return replace(gguf_type(kind), settings=named.settings)
+        found = gguf_type(kind)
     except InputError:
         return named
+    besides = [part for part in named.settings.split(", ") if part and not GGUF.fullmatch(part)]
+    return replace(found, settings=", ".join(filter(None, [found.settings, *besides])))
 
 
 def _rate(state: _State, quantization: Quantization) -> float | None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
-from qidbayes.table.runs.names import NONE, Quantization, read_name
+from qidbayes.table.runs.gguf_types import NONE, Quantization
+from qidbayes.table.runs.names import read_name
 from qidbayes.table.runs.run import Parts, Run
 
 _MOST = 64 * 2**20  # bytes of results

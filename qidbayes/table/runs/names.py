@@ -1,31 +1,10 @@
 """What a model's name says of its quantization: ``Llama-2-7B-GPTQ-4bit-128g``, ``x-7b.Q4_K_M.gguf``."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from qidbayes.errors import InputError
+from qidbayes.table.runs.gguf_types import GGUF, NONE, SIXTEEN, Quantization, gguf_type
 
-NONE = "none"
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """What was done to a model's weights. Of a method without `bits` the name does not say them.
-
-    Attributes
-    ----------
-    method, bits, bits_per_weight, group_size, settings
-        As the columns of a table; `method` is ``none`` for 16 bits and empty where nothing is said.
-    """
-
-    method: str = ""
-    bits: float | None = None
-    bits_per_weight: float | None = None
-    group_size: int | None = None
-    settings: str = ""
-
-
-_16BIT = {"fp16", "bf16", "f16", "float16", "bfloat16", "f32", "fp32", "float32", "16bit"}
 _METHODS = {
     "gptq": "gptq", "gptqmodel": "gptq", "autogptq": "gptq", "awq": "awq", "autoawq": "awq", "rtn": "rtn", "hqq": "hqq",
     "aqlm": "aqlm", "exl2": "exl2", "exl3": "exl3", "autoround": "autoround", "quip": "quip", "vptq": "vptq",
@@ -42,10 +21,6 @@ _SETTINGS = {
 }
 # What names say besides, and what logs are called.
 _DROPPED = {"gguf", "ggml", "hf", "quantized", "quant", "ppl", "kl", "kld", "perplexity", "log", "txt", "json", "bit"}
-# A type of GGUF's: Q4_K_M, IQ3_XXS, Q8_0, TQ2_0. Its bits are the digit.
-_GGUF = re.compile(
-    r"(?P<type>(?:i|t)?q(?P<bits>[1-8])(?:_(?:[01]|k(?:_(?:xs|xl|s|m|l))?|xxs|xs|s|m|nl|kss|ks|kt))*)", re.I
-)
 _RATE = re.compile(r"(?<![0-9.])([1-8](?:\.[0-9]{1,3})?)[-_]?bpw", re.I)
 _BITS = re.compile(r"(?:int|w|fp)?([1-8])bits?|int([1-8])|w([1-8])a[0-9]{1,2}|fp(8)")
 _GROUP = re.compile(r"g(?:s|roup)?([0-9]{1,5})|([0-9]{2,5})g|1g|g1")
@@ -70,7 +45,7 @@ def read_name(name: str) -> tuple[str, Quantization]:
     ('Llama-2-7B', Quantization(method='gptq', bits=4.0, bits_per_weight=None, group_size=128, settings=''))
     >>> stem, found = read_name("SmolLM2-135M-Instruct.i1-Q4_K_M.gguf")
     >>> stem, found.method, found.bits, found.settings
-    ('SmolLM2-135M-Instruct', 'gguf-q4-k-m', 4.0, 'imatrix')
+    ('SmolLM2-135M-Instruct', 'gguf', 4.8, 'Q4_K_M, imatrix')
     >>> read_name("Llama-3.1-8b-hf")[1].method
     ''
     """
@@ -96,7 +71,9 @@ def read_name(name: str) -> tuple[str, Quantization]:
         else:
             found = told
             settings += [setting] if setting else []
-    return "".join(left).strip("-_. "), replace(found, settings=", ".join(dict.fromkeys(settings)))
+    return "".join(left).strip("-_. "), replace(
+        found, settings=", ".join(dict.fromkeys([found.settings, *settings] if found.settings else settings))
+    )
 
 
 def _told(word: str, known: Quantization) -> tuple[Quantization | None, str]:
@@ -106,7 +83,7 @@ def _told(word: str, known: Quantization) -> tuple[Quantization | None, str]:
         return known, ""
     if word in _SETTINGS:
         return known, _SETTINGS[word]
-    if word in _16BIT:
+    if word in SIXTEEN:
         return replace(known, method=known.method or NONE, bits=known.bits or 16.0), ""
     if word in _METHODS:
         return replace(known, method=_METHODS[word]), ""
@@ -125,35 +102,8 @@ def _told(word: str, known: Quantization) -> tuple[Quantization | None, str]:
 
 def _last_gguf(name: str) -> re.Match[str] | None:
     found = None
-    for match in _GGUF.finditer(name):
+    for match in GGUF.finditer(name):
         before, after = name[: match.start()][-1:], name[match.end() :][:1]
         if not before.isalnum() and not after.isalnum():
             found = match
     return found
-
-
-def gguf_type(text: str) -> Quantization:
-    """Return what a GGUF file's type says, written as in file names or as llama.cpp prints it.
-
-    Raises
-    ------
-    InputError
-        If it is none.
-
-    Examples
-    --------
-    >>> gguf_type("Q4_K - Medium").method, gguf_type("IQ3_XXS - 3.0625 bpw").bits, gguf_type("all F32").method
-    ('gguf-q4-k-m', 3.0, 'none')
-    """
-    plain = re.sub(r"(?i)\(guessed\)|\bmostly\b|\ball\b", "", text[:_LONGEST]).strip()
-    word, _, size = plain.partition(" - ")
-    word = word.strip().lower()
-    if word in _16BIT:
-        return Quantization(method=NONE, bits=16.0)
-    if word.startswith(("mxfp4", "nvfp4")):
-        return Quantization(method=f"gguf-{word.split()[0]}", bits=4.0)
-    if not _GGUF.fullmatch(word):
-        raise InputError(f"{text[:80]!r} is no type of a GGUF file that is known here")
-    letter = {"small": "-s", "medium": "-m", "large": "-l"}.get(size.strip().lower(), "")
-    width = float(word.lstrip("iqt")[0])
-    return Quantization(method=f"gguf-{word.replace('_', '-')}{letter}", bits=width)

@@ -9,8 +9,8 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.table.catalogue import shipped_sizes
+from qidbayes.table.runs.gguf_types import NONE
 from qidbayes.table.runs.labels import OF_RUN, QUANTIZER, Labels
-from qidbayes.table.runs.names import NONE
 from qidbayes.table.runs.run import Run
 from qidbayes.table.schema import validate
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qidbayes.table.runs.names import Quantization
+from qidbayes.table.runs.gguf_types import Quantization
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def test_a_comparison_of_llama_cpp_is_what_it_printed(name: str) -> None:
     kld, top = numbers(f"{name}.kl", r"Mean    KLD: +([0-9.]+)(?s:.*)Same top p: +([0-9.]+)")
     assert (row["qid"], row["qid_se"], row["mean_kld"], row["same_top"]) == (*ratio, kld, top / 100)
     assert row["loss_16bit"] == math.log(base) and row["loss"] == pytest.approx(math.log(quantized), abs=1e-6)
-    assert (row["method"], row["bits"]) == (f"gguf-{name.lower().replace('_', '-')}", float(name[1]))
+    assert (row["method"], row["settings"], row["bits"]) == ("gguf", name, {"Q4_0": 4.5, "Q3_K_M": 3.9}[name])
     assert (row["model"], row["seq_len"], row["n_eval_tokens"]) == ("SmolLM2-135M-Instruct", 512, 16 * 255)
 
 
@@ -102,7 +102,8 @@ def test_perplexities_of_llama_cpp_are_paired_by_chunk() -> None:
     table = qb.read_table(
         *(LLAMA / f"SmolLM2-135M-Instruct-{n}.log" for n in ("F16", "Q4_0.ppl", "Q3_K_M.ppl")), **SMOL
     )
-    assert table["method"].to_list() == ["none", "gguf-q4-0", "gguf-q3-k-m"]
+    assert table["method"].to_list() == ["none", "gguf", "gguf"]
+    assert table["settings"].to_list() == ["", "Q4_0", "Q3_K_M"]
     for name, row in zip(
         ("Q4_0", "Q3_K_M"), table.filter(pl.col("method") != "none").iter_rows(named=True), strict=True
     ):
@@ -126,7 +127,7 @@ def test_perplexities_of_llama_cpp_are_paired_by_chunk() -> None:
 def test_where_both_are_there_the_comparison_stays_and_the_rest_is_named() -> None:
     with pytest.warns(TableWarning) as told:
         table = qb.read_table(LLAMA, **SMOL)
-    assert table["method"].to_list() == ["none", "gguf-q3-k-m", "gguf-q4-0"]
+    assert table["settings"].to_list() == ["", "Q3_K_M", "Q4_0"]
     assert table["mean_kld"].drop_nulls().to_list() == [0.119696, 0.274671]
     said = [str(warning.message) for warning in told]
     assert "left out" in said[0] and said[0].count("compares the same with its base") == 2
@@ -141,7 +142,7 @@ def test_what_cannot_be_paired_is_named(tmp_path: Path) -> None:
     (tmp_path / "SmolLM2-135M-Instruct-Q5_0.log").write_text(text.replace("n_ctx=512", "n_ctx=2048"))
     with pytest.warns(TableWarning, match="left out") as told:
         table = qb.read_table(tmp_path, n_params="106M")
-    assert table["method"].to_list() == ["none", "gguf-q4-0"]
+    assert table["settings"].to_list() == ["", "Q4_0"]
     said = str(told[0].message)
     assert "Other-1B-Q4_0.log: no 16-bit run of Other-1B, context 512, 4080 tokens; 16-bit runs are of SmolLM2" in said
     assert "Q5_0.log: no 16-bit run of SmolLM2-135M-Instruct, context 2048" in said and "there is one of" in said
@@ -238,8 +239,8 @@ def test_an_older_log_tells_of_its_model(tmp_path: Path) -> None:
     text += "llm_load_print_meta: model size       = 3.80 GiB (4.84 BPW)\n" + tail.format("5.1000")
     (tmp_path / "all.log").write_text(text)
     row = qb.read_table(tmp_path / "all.log", n_params="6.5B").filter(pl.col("method") != "none").row(0, named=True)
-    assert (row["model"], row["method"], row["bits"], row["bits_per_weight"]) == ("x-7b", "gguf-q4-k-m", 4.0, 4.84)
-    assert row["settings"] == "imatrix calibration_v3.txt" and row["qid"] == pytest.approx(math.log(5.1 / 5))
+    assert (row["model"], row["method"], row["bits"], row["bits_per_weight"]) == ("x-7b", "gguf", 4.8, 4.84)
+    assert row["settings"] == "Q4_K_M, imatrix calibration_v3.txt" and row["qid"] == pytest.approx(math.log(5.1 / 5))
 
 
 def test_tables_with_perplexities_come_in_too(tmp_path: Path) -> None:
@@ -257,7 +258,7 @@ def test_one_text_in_two_contexts_is_two_data_sets(tmp_path: Path) -> None:
     with pytest.warns(TableWarning, match="told apart by -ctx in its name: wiki"):
         table = qb.read_table(tmp_path, n_params="1B", dataset="wiki")
     assert table.select("dataset", "method").rows() == [
-        ("wiki-ctx2048", "none"), ("wiki-ctx2048", "gguf-q4-0"), ("wiki-ctx512", "none"), ("wiki-ctx512", "gguf-q4-0"),
+        ("wiki-ctx2048", "none"), ("wiki-ctx2048", "gguf"), ("wiki-ctx512", "none"), ("wiki-ctx512", "gguf"),
     ]  # fmt: skip
 
 
@@ -286,7 +287,7 @@ def test_a_log_of_llama_cpp_s_own_tests() -> None:
     """Of ggml-org/ci, build 4840: two runs in one log, models called ggml-model-*.gguf, Pythia 2.8B."""
     table = qb.read_table(PUBLIC / "ggml-ci-pythia-2.8b.log", n_params=2_517_652_480, tokens="300B")
     row = table.row(1, named=True)
-    assert (row["model"], row["method"], row["bits"], row["bits_per_weight"]) == ("pythia-2.8B", "gguf-q8-0", 8.0, 8.51)
+    assert (row["model"], row["method"], row["bits"], row["bits_per_weight"]) == ("pythia-2.8B", "gguf", 8.5, 8.51)
     assert (row["dataset"], row["seq_len"], row["n_eval_tokens"]) == ("wikitext2", 2048, 4 * 1023)
     assert row["qid"] == pytest.approx(math.log(10.3702 / 10.3475))
     assert 0 < row["qid_se"] < 0.002, "paired: the program says 0.4 of 10 for either perplexity, which is 0.04 nats"
@@ -296,7 +297,7 @@ def test_a_log_of_llama_cpp_s_own_tests() -> None:
 def test_comparisons_that_people_posted() -> None:
     """Of ik_llama.cpp's discussions, without its base, and two in one log of somebody's sweep, without names."""
     scout = qb.read_table(PUBLIC / "Llama-4-Scout-IQ3_XXS.log", n_params="107B").row(0, named=True)
-    assert (scout["model"], scout["method"], scout["bits"]) == ("Llama-4-Scout", "gguf-iq3-xxs", 3.0)
+    assert (scout["model"], scout["method"], scout["bits"]) == ("Llama-4-Scout", "gguf", 3.1)
     assert (scout["qid"], scout["qid_se"], scout["mean_kld"]) == (0.030502, 0.002438, 0.106186)
     assert scout["loss"] == pytest.approx(math.log(8.894160))
     runs = read_log(PUBLIC / "Qwen3.6-35B-A3B.log")
