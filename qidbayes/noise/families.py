@@ -114,9 +114,9 @@ class Families(NormalErrors):
         return (*of_methods, *datasets, "log group size", "log bits²")
 
     def extended(
-        self, scale: Mapping[str, np.ndarray], before: Fitted, after: Fitted, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Return the draws of the shared effects with those of methods and data sets that further rows brought.
+        self, scale: Mapping[str, np.ndarray], before: Fitted, after: Fitted
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the draws of the shared effects with places for those of methods and data sets of further rows.
 
         Parameters
         ----------
@@ -124,17 +124,22 @@ class Families(NormalErrors):
             The draws by name, as in `condition`.
         before, after
             The rows without and with the further ones, which come last.
-        rng
-            Draws the new effects from their populations.
+
+        Returns
+        -------
+        effect, spread
+            The draws, 0 for the new ones, and the new ones' standard deviations, 0 for the others; shape ``(draws,
+            effects)``.
         """
-        effect, parts, at = scale[SHARED_EFFECT], [], 0
+        effect, parts, spread, at = scale[SHARED_EFFECT], [], [], 0
         for name, group in zip(SHARED, ("method", "method", "method", "dataset", None, None), strict=True):
             old = len(before.labels(group)) if group else 1
             new = len(after.labels(group)) - old if group else 0
-            drawn = scale[name][:, None] * rng.standard_normal((len(effect), new))
-            parts += [effect[:, at : at + old], drawn]
+            none = np.zeros((len(effect), new))
+            parts += [effect[:, at : at + old], none]
+            spread += [np.zeros((len(effect), old)), none + scale[name][:, None]]
             at += old
-        return np.concatenate(parts, axis=1)
+        return np.concatenate(parts, axis=1), np.concatenate(spread, axis=1)
 
     def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
         """Return the covariance of rows without their own errors."""

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from qidbayes.noise.family_kernel import SHARED, SUITE_SCALE, Cells, at_itself, new_scales, within_suite
+from qidbayes.noise.suite_rows import SuiteRows
 
 _AT_ONCE = 30_000_000
 """Numbers in the matrices that are held at once: 240 MB."""
@@ -78,6 +79,35 @@ class FamilyResiduals:
                         taken = np.einsum("drq,drs->dqs", weights, weights)
                         found[np.ix_(draw, [i], at, at)] -= taken[:, None]
         return mean, found
+
+    def of_one_suite(self, asked: Cells, law: np.ndarray, own: np.ndarray, spread: np.ndarray) -> SuiteRows:
+        """Return measurements of one suite with what nobody knows of them left open: see `SuiteRows`.
+
+        Parameters
+        ----------
+        asked
+            Where they stand; their methods and data sets have codes.
+        law
+            The logarithm of the law; shape ``(draws, rows)``.
+        own
+            The variance of each measurement's own error beside sigma²; shape ``(rows,)``.
+        spread
+            The standard deviations of the effects that are not known, 0 for the others; shape ``(draws, effects)``.
+        """
+        width, suite = len(own), int(asked["suite"][0])
+        cross = self.shared * spread[:, None, :]
+        new = np.flatnonzero(spread.any(axis=0))
+        fixed = cross[:, :, new] @ np.swapaxes(cross[:, :, new], 1, 2) + np.diag(own)
+        sigma = self.scale["sigma"][:, None, None] ** 2 * np.eye(width)
+        if suite in self.known:
+            mean, within = self.blocks(asked, 1)
+            fixed = fixed + within[:, 0] + sigma
+            return SuiteRows(law + mean[:, 0], np.zeros_like(fixed), fixed, self.shared, spread, None)
+        scale = {name: values[:, None, None] for name, values in self.scale.items() if values.ndim == 1}
+        lone = _lifted(asked)
+        bare, full = (within_suite(scale, lone, lone, z, np) for z in (0.0, 1.0))
+        mean = law + self.effect @ self.shared.T
+        return SuiteRows(mean, fixed + bare, full - bare + sigma, self.shared, spread, self.scale["suite_scale_sd"])
 
     def between(self, asked: Cells, one: Cells) -> np.ndarray:
         """Return the covariance with one measurement, the mean over the draws; shape ``(rows,)``."""
