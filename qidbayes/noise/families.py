@@ -113,33 +113,25 @@ class Families(NormalErrors):
         of_methods = [f"{m}{of}" for of in ("", " × log bits", " × log bits²") for m in methods]
         return (*of_methods, *datasets, "log group size", "log bits²")
 
-    def extended(
-        self, scale: Mapping[str, np.ndarray], before: Fitted, after: Fitted
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the draws of the shared effects with places for those of methods and data sets of further rows.
+    def places(self, before: Fitted, after: Fitted) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the shared effects stand among those with methods and data sets of further rows.
 
         Parameters
         ----------
-        scale
-            The draws by name, as in `condition`.
         before, after
             The rows without and with the further ones, which come last.
 
         Returns
         -------
-        effect, spread
-            The draws, 0 for the new ones, and the new ones' standard deviations, 0 for the others; shape ``(draws,
-            effects)``.
+        kind, known
+            Which of `SHARED` each of the effects has, and whether it was there before; shape ``(effects,)``.
         """
-        effect, parts, spread, at = scale[SHARED_EFFECT], [], [], 0
-        for name, group in zip(SHARED, ("method", "method", "method", "dataset", None, None), strict=True):
-            old = len(before.labels(group)) if group else 1
-            new = len(after.labels(group)) - old if group else 0
-            none = np.zeros((len(effect), new))
-            parts += [effect[:, at : at + old], none]
-            spread += [np.zeros((len(effect), old)), none + scale[name][:, None]]
-            at += old
-        return np.concatenate(parts, axis=1), np.concatenate(spread, axis=1)
+        kind, known = [], []
+        for i, group in enumerate(("method", "method", "method", "dataset", None, None)):
+            old, count = ((len(f.labels(group)) for f in (before, after)) if group else (1, 1))
+            kind += [i] * count
+            known += [place < old for place in range(count)]
+        return np.array(kind), np.array(known)
 
     def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
         """Return the covariance of rows without their own errors."""

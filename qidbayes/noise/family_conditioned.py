@@ -80,7 +80,7 @@ class FamilyResiduals:
                         found[np.ix_(draw, [i], at, at)] -= taken[:, None]
         return mean, found
 
-    def of_one_suite(self, asked: Cells, law: np.ndarray, own: np.ndarray, spread: np.ndarray) -> SuiteRows:
+    def of_one_suite(self, asked: Cells, law: np.ndarray, own: np.ndarray, root: np.ndarray) -> SuiteRows:
         """Return measurements of one suite with what nobody knows of them left open: see `SuiteRows`.
 
         Parameters
@@ -91,23 +91,22 @@ class FamilyResiduals:
             The logarithm of the law; shape ``(draws, rows)``.
         own
             The variance of each measurement's own error beside sigma²; shape ``(rows,)``.
-        spread
-            The standard deviations of the effects that are not known, 0 for the others; shape ``(draws, effects)``.
+        root
+            What the shared effects are beside `effect`: this times standard normals; shape ``(draws, effects,
+            normals)``. Of a suite that was fitted, no fitted row may depend on it.
         """
-        width, suite = len(own), int(asked["suite"][0])
-        cross = self.shared * spread[:, None, :]
-        new = np.flatnonzero(spread.any(axis=0))
-        fixed = cross[:, :, new] @ np.swapaxes(cross[:, :, new], 1, 2) + np.diag(own)
-        sigma = self.scale["sigma"][:, None, None] ** 2 * np.eye(width)
-        if suite in self.known:
+        columns = self.shared @ root
+        fixed = columns @ np.swapaxes(columns, 1, 2) + np.diag(own)
+        sigma = self.scale["sigma"][:, None, None] ** 2 * np.eye(len(own))
+        if int(asked["suite"][0]) in self.known:
             mean, within = self.blocks(asked, 1)
             fixed = fixed + within[:, 0] + sigma
-            return SuiteRows(law + mean[:, 0], np.zeros_like(fixed), fixed, self.shared, spread, None)
+            return SuiteRows(law + mean[:, 0], np.zeros_like(fixed), fixed, columns, None)
         scale = {name: values[:, None, None] for name, values in self.scale.items() if values.ndim == 1}
         lone = _lifted(asked)
         bare, full = (within_suite(scale, lone, lone, z, np) for z in (0.0, 1.0))
         mean = law + self.effect @ self.shared.T
-        return SuiteRows(mean, fixed + bare, full - bare + sigma, self.shared, spread, self.scale["suite_scale_sd"])
+        return SuiteRows(mean, fixed + bare, full - bare + sigma, columns, self.scale["suite_scale_sd"])
 
     def between(self, asked: Cells, one: Cells) -> np.ndarray:
         """Return the covariance with one measurement, the mean over the draws; shape ``(rows,)``."""

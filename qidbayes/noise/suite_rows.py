@@ -1,12 +1,13 @@
 """Rows of one suite, given each draw of what all suites share: their density, and what it leaves to be drawn.
 
-With z the standard normal of λ = exp(s·z), which says how noisy the suite is, and u the effects of methods and data
-sets that no other suite has, normal with standard deviations S, the rows' log responses are normal with the covariance
+With z the standard normal of λ = exp(s·z), which says how noisy the suite is, and v the standard normals of the effects
+that are not known, as of methods and data sets that no other suite has, the rows' log responses are normal with the
+covariance
 
-    C(λ) = F + Z S² Z' + λ² G
+    C(λ) = F + WW' + λ² G
 
-where G has what λ makes larger and F the rest. u is integrated out in C. So is z, numerically: with the Cholesky root
-L of G and the eigenvalues e and vectors Q of L⁻¹(F + ZS²Z')L⁻ᵀ the density is, for every λ at once,
+where W has the effects' columns, G what λ makes larger and F the rest. v is integrated out in C. So is z, numerically:
+with the Cholesky root L of G and the eigenvalues e and vectors Q of L⁻¹(F + WW')L⁻ᵀ the density is, for every λ at once,
 
     log p(r | λ) = −½ Σ (t² / (e + λ²) + log(e + λ²)) − log|L| − ½ n log 2π,   t = Q'L⁻¹r.
 
@@ -31,11 +32,9 @@ class SuiteRows:
     mean
         Of the log responses; shape ``(draws, rows)``.
     fixed, scaled
-        F + ZS²Z' and G; shape ``(draws, rows, rows)``.
+        F + WW' and G; shape ``(draws, rows, rows)``.
     columns
-        Z; shape ``(rows, effects)``.
-    spread
-        S, 0 for an effect that is known; shape ``(draws, effects)``.
+        W; shape ``(draws, rows, normals)``.
     scale_sd
         s; shape ``(draws,)``. None for a suite whose λ is known, and in G.
     """
@@ -44,7 +43,6 @@ class SuiteRows:
     fixed: np.ndarray
     scaled: np.ndarray
     columns: np.ndarray
-    spread: np.ndarray
     scale_sd: np.ndarray | None
 
     def weighed(self, log_response: np.ndarray, rng: np.random.Generator) -> "Weighed":
@@ -107,22 +105,15 @@ class Weighed:
         node = (share < rng.uniform(size=(len(chosen), 1)) * share[:, -1:]).sum(axis=1)
         return np.asarray(self.z[chosen, node])
 
-    def draw_effects(self, chosen: np.ndarray, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return a draw of u for each of some draws, given the rows and z; shape ``(chosen, effects)``."""
-        rows, sd = self.rows, self.rows.spread[chosen]
-        found = np.zeros_like(sd)
-        new = np.flatnonzero(sd.any(axis=0))
-        if not new.size:
-            return found
+    def draw_normals(self, chosen: np.ndarray, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return a draw of v for each of some draws, given the rows and z; shape ``(chosen, normals)``."""
+        rows = self.rows
         scale = np.ones(len(z)) if rows.scale_sd is None else np.exp(rows.scale_sd[chosen] * z)
-        covariance = rows.fixed[chosen] + scale[:, None, None] ** 2 * rows.scaled[chosen]
-        root = np.linalg.cholesky(covariance)
-        cross = rows.columns[:, new] * sd[:, None, new]
+        root = np.linalg.cholesky(rows.fixed[chosen] + scale[:, None, None] ** 2 * rows.scaled[chosen])
         left = (self.log_response - rows.mean[chosen])[:, :, None]
-        solved = np.linalg.solve(root, np.concatenate([cross, left], axis=2))
+        solved = np.linalg.solve(root, np.concatenate([rows.columns[chosen], left], axis=2))
         weights, left = solved[:, :, :-1], solved[:, :, -1]
         middle = np.einsum("drm,dr->dm", weights, left)
-        value, vector = np.linalg.eigh(np.eye(new.size) - np.swapaxes(weights, 1, 2) @ weights)
+        value, vector = np.linalg.eigh(np.eye(weights.shape[2]) - np.swapaxes(weights, 1, 2) @ weights)
         step = np.sqrt(np.maximum(value, 0.0)) * rng.standard_normal(value.shape)
-        found[:, new] = sd[:, new] * (middle + np.einsum("dij,dj->di", vector, step))
-        return found
+        return np.asarray(middle + np.einsum("dij,dj->di", vector, step))

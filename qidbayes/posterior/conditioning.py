@@ -1,11 +1,10 @@
 """The posterior given a few rows of one's own, by importance sampling on a fit's draws instead of a fit anew.
 
 Each draw θ of the fit gets the weight p(own rows | fitted rows, θ), a normal density in which everything that is normal
-given θ is integrated out. So are what only the own rows have: effects of their methods and data sets in closed form, how
-noisy their suite is on a grid (`qidbayes.noise.suite_rows`); both are drawn afterwards, given the rows. Tokens that
-nobody tells are drawn before. The weights are smoothed by a generalised Pareto distribution, whose shape k tells
-whether they can be trusted (`qidbayes.posterior.smoothed`). The draws are resampled by them, and the own rows join the
-fitted ones, on which answers are conditioned exactly.
+given θ is integrated out (`qidbayes.posterior.families_given`). The weights are smoothed by a generalised Pareto
+distribution, whose shape k tells whether they can be trusted (`qidbayes.posterior.smoothed`). The draws are resampled
+by them, what only the own rows have is drawn given these, and the own rows join the fitted ones, on which answers are
+conditioned exactly.
 """
 
 from collections.abc import Callable
@@ -15,17 +14,12 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.noise.coordinates import Fitted
-from qidbayes.noise.families import SHARED_EFFECT, Families
-from qidbayes.noise.family_conditioned import FamilyResiduals
-from qidbayes.noise.family_kernel import SUITE_SCALE
-from qidbayes.noise.unknown_tokens import BETWEEN, UNKNOWN
-from qidbayes.posterior import query
+from qidbayes.noise.families import Families
 from qidbayes.posterior.contraction import judged
+from qidbayes.posterior.families_given import OwnRows, given_rows
 from qidbayes.posterior.joint import joint
 from qidbayes.posterior.own_rows import usable
 from qidbayes.posterior.posterior import Posterior
-from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.smoothed import smoothed
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.frames import Table
@@ -35,33 +29,38 @@ MOST_K = 0.7
 """The largest Pareto k whose weights are trusted."""
 LEAST_ESS = 50.0
 """The least effective number of draws that answers may rest on."""
-_ASIDE = "\0 own rows"
+_FEW = 200.0
+"""An effective number of draws below which more is integrated out, if that can be."""
+_ROUNDS = 3
 _DRAWS = 1000
-_WEIGHED = 8000
 _NUMBERS = 20_000_000
-_TOKENS = 8
-"""Draws of tokens that nobody tells, for each of the fit's."""
-
-type Draws = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class _Weighed:
-    """Draws with the log density that each gives the own rows.
+class _Weighted:
+    """Draws by their weights.
 
     Attributes
     ----------
     source
-        The draws.
-    log_weight
-        Shape ``(draws,)``.
+        Draws of the fit.
     completed
         Takes numbers of draws; returns their draws with what the own rows bring.
+    weight
+        Of each draw; they add up to 1.
+    k, ess
+        Pareto's k, and how many of the sampler's draws they are worth.
     """
 
     source: Posterior
-    log_weight: np.ndarray
-    completed: Callable[[np.ndarray], Draws]
+    completed: Callable[[np.ndarray], dict[str, np.ndarray]]
+    weight: np.ndarray
+    k: float
+    ess: float
+
+    def is_trusted(self, least: float) -> bool:
+        """Return whether answers may rest on them."""
+        return self.k <= MOST_K and self.ess >= least
 
 
 def condition[P: Posterior](fit: P, rows: Table) -> P:
@@ -73,23 +72,23 @@ def condition[P: Posterior](fit: P, rows: Table) -> P:
 
 def _given_suite[P: Posterior](fit: P, rows: pl.DataFrame, suite: str) -> P:
     rows, left_out = usable(fit, rows, suite)
-    weighed = (_of_families if isinstance(fit.noise, Families) else _of_one_table)(fit, rows, suite)
-    source = weighed.source
-    chosen, k, ess = _resampled(weighed.log_weight, _origins(source), int(fit.attributes["random_seed"]))
-    if not (k <= MOST_K and ess >= LEAST_ESS):
+    seed = int(fit.attributes["random_seed"])
+    found = (_of_families if isinstance(fit.noise, Families) else _of_one_table)(fit, rows, suite, seed)
+    if not found.is_trusted(LEAST_ESS):
         raise InputError(
             f"the {rows.height} rows of suite {suite!r} say too much that the fit did not expect for its draws to be "
-            f"weighted by them (Pareto k {k:.2f}, at most {MOST_K}; {ess:.0f} effective draws, at least "
+            f"weighted by them (Pareto k {found.k:.2f}, at most {MOST_K}; {found.ess:.0f} effective draws, at least "
             f"{LEAST_ESS:.0f}): give fewer rows, or fit all rows together, "
             f"`qidbayes fit {'atlas' if fit.law.name == 'atlas' else 'TABLE'} FILE --law {fit.law.name}`"
         )
-    draws = weighed.completed(chosen)
+    source = found.source
+    draws = found.completed(_chosen(found.weight, seed))
     stats = {
-        name: np.broadcast_to(values.reshape(-1)[:1], (1, len(chosen))).copy() for name, values in fit.stats.items()
+        name: np.broadcast_to(values.reshape(-1)[:1], (1, _DRAWS)).copy() for name, values in fit.stats.items()
     }
     given = (
         *fit.attributes.get("conditioned_on", ()),
-        {"suite": suite, "rows": rows.height, "left_out": left_out, "pareto_k": k, "ess": ess},
+        {"suite": suite, "rows": rows.height, "left_out": left_out, "pareto_k": found.k, "ess": found.ess},
     )
     return replace(
         fit,
@@ -114,70 +113,27 @@ def _measured(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.log(qid), np.square(rows["qid_se"].fill_null(0.0).to_numpy() / qid)
 
 
-def _of_one_table(fit: Posterior, rows: pl.DataFrame, suite: str) -> _Weighed:
-    del suite
+def _of_one_table(fit: Posterior, rows: pl.DataFrame, suite: str, seed: int) -> _Weighted:
+    del suite, seed
     source = fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2))))
     log_weight = joint(source, source.curve(), _asked(source, rows)).log_density(*_measured(rows))[:, 0]
-    return _Weighed(source, log_weight, lambda chosen: {name: source.flat(name)[chosen] for name in source.draws})
+    return _weighed(source, log_weight, lambda chosen: {name: source.flat(name)[chosen] for name in source.draws})
 
 
-def _of_families(fit: Posterior, rows: pl.DataFrame, suite: str) -> _Weighed:
-    assert isinstance(fit.noise, Families)
-    rng = generator(int(fit.attributes["random_seed"]), Stream.NEW_GROUPS, 1)
-    total = min(_WEIGHED, max(500, int(_NUMBERS / rows.height**2)))
-    source = _with_tokens(fit, rows, total, rng)
-    # Methods and data sets of the further rows are known by name, while the rows themselves are asked about.
-    data = pl.concat([fit.data, rows.select(fit.data.columns).with_columns(suite=pl.lit(_ASIDE))], how="vertical_relaxed")
-    flat = {name: source.flat(name) for name in source.draws}
-    flat[SHARED_EFFECT], spread = fit.noise.extended(flat, Fitted(fit.data), Fitted(data))
-    is_new = suite not in fit.coords["suite"]
-    coords = {**source.coords, "effect": fit.noise.labels(Fitted(data))}
-    coords["suite"] = (*coords["suite"], *([suite] if is_new else ()))
-    source = replace(source, draws={name: values[None] for name, values in flat.items()}, coords=coords, data=data)
-    curve, log_qid, own = source.curve(), *_measured(rows)
-    asked = query.build(curve, _asked(source, rows), {})
-    scatter = Scatter(source)
-    where = scatter.coordinates(asked.frame, together=True)
-    conditioned = scatter.conditioned(curve, where)
-    assert isinstance(conditioned, FamilyResiduals)
-    law = curve.log_response(asked.log_covariates, asked.index)
-    weighed = conditioned.of_one_suite(where, law, own, spread).weighed(log_qid, rng)
-
-    def completed(chosen: np.ndarray) -> Draws:
-        found = {name: values[chosen] for name, values in flat.items()}
-        z = weighed.draw_z(chosen, rng)
-        found[SHARED_EFFECT] = found[SHARED_EFFECT] + weighed.draw_effects(chosen, z, rng)
-        if is_new:
-            found[SUITE_SCALE] = np.c_[found[SUITE_SCALE], np.exp(found["suite_scale_sd"] * z)]
-        return found
-
-    return _Weighed(source, weighed.log_density(), completed)
-
-
-def _with_tokens(fit: Posterior, rows: pl.DataFrame, total: int, rng: np.random.Generator) -> Posterior:
-    """Return draws of a fit, as many as that, with tokens of new models that nobody tells."""
-    untold = rows.filter(pl.col("tokens").is_null())["model"].unique(maintain_order=True).to_list()
-    untold = [model for model in untold if model not in fit.coords.get("untold", ())]
-    each = _TOKENS if untold else 1
-    few = fit.thinned(min(total // each, fit.stats["lp"].size))
-    if not untold:
-        return few
-    count = few.stats["lp"].size
-    draws = {name: np.repeat(few.flat(name), each, axis=0) for name in few.draws}
-    low, high = np.log(BETWEEN)
-    # Each draw's go over the whole of it, in an order of their own for each model.
-    step = rng.permuted(np.tile(np.arange(each), (count, len(untold), 1)), axis=2) + rng.uniform(
-        size=(count, len(untold), each)
-    )
-    new = np.exp(low + (high - low) * np.swapaxes(step, 1, 2).reshape(-1, len(untold)) / each)
-    draws[UNKNOWN] = np.c_[draws[UNKNOWN], new] if UNKNOWN in draws else new
-    return replace(
-        few,
-        draws={name: values[None] for name, values in draws.items()},
-        stats={name: np.repeat(values, each, axis=1) for name, values in few.stats.items()},
-        coords={**few.coords, "untold": (*few.coords.get("untold", ()), *untold)},
-        dims={**few.dims, UNKNOWN: "untold"},
-    )
+def _of_families(fit: Posterior, rows: pl.DataFrame, suite: str, seed: int) -> _Weighted:
+    """Return draws of the fit by their weights, the best of a few rounds in which more and more is integrated out."""
+    own = OwnRows(fit, suite, _asked(fit, rows), *_measured(rows), generator(seed, Stream.NEW_GROUPS, 1))
+    tokens, best = None, None
+    for turn in range(_ROUNDS if own.untold else 2 if own.is_new else 1):
+        given = given_rows(own, tokens, integrated=turn > 0 and own.is_new)
+        found = _weighed(given.source, given.log_weight, given.completed)
+        if best is None or (found.k <= MOST_K, found.ess) > (best.k <= MOST_K, best.ess):
+            best = found
+        if best.is_trusted(_FEW):
+            break
+        tokens = given.tokens(found.weight) if own.untold else None
+    assert best is not None
+    return best
 
 
 def _origins(source: Posterior) -> np.ndarray:
@@ -188,12 +144,18 @@ def _origins(source: Posterior) -> np.ndarray:
     return np.unique(np.concatenate(sampled, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _resampled(log_weight: np.ndarray, origins: np.ndarray, seed: int) -> tuple[np.ndarray, float, float]:
-    """Return numbers of draws by their smoothed weights, the Pareto k, and how many of the sampler's they are worth."""
+def _weighed(
+    source: Posterior, log_weight: np.ndarray, completed: Callable[[np.ndarray], dict[str, np.ndarray]]
+) -> _Weighted:
     log_share, k = smoothed(log_weight)
-    weight = np.exp(log_share)
-    weight /= weight.sum()
+    weight = np.exp(log_share) / np.exp(log_share).sum()
+    return _Weighted(
+        source, completed, weight, k, float(1.0 / np.square(np.bincount(_origins(source), weight)).sum())
+    )
+
+
+def _chosen(weight: np.ndarray, seed: int) -> np.ndarray:
+    """Return numbers of draws, as often as their weights say."""
     rng = generator(seed, Stream.NEW_GROUPS, 2)
     at = (np.arange(_DRAWS) + rng.uniform()) / _DRAWS
-    chosen = np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)
-    return rng.permutation(chosen), k, float(1.0 / np.square(np.bincount(origins, weight)).sum())
+    return np.asarray(rng.permutation(np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)))
