@@ -128,7 +128,7 @@ class Families(NormalErrors):
         """
         kind, known = [], []
         for i, group in enumerate(("method", "method", "method", "dataset", None, None)):
-            old, count = ((len(f.labels(group)) for f in (before, after)) if group else (1, 1))
+            old, count = (len(f.labels(group)) for f in (before, after)) if group else (1, 1)
             kind += [i] * count
             known += [place < old for place in range(count)]
         return np.array(kind), np.array(known)

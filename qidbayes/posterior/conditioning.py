@@ -31,13 +31,14 @@ LEAST_ESS = 50.0
 """The least effective number of draws that answers may rest on."""
 _FEW = 200.0
 """An effective number of draws below which more is integrated out, if that can be."""
-_ROUNDS = 3
+_ROUNDS = (0, 400, 1200)
+"""In the first round the effects that all suites share are as drawn, then they are integrated out of so many draws."""
 _DRAWS = 1000
 _NUMBERS = 20_000_000
 
 
 @dataclass(frozen=True)
-class _Weighted:
+class Weighted:
     """Draws by their weights.
 
     Attributes
@@ -72,8 +73,7 @@ def condition[P: Posterior](fit: P, rows: Table) -> P:
 
 def _given_suite[P: Posterior](fit: P, rows: pl.DataFrame, suite: str) -> P:
     rows, left_out = usable(fit, rows, suite)
-    seed = int(fit.attributes["random_seed"])
-    found = (_of_families if isinstance(fit.noise, Families) else _of_one_table)(fit, rows, suite, seed)
+    found = weighted(fit, rows, suite)
     if not found.is_trusted(LEAST_ESS):
         raise InputError(
             f"the {rows.height} rows of suite {suite!r} say too much that the fit did not expect for its draws to be "
@@ -82,10 +82,8 @@ def _given_suite[P: Posterior](fit: P, rows: pl.DataFrame, suite: str) -> P:
             f"`qidbayes fit {'atlas' if fit.law.name == 'atlas' else 'TABLE'} FILE --law {fit.law.name}`"
         )
     source = found.source
-    draws = found.completed(_chosen(found.weight, seed))
-    stats = {
-        name: np.broadcast_to(values.reshape(-1)[:1], (1, _DRAWS)).copy() for name, values in fit.stats.items()
-    }
+    draws = found.completed(_chosen(found.weight, int(fit.attributes["random_seed"])))
+    stats = {name: np.broadcast_to(values.reshape(-1)[:1], (1, _DRAWS)).copy() for name, values in fit.stats.items()}
     given = (
         *fit.attributes.get("conditioned_on", ()),
         {"suite": suite, "rows": rows.height, "left_out": left_out, "pareto_k": found.k, "ess": found.ess},
@@ -113,23 +111,32 @@ def _measured(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.log(qid), np.square(rows["qid_se"].fill_null(0.0).to_numpy() / qid)
 
 
-def _of_one_table(fit: Posterior, rows: pl.DataFrame, suite: str, seed: int) -> _Weighted:
-    del suite, seed
+def weighted(fit: Posterior, rows: pl.DataFrame, suite: str) -> Weighted:
+    """Return draws of a fit by the density that each gives usable rows of one suite, trusted or not."""
+    return _of_families(own_rows(fit, rows, suite)) if isinstance(fit.noise, Families) else _of_one_table(fit, rows)
+
+
+def _of_one_table(fit: Posterior, rows: pl.DataFrame) -> Weighted:
     source = fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2))))
     log_weight = joint(source, source.curve(), _asked(source, rows)).log_density(*_measured(rows))[:, 0]
     return _weighed(source, log_weight, lambda chosen: {name: source.flat(name)[chosen] for name in source.draws})
 
 
-def _of_families(fit: Posterior, rows: pl.DataFrame, suite: str, seed: int) -> _Weighted:
+def own_rows(fit: Posterior, rows: pl.DataFrame, suite: str) -> OwnRows:
+    """Return usable rows of one suite as a fit of families takes them in."""
+    seed = int(fit.attributes["random_seed"])
+    return OwnRows(fit, suite, _asked(fit, rows), *_measured(rows), generator(seed, Stream.NEW_GROUPS, 1))
+
+
+def _of_families(own: OwnRows) -> Weighted:
     """Return draws of the fit by their weights, the best of a few rounds in which more and more is integrated out."""
-    own = OwnRows(fit, suite, _asked(fit, rows), *_measured(rows), generator(seed, Stream.NEW_GROUPS, 1))
     tokens, best = None, None
-    for turn in range(_ROUNDS if own.untold else 2 if own.is_new else 1):
-        given = given_rows(own, tokens, integrated=turn > 0 and own.is_new)
+    for integrated in _ROUNDS if own.is_new or own.untold else _ROUNDS[:1]:
+        given = given_rows(own, tokens, integrated if own.is_new else 0)
         found = _weighed(given.source, given.log_weight, given.completed)
         if best is None or (found.k <= MOST_K, found.ess) > (best.k <= MOST_K, best.ess):
             best = found
-        if best.is_trusted(_FEW):
+        if best.is_trusted(LEAST_ESS if integrated else _FEW):
             break
         tokens = given.tokens(found.weight) if own.untold else None
     assert best is not None
@@ -146,12 +153,10 @@ def _origins(source: Posterior) -> np.ndarray:
 
 def _weighed(
     source: Posterior, log_weight: np.ndarray, completed: Callable[[np.ndarray], dict[str, np.ndarray]]
-) -> _Weighted:
+) -> Weighted:
     log_share, k = smoothed(log_weight)
     weight = np.exp(log_share) / np.exp(log_share).sum()
-    return _Weighted(
-        source, completed, weight, k, float(1.0 / np.square(np.bincount(_origins(source), weight)).sum())
-    )
+    return Weighted(source, completed, weight, k, float(1.0 / np.square(np.bincount(_origins(source), weight)).sum()))
 
 
 def _chosen(weight: np.ndarray, seed: int) -> np.ndarray:

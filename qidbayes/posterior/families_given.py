@@ -25,7 +25,6 @@ from qidbayes.posterior.scatter import Scatter
 
 _ASIDE = "\0 own rows"
 _MOST = 8000
-_INTEGRATED = 400
 _NUMBERS = 20_000_000
 _EACH = 8
 """Draws of tokens that nobody tells, for each of the fit's."""
@@ -79,10 +78,9 @@ class OwnRows:
         """See `Families.places`."""
         return self._noise.places(Fitted(self.fit.data), Fitted(self.data))
 
-    @cached_property
-    def integrated(self) -> tuple[Posterior, np.ndarray, np.ndarray]:
-        """Draws of the fit, with mean and root of the effects that all suites share; see `shared_given`."""
-        few = self.fit.thinned(_INTEGRATED)
+    def integrated(self, draws: int) -> tuple[Posterior, np.ndarray, np.ndarray]:
+        """Return draws of the fit, with mean and root of the effects that all suites share; see `shared_given`."""
+        few = self.fit.thinned(min(draws, self.fit.stats["lp"].size))
         parts = self._noise.partition(self._noise.rows(few.data))
         every = np.arange(few.data.height)
         scatter = Scatter(few)
@@ -150,7 +148,7 @@ class GivenRows:
         return np.asarray((1.0 - _FLAT) * share / share.sum(axis=1, keepdims=True) + _FLAT / _BINS)
 
 
-def given_rows(rows: OwnRows, tokens: np.ndarray | None = None, *, integrated: bool = False) -> GivenRows:
+def given_rows(rows: OwnRows, tokens: np.ndarray | None = None, integrated: int = 0) -> GivenRows:
     """Return draws of the fit with the density that each gives the rows.
 
     Parameters
@@ -160,13 +158,14 @@ def given_rows(rows: OwnRows, tokens: np.ndarray | None = None, *, integrated: b
     tokens
         How often to draw the tokens that nobody tells; see `GivenRows.tokens`. None is flat.
     integrated
-        Whether the effects that all suites share are integrated out as well: of a suite that is new.
+        If the effects that all suites share are to be integrated out as well, of a suite that is new: of how many
+        draws of the fit.
     """
     fit, rng = rows.fit, rows.rng
     each = _EACH if rows.untold else 1
     kind, known = rows.places
     if integrated:
-        few, middle, of_known = rows.integrated
+        few, middle, of_known = rows.integrated(integrated)
     else:
         total = min(_MOST, max(500, int(_NUMBERS / len(rows.own) ** 2)))
         few = fit.thinned(min(total // each, fit.stats["lp"].size))

@@ -1,4 +1,4 @@
-"""Which rows of one's own a fit can be conditioned on: those whose QiD has a logarithm that is near enough to normal."""
+"""Which rows of one's own a fit can be conditioned on: those whose QiD has a logarithm near enough to normal."""
 
 import polars as pl
 
@@ -50,7 +50,8 @@ def _with_a_logarithm(rows: pl.DataFrame, suite: str) -> pl.DataFrame:
     first = out.row(0, named=True)
     said = (
         f"{out.height} of {rows.height} rows of suite {suite!r} have a QiD of 0 or below, or a qid_se above "
-        f"{NOISIEST:.0%} of it (first: {first['model']}, {first['method']} {first['bits']:g} bits, QiD {first['qid']:g})"
+        f"{NOISIEST:.0%} of it (first: {first['model']}, {first['method']} {first['bits']:g} bits, QiD "
+        f"{first['qid']:g})"
     )
     if out.height == rows.height:
         raise InputError(f"{said}: none is left to condition on; fit all rows together")
