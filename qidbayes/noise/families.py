@@ -66,7 +66,7 @@ class Families(NormalErrors):
         A suite, a model, a method or a data set that was not fitted, or that a row does not name, is new. Rows of a
         model that was not fitted share it where they are known together.
         """
-        frame = fitted.with_models_columns(frame)
+        frame = fitted.with_models_tokens(fitted.with_models_columns(frame))
         cells = fitted.sizes(frame)
         reference = dict(self.log_reference)
         for symbol, name in (("N", "log_params"), ("D", "log_tokens"), ("P", "log_bits")):

@@ -31,6 +31,7 @@ def usable(fit: Posterior, rows: pl.DataFrame, suite: str) -> tuple[pl.DataFrame
         raise InputError(f"no row of suite {suite!r} has a QiD to condition on")
     rows = _with_a_logarithm(rows, suite)
     rows = rows.with_columns(pl.col(n).cast(t) for n, t in fit.data.schema.items() if n in rows.columns)
+    rows = fit.fitted.with_models_tokens(rows).with_columns(pl.col("tokens").cast(fit.data.schema["tokens"]))
     # Under whatever suite: a row that is counted twice makes bands too narrow.
     cell = [c for c in ("model", "tokens", "method", "bits", "group_size", "dataset", "qid") if c in fit.data.columns]
     same = rows.join(fit.data, on=cell, how="semi", nulls_equal=True)
