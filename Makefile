@@ -149,7 +149,7 @@ atlas: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/atlas.py
 	$(MADE) benchmarks/atlas.csv
 
-# A fit given a family's rows against a fit of all rows, and which sets of rows are refused. Fifteen minutes of one core.
+# A fit given a family's rows against a fit of all rows, and which sets of rows are refused. Ten minutes of one core.
 atlas-condition: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/atlas_condition.py
 	$(MADE) benchmarks/atlas-condition.csv benchmarks/atlas-refused.csv

@@ -1,7 +1,7 @@
 """The normal of the effects that all suites share, given the fitted rows and each draw of the rest.
 
-A fit keeps one draw of these effects for each draw of the rest. Where further rows say much of an effect that the fitted
-ones hardly know, as of a method that two suites used at one width, the normal that the draw came from is needed.
+A fit keeps one draw of these effects for each draw of the rest. Where further rows say much of an effect that the
+fitted ones hardly know, as of a method that two suites used at one width, the normal of which it is a draw is needed.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ covariance
     C(λ) = F + WW' + λ² G
 
 where W has the effects' columns, G what λ makes larger and F the rest. v is integrated out in C. So is z, numerically:
-with the Cholesky root L of G and the eigenvalues e and vectors Q of L⁻¹(F + WW')L⁻ᵀ the density is, for every λ at once,
+with the Cholesky root L of G and eigenvalues e and vectors Q of L⁻¹(F + WW')L⁻ᵀ the density is, for every λ at once,
 
     log p(r | λ) = −½ Σ (t² / (e + λ²) + log(e + λ²)) − log|L| − ½ n log 2π,   t = Q'L⁻¹r.
 
