@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit \
-	backtest compare contest atlas atlas-fit nano scale sbc figures readme docs laws points clean
+	backtest compare contest atlas atlas-condition atlas-fit nano scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -148,6 +148,11 @@ contest: $(VENV)/dev
 atlas: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/atlas.py
 	$(MADE) benchmarks/atlas.csv
+
+# A fit given a family's rows against a fit of all rows, and which sets of rows are refused. Ten minutes of one core.
+atlas-condition: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/atlas_condition.py
+	$(MADE) benchmarks/atlas-condition.csv benchmarks/atlas-refused.csv
 
 # The table atlas and its posterior, as they are shipped. Five minutes.
 atlas-fit: $(VENV)/dev

@@ -108,6 +108,19 @@ class Fitted:
             frame = frame.with_columns(_filled(frame, column, known))
         return frame
 
+    @cached_property
+    def last_tokens(self) -> Mapping[str, int]:
+        """The tokens of each fitted model's last checkpoint, if any row tells them."""
+        told = self.data.filter(pl.col("tokens").is_not_null()) if "tokens" in self.data.columns else self.data.clear()
+        return dict(told.group_by("model").agg(pl.col("tokens").max()).iter_rows()) if told.height else {}
+
+    def with_models_tokens(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame with the tokens of each fitted model's last checkpoint, where its row does not give them."""
+        if "model" not in frame.columns:
+            return frame
+        known = [self.last_tokens.get(str(model)) for model in frame["model"]]
+        return frame.with_columns(_filled(frame, "tokens", pl.Series(known, dtype=pl.Float64)))
+
     def cells_together(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return where rows stand that are known together: new groups are told apart by their labels."""
         known = self.data["model"].unique().to_list()

@@ -68,7 +68,7 @@ class Families(NormalErrors):
         A suite, a model, a method or a data set that was not fitted, or that a row does not name, is new. Rows of a
         model that was not fitted share it where they are known together.
         """
-        frame = fitted.with_models_columns(frame)
+        frame = fitted.with_models_tokens(fitted.with_models_columns(frame))
         cells = fitted.sizes(frame)
         reference = dict(self.log_reference)
         for symbol, name in (("N", "log_params"), ("D", "log_tokens"), ("P", "log_bits")):
@@ -116,29 +116,25 @@ class Families(NormalErrors):
         of_makers = [f"by {maker}{of}" for of in ("", " × log bits") for maker in every]
         return (*of_methods, *datasets, *of_makers, "log group size", "log bits²")
 
-    def extended(
-        self, scale: Mapping[str, np.ndarray], before: Fitted, after: Fitted, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Return the draws of the shared effects with those of methods and data sets that further rows brought.
+    def places(self, before: Fitted, after: Fitted) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the shared effects stand among those with methods, data sets and makers of further rows.
 
         Parameters
         ----------
-        scale
-            The draws by name, as in `condition`.
         before, after
             The rows without and with the further ones, which come last.
-        rng
-            Draws the new effects from their populations.
+
+        Returns
+        -------
+        kind, known
+            Which of `SHARED` each of the effects has, and whether it was there before; shape ``(effects,)``.
         """
-        effect, parts, at = scale[SHARED_EFFECT], [], 0
-        of = ("method", "method", "method", "dataset", "maker", "maker", None, None)
-        for name, group in zip(SHARED, of, strict=True):
-            old = len(_labels(before, group)) if group else 1
-            new = len(_labels(after, group)) - old if group else 0
-            drawn = scale[name][:, None] * rng.standard_normal((len(effect), new))
-            parts += [effect[:, at : at + old], drawn]
-            at += old
-        return np.concatenate(parts, axis=1)
+        kind, known = [], []
+        for i, group in enumerate(("method", "method", "method", "dataset", "maker", "maker", None, None)):
+            old, count = (len(_labels(f, group)) for f in (before, after)) if group else (1, 1)
+            kind += [i] * count
+            known += [place < old for place in range(count)]
+        return np.array(kind), np.array(known)
 
     def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
         """Return the covariance of rows without their own errors."""

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from qidbayes.noise.family_kernel import SHARED, SUITE_SCALE, USUAL, Cells, at_itself, new_scales, within_suite
+from qidbayes.noise.suite_rows import SuiteRows
 
 _AT_ONCE = 30_000_000
 """Numbers in the matrices that are held at once: 240 MB."""
@@ -78,6 +79,34 @@ class FamilyResiduals:
                         taken = np.einsum("drq,drs->dqs", weights, weights)
                         found[np.ix_(draw, [i], at, at)] -= taken[:, None]
         return mean, found
+
+    def of_one_suite(self, asked: Cells, law: np.ndarray, own: np.ndarray, root: np.ndarray) -> SuiteRows:
+        """Return measurements of one suite with what nobody knows of them left open: see `SuiteRows`.
+
+        Parameters
+        ----------
+        asked
+            Where they stand; their methods and data sets have codes.
+        law
+            The logarithm of the law; shape ``(draws, rows)``.
+        own
+            The variance of each measurement's own error beside sigma²; shape ``(rows,)``.
+        root
+            What the shared effects are beside `effect`: this times standard normals; shape ``(draws, effects,
+            normals)``. Of a suite that was fitted, no fitted row may depend on it.
+        """
+        columns = self.shared @ root
+        fixed = columns @ np.swapaxes(columns, 1, 2) + np.diag(own)
+        sigma = self.scale["sigma"][:, None, None] ** 2 * np.eye(len(own))
+        if int(asked["suite"][0]) in self.known:
+            mean, within = self.blocks(asked, 1)
+            fixed = fixed + within[:, 0] + sigma
+            return SuiteRows(law + mean[:, 0], np.zeros_like(fixed), fixed, columns, None)
+        scale = {name: values[:, None, None] for name, values in self.scale.items() if values.ndim == 1}
+        lone = _lifted(asked)
+        bare, full = (within_suite(scale, lone, lone, z, np) for z in (0.0, 1.0))
+        mean = law + self.effect @ self.shared.T
+        return SuiteRows(mean, fixed + bare, full - bare + sigma, columns, self.scale["suite_scale_sd"])
 
     def between(self, asked: Cells, one: Cells) -> np.ndarray:
         """Return the covariance with one measurement, the mean over the draws; shape ``(rows,)``."""

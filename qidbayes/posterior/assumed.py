@@ -25,15 +25,18 @@ class Assumed:
         What is taken to be new, unknown or as in no fitted row in particular: this makes a band wider.
     fitted
         What is taken to be as it is in all fitted rows.
+    known
+        The fitted models whose tokens are taken to be those of their last checkpoint.
     """
 
     new: tuple[str, ...]
     fitted: tuple[str, ...]
+    known: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the sentence; empty if nothing was left out."""
         as_fitted = f"{', '.join(self.fitted)} as in all fitted rows" if self.fitted else ""
-        parts = "; ".join(part for part in (", ".join(self.new), as_fitted) if part)
+        parts = "; ".join(part for part in (", ".join(self.new), *self.known, as_fitted) if part)
         return f"assumed: {parts}" if parts else ""
 
 
@@ -59,9 +62,14 @@ def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Ass
     new, fitted = [], []
     if kind == "response" and "suite" in fit.noise.asked and _leaves_out_suite(fit, frame):
         new.append(f"a {'family' if families else 'suite'} that was not fitted")
-    if families and _leaves_out_tokens(frame):
-        low, high = (format_count(end) for end in BETWEEN)
-        new.append(f"tokens unknown (flat between {low} and {high})")
+    known: tuple[str, ...] = ()
+    if families and "qid" not in frame.columns:
+        untold = frame.filter(pl.col("tokens").is_null()) if "tokens" in frame.columns else frame
+        names = untold["model"].unique(maintain_order=True).to_list() if "model" in frame.columns else [None]
+        known = tuple(_as_in_table(fit, name) for name in names if name in fit.fitted.last_tokens)
+        if untold.height and len(known) < len(names):
+            low, high = (format_count(end) for end in BETWEEN)
+            new.append(f"tokens unknown (flat between {low} and {high})")
     differ = families or SIMILARITY in fit.noise.names
     for column in KIND if kind == "response" and differ else ():
         if column in fit.law.by or not _leaves_out(frame, column):
@@ -75,7 +83,7 @@ def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Ass
             fitted.append(f"groups of {values[0]:g}" if column == "group_size" else str(values[0]))
     if families and kind == "response" and (makers.codes(fit.fitted, frame) == NEW).any():
         new.append("any maker of the file")
-    return Assumed(tuple(new), tuple(fitted))
+    return Assumed(tuple(new), tuple(fitted), known)
 
 
 def only_suite(fit: Posterior, kind: Kind = "response") -> dict[str, str]:
@@ -89,6 +97,12 @@ def only_suite(fit: Posterior, kind: Kind = "response") -> dict[str, str]:
     return {"suite": str(suites[0])} if len(suites) == 1 else {}
 
 
+def _as_in_table(fit: Posterior, model: str) -> str:
+    tokens = fit.fitted.last_tokens[model]
+    n_params = fit.data.filter(model=model)["n_params"][-1]
+    return f"{model} as in the table ({format_count(n_params)} parameters, {format_count(tokens)} tokens)"
+
+
 def _leaves_out(frame: pl.DataFrame, column: str) -> bool:
     # An empty group size is a value, per channel, wherever a frame has the column.
     return column not in frame.columns or (column != "group_size" and bool(frame[column].null_count()))
@@ -99,9 +113,3 @@ def _leaves_out_suite(fit: Posterior, frame: pl.DataFrame) -> bool:
         return _leaves_out(frame, "suite")
     unknown = frame.filter(~pl.col("model").is_in(fit.data["model"].unique().implode()).fill_null(False))
     return bool(unknown.height) and _leaves_out(unknown, "suite")
-
-
-def _leaves_out_tokens(frame: pl.DataFrame) -> bool:
-    if "tokens" not in frame.columns:
-        return "qid" not in frame.columns
-    return bool(frame["tokens"].null_count())

@@ -1,26 +1,26 @@
 """The posterior given a few rows of one's own, by importance sampling on a fit's draws instead of a fit anew.
 
 Each draw θ of the fit gets the weight p(own rows | fitted rows, θ), a normal density in which everything that is normal
-given θ is integrated out; a suite that was not fitted brings draws of what is its own (how noisy it is, effects of its
-methods and data sets, tokens that nobody tells). The weights are smoothed by a generalised Pareto distribution (Vehtari
-et al. 2024, arXiv:1507.02646), whose shape k tells whether they can be trusted. The draws are resampled by them, and
-the own rows join the fitted ones, on which answers are conditioned exactly.
+given θ is integrated out (`qidbayes.posterior.families_given`). The weights are smoothed by a generalised Pareto
+distribution, whose shape k tells whether they can be trusted (`qidbayes.posterior.smoothed`). The draws are resampled
+by them, what only the own rows have is drawn given these, and the own rows join the fitted ones, on which answers are
+conditioned exactly.
 """
 
-import warnings
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.noise.coordinates import Fitted
-from qidbayes.noise.families import SHARED_EFFECT, Families
-from qidbayes.noise.family_kernel import SUITE_SCALE, new_scales
-from qidbayes.noise.unknown_tokens import UNKNOWN
+from qidbayes.noise.families import Families
 from qidbayes.posterior.contraction import judged
+from qidbayes.posterior.families_given import OwnRows, given_rows
 from qidbayes.posterior.joint import joint
+from qidbayes.posterior.own_rows import usable
 from qidbayes.posterior.posterior import Posterior
+from qidbayes.posterior.smoothed import smoothed
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.frames import Table
 from qidbayes.table.given import as_table
@@ -29,12 +29,39 @@ MOST_K = 0.7
 """The largest Pareto k whose weights are trusted."""
 LEAST_ESS = 50.0
 """The least effective number of draws that answers may rest on."""
-NOISIEST = 0.2
-"""The largest qid_se / QiD whose logarithm is near enough to normal."""
-_ASIDE = "\0 own rows"
+_FEW = 200.0
+"""An effective number of draws below which more is integrated out, if that can be."""
+_ROUNDS = (0, 400, 1200)
+"""In the first round the effects that all suites share are as drawn, then they are integrated out of so many draws."""
 _DRAWS = 1000
-_WEIGHED = 8000
 _NUMBERS = 20_000_000
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Draws by their weights.
+
+    Attributes
+    ----------
+    source
+        Draws of the fit.
+    completed
+        Takes numbers of draws; returns their draws with what the own rows bring.
+    weight
+        Of each draw; they add up to 1.
+    k, ess
+        Pareto's k, and how many of the sampler's draws they are worth.
+    """
+
+    source: Posterior
+    completed: Callable[[np.ndarray], dict[str, np.ndarray]]
+    weight: np.ndarray
+    k: float
+    ess: float
+
+    def is_trusted(self, least: float) -> bool:
+        """Return whether answers may rest on them."""
+        return self.k <= MOST_K and self.ess >= least
 
 
 def condition[P: Posterior](fit: P, rows: Table) -> P:
@@ -45,31 +72,22 @@ def condition[P: Posterior](fit: P, rows: Table) -> P:
 
 
 def _given_suite[P: Posterior](fit: P, rows: pl.DataFrame, suite: str) -> P:
-    quantized = rows.filter(pl.col("method") != "none").height
-    rows = _usable(fit, rows, suite)
-    source = _expanded(fit, rows, suite)
-    qid = rows["qid"].to_numpy()
-    error = rows["qid_se"].fill_null(0.0).to_numpy() / qid
-    names = [name for name in fit.data.columns if name in rows.columns and name not in ("qid", "qid_se", "source")]
-    together = joint(source, source.curve(), rows.select(names))
-    log_weight = together.log_density(np.log(qid), error**2)[:, 0]
-    chosen, k, ess = _resampled(log_weight, _origins(source), int(fit.attributes["random_seed"]))
-    if not (k <= MOST_K and ess >= LEAST_ESS):
+    rows, left_out = usable(fit, rows, suite)
+    found = weighted(fit, rows, suite)
+    if not found.is_trusted(LEAST_ESS):
         raise InputError(
             f"the {rows.height} rows of suite {suite!r} say too much that the fit did not expect for its draws to be "
-            f"weighted by them (Pareto k {k:.2f}, at most {MOST_K}; {ess:.0f} effective draws, at least "
+            f"weighted by them (Pareto k {found.k:.2f}, at most {MOST_K}; {found.ess:.0f} effective draws, at least "
             f"{LEAST_ESS:.0f}): give fewer rows, or fit all rows together, "
             f"`qidbayes fit {'atlas' if fit.law.name == 'atlas' else 'TABLE'} FILE --law {fit.law.name}`"
         )
-    data = pl.concat([fit.data, rows.select(fit.data.columns)], how="vertical_relaxed")
-    stats = {
-        name: np.broadcast_to(values.reshape(-1)[:1], (1, len(chosen))).copy() for name, values in fit.stats.items()
-    }
+    source = found.source
+    draws = found.completed(_chosen(found.weight, int(fit.attributes["random_seed"])))
+    stats = {name: np.broadcast_to(values.reshape(-1)[:1], (1, _DRAWS)).copy() for name, values in fit.stats.items()}
     given = (
         *fit.attributes.get("conditioned_on", ()),
-        {"suite": suite, "rows": rows.height, "left_out": quantized - rows.height, "pareto_k": k, "ess": ess},
+        {"suite": suite, "rows": rows.height, "left_out": left_out, "pareto_k": found.k, "ess": found.ess},
     )
-    draws = {name: source.flat(name)[chosen] for name in source.draws}
     return replace(
         fit,
         diagnostics=judged(fit.diagnostics, fit.law, draws, source.coords),
@@ -77,67 +95,52 @@ def _given_suite[P: Posterior](fit: P, rows: pl.DataFrame, suite: str) -> P:
         coords=source.coords,
         dims=source.dims,
         stats=stats,
-        data=data,
+        data=pl.concat([fit.data, rows.select(fit.data.columns)], how="vertical_relaxed"),
         attributes={**fit.attributes, "conditioned_on": given},
     )
 
 
-def _usable(fit: Posterior, rows: pl.DataFrame, suite: str) -> pl.DataFrame:
-    """Return the rows with a QiD, refusing those that no normal density of its logarithm describes."""
-    if fit.law.response != "qid":
-        raise InputError(f"a fit of law {fit.law.name!r} is not of QiD, and is not conditioned on rows of it")
-    rows = rows.filter(pl.col("qid").is_not_null(), pl.col("status") == "ok", pl.col("method") != "none")
-    if rows.is_empty():
-        raise InputError(f"no row of suite {suite!r} has a QiD to condition on")
-    noisy = rows.filter((pl.col("qid") <= 0) | (pl.col("qid_se").fill_null(0.0) > NOISIEST * pl.col("qid")))
-    if noisy.height:
-        first = noisy.row(0, named=True)
-        raise InputError(
-            f"{noisy.height} of {rows.height} rows of suite {suite!r} have a QiD of 0 or below, or a qid_se above "
-            f"{NOISIEST:.0%} of it (first: {first['model']}, {first['method']} {first['bits']:g} bits, QiD "
-            f"{first['qid']:g}): leave them out and say so, or fit all rows together"
-        )
-    rows = rows.with_columns(pl.col(n).cast(t) for n, t in fit.data.schema.items() if n in rows.columns)
-    # Under whatever suite: a row that is counted twice makes bands too narrow.
-    cell = [c for c in ("model", "tokens", "method", "bits", "group_size", "dataset", "qid") if c in fit.data.columns]
-    same = rows.join(fit.data, on=cell, how="semi", nulls_equal=True)
-    if same.height:
-        raise InputError(f"{same.height} of the rows of suite {suite!r} are in the fit already: leave them out")
-    return rows.with_columns(
-        pl.lit(None, dtype=t).alias(n) for n, t in fit.data.schema.items() if n not in rows.columns
-    )
+def _asked(fit: Posterior, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the own rows as questions: what they measured is not theirs to tell."""
+    return rows.select(n for n in fit.data.columns if n in rows.columns and n not in ("qid", "qid_se", "source"))
 
 
-def _expanded(fit: Posterior, rows: pl.DataFrame, suite: str) -> Posterior:
-    """Return the draws to be weighted, each of the fit's several times, with draws of what is new in the rows."""
-    if not isinstance(fit.noise, Families):
-        return fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2))))
-    total = min(_WEIGHED, max(500, int(_NUMBERS / rows.height**2)))
-    few = fit.thinned(min(total, fit.stats["lp"].size))
-    each = -(-total // few.stats["lp"].size)
-    draws = {name: np.repeat(few.flat(name), each, axis=0)[None] for name in few.draws}
-    stats = {name: np.repeat(values, each, axis=1) for name, values in few.stats.items()}
-    found = replace(few, draws=draws, stats=stats)
-    rng = generator(int(fit.attributes["random_seed"]), Stream.NEW_GROUPS, 1)
-    flat = {name: found.flat(name) for name in found.draws}
-    coords = dict(fit.coords)
-    if suite not in coords["suite"]:
-        flat[SUITE_SCALE] = np.c_[flat[SUITE_SCALE], new_scales(flat["suite_scale_sd"])]
-        coords["suite"] = (*coords["suite"], suite)
-    data = pl.concat([fit.data, rows.select(fit.data.columns)], how="vertical_relaxed")
-    before, after = Fitted(fit.data), Fitted(data)
-    flat[SHARED_EFFECT] = fit.noise.extended(flat, before, after, rng)
-    coords["effect"] = fit.noise.labels(after)
-    untold = rows.filter(pl.col("tokens").is_null())["model"].unique(maintain_order=True).to_list()
-    untold = [model for model in untold if model not in coords.get("untold", ())]
-    dims = dict(fit.dims)
-    if untold:
-        new = np.exp(found.log_tokens_of(pl.DataFrame({"tokens": [None] * len(untold)}, schema={"tokens": pl.Float64})))
-        flat[UNKNOWN] = np.c_[flat[UNKNOWN], new] if UNKNOWN in flat else new
-        coords["untold"], dims[UNKNOWN] = (*coords.get("untold", ()), *untold), "untold"
-    # Methods and data sets of the further rows are known by name, while the rows themselves are asked about.
-    aside = pl.concat([fit.data, data[fit.data.height :].with_columns(suite=pl.lit(_ASIDE))])
-    return replace(found, draws={n: v[None] for n, v in flat.items()}, coords=coords, dims=dims, data=aside)
+def _measured(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return log QiD and the variance of its own error."""
+    qid = rows["qid"].to_numpy()
+    return np.log(qid), np.square(rows["qid_se"].fill_null(0.0).to_numpy() / qid)
+
+
+def weighted(fit: Posterior, rows: pl.DataFrame, suite: str) -> Weighted:
+    """Return draws of a fit by the density that each gives usable rows of one suite, trusted or not."""
+    return _of_families(own_rows(fit, rows, suite)) if isinstance(fit.noise, Families) else _of_one_table(fit, rows)
+
+
+def _of_one_table(fit: Posterior, rows: pl.DataFrame) -> Weighted:
+    source = fit.thinned(min(1000, max(200, int(_NUMBERS / rows.height**2))))
+    log_weight = joint(source, source.curve(), _asked(source, rows)).log_density(*_measured(rows))[:, 0]
+    return _weighed(source, log_weight, lambda chosen: {name: source.flat(name)[chosen] for name in source.draws})
+
+
+def own_rows(fit: Posterior, rows: pl.DataFrame, suite: str) -> OwnRows:
+    """Return usable rows of one suite as a fit of families takes them in."""
+    seed = int(fit.attributes["random_seed"])
+    return OwnRows(fit, suite, _asked(fit, rows), *_measured(rows), generator(seed, Stream.NEW_GROUPS, 1))
+
+
+def _of_families(own: OwnRows) -> Weighted:
+    """Return draws of the fit by their weights, the best of a few rounds in which more and more is integrated out."""
+    tokens, best = None, None
+    for integrated in _ROUNDS if own.is_new or own.untold else _ROUNDS[:1]:
+        given = given_rows(own, tokens, integrated if own.is_new else 0)
+        found = _weighed(given.source, given.log_weight, given.completed)
+        if best is None or (found.k <= MOST_K, found.ess) > (best.k <= MOST_K, best.ess):
+            best = found
+        if best.is_trusted(LEAST_ESS if integrated else _FEW):
+            break
+        tokens = given.tokens(found.weight) if own.untold else None
+    assert best is not None
+    return best
 
 
 def _origins(source: Posterior) -> np.ndarray:
@@ -148,19 +151,16 @@ def _origins(source: Posterior) -> np.ndarray:
     return np.unique(np.concatenate(sampled, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _resampled(log_weight: np.ndarray, origins: np.ndarray, seed: int) -> tuple[np.ndarray, float, float]:
-    """Return numbers of draws by their smoothed weights, the Pareto k, and how many of the sampler's they are worth."""
-    from arviz_stats.base import array_stats
+def _weighed(
+    source: Posterior, log_weight: np.ndarray, completed: Callable[[np.ndarray], dict[str, np.ndarray]]
+) -> Weighted:
+    log_share, k = smoothed(log_weight)
+    weight = np.exp(log_share) / np.exp(log_share).sum()
+    return Weighted(source, completed, weight, k, float(1.0 / np.square(np.bincount(_origins(source), weight)).sum()))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # k is judged by who asks
-        try:
-            smoothed, k = array_stats.psislw(-log_weight)  # which takes a log likelihood to be left out
-        except ValueError:  # so few draws are left that all in the tail have one weight, which has no k
-            smoothed, k = log_weight, np.inf
-    weight = np.exp(np.asarray(smoothed) - np.max(smoothed))
-    weight /= weight.sum()
+
+def _chosen(weight: np.ndarray, seed: int) -> np.ndarray:
+    """Return numbers of draws, as often as their weights say."""
     rng = generator(seed, Stream.NEW_GROUPS, 2)
     at = (np.arange(_DRAWS) + rng.uniform()) / _DRAWS
-    chosen = np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)
-    return rng.permutation(chosen), float(k), float(1.0 / np.square(np.bincount(origins, weight)).sum())
+    return np.asarray(rng.permutation(np.minimum(np.searchsorted(np.cumsum(weight), at), len(weight) - 1)))

@@ -89,6 +89,8 @@ class Curve:
 
     untold
         What gives log tokens for questions that do not tell them, shape ``(draws, queries)``; None if they have to.
+    completed
+        What gives questions with what they leave out and the fit knows of their models.
 
     Attributes
     ----------
@@ -103,10 +105,12 @@ class Curve:
         coords: Mapping[str, tuple[str, ...]],
         new_groups: Callable[[str, Sequence[str]], Mapping[str, np.ndarray] | None] | None = None,
         untold: Callable[[pl.DataFrame], np.ndarray] | None = None,
+        completed: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame,
     ) -> None:
         self.law = law
         self.drawn: list[str] = []
         self.untold = untold
+        self.completed = completed
         self._constants = {name: constants[name] for name in law.constants}
         self._dims = dimensions(law)
         self._coords = dict(coords)

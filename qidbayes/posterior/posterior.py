@@ -82,18 +82,19 @@ class Posterior:
 
     def curve(self) -> Curve:
         """Return the law with this posterior's constants, one set for each draw."""
-        untold = self.log_tokens_of if self.law.noise.discrepancy == "families" else None
-        return Curve(
-            self.law, {name: self.flat(name) for name in self.law.constants}, self.coords, self._new_groups, untold
-        )
+        constants = {name: self.flat(name) for name in self.law.constants}
+        if self.law.noise.discrepancy != "families":
+            return Curve(self.law, constants, self.coords, self._new_groups)
+        return Curve(self.law, constants, self.coords, self._new_groups, self.log_tokens_of, self._with_sizes)
 
     def log_tokens_of(self, frame: pl.DataFrame) -> np.ndarray:
         """Return log tokens given each draw, shape ``(draws, rows)``, also of rows that do not tell them.
 
-        Of a fitted model whose tokens nobody tells they are its posterior's, of a new one the prior's, which is flat in
-        log D (see `qidbayes.noise.unknown_tokens`).
+        Of a fitted model they are those of its last checkpoint, or its posterior's where nobody tells them; of a new
+        one the prior's, which is flat in log D (see `qidbayes.noise.unknown_tokens`).
         """
         count = self.stats["lp"].size
+        frame = self.fitted.with_models_tokens(frame)
         found = np.tile(np.log(frame["tokens"].cast(pl.Float64).fill_null(np.nan).to_numpy()), (count, 1))
         known = {model: i for i, model in enumerate(self.coords.get("untold", ()))}
         low, high = np.log(BETWEEN)
@@ -104,6 +105,11 @@ class Posterior:
             new = low + (high - low) * steps
             found[:, row] = new if model is None else np.log(self.flat(UNKNOWN)[:, model])
         return found
+
+    def _with_sizes(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return questions with the parameters of each fitted model, where they do not tell them."""
+        named = self.fitted.with_models_columns(frame)
+        return frame.with_columns(named["n_params"]) if "n_params" in named.columns else frame
 
     def thinned(self, draws: int) -> Self:
         """Return the same with only some of its draws, evenly spaced over all chains; shape ``(1, draws)``."""

@@ -85,7 +85,7 @@ def build(
         whole_rows = ("row_length",) if "group_size" in needed else ()
         refuse_unused(law, given, (*needed, *whole_rows, *extra))
     frame = as_in_tables(queries) if queries is not None else combinations(given)
-    frame = per_channel_as_rows(frame) if "group_size" in needed else frame
+    frame = curve.completed(per_channel_as_rows(frame) if "group_size" in needed else frame)
     if curve.untold and "tokens" in needed and "tokens" not in frame.columns:
         frame = frame.with_columns(pl.lit(None, dtype=pl.Float64).alias("tokens"))
     missing = [name for name in needed if name not in frame.columns]

@@ -87,7 +87,7 @@ class Scatter:
         """Return what the fitted rows say of measurements, given each draw."""
         kept = [name for name in (*self.fit.noise.names, *KEPT) if name in self.fit.draws]
         scale = {name: self.fit.flat(name) for name in kept}
-        return self.fit.noise.condition(scale, self.fit.fitted, asked, partial(self._residual, curve))
+        return self.fit.noise.condition(scale, self.fit.fitted, asked, partial(self.residual, curve))
 
     def own_variance(self, rows: int) -> np.ndarray:
         """Return the variance of rows' own errors given each draw; shape ``(draws, rows)``."""
@@ -141,7 +141,7 @@ class Scatter:
         low, high = tokens.min() - _FAR, tokens.max() + _FAR  # whatever the draws: each has the same question
         return np.linspace(low, high, 2 + int((high - low) / _STEP))
 
-    def _residual(self, curve: Curve, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def residual(self, curve: Curve, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what the law leaves over of the log response of fitted rows, and the variance of their own errors.
 
         Shapes ``(draws, rows)``.

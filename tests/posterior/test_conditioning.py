@@ -9,16 +9,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from qidbayes.errors import InputError
+from qidbayes.errors import InputError, TableWarning
 from qidbayes.law import load_law
 from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.families import SHARED_EFFECT, Families
 from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.unknown_tokens import BETWEEN, UNKNOWN, log_tokens
 from qidbayes.posterior import Fit, load_fit
+from qidbayes.posterior.assumed import assumed
 from qidbayes.posterior.constants import raw_constants
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics
 from qidbayes.table import load_table
+from qidbayes.units import format_count
 from tests import families as dense
 
 COUNT = 2000
@@ -232,7 +234,7 @@ def test_a_question_that_does_not_tell_its_tokens_is_answered_over_all_of_them(f
 
 
 def test_tokens_of_own_rows_that_nobody_tells_are_learnt_with_the_rest(fit: Fit, own: pl.DataFrame) -> None:
-    mine = own.with_columns(tokens=pl.lit(None, pl.Int64))
+    mine = own.with_columns(tokens=pl.lit(None, pl.Int64), model="my " + pl.col("model"))
     given = fit.condition(mine)
     assert given.coords["untold"] == tuple(mine["model"].unique(maintain_order=True))
     drawn = given.flat(UNKNOWN)
@@ -240,3 +242,41 @@ def test_tokens_of_own_rows_that_nobody_tells_are_learnt_with_the_rest(fit: Fit,
     # A QiD ten times as large speaks of more tokens.
     more = fit.condition(mine.with_columns(qid=3.0 * pl.col("qid"))).flat(UNKNOWN)
     assert np.log(more).mean() > np.log(drawn).mean()
+
+
+def test_a_fitted_model_is_asked_about_as_the_table_has_it(fit: Fit) -> None:
+    """Named alone, a model has its size and the tokens of its last checkpoint: the same answer as if they were told."""
+    last = fit.data.sort("tokens").row(-1, named=True)
+    assert fit.data.filter(model=last["model"])["tokens"].max() == last["tokens"]
+    told = {"n_params": last["n_params"], "tokens": last["tokens"]}
+    asked = {"model": last["model"], "bits": 4.0, "method": "gptq", "dataset": last["dataset"]}
+    found, said = fit.predict(**asked), str(assumed(fit, pl.DataFrame(asked)))
+    assert found["n_params"].to_list() == [last["n_params"]]
+    expected = fit.predict(**asked, **told)
+    for column in ("median", "lower", "upper"):
+        assert found[column].to_list() == expected[column].to_list()
+    size, tokens = format_count(last["n_params"]), format_count(last["tokens"])
+    assert f"{last['model']} as in the table ({size} parameters, {tokens} tokens)" in said
+    assert "tokens unknown" not in said and "as in the table" not in str(assumed(fit, pl.DataFrame(asked | told)))
+
+
+def test_own_rows_of_a_fitted_model_need_no_tokens(fit: Fit, own: pl.DataFrame) -> None:
+    """They are the table's: the same draws and answers as if the rows told them."""
+    blank = fit.condition(own.with_columns(tokens=pl.lit(None, pl.Int64)))
+    told = fit.condition(own)
+    assert "untold" not in blank.coords
+    np.testing.assert_array_equal(blank.flat("k_ref"), told.flat("k_ref"))
+    assert blank.data["tokens"].to_list() == told.data["tokens"].to_list()
+
+
+def test_rows_without_a_logarithm_are_left_out_and_counted(fit: Fit, own: pl.DataFrame) -> None:
+    bad = own.head(2).with_columns(bits=pl.lit(5.0), qid=pl.Series([-0.01, 0.1]), qid_se=pl.Series([None, 0.05]))
+    said = r"2 of 6 rows of suite 'mine' have a QiD of 0 or below.*QiD -0.01\): left out"
+    with pytest.warns(TableWarning, match=said) as caught:
+        given = fit.condition(
+            pl.concat([own.with_columns(pl.col("qid_se").cast(pl.Float64)), bad], how="vertical_relaxed")
+        )
+    assert len(caught) == 1 and caught[0].filename == __file__
+    np.testing.assert_array_equal(given.flat("k_ref"), fit.condition(own).flat("k_ref"))
+    last = given.attributes["conditioned_on"][-1]
+    assert (last["rows"], last["left_out"]) == (4, 2)
