@@ -241,7 +241,7 @@ question_options = options(
     click.option("--group-size", type=Numbers(also=-1), help="Weights that share a scale; -1 is per channel."),
     click.option("--with", "own", multiple=True, type=click.Path(), metavar="FILE",
                  help="A table of measurements of your own that the answer takes in, in seconds and without a new fit; "
-                 "may be repeated. Rows that name no suite are of --suite, or else of a new one called after the file."),
+                 "may be repeated. Rows that name no suite are of --suite, or of a new one called after the file."),
 )  # fmt: skip
 """What a question may name, as the parameters that `question` takes, and rows of one's own."""
 

@@ -26,8 +26,8 @@ def own_table(fit: Posterior, given: Table, suite: str | None = None) -> pl.Data
     given
         As in `qidbayes.read_table`.
     suite
-        The suite of rows of a file that name none. If not given it is the file's name. Where the fit has a suite of that
-        name the rows are of a new one all the same, and a `TableWarning` says so: only a suite that is named is joined.
+        The suite of rows of a file that name none. If not given it is the file's name. Where the fit has a suite of
+        that name the rows are of a new one all the same, and a `TableWarning` says so.
     """
     table = as_table(given, "own rows")
     if not isinstance(given, str | os.PathLike) or not Path(given).is_file():
@@ -39,8 +39,8 @@ def own_table(fit: Posterior, given: Table, suite: str | None = None) -> pl.Data
     if suite is None:
         suite = f"{name} (own rows)"
         warn_who_asked(
-            f"{given}: rows without a suite are taken to be of a new one, {suite!r}, and not of the fitted suite {name!r}; "
-            f"name it in a column `suite`, or by --suite {name}, if they are of that",
+            f"{given}: rows without a suite are taken to be of a new one, {suite!r}, and not of the fitted suite "
+            f"{name!r}; name it in a column `suite`, or by --suite {name}, if they are of that",
             TableWarning,
         )
     return table.with_columns(suite=pl.when(pl.col("suite") == name).then(pl.lit(suite)).otherwise("suite"))
