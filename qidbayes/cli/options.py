@@ -242,7 +242,7 @@ question_options = options(
     click.option("--settings", type=Names(), help="Who made a GGUF file and by which recipe: bartowski/Q4_K_M."),
     click.option("--with", "own", multiple=True, type=click.Path(), metavar="FILE",
                  help="A table of measurements of your own that the answer takes in, in seconds and without a new fit; "
-                 "may be repeated."),
+                 "may be repeated. Rows that name no suite are of --suite, or of a new one called after the file."),
 )  # fmt: skip
 """What a question may name, as the parameters that `question` takes, and rows of one's own."""
 
@@ -283,9 +283,12 @@ def question[Source: "Fit | Point"](
     if not isinstance(source, Fit):
         raise click.UsageError("--with goes with a fit; published constants take in no measurements")
     from qidbayes.cli.output import say
-    from qidbayes.table import load_table
+    from qidbayes.posterior.own_rows import own_table
+    from qidbayes.table import join_tables
 
-    fit = source.condition(load_table(*own))
+    suites = named.get("suite") or []
+    tables = [own_table(source, file, suites[0] if len(suites) == 1 else None) for file in own]
+    fit = source.condition(join_tables(*tables) if len(tables) > 1 else tables[0])
     before = len(source.attributes.get("conditioned_on", ()))
     taken = fit.attributes["conditioned_on"][before:]
     told = ", ".join(
@@ -304,7 +307,7 @@ def question[Source: "Fit | Point"](
 
 
 def _left_out(rows: int) -> str:
-    return f"; {rows} without a QiD left out" if rows else ""
+    return f"; {rows} left out" if rows else ""
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from qidbayes.cli.options import OneOf, ci_option, fit_file, given, kind_option
+from qidbayes.cli.options import OneOf, ci_option, fit_file, given, kind_option, question, question_options
 from qidbayes.cli.output import say
 
 
@@ -47,6 +48,7 @@ _LISTED = "\n".join(f"  {name:<28}{figure.what}" for name, figure in _FIGURES.it
               help="Measurements to draw, if not those that were fitted; may be repeated.")  # fmt: skip
 @click.option("--loss-16bit", type=fit_file(), help="A fit of a 16-bit law.  [default: the fit's own]")
 @click.option("--published", metavar="LAW[:POINT]", help="Draw a law's published constants beside the fit.")
+@question_options
 @kind_option
 @ci_option
 def plot(
@@ -58,12 +60,14 @@ def plot(
     published: str | None,
     kind: str,
     ci_prob: float,
+    **named: Any,
 ) -> None:
     """Draw the figure called NAME from a saved FIT: some take several."""
     figure = _FIGURES[name]
-    for option, value in (("table", tables), ("loss-16bit", loss_16bit), ("published", published)):
-        if value and option not in figure.takes:
-            having = ", ".join(other for other, found in _FIGURES.items() if option in found.takes)
+    about = {"with" if column == "own" else column.replace("_", "-"): value for column, value in named.items()}
+    for option, value in {"table": tables, "loss-16bit": loss_16bit, "published": published, **about}.items():
+        if value and option not in figure.takes and not (option in about and name in _OF_ATLAS):
+            having = ", ".join(_OF_ATLAS if option in about else [n for n, f in _FIGURES.items() if option in f.takes])
             raise click.UsageError(f"--{option} has no place in {name}; it is for {having}")
     if not fits and name not in _OF_ATLAS:
         raise click.UsageError(
@@ -80,6 +84,11 @@ def plot(
 
     law, _, point = (published or "").partition(":")
     loaded = [load_fit(fit) for fit in fits or ("atlas",)]
+    asked: dict[str, Any] = {}
+    if name in _OF_ATLAS:
+        loaded[0], asked = question(loaded[0], named, kind)
+        if several := [column for column, value in asked.items() if isinstance(value, list)]:
+            raise click.UsageError(f"{name} is drawn of one --{several[0].replace('_', '-')}")
     base = load_fit(loss_16bit) if loss_16bit else None
     for found in (*loaded, *([base] if base else [])):
         warn(found)
@@ -87,6 +96,7 @@ def plot(
         *loaded,
         kind=kind,
         ci_prob=ci_prob,
+        **asked,
         **given(
             table=load_table(*tables) if tables else None,
             loss_16bit=base,

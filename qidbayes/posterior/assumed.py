@@ -65,8 +65,10 @@ def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Ass
     known: tuple[str, ...] = ()
     if families and "qid" not in frame.columns:
         untold = frame.filter(pl.col("tokens").is_null()) if "tokens" in frame.columns else frame
-        names = untold["model"].unique(maintain_order=True).to_list() if "model" in frame.columns else [None]
-        known = tuple(_as_in_table(fit, name) for name in names if name in fit.fitted.last_tokens)
+        names: list[str | None] = (
+            untold["model"].unique(maintain_order=True).to_list() if "model" in frame.columns else [None]
+        )
+        known = tuple(_as_in_table(fit, name) for name in names if name and name in fit.fitted.last_tokens)
         if untold.height and len(known) < len(names):
             low, high = (format_count(end) for end in BETWEEN)
             new.append(f"tokens unknown (flat between {low} and {high})")

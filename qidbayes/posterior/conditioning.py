@@ -18,12 +18,11 @@ from qidbayes.noise.families import Families
 from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.families_given import OwnRows, given_rows
 from qidbayes.posterior.joint import joint
-from qidbayes.posterior.own_rows import usable
+from qidbayes.posterior.own_rows import own_table, usable
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.smoothed import smoothed
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.frames import Table
-from qidbayes.table.given import as_table
 
 MOST_K = 0.7
 """The largest Pareto k whose weights are trusted."""
@@ -66,7 +65,7 @@ class Weighted:
 
 def condition[P: Posterior](fit: P, rows: Table) -> P:
     """Return a fit given further rows; see `Fit.condition`."""
-    for (suite,), part in as_table(rows, "own rows").group_by("suite", maintain_order=True):
+    for (suite,), part in own_table(fit, rows).group_by("suite", maintain_order=True):
         fit = _given_suite(fit, part, str(suite))
     return fit
 

@@ -1,7 +1,7 @@
 """A fit: the posterior of a law, and the questions it answers."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -238,12 +238,10 @@ class Fit(Shown, OneLaw):
             raise InputError(f"law {self.law.name!r} is of the loss itself; ask predict, with response='qid' for QiD")
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
         frame = query.build(self._answering(kind)[1], None, values, extra=self._extra(kind)).frame
-        source, curve = self._answering(kind, frame)
-        asked = query.build(curve, frame, {})
-        draws = np.exp(source._log_draws(curve, asked, kind))
-        band = with_band(asked.frame, draws, ci_prob)
-        guessing = against_guessing(asked.frame, draws, self.data, loss_16bit or self.loss_16bit, vocabulary, kind)
-        held = self.held(asked.frame, ci_prob)
+        draws = np.exp(self.log_draws(frame, kind))
+        band = with_band(frame, draws, ci_prob)
+        guessing = against_guessing(frame, draws, self.data, loss_16bit or self.loss_16bit, vocabulary, kind)
+        held = self.held(frame, ci_prob)
         if kind == "response_params":  # a backtest is of bands for measurements
             held = held.select(pl.selectors.by_name(*COLUMNS, require_all=False))
         return without_empty(answer_last(band, guessing, held), "not_fitted")
@@ -293,12 +291,36 @@ class Fit(Shown, OneLaw):
         Parameters
         ----------
         frame
-            A question a row, with the columns the law needs; further columns are ignored, but for `model`.
+            A question a row, with the columns the law needs; further columns are ignored, but for `model`. Questions
+            that fewer draws answer than others have each of theirs several times.
         kind
             As in `predict`.
         """
+        if len(set(self._draws_for(frame, kind))) > 1:
+            self._warn(self._answering(kind)[1], frame, kind)
+            self.warn_if_unfitted(frame, kind)
+        return self._apart(frame, kind, lambda part: (self._log_draws_of(part, kind),))[0]
+
+    def _log_draws_of(self, frame: pl.DataFrame, kind: Kind) -> np.ndarray:
         source, curve = self._answering(kind, frame)
         return source._log_draws(curve, query.build(curve, frame, {}), kind)
+
+    def _apart(
+        self, frame: pl.DataFrame, kind: Kind, ask: Callable[[pl.DataFrame], tuple[np.ndarray, ...]]
+    ) -> tuple[np.ndarray, ...]:
+        """Return arrays of shape ``(draws, queries)``, asked for by the number of draws that each question takes."""
+        counts = np.array(self._draws_for(frame, kind))
+        if len(set(counts)) < 2:
+            return ask(frame)
+        parts = [np.flatnonzero(counts == count) for count in sorted(set(counts))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # which whoever asks has said of all
+            found = [ask(frame[rows]) for rows in parts]
+        most = max(len(of[0]) for of in found)
+        order = np.argsort(np.concatenate(parts))
+        # All go evenly over the same draws: those that stand side by side are near each other.
+        repeated = [[v[np.arange(most) * len(v) // most] for v in of] for of in found]
+        return tuple(np.concatenate(columns, axis=1)[:, order] for columns in zip(*repeated, strict=True))
 
     def log_tokens_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:
         """Return the draws that `tokens_to_threshold` makes intervals of: log tokens, shape ``(draws, queries)``.
@@ -340,6 +362,10 @@ class Fit(Shown, OneLaw):
         >>> from qidbayes.posterior import load_fit
         >>> load_fit("unified.nc").predictive(held_out).log_density(np.log(held_out["qid"]))  # doctest: +SKIP
         """
+        return Predictive(*self._apart(frame, "response", self._moments))
+
+    def _moments(self, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of each row's log response given each draw; shape ``(draws, rows)``."""
         source, curve = self._answering("response", frame)
         asked = query.build(curve, frame, {})
         added, variance = Scatter(source).of(asked.frame, curve)
@@ -350,7 +376,7 @@ class Fit(Shown, OneLaw):
         error = standard_error(frame, self.law.response)
         if error.any():
             variance = variance + np.square(error * np.exp(-mean))  # of the logarithm, at the QiD that is expected
-        return Predictive(mean, np.sqrt(variance))
+        return mean, np.sqrt(variance)
 
     def joint(self, frame: pl.DataFrame) -> Joint:
         """Return what measurements are expected to be together, with what they share, given each draw.

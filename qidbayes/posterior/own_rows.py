@@ -1,13 +1,49 @@
 """Which rows of one's own a fit can be conditioned on: those whose QiD has a logarithm near enough to normal."""
 
+import os
+from pathlib import Path
+
 import polars as pl
 
 from qidbayes.errors import InputError, TableWarning
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.shown import warn_who_asked
+from qidbayes.table.frames import Table
+from qidbayes.table.given import as_table
+from qidbayes.table.read import read_raw
 
 NOISIEST = 0.2
 """The largest qid_se / QiD whose logarithm is near enough to normal."""
+
+
+def own_table(fit: Posterior, given: Table, suite: str | None = None) -> pl.DataFrame:
+    """Return rows of one's own as a table.
+
+    Parameters
+    ----------
+    fit
+        What is to take them in.
+    given
+        As in `qidbayes.read_table`.
+    suite
+        The suite of rows of a file that name none. If not given it is the file's name. Where the fit has a suite of
+        that name the rows are of a new one all the same, and a `TableWarning` says so.
+    """
+    table = as_table(given, "own rows")
+    if not isinstance(given, str | os.PathLike) or not Path(given).is_file():
+        return table
+    raw, name = read_raw(given), Path(given).stem
+    unnamed = raw["suite"].is_null().any() if "suite" in raw.columns else True
+    if not unnamed or (suite is None and name not in fit.data["suite"].to_list()):
+        return table
+    if suite is None:
+        suite = f"{name} (own rows)"
+        warn_who_asked(
+            f"{given}: rows without a suite are taken to be of a new one, {suite!r}, and not of the fitted suite "
+            f"{name!r}; name it in a column `suite`, or by --suite {name}, if they are of that",
+            TableWarning,
+        )
+    return table.with_columns(suite=pl.when(pl.col("suite") == name).then(pl.lit(suite)).otherwise("suite"))
 
 
 def usable(fit: Posterior, rows: pl.DataFrame, suite: str) -> tuple[pl.DataFrame, int]:

@@ -124,3 +124,53 @@ def test_the_answer_about_a_model_that_was_measured_again_is_of_its_own_rows(her
     told = run(*words)
     assert told.exit_code == 0, told.stderr
     assert "the answer is about suite mine" in told.stderr
+
+
+def test_a_file_called_after_a_fitted_suite_is_of_a_new_one(here: Path) -> None:
+    """Rows that name no suite join a fitted one only by --suite."""
+    rows = pl.read_csv("mine.csv").drop("suite")
+    rows.write_csv("pythia.csv")
+    words = ("project", "--params", "7B", "--tokens", "2T", "--bits", "4", "--format", "json", "--with", "pythia.csv")
+    alone, named, mine = run(*words), run(*words, "--suite", "pythia"), run(*words, "--suite", "mine")
+    assert alone.exit_code == named.exit_code == mine.exit_code == 0, (alone.output, named.output, mine.output)
+    assert "'pythia (own rows)', and not of the fitted suite 'pythia'" in alone.stderr
+    assert "3 rows of suite pythia (own rows)" in alone.stderr
+    assert "3 rows of suite pythia (Pareto" in named.stderr and "(own rows)" not in named.stderr
+    assert "3 rows of suite mine (Pareto" in mine.stderr
+    # Whatever it is called, a new suite has the same answer.
+    assert json.loads(alone.stdout)[0]["median"] == json.loads(mine.stdout)[0]["median"]
+    with pytest.warns(qb.errors.TableWarning, match="not of the fitted suite 'pythia'"):
+        given = fit().condition("pythia.csv")
+    assert given.attributes["conditioned_on"][-1]["suite"] == "pythia (own rows)"
+    rows.with_columns(suite=pl.lit("pythia")).write_csv("pythia.csv")
+    assert "3 rows of suite pythia (Pareto" in run(*words).stderr, "a column names it"
+
+
+def test_a_row_without_a_logarithm_is_named_and_the_others_are_used(here: Path) -> None:
+    rows = pl.read_csv("mine.csv").with_columns(qid=pl.when(pl.col("bits") == 3).then(-0.01).otherwise("qid"))
+    rows.write_csv("mine.csv")
+    done = run("project", "--params", "7B", "--tokens", "2T", "--bits", "4", "--with", "mine.csv")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("1 of 3 rows of suite 'mine' have a QiD of 0 or below") == 1
+    assert "taken in: 2 rows of suite mine" in done.stderr and "; 1 left out)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["projection", "qid-map", "tokens-to-threshold"])
+def test_figures_beyond_the_data_take_in_own_rows(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qidbayes import plots
+
+    drawn: dict[str, object] = {}
+
+    def figure(source: Fit, **asked: object) -> str:
+        drawn.update(asked, rows=source.data.height)
+        return "figure"
+
+    monkeypatch.setattr(plots, name.replace("-", "_"), figure)
+    monkeypatch.setattr(plots, "save", lambda figure, path: None)
+    done = run("plot", name, "--with", "mine.csv", "--method", "gptq")
+    assert done.exit_code == 0, done.output
+    assert (drawn["suite"], drawn["method"], drawn["rows"]) == ("mine", "gptq", fit().data.height + 3)
+    refused = run("plot", "qid", "atlas", "--with", "mine.csv")
+    assert refused.exit_code == 2 and "--with has no place in qid; it is for projection, qid-map" in refused.stderr
+    several = run("plot", name, "--method", "gptq,awq")
+    assert several.exit_code == 2 and "is drawn of one --method" in several.stderr

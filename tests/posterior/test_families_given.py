@@ -243,3 +243,28 @@ def test_weights_that_are_all_the_same_have_no_k() -> None:
     found, k = smoothed(np.zeros(1000))
     assert (found == 0).all()
     assert k == np.inf
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_answer_depends_on_what_else_is_asked(fit: Fit, own: pl.DataFrame, further: pl.DataFrame) -> None:
+    """Of suites with many rows and with few, each has the draws that it has when asked alone, evenly repeated."""
+    many = pl.concat([fit.data] * 4).with_columns(revision=pl.arange(4 * fit.data.height, eager=True).cast(pl.String))
+    large = replace(fit, data=many.with_columns(bits=pl.col("bits") + 0.01 * pl.arange(many.height)))
+    asked = further.drop("qid", "model", "loss", "loss_16bit").with_columns(
+        suite=pl.Series(["opt", "elsewhere", "llama-1"]), method=pl.lit("gptq"), dataset=pl.lit("wikitext2")
+    )
+    together = large.log_draws(asked)
+    shared = large.predictive(asked)
+    projected = large.project(n_params=7e9, tokens=1e12, bits=3.0, suite=["opt", "elsewhere"], method="gptq")
+    for row in range(asked.height):
+        alone = large.log_draws(asked[row : row + 1])[:, 0]
+        each = len(together) // len(alone)
+        np.testing.assert_allclose(together[:, row], np.repeat(alone, each), rtol=1e-9)
+        mean = large.predictive(asked[row : row + 1]).mean[:, 0]
+        np.testing.assert_allclose(shared.mean[:, row], np.repeat(mean, len(shared.mean) // len(mean)), rtol=1e-9)
+    counts = {len(large.log_draws(asked[row : row + 1])) for row in range(3)}
+    assert len(counts) > 1
+    for row, suite in enumerate(("opt", "elsewhere")):
+        alone = large.project(n_params=7e9, tokens=1e12, bits=3.0, suite=suite, method="gptq")
+        # Quantiles of draws that are repeated lie between the same two draws.
+        assert projected["median"][row] == pytest.approx(alone["median"][0], rel=2e-3)
