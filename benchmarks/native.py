@@ -12,12 +12,10 @@ import polars as pl
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.posterior.summary import constants_of
 
 HERE = Path(__file__).parent
 LOW, HIGH = 2e-3, 6e-3  # nano's rate, and the higher one
 DRAWS = 4000  # of curves within their standard errors
-BITS = {"native-b1.58": 1.58, "native-b1.58-a8": 1.58, "native-rtn": None}
 WHERE = ["size", "schedule", "seed", "revision"]
 
 
@@ -131,10 +129,14 @@ def slopes() -> pl.DataFrame:
 
 
 def from_crossing_on(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of each run after the last one that is not above 0 by two standard errors."""
+    """The rows of each run after the last one whose standard error is over a sixth of the difference, or that is <= 0.
+
+    What is left is above 0 by six standard errors and more, and scatters about a power law far more than that; so the
+    errors are left out of the fit.
+    """
     run = ["model", "method", "bits"]
-    poor = pl.when(pl.col("qid") <= 2 * pl.col("qid_se")).then("tokens").max().over(run).fill_null(0)
-    return table.filter(pl.col("tokens") > poor)
+    poor = pl.when(pl.col("qid") <= 6 * pl.col("qid_se").fill_null(0)).then("tokens").max().over(run).fill_null(0)
+    return table.filter(pl.col("tokens") > poor).drop("qid_se")
 
 
 def laws() -> pl.DataFrame:
@@ -160,14 +162,13 @@ def laws() -> pl.DataFrame:
     ):
         if bits not in (1.58, 2.0, 4.0):
             continue
-        kept = from_crossing_on(some) if some["qid_se"].null_count() == 0 else some.filter(pl.col("qid") > 0)
-        kept = kept.select(pl.exclude(*WHERE[:3], "rate", "step")) if "size" in kept.columns else kept
+        kept = from_crossing_on(some).drop(*WHERE[:3], "rate", "step")
         fit = qb.fit(kept, law=law, random_seed=0)
         names = {"method": method, "bits": bits, "rate": rate, "rows": kept.height, "left_out": some.height - kept.height}
+        constants = {row["name"]: row for row in fit.summary(ci_prob=0.9).rows(named=True)}
         for name in ("beta", "alpha"):
-            draws = np.asarray(constants_of(fit)[name]).ravel()
-            middle, lower, upper = np.quantile(draws, [0.5, 0.05, 0.95])
-            names |= {name: middle, f"{name}_lower": lower, f"{name}_upper": upper}
+            found = constants[name]
+            names |= {name: found["median"], f"{name}_lower": found["lower"], f"{name}_upper": found["upper"]}
         far = fit.predict(n_params=7e9, tokens=100e12, kind="response_params", ci_prob=0.9).row(0, named=True)
         rows.append(names | {"at_7B_100T": far["median"], "far_lower": far["lower"], "far_upper": far["upper"],
                              "problems": len(fit.diagnostics.problems())})  # fmt: skip

@@ -45,7 +45,7 @@ def ternary(weight: Tensor) -> Tensor:
 
 
 def uniform(weight: Tensor, bits: int) -> Tensor:
-    """The grid of this package's round-to-nearest: each group's least to greatest weight, in equal steps."""
+    """This package's round-to-nearest with a zero point: each group's least to greatest weight, in equal steps."""
     groups = weight.unflatten(-1, (-1, GROUP))
     return fit_grid(groups, bits, symmetric=False).nearest(groups).flatten(-2)
 
@@ -295,7 +295,8 @@ def table(losses: Path) -> None:
                 "learning_rate": run.rate(step, decaying_to=step if decayed else None),
                 "method": form.method,
                 "bits": form.bits,
-                "bits_per_weight": form.bits + 16 / GROUP if form.group_size else form.bits,
+                "bits_per_weight": form.bits + (16 + form.bits) / GROUP if form.group_size else form.bits,
+                "settings": "asymmetric" if form.group_size else "",
                 "group_size": form.group_size,
                 "bits_activation": 8.0 if form.activations else None,
                 "dataset": "held-out",
