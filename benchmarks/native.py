@@ -21,10 +21,14 @@ WHERE = ["size", "schedule", "seed", "revision"]
 
 def parted(table: pl.DataFrame) -> pl.DataFrame:
     """`nano-128x3-stable-0` and `nano-native-128x3-stable-0-0.002` in their parts."""
-    parts = pl.col("model").str.extract_groups(r"(?<size>\d+x\d+)-(?<schedule>stable|decayed)-(?<seed>\d)-?(?<rate>.*)$")
+    parts = pl.col("model").str.extract_groups(
+        r"(?<size>\d+x\d+)-(?<schedule>stable|decayed)-(?<seed>\d)-?(?<rate>.*)$"
+    )
     found = table.with_columns(parts.alias("parts")).unnest("parts")
     step = pl.col("revision").str.strip_prefix("step").cast(pl.Int64)
-    return found.filter(pl.col("size").is_not_null()).with_columns(pl.col("rate").cast(pl.Float64, strict=False), step=step)
+    return found.filter(pl.col("size").is_not_null()).with_columns(
+        pl.col("rate").cast(pl.Float64, strict=False), step=step
+    )
 
 
 def native() -> pl.DataFrame:
@@ -52,8 +56,10 @@ def rates() -> pl.DataFrame:
     at = ["size", "schedule", "seed", "step", "tokens", "n_params"]
     table = native().filter(pl.col("seed") == "0")
     loss = pl.coalesce("loss", "loss_16bit")
-    best = table.with_columns(found=loss).group_by(*at, "method", "bits").agg(
-        loss=pl.col("found").min(), rate=pl.col("rate").sort_by("found").first()
+    best = (
+        table.with_columns(found=loss)
+        .group_by(*at, "method", "bits")
+        .agg(loss=pl.col("found").min(), rate=pl.col("rate").sort_by("found").first())
     )
     twin = best.filter(method="none").select(*at, loss_16bit="loss", rate_16bit="rate")
     found = best.filter(pl.col("method") != "none").join(twin, on=at)
@@ -87,7 +93,12 @@ def crossings() -> pl.DataFrame:
     rows = []
     for key, run in stable.group_by("method", "bits", "size", "n_params", "seed", "rate", maintain_order=True):
         names = dict(zip(("method", "bits", "size", "n_params", "seed", "rate"), key, strict=True))
-        ends = {"from": run["tokens"].min(), "to": run["tokens"].max(), "last": run["qid"][-1], "last_se": run["qid_se"][-1]}
+        ends = {
+            "from": run["tokens"].min(),
+            "to": run["tokens"].max(),
+            "last": run["qid"][-1],
+            "last_se": run["qid_se"][-1],
+        }
         curve = last_crossing(*(run[c].to_numpy() for c in ("tokens", "qid", "qid_se")), rng)
         rows.append({**names, "against": "twin", **ends, **curve})
         if key[0] != "native-rtn" or names["rate"] != LOW:
@@ -116,14 +127,17 @@ def slopes() -> pl.DataFrame:
     run = ["method", "bits", "rate", "size", "seed"]
     both = both.with_columns(octaves=(pl.col("step").max().over(run).log(2) - pl.col("step").log(2)).round(1))
     ends = both.filter(pl.col("octaves").is_in([0.0, 1.0])).sort("tokens").group_by(run, maintain_order=True).agg(
-        slope=(pl.col("qid").last() / pl.col("qid").first()).log() / (pl.col("tokens").last() / pl.col("tokens").first()).log(),
+        slope=pl.col("qid").log().diff().last() / pl.col("tokens").log().diff().last(),
         least=pl.col("qid").min(), last=pl.col("qid").last(), points=pl.len(),
     )  # fmt: skip
     clear = ends.filter(pl.col("points") == 2, pl.col("least") > 0)
     found = clear.group_by("method", "bits", "rate").agg(
         runs=pl.len(), slope=pl.col("slope").mean(), sd=pl.col("slope").std(), last=pl.col("last").mean()
     )
-    half = [stats.t.ppf(0.95, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan for n, sd in found.select("runs", "sd").rows()]
+    half = [
+        stats.t.ppf(0.95, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan
+        for n, sd in found.select("runs", "sd").rows()
+    ]
     half = pl.Series("half", half)
     return found.with_columns(lower=pl.col("slope") - half, upper=pl.col("slope") + half).sort("rate", "bits", "method")
 
@@ -140,7 +154,7 @@ def from_crossing_on(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def laws() -> pl.DataFrame:
-    """`k * D**beta / N**alpha` of each format from the crossing on, of rounding on the same checkpoints, and of bitnet."""
+    """`k * D**beta / N**alpha` of each format from the crossing on, of rounding at the same steps, and of bitnet."""
     ours = native().filter(pl.col("schedule") == "stable", pl.col("method") != "none")
     after = nano().filter(pl.col("schedule") == "stable", pl.col("method").is_in(["gptq", "rtn"]), group_size=64)
     after = after.join(ours.select(*WHERE).unique(), on=WHERE, how="semi").with_columns(rate=pl.lit(LOW))
@@ -164,7 +178,13 @@ def laws() -> pl.DataFrame:
             continue
         kept = from_crossing_on(some).drop(*WHERE[:3], "rate", "step")
         fit = qb.fit(kept, law=law, random_seed=0)
-        names = {"method": method, "bits": bits, "rate": rate, "rows": kept.height, "left_out": some.height - kept.height}
+        names = {
+            "method": method,
+            "bits": bits,
+            "rate": rate,
+            "rows": kept.height,
+            "left_out": some.height - kept.height,
+        }
         constants = {row["name"]: row for row in fit.summary(ci_prob=0.9).rows(named=True)}
         for name in ("beta", "alpha"):
             found = constants[name]

@@ -1,6 +1,5 @@
 """Models trained in low bits against their twins of 16 bits, by training tokens (the paper's Figure 14)."""
 
-
 import polars as pl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -65,8 +64,8 @@ def native_low_bit(table: pl.DataFrame | None = None, *, ci_prob: float = 0.9) -
     half = float(norm.ppf((1 + ci_prob) / 2))
     errors = rows["qid_se"].drop_nulls()
     small_print = [
-        f"{rows.height} points of {', '.join(rows['suite'].unique().sort())}, each against its twin of 16 bits. Below 0 "
-        "the model of few bits is ahead. Measured; nothing is fitted.",
+        f"{rows.height} points of {', '.join(rows['suite'].unique().sort())}, each against its twin of 16 bits. Below "
+        "0 the model of few bits is ahead. Measured; nothing is fitted.",
     ]
     if errors.len():
         small_print.append(
@@ -75,9 +74,13 @@ def native_low_bit(table: pl.DataFrame | None = None, *, ci_prob: float = 0.9) -
         )
     with style.context():
         figure = style.figure(
-            "Trained in low bits: loss above the 16-bit twin", small_print, height=0.7 + 1.75 * style.panel_rows(len(panels))
+            "Trained in low bits: loss above the 16-bit twin",
+            small_print,
+            height=0.7 + 1.75 * style.panel_rows(len(panels)),
         )
-        grid = figure.subplots(style.panel_rows(len(panels)), min(len(panels), style.ACROSS), sharey=True, squeeze=False)
+        grid = figure.subplots(
+            style.panel_rows(len(panels)), min(len(panels), style.ACROSS), sharey=True, squeeze=False
+        )
         for unused in grid.flat[len(panels) :]:
             unused.remove()
         for axes, panel in zip(grid.flat, panels, strict=False):
@@ -118,6 +121,7 @@ def _handles(looks: dict[float, style.Look], rates: list[float]) -> list[Artist]
         for size, look in looks.items()
     ]
     lines: list[Artist] = [
-        Line2D([], [], color=style.INK, linestyle=style.LINES[i], label=f"rate {rate:g}") for i, rate in enumerate(rates)
+        Line2D([], [], color=style.INK, linestyle=style.LINES[i], label=f"rate {rate:g}")
+        for i, rate in enumerate(rates)
     ]
     return sizes + lines

@@ -144,8 +144,8 @@ def tokens_by_year(
         factor = 10 ** growth.coefficients[1]
         lower, upper = 10 ** np.quantile(growth.draws(_DRAWS, rng)[:, 1], ends[1:])
         small_print = [
-            f"{table.height} openly documented models of 6B to 9B parameters. Line: least squares of log tokens against "
-            f"date (in sample), ×{factor:.1f} a year ({percent}: {lower:.1f} to {upper:.1f}); band: {percent} of a "
+            f"{table.height} openly documented models of 6B to 9B parameters. Line: least squares of log tokens "
+            f"against date (in sample), ×{factor:.1f} a year ({percent}: {lower:.1f} to {upper:.1f}); band: {percent} of a "
             "further model; dashed where it goes beyond them. A straight line is one model among others.",
             f"Right: {caption.fitted(fit)} Marks: medians; bars: {percent} {caption.scatter(fit, kind)}, N = "
             f"{caption.size(n_params)}, {bits:g} bits. Arrows: on beyond the axis. Dotted: 100T.",
@@ -157,7 +157,10 @@ def tokens_by_year(
         figure = style.figure("Training tokens by year, and when QiD is reached", small_print, height=3.0)
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3.2, 1])
         _draw_growth(left, released, table["tokens"].to_numpy(), growth, ci_prob)
-        _draw_thresholds(left, right, thresholds, np.quantile(log10_tokens, ends, axis=0, method="inverted_cdf").T)
+        answer = fit.tokens_to_threshold(
+            thresholds, n_params=n_params, bits=bits, kind=kind, ci_prob=ci_prob, **further
+        )
+        _draw_thresholds(left, right, answer)
     return figure
 
 
@@ -192,15 +195,17 @@ def _draw_growth(axes: Axes, released: np.ndarray, tokens: np.ndarray, growth: G
     style.grid(axes)
 
 
-def _draw_thresholds(left: Axes, right: Axes, thresholds: Sequence[float], ends: np.ndarray) -> None:
+def _draw_thresholds(left: Axes, right: Axes, answer: pl.DataFrame) -> None:
+    thresholds = answer["qid"].to_list()
     looks = style.by_tokens(thresholds)
-    for place, (threshold, (median, lower, upper)) in enumerate(zip(thresholds, ends, strict=True)):
-        look = looks[threshold]
-        right.plot([place, place], [max(10**lower, _FEWEST), min(10**upper, _MOST)], color=look.color, linewidth=1.8)
-        if 10**median < _MOST:
-            right.plot(place, 10**median, marker=look.marker, color=look.color, markersize=5)
-            left.axhline(10**median, color=look.color, linewidth=0.8, linestyle="-.")
-        for end, beyond, arrow in ((_MOST, 10**upper >= _MOST, "^"), (_FEWEST, 10**lower <= _FEWEST, "v")):
+    for place, one in enumerate(answer.iter_rows(named=True)):
+        look = looks[one["qid"]]
+        ends = [max(one["lower"], _FEWEST), min(one["upper"], _MOST)]
+        right.plot([place, place], ends, color=look.color, linewidth=1.8)
+        if one["tokens"] < _MOST:
+            right.plot(place, one["tokens"], marker=look.marker, color=look.color, markersize=5)
+            left.axhline(one["tokens"], color=look.color, linewidth=0.8, linestyle="-.")
+        for end, beyond, arrow in ((_MOST, one["upper"] >= _MOST, "^"), (_FEWEST, one["lower"] <= _FEWEST, "v")):
             if beyond:
                 right.plot(place, end, marker=arrow, color=look.color, markersize=4, clip_on=False)
     right.axhline(1e14, color=style.GUIDE, linestyle=":", linewidth=1.0)

@@ -1,4 +1,4 @@
-"""The training script at micro size, and the table it made: what formats are, that stopping changes nothing, the twins."""
+"""The training script at micro size, and the table it made: formats, twins, and that stopping changes nothing."""
 
 import importlib.util
 import os
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     (tmp_path / "corpus").mkdir()
     words = np.cumsum(random.integers(1, 4, 20_000)) % 39 + 1
-    words[:: 50] = 0
+    words[::50] = 0
     words.astype("<u2").tofile(tmp_path / "corpus" / "train.u16")
     words[: 64 * 33].astype("<u2").tofile(tmp_path / "corpus" / "held-out.u16")
     (tmp_path / "suite.toml").write_text(MICRO)
@@ -97,7 +97,9 @@ def test_the_gradient_passes_as_if_nothing_had_been_rounded(native: ModuleType) 
     inputs = torch.randn(3, 64, requires_grad=True)
     low = native.LowBitLinear(plain, native.ternary, activations=False)
     out = low(inputs)
-    assert torch.allclose(out, nn.functional.linear(inputs, native.ternary(plain.weight.detach()), plain.bias), atol=1e-5)
+    assert torch.allclose(
+        out, nn.functional.linear(inputs, native.ternary(plain.weight.detach()), plain.bias), atol=1e-5
+    )
     out.sum().backward()
     # Of a plain linear: the sum of inputs for each weight; of the inputs: the weights that were used.
     assert torch.allclose(plain.weight.grad, inputs.detach().sum(0).expand(16, 64))
@@ -162,7 +164,9 @@ def test_the_table_has_every_run_and_its_standard_errors() -> None:
     assert low.height == 592
     assert low["qid_se"].is_between(1e-4, 0.02).all()
     assert (low["qid"] - (low["loss"] - low["loss_16bit"])).abs().max() < 1e-9  # type: ignore[operator]
-    smallest = table.filter(pl.col("n_params").is_in([100_096, 595_072])).group_by("n_params").agg(pl.col("tokens").max())
+    smallest = (
+        table.filter(pl.col("n_params").is_in([100_096, 595_072])).group_by("n_params").agg(pl.col("tokens").max())
+    )
     assert all(tokens >= 500 * n for n, tokens in smallest.rows())
     assert table["n_params"].n_unique() == 5
     seeds = table["model"].str.extract(r"nano-native-64x2-stable-(\d)").drop_nulls().unique()
@@ -170,9 +174,9 @@ def test_the_table_has_every_run_and_its_standard_errors() -> None:
 
 
 def test_twins_are_nanos_own_runs() -> None:
-    """Same seed, text, order and step: what is left is the order of sums, which training magnifies where loss falls fast.
+    """Same seed, text, order and step: what is left is the order of sums, magnified where the loss falls fast.
 
-    Another seed of nano's differs by .036 nats in the root mean square where there are two; twins by a sixth of that.
+    Another seed of nano's differs by .031 nats in the root mean square where there are two; twins by a fifth of that.
     """
     nano = load_table("nano").filter(method="none").select("model", "revision", nano="loss_16bit")
     twins = load_table("nano-native").filter(method="none", learning_rate=2e-3)
@@ -188,7 +192,7 @@ def test_twins_are_nanos_own_runs() -> None:
 
 
 def test_training_in_two_bits_does_not_pay_for_tokens_as_rounding_does() -> None:
-    """At 128x3 from 134M tokens to 380M: rounding's QiD rises by more than a third, the trained gap by under a tenth."""
+    """128x3 from 134M tokens to 380M: rounding's QiD rises by over a third, the trained gap by under a tenth."""
     native = load_table("nano-native").filter(model="nano-native-128x3-stable-0-0.002", method="native-rtn", bits=2.0)
     after = load_table("nano").filter(model="nano-128x3-stable-0", method="rtn", bits=2.0, group_size=64)
     rise = {}
