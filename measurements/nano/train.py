@@ -145,7 +145,7 @@ class Trainer:
 
     def __init__(self, run: Run, tokens: Tensor) -> None:
         self.run, self.step, device = run, 0, tokens.device
-        self.model = new_model(run).to(device)
+        self.model = self.new_model().to(device)
         self.head = self.model.get_output_embeddings()
         self.tokens, self.order = tokens, reading_order(run, len(tokens)).to(device)
         self.offsets = torch.arange(run.suite.window + 1, device=device)
@@ -164,6 +164,9 @@ class Trainer:
         self.update = self._captured() if cuda else self._update
         if not cuda:
             self._forget_warm_up(self._warm_up(1))
+
+    def new_model(self) -> GPTNeoXForCausalLM:
+        return new_model(self.run)
 
     def _loss(self, windows: Tensor) -> Tensor:
         neox = self.model.gpt_neox

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from qidbayes.cli.options import OneOf, ci_option, fit_file, given, kind_option, question, question_options
 from qidbayes.cli.output import say
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class _Figure:
     takes: tuple[str, ...] = ()
     several: bool = False
     """Whether it takes more than one fit."""
+    fits: bool = True
+    """Whether it is drawn from fits at all, and not from measurements alone."""
 
 
 _FIGURES = {
@@ -33,9 +39,11 @@ _FIGURES = {
     "methods": _Figure("QiD by several quantization methods (Figure 9).", ("table",), several=True),
     "predicted-against-measured": _Figure("Predicted against measured QiD (Figure 10).", ("table",), several=True),
     "qid-map": _Figure("QiD over model sizes and training tokens (Figure 11)."),
+    "tokens-by-year": _Figure("Training tokens of open models by year, and when QiD is reached (Figure 13)."),
+    "native-low-bit": _Figure("Models trained in low bits against 16 bits (Figure 14).", ("table",), fits=False),
     "tokens-to-threshold": _Figure("Training tokens at which QiD reaches a threshold (Table 1).", ("published",)),
 }
-_OF_ATLAS = ("projection", "qid-map", "tokens-to-threshold")
+_OF_ATLAS = ("projection", "qid-map", "tokens-by-year", "tokens-to-threshold")
 """The figures that are drawn of the shipped fit where none is given: those beyond the points."""
 _LISTED = "\n".join(f"  {name:<28}{figure.what}" for name, figure in _FIGURES.items())
 
@@ -69,6 +77,9 @@ def plot(
         if value and option not in figure.takes and not (option in about and name in _OF_ATLAS):
             having = ", ".join(_OF_ATLAS if option in about else [n for n, f in _FIGURES.items() if option in f.takes])
             raise click.UsageError(f"--{option} has no place in {name}; it is for {having}")
+    if not figure.fits:
+        _of_tables(name, fits, tables, output, ci_prob)
+        return
     if not fits and name not in _OF_ATLAS:
         raise click.UsageError(
             f"{name} is drawn from a saved FIT; {', '.join(_OF_ATLAS)} are drawn of the atlas without"
@@ -103,6 +114,25 @@ def plot(
             published=published_point(law, point or None) if published else None,
         ),
     )
+    _write(drawn, name, output)
+
+
+def _of_tables(name: str, fits: tuple[str, ...], tables: tuple[str, ...], output: Path | None, ci_prob: float) -> None:
+    """Draw a figure of measurements alone."""
+    if fits:
+        raise click.UsageError(f"{name} is drawn from measurements (--table), not from a fit")
+    if click.get_current_context().get_parameter_source("kind") is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--kind has no place in {name}: nothing is fitted there")
+    from qidbayes import plots
+    from qidbayes.table import load_table
+
+    table = load_table(*tables) if tables else None
+    _write(getattr(plots, name.replace("-", "_"))(table, ci_prob=ci_prob), name, output)
+
+
+def _write(drawn: "Figure", name: str, output: Path | None) -> None:
+    from qidbayes.plots import save
+
     path = output or Path(f"{name}.png")
-    plots.save(drawn, path)
+    save(drawn, path)
     say(f"drawn in {path}", err=True)

@@ -8,11 +8,13 @@ from qidbayes.plots.factors import datasets, methods, qid_by_bits, qid_by_size, 
 from qidbayes.plots.loss import loss
 from qidbayes.plots.loss_16bit import loss_16bit
 from qidbayes.plots.loss_quantized import loss_quantized
+from qidbayes.plots.native_low_bit import native_low_bit
 from qidbayes.plots.predicted_against_measured import predicted_against_measured
 from qidbayes.plots.projection import projection
 from qidbayes.plots.qid import qid
 from qidbayes.plots.qid_map import qid_map
 from qidbayes.plots.save import save
+from qidbayes.plots.tokens_by_year import tokens_by_year
 from qidbayes.plots.tokens_to_threshold import tokens_to_threshold
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "loss_16bit",
     "loss_quantized",
     "methods",
+    "native_low_bit",
     "predicted_against_measured",
     "projection",
     "qid",
@@ -30,5 +33,6 @@ __all__ = [
     "qid_by_tokens",
     "qid_map",
     "save",
+    "tokens_by_year",
     "tokens_to_threshold",
 ]

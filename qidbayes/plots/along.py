@@ -210,8 +210,11 @@ def notes(fits: Sequence[Fit], points: pl.DataFrame, kind: Kind, ci_prob: float,
         Whether the questions named the points' models.
     """
     found = [caption.fitted(*fits), caption.band(fits[0], kind, ci_prob, known_runs=known_runs(fits, points) * named)]
-    if not points["fitted"].all():
+    if points["fitted"].all():
+        found.append("All points were fitted (in sample).")
+    else:
         found.append("Hollow points were not fitted.")
+        found += ["The others were (in sample)."] if points["fitted"].any() else []
     return [*found, *caption.sources(points)]
 
 

@@ -59,7 +59,7 @@ def test_data_end_and_numbers_and_ticks(unified: Fit) -> None:
     assert list(guide.get_xdata()) == [1e11, 1e11]
     median = unified.predict(n_params=7e9, tokens=100e12, bits=4)["median"][0]
     assert axes.texts[0].get_text() == f"{median:.2g}"
-    assert x_labels(axes) == ["1B", "100B", "10T"]
+    assert x_labels(axes) == ["10B", "1T", "100T"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Training tokens $D$", "QiD (nats/token)")
     assert axes.get_xscale() == axes.get_yscale() == "log"
 
