@@ -228,7 +228,7 @@ def summary(points: pl.DataFrame) -> pl.DataFrame:
     """Return coverage with its standard error over tables, the median width and the mean log density."""
     numbers = (pl.col("held").mean(), pl.col("width").median(), pl.col("log_density").mean())
     tables = points.group_by(*KEYS, "table", maintain_order=True).agg(
-        *numbers, pl.len().alias("rows"), pl.col("seconds", "failed").first()
+        *numbers, pl.len().alias("rows"), pl.col("seconds").first()
     )
     return tables.group_by(*KEYS, maintain_order=True).agg(
         pl.len().alias("tables"),
@@ -238,7 +238,6 @@ def summary(points: pl.DataFrame) -> pl.DataFrame:
         pl.col("width").median().alias("log_width_90"),
         pl.col("log_density").mean(),
         pl.col("seconds").median().alias("cpu_seconds"),
-        pl.col("failed").sum().alias("failed_checks"),
     )
 
 

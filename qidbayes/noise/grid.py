@@ -265,7 +265,8 @@ def _of_runs(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int, *, 
         apart = sum(np.cumsum(_is_first(codes[order])) for codes in (spot.reshape(-1), cells["model"][at]))
         sides = (runs if slopes else np.minimum(runs, apart)) ** 3 + width**3
         cost = _cost(sides, runs * width - seen, total - seen, runs * width)
-        least = int(np.argmin(cost))
+        # Where every run is a direction of its own, those beside the grid cost more than those in it.
+        least = len(cost) - 1 if slopes else int(np.argmin(cost))
         if cost[least] < best[0]:
             best = float(cost[least]), place[np.sort(order[: least + 1]), :width]
     return best[0], _grid(cells, best[1], 0)
