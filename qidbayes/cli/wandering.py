@@ -13,7 +13,7 @@ _FAR = 2.0
 """Times the longest training that was fitted, from which on it is printed."""
 _MOST_ROWS = 400
 _SAMPLER = {"draws": 250, "chains": 2}
-_R_HAT = 1.05
+_R_HAT, _ESS = 1.05, 100
 
 
 def beside(fit: "Fit", frame: "pl.DataFrame", question: str, ask: dict[str, Any]) -> "pl.DataFrame":
@@ -30,6 +30,8 @@ def beside(fit: "Fit", frame: "pl.DataFrame", question: str, ask: dict[str, Any]
     question, ask
         The name of the method of `Fit` that is asked, and its arguments.
     """
+    import warnings
+
     import polars as pl
 
     if not (_has_reverted(fit) and "tokens" in frame.columns):
@@ -41,7 +43,9 @@ def beside(fit: "Fit", frame: "pl.DataFrame", question: str, ask: dict[str, Any]
     if other is None:
         caution("far beyond the data a band with slopes that wander is wider; it could not be sampled beside this one")
         return frame
-    band = getattr(other, question)(**ask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # answers take 200 draws: it has enough for them, if fewer than a fit should
+        band = getattr(other, question)(**ask)
     ends = [pl.when(far).then(band[end]).alias(f"walk_{end}") for end in ("lower", "upper")]
     caution(
         f"tokens beyond {_FAR:g} times the data: walk_lower and walk_upper are the band if slopes in log D wander on; "
@@ -68,5 +72,5 @@ def _again(fit: "Fit") -> "Fit | None":
     with sampling() as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of which the fit itself has had its say
         found = sample(fit.data, law, random_seed=int(fit.attributes["random_seed"]), progress=progress, **_SAMPLER)
-    worst = max(one.r_hat for one in found.diagnostics.convergence.values())
-    return found if worst < _R_HAT else None
+    every = found.diagnostics.convergence.values()
+    return found if all(one.r_hat < _R_HAT and one.ess_bulk > _ESS for one in every) else None
