@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _FAR = 2.0
 """Times the longest training that was fitted, from which on it is printed."""
 _MOST_ROWS = 400
-_SAMPLER = {"draws": 250, "chains": 2}
+_DRAWS, _CHAINS = 250, 2
 _R_HAT, _ESS = 1.05, 100
 
 
@@ -71,6 +71,7 @@ def _again(fit: "Fit") -> "Fit | None":
     law = fit.law.with_noise(discrepancy="walk")
     with sampling() as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of which the fit itself has had its say
-        found = sample(fit.data, law, random_seed=int(fit.attributes["random_seed"]), progress=progress, **_SAMPLER)
+        seed = int(fit.attributes["random_seed"])
+        found = sample(fit.data, law, random_seed=seed, progress=progress, draws=_DRAWS, chains=_CHAINS)
     every = found.diagnostics.convergence.values()
     return found if all(one.r_hat < _R_HAT and one.ess_bulk > _ESS for one in every) else None
