@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit \
-	backtest compare contest atlas atlas-condition atlas-fit nano native scale sbc figures readme docs laws points clean
+	backtest compare contest worlds kernels far atlas atlas-condition atlas-fit nano native scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -143,6 +143,21 @@ laws: $(VENV)/dev
 contest: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/contest.py $(CONTEST)
 	$(MADE) benchmarks/contest.csv benchmarks/contest-points.csv
+
+# Ten simulated worlds: how bands hold beyond the data where the truth is known. Seven minutes of a core.
+worlds: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/worlds.py --tables 5
+	$(MADE) benchmarks/worlds.csv
+
+# Forms of the discrepancy on points they were not fitted to. Ten minutes of a core.
+kernels: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kernels.py
+	$(MADE) benchmarks/kernels.csv
+
+# 100T tokens and tokens to a threshold, under reversion and with slopes that wander. Half a minute.
+far: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/far.py
+	$(MADE) benchmarks/far.csv
 
 # How answers hold of a family that was never fitted: every family of the atlas left out in turn. Twenty minutes.
 atlas: $(VENV)/dev

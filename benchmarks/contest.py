@@ -233,7 +233,7 @@ def main() -> None:
     for name in sys.argv[1:] or ["pythia", "nano"]:
         laws, asked = (*QID, *BESIDE, *LOSS), list(splits(rows(name)))
         if name == "nano":
-            laws, asked = ON_NANO, asked[:1]
+            laws = ON_NANO
         for one in each(kept, [Task(name, split, law) for law in laws for split in asked], JOBS):
             found.append(one)
             print(*one[1].values(), flush=True)

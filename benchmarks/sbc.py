@@ -22,7 +22,7 @@ from qidbayes.score.parallel import pool
 HERE = Path(__file__).parent
 FIGURE = HERE.parent / "docs" / "images" / "sbc.png"
 OUTSIDE = "#C0392B"
-CHUNK = 25
+CHUNK = 10
 """Simulations a process does at a time."""
 THRESHOLDS = (0.05, 0.5)
 """QiDs, nats per token, near the middle of what the priors expect and above it."""
@@ -49,12 +49,14 @@ class Design:
     """Every how manieth model, by size, is kept."""
     every: int = 1
     """And of its checkpoints."""
+    forgets: bool = False
+    """Whether the fit, unlike the simulation, takes all rows to be of one suite: a wrong model, to be found out."""
     noisy: bool = False
     """Whether half of the rows have standard errors near the QiD expected of them, and the law narrow priors."""
 
     def rows(self) -> pl.DataFrame:
         """Return the rows that are simulated."""
-        table = qb.load_table(self.table)
+        table = mixed() if self.table == MIXED else qb.load_table(self.table)
         for column, groups, keep in (("n_params", None, self.sizes), ("tokens", "model", self.every)):
             place = pl.col(column).rank("dense") - 1
             table = table.filter((place.over(groups) if groups else place) % keep == 0)
@@ -68,7 +70,8 @@ class Design:
     def declared(self) -> qb.Law:
         """Return the law."""
         law = qb.load_law(self.law).with_noise(discrepancy=self.discrepancy)
-        return dataclasses.replace(law.with_noise(scale=0.2), priors=NARROW) if self.noisy else law
+        narrow = self.noisy or self.table == MIXED
+        return dataclasses.replace(law.with_noise(scale=0.2), priors=NARROW) if narrow else law
 
     def thresholds(self) -> pl.DataFrame | None:
         """Return the questions asked of a law that says how QiD grows with tokens: of its first group."""
@@ -80,6 +83,25 @@ class Design:
             return None
         first = design(self.rows(), law).frame.head(1).select(needs(law, "tokens"))
         return first.join(pl.DataFrame({"qid": THRESHOLDS}), how="cross")
+
+
+MIXED = "pythia + pythia/awq-bnb + spectra"
+
+
+def mixed() -> pl.DataFrame:
+    """Return rows of two suites and three methods, one suite on a grid with holes and one at irregular places.
+
+    Each has a standard error, 0.5% of what the narrow priors expect.
+    """
+    place = [(pl.col("n_params").rank("dense") - 1) % 2 == 0, (pl.col("tokens").rank("dense") - 1) % 5 == 0]
+    grid = qb.load_table("pythia").filter(place)
+    grid = grid.filter(pl.int_range(pl.len()) % 7 != 3)
+    others = qb.load_table("pythia/awq-bnb").filter(pl.col("n_params").is_in(grid["n_params"].unique().implode()))
+    others = others.filter(pl.int_range(pl.len()) % 9 == 0)
+    table = qb.join_tables(grid, others, qb.load_table("spectra").gather_every(2))
+    n, d, p = pl.col("n_params"), pl.col("tokens"), pl.col("bits")
+    expected = 0.05 * (d / 1e11) ** 0.5 / ((n / 1e9) ** 0.3 * (p / 4) ** 5.0)
+    return table.with_columns(qid=expected, loss=None, loss_16bit=None, qid_se=0.005 * expected)
 
 
 FEW = "3 runs × 4 checkpoints × 3 widths"
@@ -110,17 +132,31 @@ DESIGNS = [
     Design("unified", "half of 36 rows noisy, plain", every=10, noisy=True),
     Design("unified", "one run, plain", "pythia/1.4b"),
     Design("per-bit", f"{GRID}, plain"),
+    Design("unified", "2 suites, 3 methods, holes, irregular, errors", MIXED, "smooth"),
+    Design("unified", "2 suites, 3 methods, holes, irregular, errors, walk", MIXED, "walk"),
+    Design(
+        "unified",
+        "2 suites, 3 methods, holes, irregular, errors; the fit forgets suites",
+        MIXED,
+        "smooth",
+        forgets=True,
+    ),
 ]
 
 
 def chunk(path: Path, index: int, seeds: range) -> str:
     """Simulate and refit in this process, keep the ranks, and return what was done."""
-    from qidbayes.score.sbc import calibrate
+    from qidbayes.score import sbc
 
     if path.exists():  # by a run that was stopped, or by one beside this
         return path.stem
-    design = DESIGNS[index]
-    found = calibrate(design.rows(), design.declared(), seeds, thresholds=design.thresholds())
+    design, as_it_is = DESIGNS[index], sbc._posterior
+    if design.forgets:
+        sbc._posterior = lambda table, law, seed: as_it_is(table.with_columns(suite=pl.lit("one")), law, seed)
+    try:
+        found = sbc.calibrate(design.rows(), design.declared(), seeds, thresholds=design.thresholds())
+    finally:
+        sbc._posterior = as_it_is
     beside = path.with_suffix(".part")
     found.write_parquet(beside)
     beside.rename(path)
@@ -197,6 +233,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=1000, help="of each law and design")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start nothing more after so long")
+    parser.add_argument("--designs", type=int, nargs="*", help="their numbers  [default: all]")
     parser.add_argument("--ranks", type=Path, default=HERE / "ranks", help="the folder the ranks are kept in")
     asked = parser.parse_args()
     asked.ranks.mkdir(exist_ok=True)
@@ -207,7 +244,7 @@ def main() -> None:
     started = time.perf_counter()
     with pool(asked.processes) as processes:
         waiting = []
-        for index in range(len(DESIGNS)):
+        for index in asked.designs or range(len(DESIGNS)):
             for first in range(0, asked.simulations, CHUNK):
                 path = asked.ranks / f"{index:02}-{first:05}.parquet"
                 # Designs have seeds of their own, or their verdicts would depend on each other.
@@ -219,8 +256,13 @@ def main() -> None:
                 processes.shutdown(wait=False, cancel_futures=True)
                 break
     verdicts = judge(asked.ranks)
+    if asked.designs:  # what was simulated before stays
+        before = pl.read_csv(HERE / "sbc.csv", schema_overrides=verdicts.schema)
+        anew = verdicts.select("law", "design", "table").unique()
+        verdicts = pl.concat([before.join(anew, on=anew.columns, how="anti", maintain_order="left"), verdicts])
+    else:
+        draw(asked.ranks)
     verdicts.write_csv(HERE / "sbc.csv")
-    draw(asked.ranks)
     outside = verdicts.filter(~pl.col("inside"))
     print(f"{outside.height} of {verdicts.height} quantities leave the 99% envelope:", outside)
 

@@ -26,6 +26,11 @@ make compare
 make contest
 make atlas
 
+# The same where the truth is known, other forms of the discrepancy, and 100T tokens with slopes that wander. Twenty minutes.
+make worlds
+make kernels
+make far
+
 # Every law on every table that it can be fitted to, with its diagnostics. Seven hours of a core, most of it bitnet.
 make laws
 

@@ -249,3 +249,24 @@ def test_how_the_atlas_holds_is_the_benchmark() -> None:
         numbers = [held.mean(), held.min(), width.mean(), density.mean()]
         assert row[1] == str(found.height)
         assert all(agrees(said, number) for said, number in zip(row[2:], numbers, strict=True)), row  # type: ignore[arg-type]
+
+
+WORLDS = pl.read_csv(ROOT / "benchmarks" / "worlds.csv")
+
+
+@pytest.mark.parametrize(("asked", "place"), [("new run", 0), ("known run", 1)])
+def test_the_worlds_of_the_docs_are_those_of_their_table(asked: str, place: int) -> None:
+    header, rows = [one for one in tables("worlds.md", "world") if len(one[0]) > 2][place]
+    assert [row[0] for row in rows] == WORLDS["world"].unique(maintain_order=True).to_list()
+    by = None
+    for row in rows:
+        some = WORLDS.filter(world=row[0], asked=asked).sort("beyond")
+        for title, said in zip(header[1:], row[1:], strict=True):
+            name, _, what = title.rpartition(": ")
+            by = name or by
+            found = some.filter(by=by)
+            if what == "held":
+                parts = zip(said.split(), found["coverage_90"], strict=True)
+                assert all(agrees(f"{part}%", number) for part, number in parts), (row[0], title)
+            else:
+                assert agrees(said, found["log_width_90"][-1]), (row[0], title)

@@ -65,9 +65,11 @@ def project(
     `n_params_beyond`, `tokens_beyond` and `bits_beyond` are the factors by which the question lies outside the data,
     and `not_fitted` names a suite or method that no fitted row has. If the fit carries a backtest (`qidbayes backtest
     --fit`), `held` is the share of held-out points as far outside that such bands held, with its standard error over
-    runs: of fewer than 10 checkpoints or 3 runs, it says nothing.
+    runs: of fewer than 10 checkpoints or 3 runs, it says nothing. Where training is more than twice as long as any that
+    was fitted, `walk_lower` and `walk_upper` are the band of a fit whose slopes wander: the default's slopes return.
     """
     from qidbayes.cli.summary import readable, warn
+    from qidbayes.cli.wandering import beside
     from qidbayes.posterior import Fit, load_fit
     from qidbayes.posterior.query import needs
 
@@ -87,6 +89,8 @@ def project(
         if base:
             warn(base)
         frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
+        if kind == "response":
+            frame = beside(source, frame, "predict", {"ci_prob": ci_prob, **values})
     elif isinstance(source, Fit):
         frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     else:

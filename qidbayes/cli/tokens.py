@@ -44,9 +44,11 @@ def tokens(
     """Training tokens at which QiD reaches a threshold, from a saved FIT (the shipped atlas if none is given) or from
     published constants.
 
-    `never` is the share of draws whose curve never rises to the threshold; they count as infinite.
+    `never` is the share of draws whose curve never rises to the threshold; they count as infinite. Of trainings more
+    than twice as long as any that was fitted, `walk_lower` and `walk_upper` are those of a fit whose slopes wander.
     """
     from qidbayes.cli.summary import readable, warn
+    from qidbayes.cli.wandering import beside
     from qidbayes.posterior import Fit
     from qidbayes.posterior.query import needs
 
@@ -59,8 +61,12 @@ def tokens(
     values = given(n_params=params, bits=bits, **about, **at)
     if isinstance(source, Fit):
         frame = source.tokens_to_threshold(qid, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
-        warn(source, frame.drop("tokens"), kind)  # type: ignore[arg-type]
+        if kind == "response":
+            frame = beside(source, frame, "tokens_to_threshold", {"qid": qid, "ci_prob": ci_prob, **values})
+        warn(source, frame.drop("tokens", "walk_lower", "walk_upper", strict=False), kind)  # type: ignore[arg-type]
     else:
         frame = source.tokens_to_threshold(qid, **values)
     title = f"Training tokens at which QiD reaches a threshold ({source.law.title})"
-    echo_frame(readable(frame) if fmt == "table" else frame, fmt, title, counts=("lower", "upper"))
+    echo_frame(
+        readable(frame) if fmt == "table" else frame, fmt, title, counts=("lower", "upper", "walk_lower", "walk_upper")
+    )

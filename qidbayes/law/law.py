@@ -54,7 +54,7 @@ _LATEX = {
     "loss": r"\mathrm{Loss}_q",
 }
 NOISE_FAMILIES = ("normal", "student_t")
-DISCREPANCIES = ("smooth", "families", "none")
+DISCREPANCIES = ("smooth", "walk", "families", "none")
 STUDENT_T_FREEDOM = 4.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
 # Names the fit itself uses for what is around the law.
@@ -81,8 +81,9 @@ class Noise:
     scale `sigma`, so that a few rows far off count for less; it goes with no groups and no discrepancy.
 
     `discrepancy` ``"smooth"`` adds what the equation itself misses, as a Gaussian process over log N, log D and log P
-    (see `qidbayes.noise.kernels`), so that bands grow away from the data; ``"none"`` takes the equation at its
-    word, and is fitted in a second or two.
+    (see `qidbayes.noise.kernels`), so that bands grow away from the data; ``"walk"`` is the same with slopes in log D
+    that differ between runs and wander along them, so that bands grow with no end; ``"none"`` takes the equation at
+    its word, and is fitted in a second or two.
     """
 
     groups: tuple[str, ...] = ("model", "checkpoint")

@@ -38,7 +38,7 @@ class FittedResiduals:
 
     def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of the process at each new measurement; shapes ``(draws, new measurements)``."""
-        before = prior_variance(self.scale)[:, None]
+        before = prior_variance(self.scale, asked)
         shape = (len(before), len(asked["log_params"]))
         mean, known = np.zeros(shape), np.zeros(shape)
         for block in self.members:
@@ -53,7 +53,7 @@ class FittedResiduals:
         """
         width = len(asked["log_params"]) // count
         scale = _wide(self.scale)
-        draws = len(prior_variance(self.scale))
+        draws = len(self.scale["suite_sd"])
         mean, left = np.zeros((draws, count, width)), np.empty((draws, count, width, width))
         for i in range(count):
             part = {name: values[i * width : (i + 1) * width] for name, values in asked.items()}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qidbayes.noise.kernels import SIMILARITY, Cells, matern, quantizations
+from qidbayes.noise.kernels import SIMILARITY, Cells, between_tokens, matern, quantizations
 
 # SciPy is imported where it is used, since a fit that only answers mostly does without.
 
@@ -23,6 +23,7 @@ class Among:
         kinds, self._kind = np.unique(both, axis=1, return_inverse=True)
         self._kind = self._kind.reshape(-1)
         self._quantizations = dict(zip(("log_bits", "kind"), kinds, strict=True))
+        self._wandering = between_tokens(self._near[1][1], self._near[1][1], np)
         suites = cells["suite"][:, None] == cells["suite"][None, :]
         self._apart = None if suites.all() else np.flatnonzero(~suites)
         self._same = {
@@ -38,8 +39,15 @@ class Among:
         assert found is not None
         found += scale["suite_sd"] ** 2
         flat = found.reshape(-1)
+        if "walk_sd" in scale:
+            slope, walk = (_spread(values, self._near[1][2]) for values in self._wandering)
+            walk *= 0.5 * scale["walk_sd"] ** 2
+            found += walk
         if self._apart is not None:
             flat[self._apart] = 0.0
+        if "walk_sd" in scale:
+            pairs = self._same["model"]
+            flat[pairs] += scale["model_tokens_sd"] ** 2 * slope.reshape(-1)[pairs] + walk.reshape(-1)[pairs]
         for group, pairs in self._same.items():
             if f"{group}_sd" in scale:
                 flat[pairs] += scale[f"{group}_sd"] ** 2

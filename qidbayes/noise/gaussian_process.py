@@ -13,7 +13,7 @@ from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import KIND, Fitted
 from qidbayes.noise.gram import Gram
 from qidbayes.noise.grid import Partition, best_grid, partition
-from qidbayes.noise.kernels import SIMILARITY, Cells, covariance
+from qidbayes.noise.kernels import SIMILARITY, SLOPES, Cells, covariance
 from qidbayes.noise.own_error import NormalErrors
 from qidbayes.table.groups import CHECKPOINT
 
@@ -28,10 +28,13 @@ class GaussianProcess(NormalErrors):
         Which of models and checkpoints have an effect of their own.
     has_quantizations
         Whether rows differ in their quantization: of QiD, not of 16-bit losses.
+    wanders
+        Whether slopes in log D wander (see `qidbayes.noise.kernels.wandering`).
     """
 
     groups: tuple[str, ...]
     has_quantizations: bool
+    wanders: bool = False
     by_draw = True
     asked = ("suite", "model", "revision", "n_params", "bits", *KIND)
 
@@ -40,7 +43,8 @@ class GaussianProcess(NormalErrors):
         """The names of its numbers."""
         of_groups = (f"{group}_sd" for group in self.groups)
         of_quantizations = ("length_bits", SIMILARITY) if self.has_quantizations else ()
-        return ("sigma", "smooth_sd", "suite_sd", *of_groups, "length_params", "length_tokens", *of_quantizations)
+        lengths = ("length_params", "length_tokens", *of_quantizations)
+        return ("sigma", "smooth_sd", "suite_sd", *of_groups, *(SLOPES if self.wanders else ()), *lengths)
 
     def log_density(
         self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
@@ -54,15 +58,15 @@ class GaussianProcess(NormalErrors):
 
     def rows(self, frame: pl.DataFrame) -> Cells:
         """Return where fitted rows stand."""
-        return Fitted(frame).cells(frame)
+        return self.coordinates(Fitted(frame), frame)
 
     def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Cells:
         """Return where new measurements stand."""
-        return fitted.cells_together(frame) if together else fitted.cells(frame)
+        return self._from_middle(fitted, fitted.cells_together(frame) if together else fitted.cells(frame))
 
     def partition(self, cells: Cells) -> Partition:
         """Return the blocks of rows that the density goes by."""
-        return partition(cells)
+        return partition(cells, slopes=self.wanders)
 
     def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
         """Return the covariance of rows without their own errors."""
@@ -88,10 +92,16 @@ class GaussianProcess(NormalErrors):
 
         def taken_up(part: int) -> ConditionedBlock:
             rows = np.flatnonzero(fitted.parts == part)
-            grid = best_grid({name: values[rows] for name, values in fitted.own_cells.items()})
+            grid = best_grid({name: values[rows] for name, values in cells.items()}, slopes=self.wanders)
             return ConditionedBlock(scale, *residuals(rows), grid)
 
-        cells = fitted.own_cells
+        cells = self._from_middle(fitted, fitted.own_cells)
         near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
         parts = np.unique(fitted.parts[np.any(near, axis=0)]).tolist()
         return FittedResiduals(scale, [fitted.kept.block(part, partial(taken_up, part)) for part in parts])
+
+    def _from_middle(self, fitted: Fitted, cells: Cells) -> Cells:
+        """Return where measurements stand, their tokens over the middle of the fitted ones where slopes wander."""
+        if not self.wanders:
+            return cells
+        return {**cells, "log_tokens": cells["log_tokens"] - fitted.own_cells["log_tokens"].mean()}

@@ -55,6 +55,8 @@ class Grid:
     run, quantization, beside
         Where the runs, the quantizations and the others stand, by the names `RUN` and `QUANTIZATION`; shapes
         ``(5, runs)``, ``(2, quantizations)`` and ``(7, others)``.
+    slopes
+        Whether runs differ by more than their places and the levels of their models and checkpoints.
     """
 
     rows: np.ndarray
@@ -63,6 +65,7 @@ class Grid:
     run: np.ndarray
     quantization: np.ndarray
     beside: np.ndarray
+    slopes: bool = False
 
     @cached_property
     def holes(self) -> np.ndarray:
@@ -76,6 +79,9 @@ class Grid:
             return None
         spots, spot = np.unique(self.run[:3], axis=1, return_inverse=True)
         _, model = np.unique(self.run[RUN.index("model")], return_inverse=True)
+        if self.slopes:
+            every, alike = np.eye(len(model)), model.reshape(-1)
+            return Spread(every, len(every), self.run[:3], every, (alike[:, None] == alike[None, :]) * 1.0)
         at_spot, of_model = (np.eye(codes.max() + 1)[codes.reshape(-1)] for codes in (spot, model))
         basis, sizes, _ = np.linalg.svd(np.concatenate([at_spot, of_model], axis=1), full_matrices=True)
         rank = int((sizes > 1e-9 * sizes[0]).sum())
@@ -179,15 +185,15 @@ class Partition:
         return {f"block{i}_{k}": v for i, block in enumerate(self.blocks) for k, v in block.grid.arrays.items()}
 
 
-def partition(cells: Mapping[str, np.ndarray]) -> Partition:
-    """Take a table apart, given where its rows stand."""
+def partition(cells: Mapping[str, np.ndarray], *, slopes: bool = False) -> Partition:
+    """Take a table apart, given where its rows stand, and whether its models have slopes."""
     if not len(cells["suite"]):  # nothing that was fitted has to do with what is asked
         return Partition(())
     codes = connected(cells)
     order = np.argsort(codes, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
     return Partition(
-        tuple(Block(rows, best_grid({name: values[rows] for name, values in cells.items()})) for rows in parts)
+        tuple(Block(rows, best_grid({name: v[rows] for name, v in cells.items()}, slopes=slopes)) for rows in parts)
     )
 
 
@@ -205,8 +211,11 @@ def connected(cells: Mapping[str, np.ndarray]) -> np.ndarray:
             return found
 
 
-def best_grid(cells: Mapping[str, np.ndarray]) -> Grid:
-    """Return the cheapest grid among those of runs and quantizations, and of models, tokens and quantizations."""
+def best_grid(cells: Mapping[str, np.ndarray], *, slopes: bool = False) -> Grid:
+    """Return the cheapest grid among those of runs and quantizations, and of models, tokens and quantizations.
+
+    Where models have slopes, their kernel is no product over models and tokens: then it is one of runs.
+    """
     total = len(cells["suite"])
     _, quantization = np.unique(np.stack([cells[n] for n in QUANTIZATION]), axis=1, return_inverse=True)
     quantization = quantization.reshape(-1)
@@ -217,9 +226,9 @@ def best_grid(cells: Mapping[str, np.ndarray]) -> Grid:
     place[run[rows], quantization[rows]] = rows
     place = place[(place >= 0).any(axis=1)]
     place = place[:, np.argsort(-(place >= 0).sum(axis=0), kind="stable")]
-    found = [(float(total) ** 3, _grid(cells, place[:0, :0], 0)), _of_runs(cells, place, total)]
-    found += _of_models(cells, place, total)
-    best = min(found, key=lambda one: one[0])[1]
+    found = [(float(total) ** 3, _grid(cells, place[:0, :0], 0)), _of_runs(cells, place, total, slopes=slopes)]
+    found += [] if slopes else _of_models(cells, place, total)
+    best = replace(min(found, key=lambda one: one[0])[1], slopes=slopes)
     if not best.models:  # its runs have a basis, from a full singular value decomposition
         check(4 * _FLOAT * float(len(best.rows)) ** 2, f"a grid of {len(best.rows):,} runs", _REMEDY)
     check(4 * _FLOAT * float(len(best.rest)) ** 2, f"{len(best.rest):,} of {total:,} rows beside every grid", _REMEDY)
@@ -242,7 +251,7 @@ def _cost(sides: Any, holes: Any, rest: Any, size: Any) -> Any:
     return _STEP * steps + 4.0 * sides + (holes**2 + rest**2) * size + holes**3 + rest**3
 
 
-def _of_runs(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int) -> tuple[float, Grid]:
+def _of_runs(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int, *, slopes: bool) -> tuple[float, Grid]:
     """Take the widths with the most measurements, and of the runs those with the fewest holes there."""
     at = place.max(axis=1)
     _, spot = np.unique(np.stack([cells[n][at] for n in RUN[:3]]), axis=1, return_inverse=True)
@@ -254,9 +263,10 @@ def _of_runs(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int) -> 
         runs = np.arange(1.0, len(order) + 1)
         seen = np.cumsum(have[order])
         apart = sum(np.cumsum(_is_first(codes[order])) for codes in (spot.reshape(-1), cells["model"][at]))
-        sides = np.minimum(runs, apart) ** 3 + width**3
+        sides = (runs if slopes else np.minimum(runs, apart)) ** 3 + width**3
         cost = _cost(sides, runs * width - seen, total - seen, runs * width)
-        least = int(np.argmin(cost))
+        # Where every run is a direction of its own, those beside the grid cost more than those in it.
+        least = len(cost) - 1 if slopes else int(np.argmin(cost))
         if cost[least] < best[0]:
             best = float(cost[least]), place[np.sort(order[: least + 1]), :width]
     return best[0], _grid(cells, best[1], 0)

@@ -7,10 +7,10 @@ the law's logarithm it scatters with the covariance σ²·1[i = j] + R(r_i, r_j)
         + 1[model]·model_sd² + 1[checkpoint]·checkpoint_sd²
     Q = k(Δ log P / length_bits)·(1 if of one kind, else similarity)
 
-and k is Matérn's kernel of smoothness 5/2. So what the law misses at one checkpoint is missed by all its quantizations,
-the more alike the nearer their widths; it drifts along a run and over sizes; and away from the data it is anything that
-its standard deviations allow (Kennedy and O'Hagan 2001). Nothing here knows of PyMC: the same functions serve the
-model, on PyTensor, and the questions to a saved fit, on NumPy.
+and k is Matérn's kernel of smoothness 5/2. A process whose slopes wander adds `wandering` to R. So what the law misses
+at one checkpoint is missed by all its quantizations, the more alike the nearer their widths; it drifts along a run and
+over sizes; and away from the data it is anything that its standard deviations allow (Kennedy and O'Hagan 2001). Nothing
+here knows of PyMC: the same functions serve the model, on PyTensor, and the questions to a saved fit, on NumPy.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ import numpy as np
 
 SCALES = ("smooth_sd", "suite_sd", "model_sd", "checkpoint_sd")
 LENGTHS = ("length_params", "length_tokens", "length_bits")
+SLOPES = ("model_tokens_sd", "walk_sd")
 SIMILARITY = "similarity"
 
 type Cells = Mapping[str, Any]
@@ -33,8 +34,8 @@ def covariance(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     Parameters
     ----------
     scale
-        What `SCALES`, `LENGTHS` and `SIMILARITY` name, each broadcasting with ``(rows of a, rows of b)``; what is
-        missing is not part of the covariance.
+        What `SCALES`, `SLOPES`, `LENGTHS` and `SIMILARITY` name, each broadcasting with ``(rows of a, rows of b)``;
+        what is missing is not part of the covariance.
     ops
         The array library: NumPy or PyTensor.
     """
@@ -47,7 +48,38 @@ def runs(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     for group in ("model", "checkpoint"):
         if f"{group}_sd" in scale:
             found = found + same(a, b, group, ops) * scale[f"{group}_sd"] ** 2
-    return found
+    return found + wandering(scale, a, b, ops) if "walk_sd" in scale else found
+
+
+def wandering(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+    """Return what R has more where slopes in log D wander: the covariance of runs' slopes and of a random walk of them.
+
+    With d = log D over the middle of the fitted rows,
+
+        1[model]·model_tokens_sd²·d·d' + ½·walk_sd²·(1[suite] + 1[model])·W(d, d')
+
+    where W is that of an integrated Wiener process that starts at 0 and goes both ways: m²(3M − m)/6, m and M the
+    smaller and the larger of \\|d\\| and \\|d'\\|, and 0 on either side of it (Wahba 1978). So `walk_sd` is how far a
+    slope goes in an e-folding of tokens, half of its variance in all runs of a suite alike and half in each by itself.
+    """
+    model = same(a, b, "model", ops)
+    walk = 0.5 * scale["walk_sd"] ** 2 * (same(a, b, "suite", ops) + model)
+    slope, walked = between_tokens(a["log_tokens"], b["log_tokens"], ops)
+    return model * scale["model_tokens_sd"] ** 2 * slope + walk * walked
+
+
+def between_tokens(a: Any, b: Any, ops: Any) -> tuple[Any, Any]:
+    """Return d·d' and W between two arrays of log tokens; see `wandering`.
+
+    Examples
+    --------
+    >>> slope, walk = between_tokens(np.array([2.0]), np.array([-1.0, 1.0, 2.0]), np)
+    >>> slope.tolist(), walk.round(3).tolist()
+    ([[-2.0, 2.0, 4.0]], [[0.0, 0.833, 2.667]])
+    """
+    slope = a[:, None] * b[None, :]
+    near, far = (take(ops.abs(a)[:, None], ops.abs(b)[None, :]) for take in (ops.minimum, ops.maximum))
+    return slope, 0.5 * (1.0 + ops.sign(slope)) * near**2 * (3.0 * far - near) / 6.0
 
 
 def places(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
@@ -86,6 +118,11 @@ def same(a: Cells, b: Cells, group: str, ops: Any) -> Any:
     return 1.0 - ops.minimum(1.0, ops.abs(_apart(a, b, group)))
 
 
-def prior_variance(scale: Mapping[str, Any]) -> Any:
-    """Return the variance of the discrepancy at a measurement that nothing is known of."""
-    return sum(scale[name] ** 2 for name in SCALES if name in scale)
+def prior_variance(scale: Mapping[str, np.ndarray], asked: Cells) -> np.ndarray:
+    """Return the variance of the discrepancy at measurements that nothing is known of; shape ``(draws, rows or 1)``."""
+    found = np.asarray(sum(scale[name] ** 2 for name in SCALES if name in scale))[:, None]
+    if "walk_sd" not in scale:
+        return found
+    far = np.abs(asked["log_tokens"])
+    slope, walk = (np.square(scale[name])[:, None] for name in SLOPES)
+    return np.asarray(found + slope * far**2 + walk * far**3 / 3.0)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from qidbayes.noise.grid import QUANTIZATION, RUN, Shape
-from qidbayes.noise.kernels import Cells, matern, places, quantizations, runs, same
+from qidbayes.noise.kernels import Cells, matern, places, quantizations, runs, same, wandering
 
 
 class Factored:
@@ -76,6 +76,8 @@ class Factored:
             spots = named(RUN[:3], at["spots"])
             between = at["to_spot"] @ places(self.scale, spots, spots, ops) @ at["to_spot"].T
             between = between + self._squared("model_sd") * at["same"]
+            if "walk_sd" in self.scale:  # there every run is a direction of its own
+                between = between + wandering(self.scale, self.run, self.run, ops)
             spread, along = self._eigenvectors(between, where.rank)
             first, others = at["basis"][:, : where.rank], at["basis"][:, where.rank :]
             nothing = ops.zeros((*self.lead, count - where.rank))

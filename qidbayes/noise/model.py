@@ -155,8 +155,9 @@ def noise_model(law: Law, groups: Collection[str]) -> NoiseModel:
     if law.noise.discrepancy == "families":
         reference = {c: value for c, value in law.reference.items() if value != DATA}
         return Families(tuple((c, float(np.log(value))) for c, value in reference.items()))
-    if law.noise.discrepancy == "smooth":
-        return GaussianProcess(tuple(g for g in ("model", "checkpoint") if g in groups), law.response != "loss_16bit")
+    if law.noise.discrepancy in ("smooth", "walk"):
+        shared = tuple(g for g in ("model", "checkpoint") if g in groups)
+        return GaussianProcess(shared, law.response != "loss_16bit", law.noise.discrepancy == "walk")
     if law.noise.family == "student_t":
         return StudentT()
     return RandomEffects(tuple(g for g in ("checkpoint", "model") if g in groups))

@@ -8,6 +8,8 @@ from qidbayes.posterior.posterior import Posterior
 
 _ASKED = {
     "model_sd": "a training run that was not fitted",
+    "model_tokens_sd": "a training run that was not fitted",
+    "walk_sd": "training tokens outside the data",
     "suite_sd": "a suite that was not fitted",
     "similarity": "a method, group size or data set that was not fitted",
     "length_params": "a size outside the data",
@@ -83,7 +85,7 @@ def _rests_on(fit: Posterior, frame: pl.DataFrame) -> set[str]:
     """Return the numbers of the noise that decide how much more than the fitted rows an answer may scatter."""
     known = fit.data["model"].to_list()
     models = frame["model"].to_list() if "model" in frame.columns else [None]
-    found = {"model_sd"} if any(model not in known for model in models) else set()
+    found = {"model_sd", "model_tokens_sd"} if any(model not in known for model in models) else set()
     if not fit.noise.by_draw:
         return found & set(fit.draws)
     far = beyond(fit.data, frame, left_out_is_new=True)
@@ -92,5 +94,5 @@ def _rests_on(fit: Posterior, frame: pl.DataFrame) -> set[str]:
     found |= {"similarity"} if new - {"suite"} else set()
     for column, length in (("n_params", "length_params"), ("tokens", "length_tokens"), ("bits", "length_bits")):
         if f"{column}_beyond" in far.columns and (far[f"{column}_beyond"] > _INSIDE).any():
-            found |= {length, "smooth_sd"}
+            found |= {length, "smooth_sd", "walk_sd"} if column == "tokens" else {length, "smooth_sd"}
     return found & set(fit.draws)

@@ -12,7 +12,7 @@ import numpy as np
 from qidbayes.law.law import Law
 from qidbayes.law.prior import SPREAD_LOG_SD, Prior
 from qidbayes.noise import family_kernel
-from qidbayes.noise.kernels import LENGTHS, SIMILARITY
+from qidbayes.noise.kernels import LENGTHS, SIMILARITY, SLOPES
 from qidbayes.posterior.diagnostics import Diagnostics, Direction, number
 from qidbayes.table.groups import dimension
 
@@ -43,7 +43,9 @@ def noise_priors(law: Law) -> dict[str, Prior]:
     suites = Prior("LogNormal", mu=np.log(1.4 * scale), sigma=0.5)
     lengths = dict.fromkeys(LENGTHS, Prior("LogNormal", mu=np.log(1.5), sigma=0.5))
     found = {"sigma": spread, "checkpoint_sd": between, "model_sd": between, "smooth_sd": spread, "suite_sd": suites}
-    return {**found, **lengths, SIMILARITY: Prior("Beta", alpha=2, beta=2)}
+    # Of log QiD in an e-folding of tokens: 0.15 between the slopes of runs, 0.1 that a slope wanders.
+    slopes = {name: Prior("HalfNormal", sigma=sd * scale) for name, sd in zip(SLOPES, (0.3, 0.2), strict=True)}
+    return {**found, **slopes, **lengths, SIMILARITY: Prior("Beta", alpha=2, beta=2)}
 
 
 def judged(

@@ -138,7 +138,9 @@ class Scatter:
 
     def _grid(self) -> np.ndarray:
         tokens = np.log(self.fit.data["tokens"].drop_nulls().cast(pl.Float64).to_numpy())
-        low, high = tokens.min() - _FAR, tokens.max() + _FAR  # whatever the draws: each has the same question
+        # Whatever the draws: each has the same question. A walk moves on, and below the data its band widens again.
+        walks = self.fit.law.noise.discrepancy == "walk"
+        low, high = tokens.min() - (0 if walks else _FAR), tokens.max() + (2 * _FAR if walks else _FAR)
         return np.linspace(low, high, 2 + int((high - low) / _STEP))
 
     def residual(self, curve: Curve, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

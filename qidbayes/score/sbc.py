@@ -26,6 +26,7 @@ from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.fit import Fit, Kind
+from qidbayes.posterior.scatter import TRUE_LOG_QID
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import dimension
 
@@ -206,6 +207,8 @@ def _numbers(fit: Fit) -> dict[str, np.ndarray]:
     """Return every number of a fit by its label; shape ``(draws,)``."""
     found: dict[str, np.ndarray] = {}
     for name, values in fit.draws.items():
+        if name == TRUE_LOG_QID:  # of rows too noisy for a logarithm, which are others in every table
+            continue
         groups = fit.coords[fit.dims[name]] if name in fit.dims else (None,)
         columns = values.reshape(-1, len(groups))
         found |= {number(name, group): columns[:, i] for i, group in enumerate(groups)}

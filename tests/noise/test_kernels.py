@@ -113,7 +113,7 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     mean, left = conditioned(scale, residual, variance, where).at(far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
-    assert left[0, 0] == pytest.approx(prior_variance(scale)[0])
+    assert left[0, 0] == pytest.approx(prior_variance(scale, far)[0, 0])
 
 
 def test_a_suite_left_out_is_new_and_a_method_only_where_the_rows_do_not_agree() -> None:
