@@ -14,7 +14,7 @@ where one matrix costs a third of rows³. What models and suites share does not 
 afterwards, with a column for each group and quantization (Woodbury). Checkpoints are never cut in two by a window.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ _POWERS = np.stack([np.eye(3), [[1, 1, 0], [0, 1, 1], [-1, -3, -2]], 0.5 * np.ar
 _AXES = {"tokens": "params", "params": "tokens"}
 _LEAST = 48
 """Rows of a window, at least: below it, the steps cost more than their operations."""
-_OF_WINDOW = 8e6
+_OF_WINDOW = 5e6
 """What a window costs beside its operations, in those of `cost`."""
 
 
@@ -60,23 +60,23 @@ class StateSpace:
         at = cells[f"log_{axis}"]
         self._order = np.lexsort((cells["checkpoint"], at))
         ordered = {name: np.asarray(values)[self._order] for name, values in cells.items()}
-        self._at, self._own = at[self._order], variance[self._order]
+        self._at, self._variance = at[self._order], variance
         places = np.stack([ordered[name] for name in ("suite", other, "log_bits", "kind")])
         distinct, place = np.unique(places, axis=1, return_inverse=True)
         self._place = place.reshape(-1)
         self._places = dict(zip(("suite", "other", "log_bits", "kind"), distinct, strict=True))
         starts = np.flatnonzero(np.diff(ordered["checkpoint"], prepend=np.nan) != 0)
         self.possible = len(starts) == np.unique(ordered["checkpoint"]).size
-        size = max(_LEAST, 2 * distinct.shape[1])
+        size = max(_LEAST, distinct.shape[1])
         self._windows = _windows(starts, len(at), size)
         self._alone = len(starts) == len(at)  # no checkpoint has two rows
         self._checkpoint, self._quantization = ordered["checkpoint"], {n: ordered[n] for n in ("log_bits", "kind")}
         self._shared = {group: _Shared(ordered, group) for group in ("suite", "model")}
         states, shared = _STATES * distinct.shape[1], sum(one.count for one in self._shared.values())
         rows, largest = float(len(at)), float(max((w.stop - w.start for w in self._windows), default=0))
-        self.cost = rows * (3.0 * states**2 + 6.0 * states * (largest + shared) + largest**2 + 100.0 * largest)
-        self.cost += len(self._windows) * (_OF_WINDOW + 60.0 * states**2) + 8.0 * float(shared) ** 3
-        self.memory = 8.0 * (4.0 * states**2 + rows * shared + 6.0 * largest * states + 3.0 * shared**2)
+        self.cost = rows * (2.0 * states**2 + 4.0 * states * (largest + shared) + largest**2 + 60.0 * largest)
+        self.cost += len(self._windows) * (_OF_WINDOW + 40.0 * states**2) + 5.0 * float(shared) ** 3
+        self.memory = 8.0 * (4.0 * states**2 + 6.0 * largest * (states + shared) + states * shared + 3.0 * shared**2)
 
     def __call__(self, columns: np.ndarray, scale: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return what `qidbayes.noise.gram.Gram` does, of this block."""
@@ -84,14 +84,23 @@ class StateSpace:
         found, log_determinant = np.empty((draws, width, width)), np.empty(draws)
         for draw in range(draws):
             one = {name: float(values[draw]) for name, values in scale.items()}
-            of_draw = columns[draw if len(columns) > 1 else 0][self._order]
-            found[draw], log_determinant[draw] = self._products(of_draw, one)
+            of_draw = columns[draw if len(columns) > 1 else 0]
+            found[draw], log_determinant[draw] = self.products(of_draw, self._variance + one["sigma"] ** 2, one)
         return found, log_determinant
 
-    def _products(self, columns: np.ndarray, scale: Mapping[str, float]) -> tuple[np.ndarray, float]:
-        width = columns.shape[1]
+    def products(self, columns: np.ndarray, own: np.ndarray, scale: Mapping[str, float]) -> tuple[np.ndarray, float]:
+        """Return the inner products and log |C| of one draw, both NaN if C has no factor.
+
+        Parameters
+        ----------
+        columns, own
+            The columns and the variance of each row's error; shapes ``(rows, columns)`` and ``(rows,)``.
+        scale
+            One number of each name.
+        """
+        width, columns, own = columns.shape[1], columns[self._order], own[self._order]
         shared = [one for group, one in self._shared.items() if f"{group}_sd" in scale]
-        products, log_determinant = self._filtered(np.concatenate([columns, *(s.columns for s in shared)], axis=1), scale)
+        products, log_determinant = self._filtered(columns, own, shared, scale)
         found = products[:width, :width]
         first = width
         between = np.zeros((len(products) - width, len(products) - width))
@@ -109,16 +118,18 @@ class StateSpace:
         found = found - cross.T @ np.linalg.solve(inner, between @ cross)
         return 0.5 * (found + found.T), log_determinant + float(log_of_shared)
 
-    def _filtered(self, columns: np.ndarray, scale: Mapping[str, float]) -> tuple[np.ndarray, float]:
-        """Return the inner products and the log determinant without what suites and models share."""
+    def _filtered(
+        self, columns: np.ndarray, own: np.ndarray, shared: Sequence["_Shared"], scale: Mapping[str, float]
+    ) -> tuple[np.ndarray, float]:
+        """Return the products of columns and groups, and log |C|, without what suites and models share."""
+        width = columns.shape[1] + sum(one.count for one in shared)
         near = scale["smooth_sd"] ** 2 * self._between_places(scale)
-        own = self._own + scale["sigma"] ** 2
         if self._alone:
             own = own + scale.get("checkpoint_sd", 0.0) ** 2
         at = self._at * (np.sqrt(5.0) / scale[self._length])
         count = len(near)
-        change, mean = np.zeros((_STATES * count, _STATES * count)), np.zeros((_STATES, count, columns.shape[1]))
-        products, log_determinant = np.zeros((columns.shape[1], columns.shape[1])), 0.0
+        change, mean = np.zeros((_STATES * count, _STATES * count)), np.zeros((_STATES, count, width))
+        products, log_determinant = np.zeros((width, width)), 0.0
         before = at[0] if len(at) else 0.0
         for window in self._windows:
             place, when = self._place[window], at[window]
@@ -136,7 +147,8 @@ class StateSpace:
             if not self._alone and "checkpoint_sd" in scale:
                 among += self._within_checkpoints(window, scale)
             among.flat[:: len(when) + 1] += own[window]
-            residual = columns[window] - np.einsum("ri,irc->rc", ahead, mean[:, place])
+            of_window = np.concatenate([columns[window], *(one.columns(window) for one in shared)], axis=1)
+            residual = of_window - np.einsum("ri,irc->rc", ahead, mean[:, place])
             step = _step(end - before)
             onward = np.matmul(step, known) + behind[:, :, None] * of_rows[:, None, :]
             solved, log_of_window = solved_by_factor(
@@ -168,10 +180,13 @@ class _Shared:
     def __init__(self, cells: Cells, group: str) -> None:
         distinct, code = np.unique(np.stack([cells[n] for n in (group, "log_bits", "kind")]), axis=1, return_inverse=True)
         self.count = distinct.shape[1]
-        self.columns = (code.reshape(-1)[:, None] == np.arange(self.count)).astype(float)
+        self._code = code.reshape(-1)
         self._name = f"{group}_sd"
         self._same = distinct[0][:, None] == distinct[0][None, :]
         self._quantization = dict(zip(("log_bits", "kind"), distinct[1:], strict=True))
+
+    def columns(self, window: slice) -> np.ndarray:
+        return np.asarray(self._code[window, None] == np.arange(self.count), dtype=float)
 
     def covariance(self, scale: Mapping[str, float]) -> np.ndarray:
         return np.asarray(scale[self._name] ** 2 * self._same * _alike(scale, self._quantization))
