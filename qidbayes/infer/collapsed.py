@@ -60,7 +60,7 @@ class Collapsed:
         self._law, self._problem, self._response = law, Problem(design), design.log_response
         where = design.partition
         assert isinstance(where, Partition)
-        self._gram = noise.gram(where, design.variance)
+        self._gram = noise.gram(where, design.cells, design.variance)
         self.cost, self.memory = self._gram.cost, self._gram.memory
         ends = np.cumsum(self._problem.sizes)
         self._place = {n: slice(e - s, e) for n, s, e in zip(law.priors, self._problem.sizes, ends, strict=True)}

@@ -35,6 +35,8 @@ _LEAST_EFFICIENCY = 0.1
 """Of a mixture that chains propose from."""
 _BURN_IN = 25
 """Transitions that are left out: about as many as there are in a hundred autocorrelation times of a good mixture."""
+_REFITS = 3
+"""How often the mixture is fitted anew, to what the chains proposed too, where one of that stands out."""
 _DEAR = 3e8
 _CHEAP = ((2e7, 4), (1e8, 2))
 """Operations of a density (`Gram.cost`): above the first, a quarter of the draws may do; up to each of the others, only
@@ -43,7 +45,7 @@ _AT_ONCE = 2e9
 """Operations between two looks at whether to stop."""
 _BATCH = 4
 """Parts of each core between two words of progress."""
-_BEFORE = 150
+_BEFORE = 400
 """Densities for each number that a mixture takes, as a rule."""
 _SAY_FROM = 60.0
 """Seconds from which it is said how many there will be."""
@@ -172,24 +174,29 @@ def _sample(
     rng = generator(task.seed, Stream.PROPOSALS)
     size = task.target.dimension
     task.told = _Told(progress, chains * (tune + draws), 0, chains * tune, _BEFORE * size)
-    found = proposal(task.density, size, rng, thorough=task.target.cost <= _DEAR)
+    found = proposal(task.density, size, rng)
     if found.efficiency < _LEAST_EFFICIENCY:
         return None
     each = draws // 4 if most > draws and task.target.cost > _DEAR else draws
     thin = next((thin for cost, thin in _CHEAP if task.target.cost <= cost), 1)
     states: list[_State | None] = [None] * chains
     kept: list[tuple[np.ndarray, ...]] = []
+    refits = 0
     while True:
         before = chains * (tune + sum(lp.shape[1] for *_, lp in kept))
         whole = max(before + chains * each, chains * (tune + draws))
         task.told = _Told(progress, whole, before, chains * each, chains * (each * thin + (0 if kept else _BURN_IN)))
-        kept.append(_advance(task, found.mixture, states, each, thin, rng))
+        weighed, drawn = _advance(task, found.mixture, states, each, thin, rng)
+        kept.append(drawn)
         points, constants, *stats = (np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True))
         values = task.target.unconstrained(points, constants)
         converged = convergence(task.design, values)
         enough = all(one.enough for one in converged.values())
         if enough or points.shape[1] >= most:
             break
+        if refits < _REFITS and found.stands_out(*weighed):  # where a chain stayed; it begins anew
+            found, refits = found.refitted(*weighed, rng), refits + 1
+            states, kept = [None] * chains, []
     if not enough and most > draws:
         return None
     return Draws(values, dict(zip(STATS, stats, strict=True)), target_accept, converged, "independence")
@@ -197,8 +204,11 @@ def _sample(
 
 def _advance(
     task: _Task, mixture: Mixture, states: list[_State | None], count: int, thin: int, rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
-    """Take every chain on; return its points, constants and `STATS`, shapes ``(chains, count, …)``."""
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, ...]]:
+    """Take every chain on; return what was proposed with its log density, and the chains' draws.
+
+    These are points, constants and `STATS`, shapes ``(chains, count, …)``.
+    """
     chains = len(states)
     before = 0 if states[0] else _BURN_IN
     each = before + count * thin
@@ -224,4 +234,4 @@ def _advance(
                     of[chain, kept] = state.constants[state.times % CONSTANTS]
                     state.times += 1
         states[chain] = state
-    return at, of, np.zeros(size, dtype=bool), -lp, np.full(size, thin), accepted, lp
+    return (points, density), (at, of, np.zeros(size, dtype=bool), -lp, np.full(size, thin), accepted, lp)

@@ -82,13 +82,32 @@ class Proposal:
         The mixture.
     efficiency
         The effective share of the last round's draws, by their weights: 1 if the mixture is the density itself.
+    points, values
+        All draws so far and their log density; shapes ``(draws, numbers)`` and ``(draws,)``.
+    rounds
+        The mixtures that they are of, and how many are of each.
     """
 
     mixture: Mixture
     efficiency: float
+    points: np.ndarray
+    values: np.ndarray
+    rounds: tuple[tuple[Mixture, int], ...]
+
+    def stands_out(self, drawn: np.ndarray, values: np.ndarray) -> bool:
+        """Return whether one of the mixture's draws weighs so much that a chain would stay there for long."""
+        return _largest(values - self.mixture.log_density(drawn)) > _STICKY
+
+    def refitted(self, drawn: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> "Proposal":
+        """Return a mixture that is fitted to further draws of this one too."""
+        points, all_ = np.concatenate([self.points, drawn]), np.concatenate([self.values, values])
+        rounds = (*self.rounds, (self.mixture, len(drawn)))
+        proposed = np.logaddexp.reduce([np.log(n) + one.log_density(points) for one, n in rounds], axis=0)
+        mixture = _fitted(points, _tempered(all_ - proposed, _LEAST * points.shape[1]), rng)
+        return Proposal(mixture, self.efficiency, points, all_, rounds)
 
 
-def proposal(density: Density, size: int, rng: np.random.Generator, *, thorough: bool) -> Proposal:
+def proposal(density: Density, size: int, rng: np.random.Generator) -> Proposal:
     """Return a mixture that follows a density.
 
     Parameters
@@ -99,8 +118,6 @@ def proposal(density: Density, size: int, rng: np.random.Generator, *, thorough:
         How many numbers.
     rng
         Draws the points.
-    thorough
-        Whether to go on, with larger rounds, until no weight stands out.
     """
     looks = np.concatenate([np.zeros((1, size)), rng.standard_normal((_LOOKS - 1, size))])
     mode, covariance = _laplace(density, looks[np.argmax(density(looks))])
@@ -112,17 +129,17 @@ def proposal(density: Density, size: int, rng: np.random.Generator, *, thorough:
         found = density(drawn)
         weights = found - newest.log_density(drawn)
         efficiency = _effective(weights) / count
-        largest = float(np.exp(weights.max() - np.logaddexp.reduce(weights)) * count)
-        done = efficiency > _ENOUGH and (not thorough or (largest < _STICKY and count == _LARGEST * size))
+        done = efficiency > _ENOUGH and _largest(weights) < _STICKY and count == _LARGEST * size
         if done or len(values) > _MOST * size:
-            return Proposal(newest, efficiency)
+            drawn, found = np.concatenate([points, drawn]), np.concatenate([values, found])
+            return Proposal(newest, efficiency, drawn, found, tuple(zip(mixtures, counts, strict=True)))
         # Each point is weighed against all that it might have been drawn from.
         proposed = np.logaddexp(proposed, np.log(count) + newest.log_density(points))
         each = [np.log(n) + one.log_density(drawn) for n, one in zip(counts, mixtures, strict=True)]
         proposed = np.concatenate([proposed, np.logaddexp.reduce(each, axis=0)])
         points, values = np.concatenate([points, drawn]), np.concatenate([values, found])
         mixtures.append(_fitted(points, _tempered(values - proposed, _LEAST * size), rng))
-        counts.append(min(2 * count, _LARGEST * size) if thorough and efficiency > _ENOUGH else count)
+        counts.append(min(2 * count, _LARGEST * size) if efficiency > _ENOUGH else count)
 
 
 def _laplace(density: Density, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -208,6 +225,11 @@ def _tempered(log_weights: np.ndarray, least: float) -> np.ndarray:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if _effective(middle * log_weights) >= least else (low, middle)
     return _normalized(low * log_weights)
+
+
+def _largest(log_weights: np.ndarray) -> float:
+    """Return the largest weight over the mean weight."""
+    return float(np.exp(log_weights.max() - np.logaddexp.reduce(log_weights)) * len(log_weights))
 
 
 def _effective(log_weights: np.ndarray) -> float:

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from qidbayes.noise.dense import inverse
+from qidbayes.noise.filtered import Filtered
 from qidbayes.noise.grid import QUANTIZATION, RUN, Grid
 from qidbayes.noise.kernels import Cells, covariance, prior_variance
 from qidbayes.noise.kronecker import Factored, inner, named
+from qidbayes.noise.state_space import cheapest
 
 _AT_ONCE = 1_000_000
 """Numbers in one array of draws, fitted rows and new measurements: 8 MB, so that it stays near the processor."""
@@ -83,20 +85,26 @@ class ConditionedBlock:
         grid get the mean of theirs.
     where
         The block's grid.
+    cells
+        Where the rows stand.
     """
 
     def __init__(
-        self, scale: Mapping[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, where: Grid
+        self, scale: Mapping[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, where: Grid, cells: Cells
     ) -> None:
-        self._scale, self._residual, self._where = scale, residual, where
+        self._scale, self._residual, self._where, self._cells = scale, residual, where, cells
         self._variance = np.broadcast_to(variance, residual.shape)
         self._draws, rows = residual.shape
-        shape = where.shape
         # The inverse among the rows beside the grid, what they have of the grid, and what its holes take.
-        each = shape.others**2 + (shape.others + shape.holes + 3) * (shape.runs * shape.quantizations)
+        others, gaps = len(where.rest), where.holes.shape[1]
+        each = others**2 + (others + gaps + 3) * where.rows.size
         self.bytes = 8.0 * self._draws * each
         self._step = int(np.clip(_AT_ONCE // max(1, rows, each), 1, self._draws))
         self._kept: list[_Some] = []
+        # What is too much to keep would be worked out for every question: cheaper in the order of an axis, if it can.
+        self._along = cheapest(cells, np.zeros(rows)) if self.bytes > _MOST and not where.slopes else None
+        if self._along:
+            self.bytes = 16.0 * self._draws * rows
 
     def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean at new measurements, and the variance that the rows take off; ``(draws, measurements)``."""
@@ -126,8 +134,14 @@ class ConditionedBlock:
                 found[part] += some.between(_cut(asked, part), one).sum(axis=0)
         return np.asarray(found / self._draws)
 
-    def _parts(self) -> Iterator[tuple[slice, "_Some"]]:
+    def _parts(self) -> Iterator[tuple[slice, "_Some | Filtered"]]:
         """Yield some of the draws after the other, keeping what is worked out of them if it is not too much."""
+        if self._along:
+            for draw in range(self._draws):
+                scale = {name: float(values[draw]) for name, values in self._scale.items()}
+                of_draw = slice(draw, draw + 1)
+                yield of_draw, Filtered(self._along, self._cells, scale, self._residual[draw], self._variance[draw])
+            return
         for i, first in enumerate(range(0, self._draws, self._step)):
             draws = slice(first, min(first + self._step, self._draws))
             if i < len(self._kept):

@@ -52,9 +52,9 @@ class GaussianProcess(NormalErrors):
         """Return the log density of rows in the order of their blocks, the process integrated out."""
         return gp_density.log_density(residual, variance, scale, where.blocks, data, ops)
 
-    def gram(self, where: Partition, variance: np.ndarray) -> Gram:
+    def gram(self, where: Partition, cells: Cells, variance: np.ndarray) -> Gram:
         """Return the inner products over rows in these blocks, the process integrated out."""
-        return Gram(where, variance)
+        return Gram(where, cells, variance)
 
     def rows(self, frame: pl.DataFrame) -> Cells:
         """Return where fitted rows stand."""
@@ -92,8 +92,8 @@ class GaussianProcess(NormalErrors):
 
         def taken_up(part: int) -> ConditionedBlock:
             rows = np.flatnonzero(fitted.parts == part)
-            grid = best_grid({name: values[rows] for name, values in cells.items()}, slopes=self.wanders)
-            return ConditionedBlock(scale, *residuals(rows), grid)
+            of_part = {name: values[rows] for name, values in cells.items()}
+            return ConditionedBlock(scale, *residuals(rows), best_grid(of_part, slopes=self.wanders), of_part)
 
         cells = self._from_middle(fitted, fitted.own_cells)
         near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]

@@ -6,18 +6,30 @@ NumPy, for many draws of the process's numbers at once, and without a derivative
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
 from qidbayes.noise.dense import Among, solved_by_factor
-from qidbayes.noise.grid import QUANTIZATION, RUN, Block, Grid, Partition
-from qidbayes.noise.kernels import covariance
+from qidbayes.noise.grid import QUANTIZATION, RUN, Grid, Partition
+from qidbayes.noise.kernels import Cells, covariance
 from qidbayes.noise.kronecker import Factored, inner, named
+from qidbayes.noise.state_space import cheapest
 
 _AT_ONCE = 250_000
 """Numbers in one array of draws, rows and columns: 2 MB, so that it stays near the processor."""
-_DENSE_UP_TO = 2_000
-"""Rows of a block without a grid of models that are taken as they are: a grid of runs saves less than it costs."""
+_ALIKE = 1e-9
+"""Standard errors of a width whose variances differ by less, as a share or by themselves, are equal but for rounding."""
+
+
+class _Solver(Protocol):
+    """One way to take the rows of a block."""
+
+    cost: float
+    memory: float
+
+    def __call__(self, columns: np.ndarray, scale: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `Gram` does, of the block."""
 
 
 class Gram:
@@ -27,15 +39,22 @@ class Gram:
     ----------
     where
         The blocks of rows.
+    cells
+        Where the rows stand.
     variance
         The variance of each row's own error beside sigma²; shape ``(rows,)``.
     """
 
-    def __init__(self, where: Partition, variance: np.ndarray) -> None:
-        self._blocks = [_kind_of(block)(block.grid, variance[block.members]) for block in where.blocks]
+    def __init__(self, where: Partition, cells: Cells, variance: np.ndarray) -> None:
         self._members = [block.members for block in where.blocks]
+        self._blocks = [
+            _cheapest(
+                block.grid, {name: values[block.members] for name, values in cells.items()}, variance[block.members]
+            )
+            for block in where.blocks
+        ]
         self.cost = sum(block.cost for block in self._blocks)
-        """Roughly, the operations of one draw: of factors, eigenvectors and kernels."""
+        """Roughly, the operations of one draw, in those of a Cholesky factor: rows³ of one matrix."""
         self.memory = max((block.memory for block in self._blocks), default=0.0)
         """Roughly, the bytes of one draw."""
 
@@ -71,11 +90,7 @@ class _OfGrid:
         self._rows, self._known = np.maximum(grid.rows, 0), (grid.rows >= 0).astype(float)
         self._of_width = (variance[self._rows] * self._known).sum(axis=0) / self._known.sum(axis=0)
         self._beside, self._own = named((*RUN, *QUANTIZATION), grid.beside), variance[grid.rest]
-        shape = self._where
-        sides = float(shape.models or shape.rank) ** 3 + float(shape.runs / max(1, shape.models)) ** 3
-        cubes = float(shape.holes) ** 3 + float(shape.others) ** 3
-        self.memory = 32.0 * (shape.others**2 + (shape.holes + shape.others) * shape.runs * shape.quantizations)
-        self.cost = 25.0 * sides + cubes + (shape.holes + shape.others + 1.0) ** 2 * (shape.runs * shape.quantizations)
+        self.cost, self.memory = cost_of_grid(grid), 32.0 * (self._where.others**2 + _columns(grid))
 
     def __call__(self, columns: np.ndarray, scale: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         sigma = np.square(scale["sigma"])[:, None]
@@ -99,17 +114,12 @@ class _OfGrid:
 
 
 class _Dense:
-    """A block as it is."""
+    """A block as one matrix."""
 
-    def __init__(self, grid: Grid, variance: np.ndarray) -> None:
-        own = variance.copy()
-        for width in grid.rows.T:  # within a grid, the rows of one quantization have the mean of theirs
-            measured = width[width >= 0]
-            own[measured] = own[measured].mean()
-        self._own = own
-        self.memory = 32.0 * float(len(own)) ** 2
-        self.cost = float(len(own)) ** 3 + 100.0 * len(own) ** 2
-        self._among = Among(named((*RUN, *QUANTIZATION), _cells(grid)))
+    def __init__(self, cells: Cells, variance: np.ndarray) -> None:
+        self._own, self._among = variance, Among(cells)
+        self.memory = 32.0 * float(len(variance)) ** 2
+        self.cost = cost_of_matrix(len(variance))
 
     def __call__(self, columns: np.ndarray, scale: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         draws = len(scale["sigma"])
@@ -123,22 +133,39 @@ class _Dense:
         return found, log_determinant
 
 
-def _kind_of(block: Block) -> type[_OfGrid | _Dense]:
-    grid = block.grid
-    several = grid.rows.size and (grid.models or len(block.members) > _DENSE_UP_TO)
-    cheaper = grid.rows.shape[1] > 1 and not len(grid.rest) and not grid.holes.size
-    return _OfGrid if several or (grid.rows.size and cheaper) else _Dense
+def _cheapest(grid: Grid, cells: Cells, variance: np.ndarray) -> _Solver:
+    """Return the way that costs least. All give the same numbers, so that a grid goes only where errors are equal."""
+    along = None if grid.slopes else cheapest(cells, variance)  # slopes that wander have no part in its state
+    costs = [cost_of_matrix(len(variance)), along.cost if along else np.inf]
+    costs.append(cost_of_grid(grid) if grid.rows.size and _equal(grid, variance) else np.inf)
+    best = int(np.argmin(costs))
+    if best == 1 and along:
+        return along
+    return _Dense(cells, variance) if best == 0 else _OfGrid(grid, variance)
+
+
+def cost_of_matrix(rows: int) -> float:
+    """Return what one matrix costs: its Cholesky factor, and the kernels of every pair."""
+    return float(rows) ** 3 + 100.0 * rows**2
+
+
+def cost_of_grid(grid: Grid) -> float:
+    """Return what a grid costs in the same operations: eigenvectors of its sides, and its holes and the rows beside."""
+    runs, gaps = len(grid.rows), float(grid.holes.shape[1] + len(grid.rest))
+    places = runs if grid.slopes else np.unique(grid.run[:3], axis=1).shape[1] + np.unique(grid.run[3]).size
+    sides = grid.models**3 + (runs / grid.models) ** 3 if grid.models else float(min(runs, places)) ** 3 + runs**2
+    return 25.0 * sides + 4.0 * gaps**3 + 4.0 * gaps**2 * grid.rows.size + 1e3 * gaps + 25.0 * grid.rows.shape[1] ** 3
+
+
+def _columns(grid: Grid) -> float:
+    return float((grid.holes.shape[1] + len(grid.rest)) * grid.rows.size)
+
+
+def _equal(grid: Grid, variance: np.ndarray) -> bool:
+    """Return whether the rows of each width have one variance, as the factors of a grid take for granted."""
+    of_width = (variance[width[width >= 0]] for width in grid.rows.T)
+    return all(np.allclose(values, values.mean(), rtol=_ALIKE, atol=_ALIKE) for values in of_width if len(values))
 
 
 def _of_process(scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: values for name, values in scale.items() if name != "sigma"}
-
-
-def _cells(grid: Grid) -> np.ndarray:
-    """Return where all rows of a block stand, in their order; shape ``(7, rows)``."""
-    measured = grid.rows >= 0
-    found = np.empty((len(RUN) + len(QUANTIZATION), int(measured.sum()) + len(grid.rest)))
-    run, width = np.nonzero(measured)
-    found[:, grid.rows[measured]] = np.concatenate([grid.run[:, run], grid.quantization[:, width]])
-    found[:, grid.rest] = grid.beside
-    return found

@@ -101,7 +101,17 @@ class Grid:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What is known of it but its shape, by name."""
+        """What is known of it but its shape, by name.
+
+        Raises
+        ------
+        InputError
+            If what is worked out of them would not fit in memory.
+        """
+        if not self.models:  # its runs have a basis, from a full singular value decomposition
+            check(4 * _FLOAT * float(len(self.rows)) ** 2, f"a grid of {len(self.rows):,} runs", _REMEDY)
+        rows, beside = int((self.rows >= 0).sum()) + len(self.rest), len(self.rest)
+        check(4 * _FLOAT * float(beside) ** 2, f"{beside:,} of {rows:,} rows beside every grid", _REMEDY)
         found = {
             "rows": np.maximum(self.rows, 0),
             "rest": self.rest,
@@ -228,11 +238,7 @@ def best_grid(cells: Mapping[str, np.ndarray], *, slopes: bool = False) -> Grid:
     place = place[:, np.argsort(-(place >= 0).sum(axis=0), kind="stable")]
     found = [(float(total) ** 3, _grid(cells, place[:0, :0], 0)), _of_runs(cells, place, total, slopes=slopes)]
     found += [] if slopes else _of_models(cells, place, total)
-    best = replace(min(found, key=lambda one: one[0])[1], slopes=slopes)
-    if not best.models:  # its runs have a basis, from a full singular value decomposition
-        check(4 * _FLOAT * float(len(best.rows)) ** 2, f"a grid of {len(best.rows):,} runs", _REMEDY)
-    check(4 * _FLOAT * float(len(best.rest)) ** 2, f"{len(best.rest):,} of {total:,} rows beside every grid", _REMEDY)
-    return best
+    return replace(min(found, key=lambda one: one[0])[1], slopes=slopes)
 
 
 def _check_search(cells: Mapping[str, np.ndarray], runs: int, quantizations: int) -> None:

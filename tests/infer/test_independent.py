@@ -25,7 +25,7 @@ def two_modes(points: np.ndarray) -> np.ndarray:
 def test_importance_weights_have_the_moments_of_the_density(density: object, least: float) -> None:
     assert callable(density)
     rng = np.random.default_rng(0)
-    found = proposal(density, SIZE, rng, thorough=True)
+    found = proposal(density, SIZE, rng)
     points = found.mixture.draw(20_000, rng)
     weights = np.exp(density(points) - found.mixture.log_density(points))
     assert found.efficiency > least
@@ -58,7 +58,7 @@ def _moments(density: object) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_density_of_a_mixture_is_that_of_what_it_draws() -> None:
     rng = np.random.default_rng(1)
-    mixture = proposal(ridge, SIZE, rng, thorough=False).mixture
+    mixture = proposal(ridge, SIZE, rng).mixture
     points = rng.standard_normal((50, SIZE))
     expected = np.zeros(50)
     for weight, mean, root in zip(mixture.weights, mixture.means, mixture.roots, strict=True):

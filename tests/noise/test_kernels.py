@@ -10,7 +10,7 @@ import qidbayes as qb
 from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import NEW, Fitted
 from qidbayes.noise.grid import Block, partition
-from qidbayes.noise.kernels import matern, prior_variance
+from qidbayes.noise.kernels import Cells, matern, prior_variance
 from qidbayes.posterior.fit import SMOOTH_DRAWS
 
 SCALE = {
@@ -30,14 +30,22 @@ def rows() -> pl.DataFrame:
 
 
 def conditioned(
-    scale: dict[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, blocks: tuple[Block, ...]
+    scale: dict[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, blocks: tuple[Block, ...], at: Cells
 ) -> FittedResiduals:
-    parts = [ConditionedBlock(scale, residual[:, b.members], variance[:, b.members], b.grid) for b in blocks]
+    cells = [{name: values[b.members] for name, values in at.items()} for b in blocks]
+    parts = [
+        ConditionedBlock(scale, residual[:, b.members], variance[:, b.members], b.grid, of_block)
+        for b, of_block in zip(blocks, cells, strict=True)
+    ]
     return FittedResiduals(scale, parts)
 
 
+@pytest.mark.parametrize("most", [1e9, 0.0], ids=["kept", "along an axis"])
 @pytest.mark.parametrize(("holes", "rest"), [(0, 0), (0, 7), (5, 0), (5, 7)])
-def test_conditional_is_that_of_a_multivariate_normal(holes: int, rest: int) -> None:
+def test_conditional_is_that_of_a_multivariate_normal(
+    holes: int, rest: int, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qidbayes.noise.conditioned._MOST", most)
     table = qb.load_table("pythia").sample(fraction=1.0, shuffle=True, seed=0)
     of_grid = pl.col("tokens").rank("dense") % 2 == 0
     fitted, asked = table.filter(of_grid), table.filter(~of_grid)
@@ -58,7 +66,7 @@ def test_conditional_is_that_of_a_multivariate_normal(holes: int, rest: int) -> 
     assert where[0].grid.holes.shape[1] == holes
     beside = where[0].members[where[0].grid.rest]
     variance[:, beside] *= np.linspace(0.5, 3.0, rest)
-    known = conditioned(scale, residual, variance, where)
+    known = conditioned(scale, residual, variance, where, here)
     mean, left = known.at(there)
     one_block, alone = known.blocks(there, 1), known.blocks(there, asked.height)
     for draw in range(2):
@@ -110,7 +118,7 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
     fitted = place.cells(table)
     where = partition(fitted).blocks
-    mean, left = conditioned(scale, residual, variance, where).at(far)
+    mean, left = conditioned(scale, residual, variance, where, fitted).at(far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
     assert left[0, 0] == pytest.approx(0.4**2 + 0.3**2 + 0.15**2 + 0.05**2)
     assert left[0, 0] == pytest.approx(prior_variance(scale, far)[0, 0])
