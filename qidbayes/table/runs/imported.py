@@ -164,7 +164,15 @@ def _assumed(paired: Paired) -> list[str]:
     silent = [run.file for run in paired.runs if run.quantization.method == NONE and not _says_16_bits(run)]
     if silent:
         found.append(f"taken as 16-bit runs, since nothing says otherwise: {some(silent)}")
-    compared = [run.file for run in paired.runs if run.qid is not None and run.loss is None]
+    compared = []
+    for run in paired.runs:
+        if run.qid is not None and run.loss is None:
+            base = run.base.replace("\\", "/").rpartition("/")[2]
+            said = read_name(base)[1].method
+            if said in ("", NONE):
+                compared.append(run.file)
+            else:
+                found.append(f"{run.file}: {run.model} was compared with {base}, which is {said}: QiD is from there")
     if compared:
         found.append(f"the base model of a KL-divergence log is taken to be the 16-bit one: {some(compared)}")
     return found

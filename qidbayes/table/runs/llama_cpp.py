@@ -21,10 +21,11 @@ from qidbayes.table.runs.run import Parts, Run
 _MOST = 64 * 2**20  # bytes
 _LONGEST = 2**20  # characters of a line: the perplexities of 60,000 chunks are one
 _NUMBER = r"(-?[0-9]+(?:\.[0-9]+)?)"
+_ERROR = r"[^0-9\s]{1,4} +"  # "±", "+/-" as some consoles have it, or what a wrong encoding makes of it
 _LOADED = re.compile(r"loaded meta data with .{0,80} tensors from (.{1,1000}?)(?: \(version|$)")
-_CALLED = re.compile(
-    r"llama-perplexity\b(?=.{0,1000}? (?:-m|--model)[ =]([^ ]{1,1000}))(?:.{0,1000}? (?:-f|--file)[ =]([^ ]{1,1000}))?"
-)
+_CALLED = re.compile(r"llama-perplexity\b(?=.{0,1000}? (?:-m|--model)[ =])")
+_GIVEN = re.compile(r" (-m|--model|-f|--file|--kl-divergence-base)[ =]([^ ]{1,1000})")
+_PART = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")  # of a model in several files
 _WIKITEXT = re.compile(r"wiki\.test(?:\.raw|\.txt)?", re.I)  # what llama.cpp's own script calls WikiText-2's test set
 _KEY = re.compile(r"kv +[0-9]+: +([a-z0-9_.]+) +[a-z0-9\[\],]+ += (.{1,300})")
 _TYPE = re.compile(r"(?:file type|model ftype|ftype) +=? ?=? (.{1,80})$")
@@ -36,7 +37,7 @@ _FINAL = re.compile(rf"Final estimate: PPL = {_NUMBER} \+/- {_NUMBER}")
 _STATISTICS = {
     "ppl": re.compile(rf"Mean PPL\(Q\) +: +{_NUMBER}"),
     "ppl_base": re.compile(rf"Mean PPL\(base\) +: +{_NUMBER}"),
-    "ratio": re.compile(rf"Mean ln\(PPL\(Q\)/PPL\(base\)\) +: +{_NUMBER} ± +{_NUMBER}"),
+    "ratio": re.compile(rf"Mean ln\(PPL\(Q\)/PPL\(base\)\) +: +{_NUMBER} {_ERROR}{_NUMBER}"),
     "mean_kld": re.compile(rf"Mean +KLD: +{_NUMBER}"),
     "same_top": re.compile(rf"Same top p: +{_NUMBER}"),
 }
@@ -52,6 +53,7 @@ class _State:
 
     path: str = ""
     text: str = ""
+    base: str = ""
     named: str = ""
     settings: tuple[str, ...] = ()
     kind: str = ""
@@ -72,17 +74,21 @@ def read_log(path: Path) -> list[Run]:
         If it is no such log, or no run in it ended.
     """
     content = read_bounded(path, _MOST, "a log of llama-perplexity")
-    text = content.decode("utf-8", "replace")
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # what PowerShell's > writes
+    text = content.decode("utf-16" if wide else "utf-8", "replace")
     runs: list[Run] = []
     state = _State()
     for line in text.splitlines():
         line = line[:_LONGEST]
         if match := _CALLED.search(line):  # a shell says what it runs
             _finish_comparison(state, path, runs)
-            state = _State(path=match[1], text=match[2] or "", build=state.build)
+            state = _called(line[match.start() :], state.build)
         elif match := _LOADED.search(line):
             _finish_comparison(state, path, runs)
-            state = _State(path=match[1], text=state.text if match[1] == state.path else "", build=state.build)
+            same = match[1] == state.path
+            state = _State(
+                path=match[1], text=state.text if same else "", base=state.base if same else "", build=state.build
+            )
         elif match := _CHUNKS.search(line):
             _finish_comparison(state, path, runs)
             context = int(match[2]) if match[2] else state.context
@@ -102,6 +108,12 @@ def read_log(path: Path) -> list[Run]:
             "llama-perplexity that ended, with what it writes to stderr (2>&1)"
         )
     return runs
+
+
+def _called(command: str, build: str) -> _State:
+    """Return what a command says of the run that it starts."""
+    given = {name.lstrip("-")[0]: value.strip("`'\"") for name, value in _GIVEN.findall(command)}
+    return _State(path=given.get("m", ""), text=given.get("f", ""), base=given.get("k", ""), build=build)
 
 
 def _note(state: _State, line: str) -> None:
@@ -129,7 +141,8 @@ def _note(state: _State, line: str) -> None:
 
 
 def _run(state: _State, path: Path) -> Run:
-    known = state.path.replace("\\", "/").rpartition("/")[2].removesuffix(".gguf")
+    known = state.path.replace("\\", "/").rpartition("/")[2]
+    known = _PART.sub("", known.removesuffix(".gguf")).removesuffix(".gguf")
     stem, quantization = read_name(known)
     if stem in _GENERIC and state.named and not _SIZE.fullmatch(state.named):
         known, (stem, further) = state.named, read_name(state.named)
@@ -152,7 +165,7 @@ def _run(state: _State, path: Path) -> Run:
         file=str(path), program=f"llama.cpp{state.build}", model=known, stem=stem,
         quantization=replace(quantization, settings=settings, bits_per_weight=_rate(state, quantization)),
         dataset="wikitext2" if _WIKITEXT.fullmatch(text) else text.partition(".")[0], seq_len=state.context,
-        n_eval_tokens=tokens,
+        n_eval_tokens=tokens, base=state.base,
     )  # fmt: skip
 
 

@@ -47,6 +47,8 @@ class Run:
         In its place, of a run that counts bytes.
     qid, qid_se, loss_16bit
         Where the file holds the comparison with the 16-bit model itself.
+    base
+        The file of what it was compared with, where the file names it.
     further
         Numbers for further columns.
     texts
@@ -68,6 +70,7 @@ class Run:
     loss_16bit: float | None = None
     qid: float | None = None
     qid_se: float | None = None
+    base: str = ""
     parts: Parts | None = None
     texts: tuple[str, ...] = ()
     further: dict[str, float] = field(default_factory=dict)

@@ -307,6 +307,39 @@ def test_comparisons_that_people_posted() -> None:
         qb.read_table(PUBLIC / "Qwen3.6-35B-A3B.log", n_params="34B")
 
 
+def test_a_model_card_with_its_commands() -> None:
+    """GLM-4.6 for ik_llama.cpp: files in parts, the text before the model, and a base that is Q8_0, not 16 bits."""
+    path = PUBLIC / "GLM-4.6.md"
+    runs = read_log(path)
+    assert [(run.stem, run.qid, run.qid_se) for run in runs] == [
+        ("GLM-4.6-unsloth", 0.05888, 0.003478), ("GLM-4.6-slow", 0.050827, 0.003141),
+    ]  # fmt: skip
+    assert {run.dataset for run in runs} == {"ddh0_imat_calibration_data_v2"}
+    with pytest.raises(InputError, match="GLM-4.6-slow: neither its name nor its file says method and bits; label it"):
+        qb.read_table(path, n_params="32B")
+    with pytest.warns(TableWarning, match="GLM-4.6.* was compared with GLM-4.6-KLD-.*, which is gguf-q8-0: QiD is from"):
+        told = qb.read_table(path, n_params="32B", model="GLM-4.6", method="gguf-iq2-kl", bits=2)
+    assert told["qid"].to_list() == [0.05888]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("sign", ["+/-", "±", "┬▒", "\ufffd"])
+def test_consoles_that_cannot_write_plus_minus(tmp_path: Path, encoding: str, sign: str) -> None:
+    """Qwen3.8-27B against itself, in ASCII as it was published, and as consoles of Windows and PowerShell have it."""
+    log = tmp_path / "Qwen3.8-27B-Q8_0.log"
+    text = (PUBLIC / "Qwen3.8-27B-Q8_0.md").read_text(encoding="utf-8")
+    log.write_text(text.replace("+/-", sign), encoding=encoding)
+    row = qb.read_table(log, n_params="26B").row(0, named=True)
+    assert (row["model"], row["method"], row["bits"]) == ("Qwen3.8-27B", "gguf-q8-0", 8.0)
+    assert (row["qid"], row["qid_se"], row["loss_16bit"]) == (0.000572, 0.000351, pytest.approx(math.log(5.929072)))
+
+
+def test_perplexities_of_single_words_are_refused_by_reason() -> None:
+    """RWKV7-Goose 0.1B of lm-eval in 2025: lambada's perplexity is of the last word alone, so that it is no loss."""
+    with pytest.raises(InputError, match="RWKV7.*: no task has bits_per_byte or byte_perplexity; run one that sums"):
+        qb.read_table(PUBLIC / "RWKV7-Goose-0.1B.json", n_params="0.1B")
+
+
 def test_results_of_an_early_lm_eval() -> None:
     """As posted in EleutherAI/lm-evaluation-harness#806, in 2023: no filters in names, arguments as one text."""
     (run,) = read_results(PUBLIC / "llama-2-7b-2023.json")
