@@ -89,7 +89,9 @@ def dense(rows: pl.DataFrame, names: list[str], law: qb.Law, settings: Mapping[s
     """Return draws by PyMC's NUTS on one dense normal, and of the constants given them; shape ``(chains, draws)``."""
     effects, mean, variance = columns(rows, law)
     y = np.log(rows["qid"].to_numpy())
-    relative = (rows["qid_se"].fill_null(0.0) / rows["qid"]).to_numpy() if "qid_se" in rows.columns else np.zeros(len(y))
+    relative = (
+        (rows["qid_se"].fill_null(0.0) / rows["qid"]).to_numpy() if "qid_se" in rows.columns else np.zeros(len(y))
+    )
     of_constants = effects * variance @ effects.T
     priors = noise_priors(law)
     with pm.Model():

@@ -19,7 +19,7 @@ from qidbayes.noise.state_space import cheapest
 _AT_ONCE = 250_000
 """Numbers in one array of draws, rows and columns: 2 MB, so that it stays near the processor."""
 _ALIKE = 1e-9
-"""Standard errors of a width whose variances differ by less, as a share or by themselves, are equal but for rounding."""
+"""Variances of one width that differ by less, as a share or by themselves, are equal but for rounding."""
 
 
 class _Solver(Protocol):
@@ -48,7 +48,9 @@ class Gram:
     def __init__(self, where: Partition, cells: Cells, variance: np.ndarray) -> None:
         self._members = [block.members for block in where.blocks]
         self._blocks = [
-            _cheapest(block.grid, {name: values[block.members] for name, values in cells.items()}, variance[block.members])
+            _cheapest(
+                block.grid, {name: values[block.members] for name, values in cells.items()}, variance[block.members]
+            )
             for block in where.blocks
         ]
         self.cost = sum(block.cost for block in self._blocks)

@@ -25,7 +25,9 @@ from qidbayes.noise.kernels import SIMILARITY, Cells, matern, quantizations
 _STATES = 3
 _PRIOR = np.array([1.0, 0.0, -1.0 / 3.0])
 """The covariance of f with f, f' and f'', in units of the length over the root of 5."""
-_POWERS = np.stack([np.eye(3), [[1, 1, 0], [0, 1, 1], [-1, -3, -2]], 0.5 * np.array([[1, 2, 1], [-1, -2, -1], [1, 2, 1]])])
+_POWERS = np.stack(
+    [np.eye(3), [[1, 1, 0], [0, 1, 1], [-1, -3, -2]], 0.5 * np.array([[1, 2, 1], [-1, -2, -1], [1, 2, 1]])]
+)
 """exp(Fτ) = exp(−τ)·Σ τⁱ·these: F has one eigenvalue, −1, three times."""
 _AXES = {"tokens": "params", "params": "tokens"}
 _LEAST = 48
@@ -178,7 +180,9 @@ class _Shared:
     """The effects of suites or of models, one for each of its quantizations."""
 
     def __init__(self, cells: Cells, group: str) -> None:
-        distinct, code = np.unique(np.stack([cells[n] for n in (group, "log_bits", "kind")]), axis=1, return_inverse=True)
+        distinct, code = np.unique(
+            np.stack([cells[n] for n in (group, "log_bits", "kind")]), axis=1, return_inverse=True
+        )
         self.count = distinct.shape[1]
         self._code = code.reshape(-1)
         self._name = f"{group}_sd"

@@ -93,5 +93,7 @@ def test_a_large_grid_with_holes_goes_along_an_axis_and_a_full_one_by_its_sides(
 def test_a_covariance_without_a_factor_has_no_density() -> None:
     rows = inputs(TABLES["no grid"][0], LAW)
     numbers = {name: values[:1] for name, values in NUMBERS.items()} | {"sigma": np.array([np.nan])}
-    found, log_determinant = Gram(rows.partition, rows.cells, rows.variance)(np.ones((1, rows.frame.height, 1)), numbers)
+    found, log_determinant = Gram(rows.partition, rows.cells, rows.variance)(
+        np.ones((1, rows.frame.height, 1)), numbers
+    )
     assert np.isnan(found).all() and np.isnan(log_determinant).all()
