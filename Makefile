@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-kills check-slurm check-ray \
-	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit \
+	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit exact growth \
 	backtest compare contest worlds kernels far atlas atlas-condition atlas-fit nano native scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
@@ -116,8 +116,19 @@ audit: $(VENV)/dev
 	$(BIN)/python checks/dependencies/vulnerabilities.py --extra measure
 
 bench-fit: $(VENV)/dev
-	$(BIN)/python benchmarks/fit.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fit.py
 	$(MADE) benchmarks/fit.csv
+
+# Means and standard deviations of fits beside those of PyMC's NUTS on one dense normal, on five shapes of tables.
+exact: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/exact.py
+	$(MADE) benchmarks/exact.csv
+
+# Time and memory of a fit against rows, 100 to 100,000, and their figure.
+growth: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+	$(MADE) benchmarks/growth.csv
+	$(BIN)/python benchmarks/growth_figure.py
 
 # The unified law and its baselines on points they were not fitted to.
 backtest: $(VENV)/dev

@@ -43,8 +43,14 @@ make nano
 # Does the sampler return the posterior that the docs state? 1,000 simulated tables of every law. A day; 20 minutes of 64 cores.
 make sbc
 
-# How fast: against other samplers. Five minutes.
+# Are the fits exact? Against PyMC's NUTS on one dense normal, on five shapes of tables. Five minutes.
+make exact
+
+# How fast: against other samplers. Ten minutes.
 make bench-fit
+
+# Time and memory against rows, up to 100,000. Ten minutes.
+make growth
 
 # From weights to a law: the shipped tiny checkpoints, quantized and measured here. Five minutes.
 make demo-measure

@@ -20,6 +20,8 @@ _ENOUGH = 0.4
 """The efficiency at which the rounds end."""
 _STICKY = 30.0
 """The largest weight over the mean weight, at most: about as many transitions a chain stays there."""
+_STANDS_OUT = 10.0
+"""The same, of what chains proposed: beyond it their few draws in the tails are of one place."""
 _MOST = 1_500
 """Draws for each number, beyond which there are no more rounds."""
 _LEAST = 8.0
@@ -96,7 +98,7 @@ class Proposal:
 
     def stands_out(self, drawn: np.ndarray, values: np.ndarray) -> bool:
         """Return whether one of the mixture's draws weighs so much that a chain would stay there for long."""
-        return _largest(values - self.mixture.log_density(drawn)) > _STICKY
+        return _largest(values - self.mixture.log_density(drawn)) > _STANDS_OUT
 
     def refitted(self, drawn: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> "Proposal":
         """Return a mixture that is fitted to further draws of this one too."""

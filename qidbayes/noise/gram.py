@@ -19,7 +19,7 @@ from qidbayes.noise.state_space import cheapest
 _AT_ONCE = 250_000
 """Numbers in one array of draws, rows and columns: 2 MB, so that it stays near the processor."""
 _ALIKE = 1e-9
-"""Standard errors of a width whose variances differ by less, as a share or by themselves, are equal but for rounding."""
+"""Variances of one width that differ by less, as a share or by themselves, are equal but for rounding."""
 
 
 class _Solver(Protocol):

@@ -139,7 +139,7 @@ class Integrable(Protocol):
     """A noise model whose covariance can be had for many draws at once, so that constants can be integrated out."""
 
     def gram(self, where: Partition, cells: Cells, variance: np.ndarray) -> Gram:
-        """Return the inner products over rows in these blocks, given where they stand and their errors' variance beside sigma²."""
+        """Return the inner products over rows in these blocks, given the variance of their errors beside sigma²."""
 
 
 def noise_model(law: Law, groups: Collection[str]) -> NoiseModel:

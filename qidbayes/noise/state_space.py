@@ -168,12 +168,14 @@ class StateSpace:
     def _between_places(self, scale: Mapping[str, float]) -> np.ndarray:
         suite, other = self._places["suite"], self._places["other"]
         found = matern((other[:, None] - other[None, :]) / scale[self._other], np)
-        return found * (suite[:, None] == suite[None, :]) * _alike(scale, self._places)
+        return np.asarray(found * (suite[:, None] == suite[None, :]) * _alike(scale, self._places))
 
     def _within_checkpoints(self, window: slice, scale: Mapping[str, float]) -> np.ndarray:
         codes = self._checkpoint[window]
         quantization = {name: values[window] for name, values in self._quantization.items()}
-        return scale["checkpoint_sd"] ** 2 * (codes[:, None] == codes[None, :]) * _alike(scale, quantization)
+        return np.asarray(
+            scale["checkpoint_sd"] ** 2 * (codes[:, None] == codes[None, :]) * _alike(scale, quantization)
+        )
 
 
 class _Shared:
@@ -220,7 +222,7 @@ def _step(apart: Any) -> np.ndarray:
 
 
 def _moved(step: np.ndarray, matrix: np.ndarray, count: int) -> np.ndarray:
-    return (step @ matrix.reshape(_STATES, -1)).reshape(_STATES * count, _STATES * count)
+    return np.asarray((step @ matrix.reshape(_STATES, -1)).reshape(_STATES * count, _STATES * count))
 
 
 def _alike(scale: Mapping[str, float], cells: Cells) -> Any:
