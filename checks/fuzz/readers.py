@@ -419,11 +419,14 @@ def checkpoints(folder: Path) -> Callable[[random.Random], Case]:
 
 
 RUNS = Path(__file__).parents[2] / "tests" / "data" / "runs"
+READ_ALONE = 0.9
+"""Of the cases of runs, those of the damaged file alone; the others are paired and made a table, ten times as dear."""
 
 
 def lm_eval(folder: Path) -> Callable[[random.Random], Case]:
     """Results of lm-eval and their samples: of a 16-bit run and a quantized one, one of the four files damaged."""
     from qidbayes.table.runs.imported import import_runs
+    from qidbayes.table.runs.lm_eval import read_results
 
     found = sorted(path for path in (RUNS / "lm-eval").rglob("*") if path.is_file() and "3bit" not in str(path))
     texts = {path: path.read_text(encoding="utf-8") for path in found}
@@ -450,6 +453,9 @@ def lm_eval(folder: Path) -> Callable[[random.Random], Case]:
             content = damaged_bytes(text.encode(), rng)
         places[path].write_bytes(content)
         values = {"n_params": 1e9, "n_eval_tokens": 2588}
+        if rng.random() < READ_ALONE:
+            damaged = next(place for place in results if place.parent == places[path].parent)
+            return lambda: read_results(damaged), (InputError,)
         return lambda: import_runs(results, values), (InputError,)
 
     return case
@@ -458,6 +464,7 @@ def lm_eval(folder: Path) -> Callable[[random.Random], Case]:
 def llama_cpp(folder: Path) -> Callable[[random.Random], Case]:
     """Logs of llama-perplexity: three, one of them damaged, and lines of older versions among them."""
     from qidbayes.table.runs.imported import import_runs
+    from qidbayes.table.runs.llama_cpp import read_log
 
     names = ("F16", "Q4_0.ppl", "Q3_K_M.kl")
     logs = {name: RUNS / "llama.cpp" / f"SmolLM2-135M-Instruct-{name}.log" for name in names}
@@ -479,6 +486,8 @@ def llama_cpp(folder: Path) -> Callable[[random.Random], Case]:
         text = damaged_text(text, [*texts.values(), older], rng)
         content = text.encode("utf-8", "surrogatepass")
         places[name].write_bytes(damaged_bytes(content, rng) if rng.random() < 0.3 else content)
+        if rng.random() < READ_ALONE:
+            return lambda: read_log(places[name]), (InputError,)
         values = {"n_params": 1e8} if rng.random() < 0.7 else {"n_params": 1e8, "model": "x"}
         return lambda: import_runs(list(places.values()), values), (InputError,)
 

@@ -315,9 +315,9 @@ def test_a_model_card_with_its_commands() -> None:
         ("GLM-4.6-unsloth", 0.05888, 0.003478), ("GLM-4.6-slow", 0.050827, 0.003141),
     ]  # fmt: skip
     assert {run.dataset for run in runs} == {"ddh0_imat_calibration_data_v2"}
-    with pytest.raises(InputError, match="GLM-4.6-slow: neither its name nor its file says method and bits; label it"):
+    with pytest.raises(InputError, match=r"GLM-4\.6-slow: neither its name nor its file says method and bits"):
         qb.read_table(path, n_params="32B")
-    with pytest.warns(TableWarning, match="GLM-4.6.* was compared with GLM-4.6-KLD-.*, which is gguf-q8-0: QiD is from"):
+    with pytest.warns(TableWarning, match=r"was compared with GLM-4\.6-KLD-.*, which is gguf-q8-0: QiD is from there"):
         told = qb.read_table(path, n_params="32B", model="GLM-4.6", method="gguf-iq2-kl", bits=2)
     assert told["qid"].to_list() == [0.05888]
 
@@ -336,7 +336,7 @@ def test_consoles_that_cannot_write_plus_minus(tmp_path: Path, encoding: str, si
 
 def test_perplexities_of_single_words_are_refused_by_reason() -> None:
     """RWKV7-Goose 0.1B of lm-eval in 2025: lambada's perplexity is of the last word alone, so that it is no loss."""
-    with pytest.raises(InputError, match="RWKV7.*: no task has bits_per_byte or byte_perplexity; run one that sums"):
+    with pytest.raises(InputError, match=r"RWKV7.*: no task has bits_per_byte or byte_perplexity; run one that sums"):
         qb.read_table(PUBLIC / "RWKV7-Goose-0.1B.json", n_params="0.1B")
 
 
