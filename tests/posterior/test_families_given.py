@@ -248,7 +248,7 @@ def test_weights_that_are_all_the_same_have_no_k() -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_no_answer_depends_on_what_else_is_asked(fit: Fit, own: pl.DataFrame, further: pl.DataFrame) -> None:
     """Of suites with many rows and with few, each has the draws that it has when asked alone, evenly repeated."""
-    many = pl.concat([fit.data] * 4).with_columns(revision=pl.arange(4 * fit.data.height, eager=True).cast(pl.String))
+    many = pl.concat([fit.data] * 6).with_columns(revision=pl.arange(6 * fit.data.height, eager=True).cast(pl.String))
     large = replace(fit, data=many.with_columns(bits=pl.col("bits") + 0.01 * pl.arange(many.height)))
     asked = further.drop("qid", "model", "loss", "loss_16bit").with_columns(
         suite=pl.Series(["opt", "elsewhere", "llama-1"]), method=pl.lit("gptq"), dataset=pl.lit("wikitext2")
