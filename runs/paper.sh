@@ -26,6 +26,9 @@ make compare
 make contest
 make atlas
 
+# A fit given a family's rows against fits of all rows, and which sets of rows are refused. Ten minutes of one core.
+make atlas-condition
+
 # Every law on every table that it can be fitted to, with its diagnostics. Seven hours of a core, most of it bitnet.
 make laws
 
