@@ -8,8 +8,9 @@ Of the table `atlas` five families are left out in turn, and the law is fitted t
 - `atlas-refused.csv`: how many sets of 3 to 40 rows are refused, with Pareto k, effective draws and CPU seconds: rows
   of the families left out, and made-up rows of a new family, drawn from the shipped atlas's own predictive.
 
-The fits to the others are kept in `benchmarks/atlas/`. So that a fit takes half a minute, all fits but the shipped one are without `qwen3.5` and `nano`, and have 60 rows of
-`pythia`: they know less than the shipped one, which makes conditioning harder.
+The fits to the others are kept in `benchmarks/atlas/`. So that a fit takes half a minute, all but the shipped one are
+without `qwen3.5` and `nano`, and have 60 rows of `pythia`: they know less than the shipped one, which makes
+conditioning harder.
 """
 
 import argparse

@@ -30,6 +30,8 @@ make atlas
 make worlds
 make kernels
 make far
+# A fit given a family's rows against fits of all rows, and which sets of rows are refused. Ten minutes of one core.
+make atlas-condition
 
 # Every law on every table that it can be fitted to, with its diagnostics. Seven hours of a core, most of it bitnet.
 make laws
