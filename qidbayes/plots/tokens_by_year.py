@@ -10,7 +10,6 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num, num2date
 from matplotlib.figure import Figure
-from scipy import stats
 
 from qidbayes.plots import caption, style
 from qidbayes.plots.far import check_law, with_suite
@@ -62,6 +61,8 @@ class Growth:
 
     def band(self, days: np.ndarray, ci_prob: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the line, and the ends of the interval of a further model, in log10 tokens."""
+        from scipy import stats
+
         design = np.column_stack([np.ones_like(days), (days - self.origin) / _DAYS])
         line = design @ self.coefficients
         deviation = self.sigma * np.sqrt(1 + np.einsum("ij,jk,ik->i", design, self.spread, design))
