@@ -148,7 +148,8 @@ def tokens_by_year(
             f"{table.height} openly documented models of 6B to 9B parameters. Line: least squares of log "
             f"tokens against date (in sample), ×{factor:.1f} a year "
             f"({percent}: {lower:.1f} to {upper:.1f}); "
-            f"band: {percent} of a further model; dashed where it goes beyond them. A straight line is one model among others.",
+            f"band: {percent} of a further model; dashed where it goes beyond them."
+            " A straight line is one model among others.",
             f"Right: {caption.fitted(fit)} Marks: medians; bars: {percent} {caption.scatter(fit, kind)}, N = "
             f"{caption.size(n_params)}, {bits:g} bits. Arrows: on beyond the axis. Dotted: 100T.",
             *caption.suite(fit, further, kind),
