@@ -48,7 +48,7 @@ def twins() -> pl.DataFrame:
     ours = native().filter(pl.col("rate") == LOW, method="none")
     found = ours.join(other.select(*WHERE, nano="loss_16bit"), on=WHERE).join(seeds, on=["size", "schedule", "step"])
     found = found.select("model", "revision", "tokens", "loss_16bit", "nano", "between_seeds")
-    return found.with_columns(difference=pl.col("loss_16bit") - pl.col("nano"))
+    return found.with_columns(difference=pl.col("loss_16bit") - pl.col("nano")).sort("model", "tokens")
 
 
 def rates() -> pl.DataFrame:

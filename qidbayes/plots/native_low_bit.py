@@ -1,11 +1,12 @@
 """Models trained in low bits against their twins of 16 bits, by training tokens (the paper's Figure 14)."""
 
+from statistics import NormalDist
+
 import polars as pl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.stats import norm
 
 from qidbayes.errors import InputError
 from qidbayes.plots import caption, style
@@ -61,7 +62,7 @@ def native_low_bit(table: pl.DataFrame | None = None, *, ci_prob: float = 0.9) -
     rates = rows["peak"].drop_nulls().unique().sort().to_list()
     looks = style.by_size(rows["n_params"])
     panels = rows.select(_PANEL).unique(maintain_order=True).sort("suite", "bits", "method").rows()
-    half = float(norm.ppf((1 + ci_prob) / 2))
+    half = NormalDist().inv_cdf((1 + ci_prob) / 2)
     errors = rows["qid_se"].drop_nulls()
     small_print = [
         f"{rows.height} points of {', '.join(rows['suite'].unique().sort())}, each against its twin of 16 bits. Below "

@@ -10,7 +10,6 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num, num2date
 from matplotlib.figure import Figure
-from scipy import stats
 
 from qidbayes.plots import caption, style
 from qidbayes.plots.far import check_law, with_suite
@@ -62,6 +61,8 @@ class Growth:
 
     def band(self, days: np.ndarray, ci_prob: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the line, and the ends of the interval of a further model, in log10 tokens."""
+        from scipy import stats
+
         design = np.column_stack([np.ones_like(days), (days - self.origin) / _DAYS])
         line = design @ self.coefficients
         deviation = self.sigma * np.sqrt(1 + np.einsum("ij,jk,ik->i", design, self.spread, design))
@@ -144,9 +145,11 @@ def tokens_by_year(
         factor = 10 ** growth.coefficients[1]
         lower, upper = 10 ** np.quantile(growth.draws(_DRAWS, rng)[:, 1], ends[1:])
         small_print = [
-            f"{table.height} openly documented models of 6B to 9B parameters. Line: least squares of log tokens "
-            f"against date (in sample), ×{factor:.1f} a year ({percent}: {lower:.1f} to {upper:.1f}); band: {percent} of a "
-            "further model; dashed where it goes beyond them. A straight line is one model among others.",
+            f"{table.height} openly documented models of 6B to 9B parameters. Line: least squares of log "
+            f"tokens against date (in sample), ×{factor:.1f} a year "
+            f"({percent}: {lower:.1f} to {upper:.1f}); "
+            f"band: {percent} of a further model; dashed where it goes beyond them."
+            " A straight line is one model among others.",
             f"Right: {caption.fitted(fit)} Marks: medians; bars: {percent} {caption.scatter(fit, kind)}, N = "
             f"{caption.size(n_params)}, {bits:g} bits. Arrows: on beyond the axis. Dotted: 100T.",
             *caption.suite(fit, further, kind),

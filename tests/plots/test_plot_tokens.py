@@ -70,7 +70,7 @@ def test_what_is_never_reached(saturating: Fit) -> None:
 
 def test_axis(unified: Fit) -> None:
     axes = tokens_to_threshold(unified, n_params=[1e9, 405e9]).axes[-1]
-    assert x_labels(axes)[-3:] == ["1T", "100T", "10,000T"]
+    assert x_labels(axes)[-3:] == ["10B", "1T", "100T"]
     assert axes.get_xlabel() == "Training tokens $D$"
 
 
