@@ -17,6 +17,8 @@ class _Figure:
     takes: tuple[str, ...] = ()
     several: bool = False
     """Whether it takes more than one fit."""
+    of_drift: bool = False
+    """Whether it is drawn from a table that `measure --drift` wrote, and from no fit."""
 
 
 _FIGURES = {
@@ -32,6 +34,7 @@ _FIGURES = {
     "methods": _Figure("QiD by several quantization methods (Figure 9).", ("table",), several=True),
     "predicted-against-measured": _Figure("Predicted against measured QiD (Figure 10).", ("table",), several=True),
     "qid-map": _Figure("QiD over model sizes and training tokens (Figure 11)."),
+    "weight-change": _Figure("How far training and rounding move weights (Figure 12).", of_drift=True),
     "tokens-to-threshold": _Figure("Training tokens at which QiD reaches a threshold (Table 1).", ("published",)),
 }
 _OF_ATLAS = ("projection", "qid-map", "tokens-to-threshold")
@@ -65,6 +68,9 @@ def plot(
         if value and option not in figure.takes:
             having = ", ".join(other for other, found in _FIGURES.items() if option in found.takes)
             raise click.UsageError(f"--{option} has no place in {name}; it is for {having}")
+    if figure.of_drift:
+        _draw_drift(name, fits, output)
+        return
     if not fits and name not in _OF_ATLAS:
         raise click.UsageError(
             f"{name} is drawn from a saved FIT; {', '.join(_OF_ATLAS)} are drawn of the atlas without"
@@ -95,4 +101,15 @@ def plot(
     )
     path = output or Path(f"{name}.png")
     plots.save(drawn, path)
+    say(f"drawn in {path}", err=True)
+
+
+def _draw_drift(name: str, tables: tuple[str, ...], output: Path | None) -> None:
+    if len(tables) != 1:
+        raise click.UsageError(f"{name} is drawn from one table, which `qidbayes measure --drift` writes")
+    from qidbayes import plots
+    from qidbayes.table.drift import read_drift
+
+    path = output or Path(f"{name}.png")
+    plots.save(plots.weight_change(read_drift(tables[0])), path)
     say(f"drawn in {path}", err=True)

@@ -14,6 +14,7 @@ from qidbayes.plots.qid import qid
 from qidbayes.plots.qid_map import qid_map
 from qidbayes.plots.save import save
 from qidbayes.plots.tokens_to_threshold import tokens_to_threshold
+from qidbayes.plots.weight_change import weight_change
 
 __all__ = [
     "backtest",
@@ -31,4 +32,5 @@ __all__ = [
     "qid_map",
     "save",
     "tokens_to_threshold",
+    "weight_change",
 ]
