@@ -10,7 +10,7 @@ import qidbayes as qb
 
 HERE = Path(__file__).parent
 FROM = 30e6  # tokens, as in nano.py
-SPLITS = ["leave model", "tokens > 150M"]
+SPLITS = ["leave n_params", "tokens > 150M", "learning_rate < 0.0003"]  # sizes, late tokens, what has decayed
 # What stands beside N and P in the law, and the reference of each column.
 TERMS = {
     "tokens": "D**beta",
@@ -61,7 +61,7 @@ def laws() -> pl.DataFrame:
     for name in TERMS:
         fit = qb.fit(table, law(name), random_seed=0)
         scores = qb.backtest(table, law(name), SPLITS).by("split")
-        summary = {row["parameter"]: row for row in fit.summary(ci_prob=0.9).iter_rows(named=True)}
+        summary = {row["name"]: row for row in fit.summary(ci_prob=0.9).iter_rows(named=True)}
         for row in scores.iter_rows(named=True):
             told = {"law": name, **{key: row[key] for key in ("split", "points", "log_density", "coverage_90", "bias")}}
             for parameter in ("beta", "rho", "delta"):
