@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit exact growth \
-	backtest compare contest worlds kernels far atlas atlas-condition atlas-fit nano native scale sbc figures readme docs laws points clean
+	backtest compare contest worlds kernels far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -188,13 +188,17 @@ atlas-fit: $(VENV)/dev
 # Tokens or learning rate? What the suite nano says, beside Pythia.
 nano: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nano.py
-	$(MADE) benchmarks/nano-*.csv
+	$(MADE) $(filter-out benchmarks/nano-drift-%,$(wildcard benchmarks/nano-*.csv))
 	$(BIN)/python benchmarks/nano_figures.py
 
 # Trained in low bits, or quantized after? What the suite nano-native says, beside nano.
 native: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/native.py
 	$(MADE) benchmarks/native-*.csv
+# Does the drift of weights explain QiD? What the suite nano-drift says.
+nano-drift: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nano_drift.py
+	$(MADE) benchmarks/nano-drift-*.csv
 
 # 1,500 checkpoints on 8 to 2,048 GPUs, on paper.
 scale: $(VENV)/dev

@@ -37,6 +37,7 @@ class Shard(click.ParamType[tuple[int, int]]):
     "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who measures."
 )
 @click.option("--address", help="Of the Ray cluster.  [default: RAY_ADDRESS, or this machine]")
+@click.option("--drift", is_flag=True, help="Measure how far training and rounding move weights, instead of losses.")
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and measure nothing.")
 def measure(
     plan: Path,
@@ -45,6 +46,7 @@ def measure(
     shard: tuple[int, int] | None,
     executor: str,
     address: str | None,
+    drift: bool,
     dry_run: bool,
 ) -> None:
     """Measure the losses that PLAN asks for, before and after quantization.
@@ -54,6 +56,9 @@ def measure(
     --jobs, so many processes share the machine's cores. Several runs may share a folder, one per GPU: each takes the
     checkpoints that no other holds. With --shard, each measures its part of the plan, whatever the others do. PLACE may
     also be the address of an object store, such as s3://bucket/runs/mine.
+
+    With --drift, the table is another one (drift.parquet): for every checkpoint how far each weight matrix has moved
+    since the checkpoint before it, and how far every quantizer moves it.
 
     Exit status: 0 done, 1 some cells failed (they are rows with their error, and are tried again next time).
     """
@@ -66,6 +71,9 @@ def measure(
         raise click.UsageError("--jobs: Ray runs as many checkpoints at a time as its cluster has room for")
     if executor != "ray" and address is not None:
         raise click.UsageError("--address: give --executor ray with it")
+    if drift and (executor == "ray" or jobs > 1 or dry_run):
+        other = "--executor ray" if executor == "ray" else "--jobs" if jobs > 1 else "--dry-run"
+        raise click.UsageError(f"--drift does not go with {other}; several runs may share a folder, or take --shard")
     if cache_folder() is None and "HF_HOME" not in os.environ:
         raise InputError("this user has no home: the hub's files would come into a folder called ~ here; set HF_HOME")
     asked = load_plan(plan_file(plan))
@@ -76,9 +84,13 @@ def measure(
     from qidbayes.measure.run.progress import console_reporter
 
     where = output or str(Path("measured") / asked.suite)
-    cells = sum(asked.rows_of(checkpoint) for checkpoint in mine)
+    cells = sum(asked.rows_of(checkpoint) // (len(asked.evaluation.datasets) if drift else 1) for checkpoint in mine)
     with console_reporter(cells) as reporter:
-        if executor == "ray":
+        if drift:
+            from qidbayes.measure.drift.run import measure_drift
+
+            outcome = measure_drift(asked, where, reporter, mine)
+        elif executor == "ray":
             from qidbayes.measure.run.ray_cluster import measure_on_ray
 
             outcome = measure_on_ray(asked, where, reporter, mine, address)

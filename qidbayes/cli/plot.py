@@ -24,6 +24,8 @@ class _Figure:
     """Whether it takes more than one fit."""
     fits: bool = True
     """Whether it is drawn from fits at all, and not from measurements alone."""
+    of_drift: bool = False
+    """Whether it is drawn from a table that `measure --drift` wrote, and from no fit."""
 
 
 _FIGURES = {
@@ -41,6 +43,7 @@ _FIGURES = {
     "qid-map": _Figure("QiD over model sizes and training tokens (Figure 11)."),
     "tokens-by-year": _Figure("Training tokens of open models by year, and when QiD is reached (Figure 13)."),
     "native-low-bit": _Figure("Models trained in low bits against 16 bits (Figure 14).", ("table",), fits=False),
+    "weight-change": _Figure("How far training and rounding move weights (Figure 12).", of_drift=True),
     "tokens-to-threshold": _Figure("Training tokens at which QiD reaches a threshold (Table 1).", ("published",)),
 }
 _OF_ATLAS = ("projection", "qid-map", "tokens-by-year", "tokens-to-threshold")
@@ -79,6 +82,9 @@ def plot(
             raise click.UsageError(f"--{option} has no place in {name}; it is for {having}")
     if not figure.fits:
         _of_tables(name, fits, tables, output, ci_prob)
+        return
+    if figure.of_drift:
+        _draw_drift(name, fits, output)
         return
     if not fits and name not in _OF_ATLAS:
         raise click.UsageError(
@@ -136,3 +142,12 @@ def _write(drawn: "Figure", name: str, output: Path | None) -> None:
     path = output or Path(f"{name}.png")
     save(drawn, path)
     say(f"drawn in {path}", err=True)
+
+
+def _draw_drift(name: str, tables: tuple[str, ...], output: Path | None) -> None:
+    if len(tables) != 1:
+        raise click.UsageError(f"{name} is drawn from one table, which `qidbayes measure --drift` writes")
+    from qidbayes import plots
+    from qidbayes.table.drift import read_drift
+
+    _write(plots.weight_change(read_drift(tables[0])), name, output)

@@ -16,6 +16,7 @@ from qidbayes.plots.qid_map import qid_map
 from qidbayes.plots.save import save
 from qidbayes.plots.tokens_by_year import tokens_by_year
 from qidbayes.plots.tokens_to_threshold import tokens_to_threshold
+from qidbayes.plots.weight_change import weight_change
 
 __all__ = [
     "backtest",
@@ -35,4 +36,5 @@ __all__ = [
     "save",
     "tokens_by_year",
     "tokens_to_threshold",
+    "weight_change",
 ]

@@ -158,7 +158,7 @@ class CheckpointRun:
         calibrated = [quantization for quantization in made if METHODS[quantization.method].calibrated]
         with self.rows.failing([cell for cell in todo if cell.quantization in calibrated]):
             if calibrated:
-                _check_windows(model, self._calibration_windows(tokenizer), "[calibration]: ")
+                check_windows(model, self._calibration_windows(tokenizer), "[calibration]: ")
         return made
 
     def _sweep(
@@ -250,7 +250,7 @@ class CheckpointRun:
             texts, tokenizer, evaluation.seq_len, evaluation.windows, self._plan.seed,
             self._context.tokenizer(reference) if reference else None, self._begin,
         )  # fmt: skip
-        _check_windows(model, windows.tokens)
+        check_windows(model, windows.tokens)
         return windows
 
     def _baseline(
@@ -313,17 +313,7 @@ class CheckpointRun:
         return self._calibration_windows(tokenizer)[:, :-1].to(self._context.device)
 
     def _calibration_windows(self, tokenizer: Tokenizer) -> Tensor:
-        asked = self._plan.calibration
-        assert asked is not None  # a plan without one has no such method
-        windows = self._context.windows.windows(
-            asked.dataset, tokenizer, asked.seq_len, asked.windows, self._plan.seed, begin=self._begin
-        )
-        if len(windows.tokens) < asked.windows:
-            raise InputError(
-                f"[calibration]: {asked.dataset.name} has {len(windows.tokens)} windows of {asked.seq_len} tokens, "
-                f"{asked.windows} were asked for"
-            )
-        return windows.tokens
+        return self._context.calibration_windows(tokenizer, self._begin)
 
     @contextmanager
     def _quantizing(
@@ -351,8 +341,8 @@ class CheckpointRun:
         yield theirs, read.bits_per_weight
 
 
-def _check_windows(model: PreTrainedModel, windows: Tensor, where: str = "") -> None:
-    """Refuse windows that the model was not made for; on a GPU they would end the process's CUDA context."""
+def check_windows(model: PreTrainedModel, windows: Tensor, where: str = "") -> None:
+    """Refuse windows `[n, length]` that the model was not made for; on a GPU they would end the CUDA context."""
     embedding = model.get_input_embeddings()
     rows = next(embedding.parameters()).shape[0]
     if int(windows.max()) >= rows:

@@ -3,7 +3,9 @@
 import platform
 
 import torch
+from torch import Tensor
 
+from qidbayes.errors import InputError
 from qidbayes.measure.inputs.checkpoint import Pins, Tokenizer, fetch, load_tokenizer
 from qidbayes.measure.inputs.fingerprint import Fingerprints
 from qidbayes.measure.inputs.windows import WindowCache, Windows
@@ -41,6 +43,26 @@ class RunContext:
             folder = fetch(source, commit, self.store.folder / "tokenizers", weights=False)
             self._tokenizers[source] = load_tokenizer(folder)
         return self._tokenizers[source]
+
+    def calibration_windows(self, tokenizer: Tokenizer, begin: str) -> Tensor:
+        """Return what quantizers that need data see, `[n, length + 1]` token ids; the plan has a calibration set.
+
+        Raises
+        ------
+        InputError
+            If the set has fewer windows than the plan asks for.
+        """
+        asked = self.plan.calibration
+        assert asked is not None  # a plan without one has no method that needs it
+        windows = self.windows.windows(
+            asked.dataset, tokenizer, asked.seq_len, asked.windows, self.plan.seed, begin=begin
+        )
+        if len(windows.tokens) < asked.windows:
+            raise InputError(
+                f"[calibration]: {asked.dataset.name} has {len(windows.tokens)} windows of {asked.seq_len} tokens, "
+                f"{asked.windows} were asked for"
+            )
+        return windows.tokens
 
     def predicted_bytes(self, tokenizer: Tokenizer, windows: Windows) -> int:
         """Return the bytes of text, in UTF-8, that the windows' predicted tokens stand for; worked out once.

@@ -65,13 +65,14 @@ def finish(
     return Outcome(
         store.table if rows else None,
         len(rows),
-        tuple(map(_describe, failed)),
+        tuple(map(describe, failed)),
         tuple(map(str, elsewhere)),
         sum((checkpoint.model, checkpoint.revision) not in measured for checkpoint in plan.checkpoints),
         tuple(lost),
     )
 
 
-def _describe(row: Row) -> str:
-    where = f"{row['model']}@{row['revision']}, {row['method']} {row['bits']:g} bits, {row['dataset']}"
-    return f"{where}: {row['error']}"
+def describe(row: Row) -> str:
+    """Return a failed row in words, as `Outcome.failed` has it."""
+    of = f", {row['dataset']}" if "dataset" in row else ""
+    return f"{row['model']}@{row['revision']}, {row['method']} {row['bits']:g} bits{of}: {row['error']}"

@@ -144,15 +144,20 @@ class CheckpointRows:
         except BaseException as error:  # a broken download, a NaN, a bug in a kernel: all of it is a finding
             if not isinstance(error, Exception) and not is_panic(error):
                 raise
-            out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            failure: Row = {"status": "out-of-memory" if out_of_memory else "failed", "error": told[:_ERROR_LENGTH]}
+            failure = failure_of(error)
             settled = {cell_of(row) for row in self.made}
             rows = [row for row in map(self.of, cells) if cell_of(row) not in settled]
             self.made += [row | failure for row in rows]
             self._context.reporter.done(len(rows))
-            if out_of_memory and torch.cuda.is_available():
-                torch.cuda.empty_cache()
+
+
+def failure_of(error: BaseException) -> Row:
+    """Return what a row says of what went wrong; after a want of memory, what the GPU's cache holds is let go."""
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if out_of_memory and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return {"status": "out-of-memory" if out_of_memory else "failed", "error": told[:_ERROR_LENGTH]}
 
 
 def _bits_activation(quantization: Quantization | None) -> float | None:

@@ -8,8 +8,8 @@ quantized ones put out. So is the order of its sums, without which a weight woul
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -21,8 +21,9 @@ from transformers import PreTrainedModel
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder.batches import Batches, compare_batches, enter_batches, in_order
 from qidbayes.measure.decoder.compare import Compared
+from qidbayes.measure.decoder.hessian import SecondMoment
 from qidbayes.measure.decoder.hidden_states import HiddenStates
-from qidbayes.measure.decoder.layers import decoder_layers, evaluating, stack_linears
+from qidbayes.measure.decoder.layers import decoder_layers, evaluating, input_groups, stack_linears, tapped
 from qidbayes.measure.decoder.memory import borrowed, room
 from qidbayes.measure.decoder.passes import run_past
 from qidbayes.measure.decoder.probe import check_stack
@@ -68,6 +69,32 @@ class Swept:
 
 
 @dataclass(frozen=True)
+class RoundedLayer:
+    """A layer as the sweep has just rounded it, for who watches.
+
+    Attributes
+    ----------
+    prefix
+        What its linears' full names begin with.
+    weights
+        The 16-bit model's, `[out, in]`, by the linears' names in the layer.
+    moments
+        The second moments of the 16-bit model's inputs on the calibration set, `[in, in]`, by those names; none where
+        nothing was given to calibrate with.
+    rounded
+        For each quantizer its weights, likewise (with the first order of calibration); None for one that has failed.
+    """
+
+    prefix: str
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    rounded: Sequence[Mapping[str, Tensor] | None]
+
+
+type Watch = Callable[[RoundedLayer], None]
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What one pass found.
 
@@ -96,6 +123,7 @@ def sweep(
     device: torch.device,
     report: Callable[[str], None] = lambda _: None,
     orders: int = 1,
+    watch: Watch | None = None,
 ) -> Sweep:
     """Quantize a model in every way and evaluate it in each, in one pass.
 
@@ -115,6 +143,8 @@ def sweep(
         Told which layer is under way.
     orders
         In how many orders of the calibration windows methods that need them are run; see `in_order`.
+    watch
+        Told of every layer once it has been rounded. It costs one pass of the 16-bit model over the calibration set.
 
     Raises
     ------
@@ -140,7 +170,7 @@ def sweep(
             raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(known)}")
         quantizer.check_fit(stack_linears(model))
     check_stack(model)
-    return _Pass(model, quantizers, calibration, windows, device, report, orders).carry_out()
+    return _Pass(model, quantizers, calibration, windows, device, report, orders, watch).carry_out()
 
 
 class _Pass:
@@ -153,6 +183,7 @@ class _Pass:
         device: torch.device,
         report: Callable[[str], None],
         orders: int,
+        watch: Watch | None,
     ) -> None:
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
@@ -162,9 +193,14 @@ class _Pass:
         self._windows = windows
         self._seconds = {"quantize": 0.0, "evaluate": 0.0}
         calibrated = orders * sum(isinstance(q, GPTQKind) for q in quantizers)
-        self._outside = self._stay_outside(calibration if calibrated else calibration[:0], windows, calibrated)
+        self._watch, watched = watch, watch is not None and len(calibration) > 0
+        streams = calibrated + watched
+        self._outside = self._stay_outside(calibration if streams else calibration[:0], windows, streams)
         calibrations: list[tuple[Batches, HiddenStates]] = []
+        self._watched: tuple[Batches, HiddenStates] | None = None
         with self._outer_parts():
+            if watched:
+                self._watched = enter_batches(model, calibration, device, self._outside)
             if calibrated:
                 with self._timed("quantize"):
                     calibrations = [
@@ -227,6 +263,7 @@ class _Pass:
         linears = {n.removeprefix(prefix): m for n, m in self._linears.items() if n.startswith(prefix)}
         own = {name: linear.weight.data for name, linear in linears.items()}
         variants = [v for v in self._variants if not v.error]
+        moments = self._own_moments(index, layer)
         with self._timed("quantize"):
             for variant in variants:
                 variant.weights = dict(own)
@@ -249,6 +286,9 @@ class _Pass:
                         self._outside,
                         is_last=index + 1 == len(self._layers),
                     ).solve(ready)
+        if self._watch is not None:
+            rounded = [None if repeats[0].error else repeats[0].weights for repeats in self._repeated]
+            self._watch(RoundedLayer(prefix, own, moments, rounded))
         for variant in variants:
             if not variant.error:
                 use_weights(linears, variant.weights)
@@ -257,6 +297,19 @@ class _Pass:
             variant.weights = {}
         use_weights(linears, own)
         self._advance(index, layer, self._baseline)
+
+    def _own_moments(self, index: int, layer: nn.Module) -> dict[str, Tensor]:
+        """Move the watched 16-bit states past the layer; returns the second moments of its linears' inputs, by name."""
+        if self._watched is None:
+            return {}
+        batches, states = self._watched
+        groups = input_groups(layer, next(iter(states)), batches.calls[index][0])
+        moments = {group: SecondMoment() for group in groups}
+        with ExitStack() as stack:
+            for group, moment in moments.items():
+                stack.enter_context(tapped(layer.get_submodule(group[0]), moment.add))
+            states.advance(partial(run_past, layer, batches.calls[index]))
+        return {name: value for group, m in moments.items() for value in [m.value()] for name in group}
 
     def _advance(self, index: int, layer: nn.Module, streams: Sequence[HiddenStates]) -> None:
         with self._timed("evaluate"):
@@ -273,7 +326,7 @@ class _Pass:
             losses, found = compare_batches(self._model, batches, states, streams, windows[:, 1:])
             baseline.append(losses)
             compared.append(found)
-        return baseline, (list(of_one) for of_one in zip(*compared, strict=True))
+        return baseline, ([of_set[number] for of_set in compared] for number in range(len(variants)))
 
     def _reported(self, variant: Variant) -> QuantizationReport:
         quantizer = variant.quantizer
