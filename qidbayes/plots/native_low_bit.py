@@ -70,8 +70,8 @@ def native_low_bit(table: pl.DataFrame | None = None, *, ci_prob: float = 0.9) -
     ]
     if errors.len():
         small_print.append(
-            f"Bars: ±{half:.2g} standard errors over evaluation windows, at most {half * float(errors.max()):.2g} nats "
-            "(mostly thinner than the marks). Hollow: ends of decay branches."
+            f"Bars: ±{half:.2g} standard errors over evaluation windows, at most {half * errors.to_numpy().max():.2g} "
+            "nats (mostly thinner than the marks). Hollow: ends of decay branches."
         )
     with style.context():
         figure = style.figure(
@@ -100,7 +100,7 @@ def native_low_bit(table: pl.DataFrame | None = None, *, ci_prob: float = 0.9) -
 def _draw(axes: Axes, rows: pl.DataFrame, looks: dict[float, style.Look], rates: list[float], half: float) -> None:
     axes.axhline(0.0, color=style.INK, linewidth=0.8)
     for (_, n_params), run in rows.group_by("model", "n_params", maintain_order=True):
-        look = looks[n_params]  # type: ignore[index]
+        look = looks[n_params]
         x, y = run["tokens"].to_numpy(), run["qid"].to_numpy()
         bars = half * run["qid_se"].fill_null(0).to_numpy()
         if run["decayed"][0]:

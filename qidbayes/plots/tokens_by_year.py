@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.dates import date2num, num2date
 from matplotlib.figure import Figure
 
 from qidbayes.plots import caption, style
@@ -21,6 +20,8 @@ _UNTIL = datetime.date(2036, 1, 1)
 _FEWEST, _MOST = 1e11, 1e17
 """Where the axis ends (tokens): intervals that go on end in arrows."""
 _DRAWS = 4000
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
+"""Where matplotlib begins to count days."""
 
 
 def releases() -> pl.DataFrame:
@@ -132,7 +133,7 @@ def tokens_by_year(
     asked = pl.DataFrame([{"qid": q, "n_params": n_params, "bits": float(bits), **further} for q in thresholds])
     log10_tokens = fit.log_tokens_draws(asked, kind) / np.log(10)
     table = releases()
-    released = np.asarray(date2num(table["released"].to_list()))
+    released = table["released"].dt.epoch("d").to_numpy().astype(float)
     growth = Growth(released, table["tokens"].to_numpy())
     ends = [0.5, (1 - ci_prob) / 2, (1 + ci_prob) / 2]
     rng = np.random.default_rng(0)
@@ -167,18 +168,22 @@ def tokens_by_year(
     return figure
 
 
+def _days(date: datetime.date) -> float:
+    return float(date.toordinal() - _EPOCH)
+
+
 def _years(median: float, lower: float, upper: float) -> str:
     """Return a date with its interval: 2031 (2026 to after 2100)."""
 
     def year(days: float) -> str:
-        late = days > date2num(datetime.date(2100, 1, 1))
-        return "after 2100" if late else str(num2date(days).year)
+        late = days > _days(datetime.date(2100, 1, 1))
+        return "after 2100" if late else str(datetime.date.fromordinal(_EPOCH + int(days)).year)
 
     return f"{year(median)} ({year(lower)} to {year(upper)})"
 
 
 def _draw_growth(axes: Axes, released: np.ndarray, tokens: np.ndarray, growth: Growth, ci_prob: float) -> None:
-    days = np.linspace(released.min(), date2num(_UNTIL), 200)
+    days = np.linspace(released.min(), _days(_UNTIL), 200)
     line, lower, upper = (10**values for values in growth.band(days, ci_prob))
     known = days <= released.max()
     axes.fill_between(days, lower, upper, color=style.GUIDE, alpha=style.BAND_ALPHA, linewidth=0)
@@ -186,7 +191,7 @@ def _draw_growth(axes: Axes, released: np.ndarray, tokens: np.ndarray, growth: G
     axes.plot(days[~known], line[~known], "--", color=style.INK)
     axes.plot(released, tokens, "o", color=style.INK, markersize=3)
     axes.axhline(1e14, color=style.GUIDE, linestyle=":", linewidth=1.0)
-    axes.set_xlim(released.min() - 100, date2num(_UNTIL))
+    axes.set_xlim(released.min() - 100, _days(_UNTIL))
     axes.xaxis_date()
     axes.set_yscale("log")
     axes.set_ylim(_FEWEST, _MOST)
