@@ -44,7 +44,8 @@ def tokens(
     """Training tokens at which QiD reaches a threshold, from a saved FIT (the shipped atlas if none is given) or from
     published constants.
 
-    `never` is the share of draws whose curve never rises to the threshold; they count as infinite.
+    `never` is the share of draws whose curve never rises to the threshold; they count as infinite. A table writes
+    answers beyond 1,000T tokens as ">1,000T", since nobody trains on so many; JSON and CSV have the numbers.
     """
     from qidbayes.cli.summary import readable, warn
     from qidbayes.posterior import Fit
@@ -63,4 +64,4 @@ def tokens(
     else:
         frame = source.tokens_to_threshold(qid, **values)
     title = f"Training tokens at which QiD reaches a threshold ({source.law.title})"
-    echo_frame(readable(frame) if fmt == "table" else frame, fmt, title, counts=("lower", "upper"))
+    echo_frame(readable(frame) if fmt == "table" else frame, fmt, title, counts=("tokens", "lower", "upper"))
