@@ -177,7 +177,7 @@ docs: $(VENV)/docs docs/calculator/grid.js
 	@$(BIN)/python docs/sentences.py
 	@echo "open docs/site/docs/index.html"
 
-# The answers on the site's front page, by the shipped atlas: half a minute.
+# The answers on the site's front page, by the shipped atlas: 80 CPU seconds.
 docs/calculator/grid.js: docs/calculator.py measurements/atlas/atlas.nc | $(VENV)/docs
 	$(BIN)/python docs/calculator.py $@
 
