@@ -36,6 +36,7 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = f"qidbayes {version}"
+html_static_path = ["calculator"]  # of the front page
 
 _WIDTH = 86  # of a line that needs no scrolling
 
@@ -59,6 +60,15 @@ class CommandLineHelp(Directive):
         return found
 
 
+def calculator(app: Sphinx, page: str, *_: object) -> None:
+    """Bring the calculator to the front page, and to no other."""
+    if page == root_doc:
+        app.add_css_file("calculator.css")
+        for name in ("grid.js", "calculator.js"):
+            app.add_js_file(name, loading_method="defer")
+
+
 def setup(app: Sphinx) -> None:
-    """Make the directive known."""
+    """Make the directive and the calculator known."""
     app.add_directive("command-line-help", CommandLineHelp)
+    app.connect("html-page-context", calculator)

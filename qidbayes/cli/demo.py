@@ -40,7 +40,7 @@ def demo(output: Path, seed: int) -> None:
     for name, (title, frame) in _answers(table, fits).items():
         write_csv(frame, output / f"{name}.csv")
         say()
-        echo_frame(frame, "table", title, counts=("lower", "upper", "paper") if name == "tokens" else ())
+        echo_frame(frame, "table", title, counts=("tokens", "lower", "upper", "paper") if name == "tokens" else ())
     _figures(fits, output)
     say(f"\nThe fits (.nc), tables (.csv) and figures (.png, .svg) are in {output}/", err=True)
     say(f"Ask the fit anything: qidbayes tokens {output / 'unified.nc'} --suite pythia --params 8B", err=True)

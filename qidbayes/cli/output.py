@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Counts are shown the way people say them, everything else to four digits.
 _COUNTS = {"n_params", "tokens"}
+_MOST_TOKENS = 1e15  # beyond which an answer's digits tell nothing
 
 
 def format_option[F: Callable[..., Any]](command: F) -> F:
@@ -58,7 +59,7 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
     title
         What stands above a table.
     counts
-        Columns that hold counts, beside `n_params` and `tokens`.
+        Columns of answers that are counts of tokens: beyond 1,000T they are written so, as nobody trains on as many.
     """
     if fmt == "csv":
         text = _csv(frame)
@@ -66,7 +67,7 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
     elif fmt == "json":
         echo_json(list(frame.iter_rows(named=True)))
     else:
-        _print_table(frame, title, _COUNTS | set(counts))
+        _print_table(frame, title, set(counts))
 
 
 def echo_json(value: Any) -> None:
@@ -88,13 +89,13 @@ def write_csv(frame: "pl.DataFrame", path: Path) -> None:
     write_whole(path, _csv(frame).encode())
 
 
-def _print_table(frame: "pl.DataFrame", title: str | None, counts: set[str]) -> None:
+def _print_table(frame: "pl.DataFrame", title: str | None, answers: set[str]) -> None:
     from qidbayes.cli.layout import Column, draw
 
     if title:
         say(title, bold=True)
     columns = [
-        Column(_line(column.name), tuple(_text(column.name, value, column.name in counts) for value in column), numeric)
+        Column(_line(column.name), tuple(_cell(column.name, value, answers) for value in column), numeric)
         for column in frame
         for numeric in [column.dtype.is_numeric()]
     ]
@@ -106,6 +107,12 @@ def terminal_width() -> int | None:
     from rich.console import Console
 
     return Console(file=sys.stdout).width if sys.stdout.isatty() else None
+
+
+def _cell(name: str, value: Any, answers: set[str]) -> str:
+    if name in answers and isinstance(value, float) and _MOST_TOKENS < value < math.inf:
+        return f">{format_count(_MOST_TOKENS)}"
+    return _text(name, value, name in _COUNTS | answers)
 
 
 def _text(name: str, value: Any, count: bool) -> str:

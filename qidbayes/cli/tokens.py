@@ -44,8 +44,10 @@ def tokens(
     """Training tokens at which QiD reaches a threshold, from a saved FIT (the shipped atlas if none is given) or from
     published constants.
 
-    `never` is the share of draws whose curve never rises to the threshold; they count as infinite. Of trainings more
-    than twice as long as any that was fitted, `walk_lower` and `walk_upper` are those of a fit whose slopes wander.
+    `never` is the share of draws whose curve never rises to the threshold; they count as infinite. A table writes
+    answers beyond 1,000T tokens as ">1,000T", since nobody trains on so many; JSON and CSV have the numbers. Of
+    trainings more than twice as long as any that was fitted, `walk_lower` and `walk_upper` are those of a fit whose
+    slopes wander.
     """
     from qidbayes.cli.summary import readable, warn
     from qidbayes.cli.wandering import beside
@@ -67,6 +69,5 @@ def tokens(
     else:
         frame = source.tokens_to_threshold(qid, **values)
     title = f"Training tokens at which QiD reaches a threshold ({source.law.title})"
-    echo_frame(
-        readable(frame) if fmt == "table" else frame, fmt, title, counts=("lower", "upper", "walk_lower", "walk_upper")
-    )
+    counts = ("tokens", "lower", "upper", "walk_lower", "walk_upper")
+    echo_frame(readable(frame) if fmt == "table" else frame, fmt, title, counts=counts)

@@ -8,7 +8,7 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
-from qidbayes.posterior.band import with_band
+from qidbayes.posterior.band import answer_last, with_band
 from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.fit import Counts, Fit, Kind
 from qidbayes.posterior.scatter import Scatter
@@ -47,9 +47,9 @@ def advise(
     Returns
     -------
     polars.DataFrame
-        The question's columns, ``median``, ``lower``, ``upper`` of QiD (nats per token), ``prob``: the share of draws
-        in which it is at most `max_qid`, and ``advised``: true for the smallest width of each model whose `prob` is
-        large enough, of none if no width is. Then how far the question lies outside the data: see `Fit.held`.
+        The question's columns, and ``prob``: the share of draws in which QiD is at most `max_qid`. Then how far the
+        question lies outside the data: see `Fit.held`. Last ``median``, ``lower``, ``upper`` of QiD (nats per token),
+        and ``advised``: true for the smallest width of each model whose `prob` is large enough, if any is.
 
     Raises
     ------
@@ -80,4 +80,5 @@ def advise(
     enough = (under.to_numpy() >= prob).reshape(-1, len(widths))
     advised = enough & (enough.cumsum(axis=1) == 1)
     held = fit.held(frame, ci_prob).select(pl.selectors.by_name(*COLUMNS, require_all=False))
-    return pl.concat([answer.with_columns(pl.Series("advised", advised.ravel())), held], how="horizontal")
+    answer = answer.select(*frame.columns, "prob", pl.exclude(*frame.columns, "prob"))
+    return answer_last(answer.with_columns(pl.Series("advised", advised.ravel())), held, last="advised")

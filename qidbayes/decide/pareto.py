@@ -10,7 +10,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import OneLaw
-from qidbayes.posterior.band import with_band
+from qidbayes.posterior.band import answer_last, with_band
 from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.fit import Counts, Fit, Kind
 from qidbayes.posterior.guessing import loss_16bit_for, say_assumed
@@ -74,9 +74,10 @@ def pareto(
     Returns
     -------
     polars.DataFrame
-        ``memory``, ``bits``, ``bits_per_weight``, ``n_params``, ``tokens``, ``median``, ``lower``, ``upper`` of the
-        loss (nats per token), ``qid`` (its median) and ``prob_best``: the share of draws in which the candidate's loss
-        is the least at this memory. A draw is one of all candidates together. Then how far they lie outside the data.
+        ``memory``, ``bits``, ``bits_per_weight``, ``n_params``, ``tokens``, ``qid`` (its median), and how far each
+        candidate lies outside the data. Last ``median``, ``lower``, ``upper`` of the loss (nats per token), and
+        ``prob_best``: the share of draws in which the candidate's loss is the least at this memory. A draw is one of
+        all candidates together.
 
     Raises
     ------
@@ -121,9 +122,8 @@ def pareto(
     # 16 bits are not quantized: no law continues to there.
     known = pl.col("bits").clip(upper_bound=float(fit.data["bits"].max()))  # type: ignore[arg-type]
     asked = answer.with_columns(pl.when(pl.col("bits") < UNQUANTIZED).then("bits").otherwise(known).alias("bits"))
-    return pl.concat(
-        [answer, fit.held(asked).select(pl.selectors.by_name(*COLUMNS, require_all=False))], how="horizontal"
-    )
+    held = fit.held(asked).select(pl.selectors.by_name(*COLUMNS, require_all=False))
+    return answer_last(answer, held, last="prob_best")
 
 
 def _bytes(memory: Counts) -> list[float]:

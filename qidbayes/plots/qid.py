@@ -12,6 +12,7 @@ from qidbayes.plots import along, caption, style
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_COLUMNS = 6
+_MAX_ROWS = 12
 _LABELS = {"bits": "{:g} bits", "group_size": "groups of {}"}
 
 
@@ -28,7 +29,7 @@ def qid(
 
     Models have a panel each because their bands overlap: in one panel none could be held against its points. Where
     methods, group sizes or data sets differ, each has its row. With more than six models, six of evenly
-    spread sizes are drawn.
+    spread sizes are drawn; with more than twelve rows, those twelve with the most models.
 
     Each model has the band of its own run: with ``kind="response"`` that is where a further checkpoint of the same
     run, newly measured, would fall. For a model that was not fitted it is the band of a new run.
@@ -63,7 +64,8 @@ def qid(
     measured = fit.data if table is None else along.measured(table, "qid")
     measured = along.chosen(along.chosen(measured, "bits", bits), "model", models)
     split = ["bits", *(column for column in KIND if measured[column].n_unique() > 1)]
-    drawable = along.mark_fitted([fit], measured, split)
+    every_row = along.mark_fitted([fit], measured, split)
+    drawable = _fullest(every_row, split)
     every = drawable.select("n_params", "model").unique().sort("n_params", "model")
     columns = along.spread(every.rows(), _MAX_COLUMNS)
     points = drawable.join(pl.DataFrame(columns, every.schema, orient="row"), on=every.columns, how="semi")
@@ -79,9 +81,13 @@ def qid(
         small_print.append("Grey: the medians of the other models.")
     if len(columns) < every.height:
         small_print.append(f"{len(columns)} of {every.height} models are shown.")
-    if drawable.height < measured.height:
+    if drawable.height < every_row.height:
         small_print.append(
-            f"Not drawn, being at or below 0: {measured.height - drawable.height} of {measured.height} points."
+            f"{len(rows)} of {every_row.select(split).n_unique()} rows are shown: those with the most models."
+        )
+    if every_row.height < measured.height:
+        small_print.append(
+            f"Not drawn, being at or below 0: {measured.height - every_row.height} of {measured.height} points."
         )
     with style.context():
         title = "Quantization-induced degradation against training tokens"
@@ -108,6 +114,14 @@ def qid(
         figure.supxlabel(style.TOKENS, fontsize=8)
         figure.supylabel(style.QID, fontsize=8)
     return figure
+
+
+def _fullest(points: pl.DataFrame, split: Sequence[str]) -> pl.DataFrame:
+    """Return the points of the rows of panels that are drawn: of all, if they are few."""
+    models = points.group_by(split).agg(pl.col("model").n_unique().alias("models"), pl.len().alias("points"))
+    order = [*split, "models", "points"]
+    most = models.sort(order[::-1], descending=[True, True, *([False] * len(split))], nulls_last=True).head(_MAX_ROWS)
+    return points.join(most, on=list(split), how="semi", nulls_equal=True, maintain_order="left")
 
 
 def _others(axes: Axes, answer: pl.DataFrame) -> None:

@@ -47,10 +47,11 @@ def with_tokens(frame: pl.DataFrame, log_tokens: np.ndarray, ci_prob: float) -> 
     )
 
 
-def answer_last(*parts: pl.DataFrame) -> pl.DataFrame:
-    """Return frames side by side, their answer last: of a wide frame a plain print shows both ends."""
-    answer = ("mean", "sd", "median", "lower", "upper", "worse_than_random")
-    return pl.concat(parts, how="horizontal").select(pl.exclude(answer), *answer)
+def answer_last(*parts: pl.DataFrame, last: str = "worse_than_random") -> pl.DataFrame:
+    """Return frames side by side, their answer last: of a wide frame a plain print shows the last four columns."""
+    found = pl.concat(parts, how="horizontal")
+    answer = [name for name in ("mean", "sd", "median", "lower", "upper", last) if name in found.columns]
+    return found.select(pl.exclude(answer), *answer)
 
 
 def without_empty(frame: pl.DataFrame, name: str) -> pl.DataFrame:

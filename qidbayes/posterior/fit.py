@@ -27,7 +27,7 @@ from qidbayes.posterior.predictive import Predictive
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.shown import Shown, warn_who_asked
 from qidbayes.posterior.threshold import log_tokens, threshold_query
-from qidbayes.posterior.training_level import BETWEEN, measurements, training_level
+from qidbayes.posterior.training_level import BETWEEN, LOOKING, measurements, training_level
 from qidbayes.posterior.unfitted import unfitted
 from qidbayes.process import note
 from qidbayes.resources import shipped
@@ -196,7 +196,7 @@ class Fit(Shown, OneLaw):
         """
         frame = measurements(qid, qid_se, {"n_params": n_params, "bits": bits, **further})
         source, curve = self._answering("response")
-        found = training_level(source, curve, frame, between, ci_prob)
+        found = training_level(source, source._few(LOOKING), curve, frame, between, ci_prob)
         self._warn(curve, frame, "response")
         self.warn_if_unfitted(frame, "response")
         return found

@@ -33,7 +33,8 @@ BETWEEN = (1e6, 1e15)
 NOISIEST = 0.2
 """The largest qid_se / QiD whose logarithm is near enough to normal."""
 _COARSE, _FINE = 61, 161
-_LOOKING = 40  # draws tell where to look
+LOOKING = 40
+"""How many draws tell where to look."""
 _NEGLIGIBLE = 14.0  # nats below the peak
 _AT_AN_END = 0.01
 
@@ -96,9 +97,14 @@ def log_density(fit: Posterior, curve: Curve, frame: pl.DataFrame, log_tokens: n
 
 
 def training_level(
-    fit: Posterior, curve: Curve, frame: pl.DataFrame, between: tuple[float | str, float | str], ci_prob: float
+    fit: Posterior,
+    some: Posterior,
+    curve: Curve,
+    frame: pl.DataFrame,
+    between: tuple[float | str, float | str],
+    ci_prob: float,
 ) -> pl.DataFrame:
-    """Return the posterior of D; see `Fit.training_level`."""
+    """Return the posterior of D; see `Fit.training_level`. `some` of the draws tell where to look."""
     check_grows(fit.law)
     lower, upper = tails(ci_prob)
     start, end = (parse_count(end) if isinstance(end, str) else end for end in between)
@@ -108,7 +114,6 @@ def training_level(
     query.refuse_unused(fit.law, asked.columns, (*query.needs(fit.law, "tokens"), *Scatter(fit).asked))
     Scatter(fit).refuse_unknown_models(frame)
     coarse = np.linspace(np.log(start), np.log(end), _COARSE)
-    some = fit.thinned(_LOOKING)
     found = log_density(some, some.curve(), frame, coarse)
     if not np.isfinite(found).any():
         raise InputError(

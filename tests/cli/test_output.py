@@ -16,7 +16,7 @@ from terminal import on_a_terminal
 
 import qidbayes as qb
 from qidbayes.cli import cli
-from qidbayes.cli.output import write_csv
+from qidbayes.cli.output import echo_frame, write_csv
 from qidbayes.errors import (
     AssumptionWarning,
     DataWarning,
@@ -112,3 +112,15 @@ def test_csv_is_text_to_a_spreadsheet_and_read_back_as_it_was(tmp_path: Path, mo
     write_csv(frame, Path("answers.csv"))
     assert next(csv.DictReader(io.StringIO(Path("answers.csv").read_text())))["model"] == "'" + formula
     assert 'data-csv="model,qid\n&quot;&#x27;=HYPERLINK(' in page_table(frame)
+
+
+def test_an_answer_beyond_what_anybody_trains_on_is_told_so_in_a_table_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    frame = pl.DataFrame({"n_params": [7e9], "tokens": [2e15], "upper": [2.5e20], "lower": [9e14]})
+    echo_frame(frame, "table", counts=("upper", "lower"))
+    printed = capsys.readouterr().out
+    assert "2,000T" in printed  # which was asked for
+    assert ">1,000T" in printed and "900T" in printed and "e+20" not in printed
+    echo_frame(frame, "csv", counts=("upper", "lower"))
+    assert "2.5e+20" in capsys.readouterr().out
