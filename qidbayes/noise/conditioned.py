@@ -138,9 +138,9 @@ class ConditionedBlock:
         """Yield some of the draws after the other, keeping what is worked out of them if it is not too much."""
         if self._along:
             for draw in range(self._draws):
-                scale = {name: float(values[draw]) for name, values in self._scale.items()}
+                one = {name: float(values[draw]) for name, values in self._scale.items()}
                 of_draw = slice(draw, draw + 1)
-                yield of_draw, Filtered(self._along, self._cells, scale, self._residual[draw], self._variance[draw])
+                yield of_draw, Filtered(self._along, self._cells, one, self._residual[draw], self._variance[draw])
             return
         for i, first in enumerate(range(0, self._draws, self._step)):
             draws = slice(first, min(first + self._step, self._draws))

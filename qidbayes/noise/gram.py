@@ -154,7 +154,8 @@ def cost_of_grid(grid: Grid) -> float:
     runs, gaps = len(grid.rows), float(grid.holes.shape[1] + len(grid.rest))
     places = runs if grid.slopes else np.unique(grid.run[:3], axis=1).shape[1] + np.unique(grid.run[3]).size
     sides = grid.models**3 + (runs / grid.models) ** 3 if grid.models else float(min(runs, places)) ** 3 + runs**2
-    return 25.0 * sides + 4.0 * gaps**3 + 4.0 * gaps**2 * grid.rows.size + 1e3 * gaps + 25.0 * grid.rows.shape[1] ** 3
+    found = 25.0 * sides + 4.0 * gaps**3 + 4.0 * gaps**2 * grid.rows.size + 1e3 * gaps + 25.0 * grid.rows.shape[1] ** 3
+    return float(found)
 
 
 def _columns(grid: Grid) -> float:
