@@ -1,6 +1,7 @@
 """How far training moves weights between checkpoints, beside how far rounding does (the paper's Figure 12)."""
 
 import polars as pl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -74,8 +75,10 @@ def weight_change(drift: pl.DataFrame) -> Figure:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
             style.grid(axes)
-        handles = [Patch(facecolor="#D9D9D9", edgecolor=style.INK, label="training, since the checkpoint before")]
-        handles += [  # type: ignore[misc]
+        handles: list[Artist] = [
+            Patch(facecolor="#D9D9D9", edgecolor=style.INK, label="training, since the checkpoint before")
+        ]
+        handles += [
             Line2D([], [], color=looks[bits].color, marker=looks[bits].marker, linestyle=lines[method],
                    label=f"{method}, {bits:g} bits")
             for method in methods

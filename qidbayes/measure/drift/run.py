@@ -134,7 +134,7 @@ class DriftRun:
                 raise
             rows = [self._row(q, ALL) | failure_of(error) for q in todo]
         of_run: Row = {"commit": commit or None, "version": versions()["qidbayes"]}
-        names = {_named(q): fingerprints.get(q) for q in todo}
+        names: dict[tuple[object, ...], str | None] = {_named(q): fingerprints.get(q) for q in todo}
         placed: Row = {"suite": plan.suite, "model": checkpoint.model, "revision": checkpoint.revision}
         self.store.write(
             checkpoint, [row | placed | of_run | {"fingerprint": names[quantization_of(row)]} for row in rows]
@@ -210,7 +210,7 @@ class DriftRun:
     ) -> list[Row]:
         rows: list[Row] = []
         for quantization in todo:
-            if quantization in errors:
+            if quantization is not None and quantization in errors:
                 rows.append(self._row(quantization, ALL) | failure_of(errors[quantization]))
                 continue
             place = None if quantization is None else self._order.index(quantization)

@@ -112,7 +112,7 @@ class WeightsSeen:
                     raise MeasureError(f"{name}: the checkpoint before has no such matrix")
                 change = (own - then.to(own.device).float()).abs() / scale
                 seen.change.add(change)
-            rounded = [of_one and of_one[short] for of_one in layer.rounded]
+            rounded = [None if of_one is None else of_one[short] for of_one in layer.rounded]
             rounded += [of_one[name].to(own.device) for of_one in self.apart]
             moment = layer.moments.get(short)
             power = None if moment is None else _through(own, moment)
@@ -143,4 +143,5 @@ def _through(weight: Tensor, moment: Tensor) -> float:
 def _described(name: str, spread: Spread) -> Numbers:
     if not spread.n:
         return {}
-    return {name: spread.rms} | {f"{name}_p{p:02d}": spread.percentile(p) for p in PERCENTILES}
+    found: Numbers = {name: spread.rms}
+    return found | {f"{name}_p{p:02d}": spread.percentile(p) for p in PERCENTILES}
