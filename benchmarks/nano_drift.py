@@ -1,5 +1,6 @@
-"""Does drift explain QiD? What the suite nano-drift says: `make nano-drift`. Each question is a function and a table."""
+"""Does drift explain QiD? What the suite nano-drift says: `make nano-drift`. A function and a table a question."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,11 +41,12 @@ PRIORS = {
 def law(name: str) -> qb.Law:
     """Eq. 8 with a term in the place of D's; random effects of model and checkpoint, no discrepancy."""
     equation = f"k * {TERMS[name]} / (N**alpha * P**gamma)"
+    names = re.findall(r"\w+", equation)
     return qb.Law(
         equation,
-        priors={key: prior for key, prior in PRIORS.items() if key in equation},
+        priors={key: prior for key, prior in PRIORS.items() if key in names},
         name=name,
-        reference={key: value for key, value in REFERENCE.items() if key in equation},
+        reference={key: value for key, value in REFERENCE.items() if key in names},
         noise=qb.Noise(discrepancy="none"),
     )
 

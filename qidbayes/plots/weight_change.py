@@ -75,7 +75,9 @@ def weight_change(drift: pl.DataFrame) -> Figure:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
             style.grid(axes)
-        handles: list[Artist] = [Patch(facecolor="#D9D9D9", edgecolor=style.INK, label="training, since the checkpoint before")]
+        handles: list[Artist] = [
+            Patch(facecolor="#D9D9D9", edgecolor=style.INK, label="training, since the checkpoint before")
+        ]
         handles += [
             Line2D([], [], color=looks[bits].color, marker=looks[bits].marker, linestyle=lines[method],
                    label=f"{method}, {bits:g} bits")

@@ -22,6 +22,7 @@ ROWS = {
     "nano/code": 4550,
     "nano/wikitext2": 4550,
     "ptq-wikitext2": 94,
+    "nano-drift": 672,
     "pythia": 360,
     "pythia/1.4b": 24,
     "pythia/awq-bnb": 216,
@@ -31,8 +32,8 @@ ROWS = {
     "tiny": 156,
 }
 FROM_PAPERS = [
-    name for name in ROWS if name.split("/")[0] not in ("atlas", "nano", "tiny")
-]  # the last two this package measured
+    name for name in ROWS if name.split("/")[0] not in ("atlas", "nano", "nano-drift", "tiny")
+]  # the others this package measured or made
 FAMILIES = {
     "llama-qwen": {"llama", "qwen"},
     "ptq-wikitext2": {"opt", "bloom", "llama-1"},

@@ -143,4 +143,5 @@ def _through(weight: Tensor, moment: Tensor) -> float:
 def _described(name: str, spread: Spread) -> Numbers:
     if not spread.n:
         return {}
-    return {name: spread.rms, **{f"{name}_p{p:02d}": spread.percentile(p) for p in PERCENTILES}}
+    found: Numbers = {name: spread.rms}
+    return found | {f"{name}_p{p:02d}": spread.percentile(p) for p in PERCENTILES}

@@ -287,8 +287,8 @@ class _Pass:
                         is_last=index + 1 == len(self._layers),
                     ).solve(ready)
         if self._watch is not None:
-            first = [None if repeats[0].error else repeats[0].weights for repeats in self._repeated]
-            self._watch(RoundedLayer(prefix, own, moments, first))
+            of_each = [None if repeats[0].error else repeats[0].weights for repeats in self._repeated]
+            self._watch(RoundedLayer(prefix, own, moments, of_each))
         for variant in variants:
             if not variant.error:
                 use_weights(linears, variant.weights)
