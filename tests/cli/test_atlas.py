@@ -113,7 +113,9 @@ def test_what_takes_in_no_rows_says_so(here: Path) -> None:
 def test_a_figure_of_points_needs_a_fit(here: Path) -> None:
     refused = run("plot", "qid")
     assert refused.exit_code == 2
-    assert "qid is drawn from a saved FIT; projection, qid-map, tokens-to-threshold" in " ".join(refused.stderr.split())
+    assert "qid is drawn from a saved FIT; projection, qid-map, tokens-by-year, tokens-to-threshold" in " ".join(
+        refused.stderr.split()
+    )
 
 
 def test_the_answer_about_a_model_that_was_measured_again_is_of_its_own_rows(here: Path) -> None:

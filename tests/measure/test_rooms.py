@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parents[2] / "qidbayes" / "measure"
-ROOMS = ["run", "prequantized", "quantize", "decoder", "inputs", "storage", "plan", "errors"]  # from the top
+ROOMS = ["drift", "run", "prequantized", "quantize", "decoder", "inputs", "storage", "plan", "errors"]  # from the top
 MODULES = sorted(HOUSE.rglob("*.py"))
 
 

@@ -317,7 +317,7 @@ def test_a_model_card_with_its_commands() -> None:
     assert {run.dataset for run in runs} == {"ddh0_imat_calibration_data_v2"}
     with pytest.raises(InputError, match=r"GLM-4\.6-slow: neither its name nor its file says method and bits"):
         qb.read_table(path, n_params="32B")
-    with pytest.warns(TableWarning, match=r"was compared with GLM-4\.6-KLD-.*, which is gguf-q8-0: QiD is from there"):
+    with pytest.warns(TableWarning, match=r"was compared with GLM-4\.6-KLD-.*, which is gguf: QiD is from there"):
         told = qb.read_table(path, n_params="32B", model="GLM-4.6", method="gguf-iq2-kl", bits=2)
     assert told["qid"].to_list() == [0.05888]
 
@@ -330,7 +330,7 @@ def test_consoles_that_cannot_write_plus_minus(tmp_path: Path, encoding: str, si
     text = (PUBLIC / "Qwen3.8-27B-Q8_0.md").read_text(encoding="utf-8")
     log.write_text(text.replace("+/-", sign), encoding=encoding)
     row = qb.read_table(log, n_params="26B").row(0, named=True)
-    assert (row["model"], row["method"], row["bits"]) == ("Qwen3.8-27B", "gguf-q8-0", 8.0)
+    assert (row["model"], row["method"], row["bits"]) == ("Qwen3.8-27B", "gguf", 8.5)
     assert (row["qid"], row["qid_se"], row["loss_16bit"]) == (0.000572, 0.000351, pytest.approx(math.log(5.929072)))
 
 
