@@ -62,10 +62,13 @@ def laws() -> pl.DataFrame:
     table, found = points(), []
     for name in TERMS:
         fit = qb.fit(table, law(name), random_seed=0)
-        scores = qb.backtest(table, law(name), SPLITS).by("split")
+        tested = qb.backtest(table, law(name), SPLITS)
+        failed = dict(tested.scores.group_by("split").agg((pl.col("failed_checks") > 0).sum()).rows())
+        scores = tested.by("split")
         summary = {row["name"]: row for row in fit.summary(ci_prob=0.9).iter_rows(named=True)}
         for row in scores.iter_rows(named=True):
             told = {"law": name, **{key: row[key] for key in ("split", "points", "log_density", "coverage_90", "bias")}}
+            told |= {"r_hat": max(one["r_hat"] or 0 for one in summary.values()), "failed_fits": failed[row["split"]]}
             for parameter in ("beta", "rho", "delta"):
                 one = summary.get(parameter, {})
                 told |= {parameter: one.get("median"), f"{parameter}_lower": one.get("lower")}
