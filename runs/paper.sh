@@ -42,6 +42,10 @@ make points
 # Tokens or learning rate? The suite nano, beside Pythia. Some hours.
 make nano
 
+# Models trained in low bits, and whether the drift of weights explains QiD. Two minutes.
+make native
+make nano-drift
+
 # Does the sampler return the posterior that the docs state? 1,000 simulated tables of every law. A day; 20 minutes of 64 cores.
 make sbc
 

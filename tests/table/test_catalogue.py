@@ -23,6 +23,7 @@ ROWS = {
     "nano/wikitext2": 4550,
     "ptq-wikitext2": 94,
     "nano-drift": 672,
+    "nano-native": 740,
     "pythia": 360,
     "pythia/1.4b": 24,
     "pythia/awq-bnb": 216,
@@ -32,7 +33,7 @@ ROWS = {
     "tiny": 156,
 }
 FROM_PAPERS = [
-    name for name in ROWS if name.split("/")[0] not in ("atlas", "nano", "nano-drift", "tiny")
+    name for name in ROWS if name.split("/")[0] not in ("atlas", "nano", "nano-drift", "nano-native", "tiny")
 ]  # the others this package measured or made
 FAMILIES = {
     "llama-qwen": {"llama", "qwen"},
