@@ -25,7 +25,7 @@ def made() -> ModuleType:
     return module
 
 
-@pytest.mark.filterwarnings("ignore:assumed")
+@pytest.mark.filterwarnings("ignore:assumed", "ignore:these data do not identify suite_sd")
 def test_the_page_answers_as_predict_does(made: ModuleType, tmp_path: Path) -> None:
     atlas = qb.load_fit("atlas")
     grid = made.grid(atlas, [("", GPTQ), ("llama", GPTQ)])
