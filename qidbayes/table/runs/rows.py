@@ -16,6 +16,8 @@ from qidbayes.table.schema import validate
 
 _ALWAYS = ("n_params", "tokens")
 _SHOWN = 5
+_PRINTED = 1e-4
+"""Two runs that differ by less, in nats, may differ in the digits that were printed alone."""
 
 
 def without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -27,13 +29,19 @@ def without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     for run in runs:
         taken = first[_cell(run)]
         if taken is not run:
-            more = (
-                "compares the same with its base, token by token"
-                if taken.loss is None
-                else "says the same and is taken"
-            )
-            told.append(f"{run.file}: {taken.file} {more}")
+            told.append(f"{run.file}: {taken.file} {_instead(run, taken)}")
     return [run for run in runs if first[_cell(run)] is run], told
+
+
+def _instead(run: Run, taken: Run) -> str:
+    kind, mine, theirs = ("QiD", run.qid, taken.qid) if taken.loss is None else ("loss", run.loss, taken.loss)
+    alike = (run.loss is None) == (taken.loss is None)  # a perplexity beside a comparison is rounded
+    if alike and mine is not None and theirs is not None and abs(mine - theirs) > _PRINTED:
+        return (
+            f"has another {kind} of what is called the same ({theirs:g} against {mine:g}) and is taken; tell them "
+            "apart in a table of labels, by settings"
+        )
+    return "compares the same with its base, token by token" if taken.loss is None else "says the same and is taken"
 
 
 def _cell(run: Run) -> tuple[object, ...]:

@@ -317,9 +317,12 @@ def test_a_model_card_with_its_commands() -> None:
     assert {run.dataset for run in runs} == {"ddh0_imat_calibration_data_v2"}
     with pytest.raises(InputError, match=r"GLM-4\.6-slow: neither its name nor its file says method and bits"):
         qb.read_table(path, n_params="32B")
-    with pytest.warns(TableWarning, match=r"was compared with GLM-4\.6-KLD-.*, which is gguf: QiD is from there"):
+    with pytest.warns(
+        TableWarning, match=r"was compared with GLM-4\.6-KLD-.*, which is gguf: QiD is from there"
+    ) as said:
         told = qb.read_table(path, n_params="32B", model="GLM-4.6", method="gguf-iq2-kl", bits=2)
     assert told["qid"].to_list() == [0.05888]
+    assert "has another QiD of what is called the same (0.05888 against 0.050827)" in str(said[0].message)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
