@@ -37,7 +37,7 @@ def weight_change(drift: pl.DataFrame) -> Figure:
     Examples
     --------
     >>> from qidbayes.table.drift import read_drift
-    >>> weight_change(read_drift("nano-drift")).savefig("weight-change.svg")
+    >>> weight_change(read_drift("nano-drift")).savefig("weight-change.svg")  # doctest: +SKIP
     """
     whole = drift.filter(pl.col("matrix") == ALL, pl.col("status") == "ok").sort("tokens")
     changes = whole.filter(pl.col("method") == "none", pl.col("weight_change").is_not_null())
