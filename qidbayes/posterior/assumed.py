@@ -83,8 +83,10 @@ def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Ass
             new.append(_ANY[column])
         elif values[0] is not None:
             fitted.append(f"groups of {values[0]:g}" if column == "group_size" else str(values[0]))
-    if families and kind == "response" and (makers.codes(fit.fitted, frame) == NEW).any():
-        new.append("any maker of the file")
+    if families and kind == "response":
+        of_file = zip(makers.makers(frame), makers.codes(fit.fitted, frame), strict=True)
+        unknown = dict.fromkeys(maker for maker, code in of_file if code == NEW)
+        new += [f"a maker of the file that was not fitted ({m})" if m else "any maker of the file" for m in unknown]
     return Assumed(tuple(new), tuple(fitted), known)
 
 

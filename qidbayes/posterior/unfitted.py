@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import polars as pl
 
 from qidbayes.errors import nearest
+from qidbayes.table.runs.gguf_types import BITS
 
 _NAMED = ("suite", "model", "method", "group_size", "dataset")
 _SHOWN = 6
+_OFF = 0.15
+"""How far the bits of one type lie apart in models of different make, as a share."""
 
 
 def unfitted(data: pl.DataFrame, frame: pl.DataFrame, matter: Sequence[str]) -> list[str]:
@@ -42,7 +45,18 @@ def unfitted(data: pl.DataFrame, frame: pl.DataFrame, matter: Sequence[str]) -> 
                 f"{column} {_text(new[0])}{more} {verb} not fitted: answered as of a new {column}; "
                 f"{_instead(new[0], known)}"
             )
+    if "settings" in matter and {"settings", "bits"} <= set(frame.columns):
+        told += _other_bits(frame)
     return told or _together(data, frame, [name for name in columns if name in ("method", "group_size", "dataset")])
+
+
+def _other_bits(frame: pl.DataFrame) -> list[str]:
+    """Name the first GGUF type that is asked about at bits which its files do not have."""
+    for settings, bits in frame.select("settings", "bits").drop_nulls().unique(maintain_order=True).iter_rows():
+        usual = BITS.get(str(settings).rpartition("/")[2])
+        if usual and abs(bits / usual - 1.0) > _OFF:
+            return [f"files of {settings} have about {usual:g} bits a weight, and {bits:g} were asked about"]
+    return []
 
 
 def _together(data: pl.DataFrame, frame: pl.DataFrame, columns: list[str]) -> list[str]:

@@ -176,3 +176,12 @@ def test_figures_beyond_the_data_take_in_own_rows(name: str, here: Path, monkeyp
     assert refused.exit_code == 2 and "--with has no place in qid; it is for projection, qid-map" in refused.stderr
     several = run("plot", name, "--method", "gptq,awq")
     assert several.exit_code == 2 and "is drawn of one --method" in several.stderr
+
+
+def test_a_maker_that_was_not_fitted_and_bits_that_a_type_has_not_are_said() -> None:
+    atlas = qb.load_fit("atlas")
+    asked = {"n_params": 8e9, "tokens": 15e12, "method": "gguf", "dataset": "wikitext2"}
+    with pytest.warns(qb.errors.UnfittedWarning, match=r"bartowski/Q4_K_M have about 4\.8 bits a weight, and 4 were"):
+        atlas.predict(**asked, bits=4, settings="bartowski/Q4_K_M")
+    with pytest.warns(qb.errors.AssumptionWarning, match=r"a maker of the file that was not fitted \(nobody\)"):
+        atlas.predict(**asked, bits=4.8, settings="nobody/Q4_K_M")
