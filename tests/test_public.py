@@ -23,3 +23,11 @@ def test_a_python_prompt_completes_them_without_a_sampler() -> None:
     names, heavy = done.stdout.splitlines()
     assert names == "['qb.load_fit', 'qb.load_law', 'qb.load_table']"
     assert heavy == "[]"
+
+
+def test_what_is_asked_of_several_is_written_once() -> None:
+    assert qb.Fit.predict is qb.Stack.predict is qb.Point.predict
+    assert qb.Fit.tokens_to_threshold is qb.Stack.tokens_to_threshold is qb.Point.tokens_to_threshold
+    assert qb.Fit.project is qb.Stack.project
+    for asked in (qb.Fit.predict, qb.Fit.tokens_to_threshold, qb.Fit.project):
+        assert asked.__doc__ and "Returns\n" in asked.__doc__

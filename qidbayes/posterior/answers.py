@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,19 @@ type Numbers = float | Sequence[float]
 type Counts = float | str | Sequence[float | str]
 
 
+@dataclass(frozen=True)
+class Question:
+    """What `Answers.predict` is asked, by the names of its arguments."""
+
+    queries: pl.DataFrame | None
+    values: Mapping[str, Any]
+    response: Response | None
+    kind: Kind
+    ci_prob: float
+
+
 class Answers(ABC):
-    """Answers what a law's response is."""
+    """Answers what a law's response is, and when QiD reaches a threshold."""
 
     def predict(
         self,
@@ -67,18 +79,56 @@ class Answers(ABC):
             raise InputError(f"response must be 'qid', 'loss_16bit' or 'loss', not {response!r}")
         values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
         frame = None if queries is None else as_frame(queries, "queries")
-        return self._predict(frame, values, response, kind, ci_prob)
+        return self._predict(Question(frame, values, response, kind, ci_prob))
+
+    def tokens_to_threshold(
+        self,
+        qid: Numbers,
+        *,
+        n_params: Counts | None = None,
+        bits: Numbers | None = None,
+        kind: Kind = "response",
+        ci_prob: float = 0.9,
+        **further: Any,
+    ) -> pl.DataFrame:
+        """Return the training tokens at which QiD reaches a threshold.
+
+        Parameters
+        ----------
+        qid
+            Thresholds, nats per token.
+        n_params, bits, kind, ci_prob, **further
+            As in `predict`. The band cuts that of `predict` horizontally: the tokens by which a checkpoint's QiD has
+            reached the threshold with probability p are the p-quantile.
+
+        Returns
+        -------
+        polars.DataFrame
+            The question's columns, then ``tokens`` (the median), ``lower``, ``upper``, and ``never``: the share of
+            draws whose curve never rises to the threshold. Those count as infinite, so an upper end may be ``inf``.
+            Published constants and least squares have no band: ``lower`` and ``upper`` are null.
+
+        Raises
+        ------
+        InputError
+            If the law has no QiD or no tokens, or does not depend on what a question names.
+
+        Examples
+        --------
+        >>> from qidbayes.posterior import published
+        >>> table = published("per-bit").tokens_to_threshold(0.2, n_params=1e9, bits=[3, 4])
+        >>> [f"{tokens:.3e}" for tokens in table["tokens"]]
+        ['1.089e+11', '1.442e+12']
+        """
+        return self._tokens({"qid": qid, "n_params": n_params, "bits": bits, **further}, kind, ci_prob)
 
     @abstractmethod
-    def _predict(
-        self,
-        queries: pl.DataFrame | None,
-        values: Mapping[str, Any],
-        response: Response | None,
-        kind: Kind,
-        ci_prob: float,
-    ) -> pl.DataFrame:
+    def _predict(self, question: Question) -> pl.DataFrame:
         """Return the answers; see `predict`."""
+
+    @abstractmethod
+    def _tokens(self, values: Mapping[str, Any], kind: Kind, ci_prob: float) -> pl.DataFrame:
+        """Return the answers; see `tokens_to_threshold`."""
 
 
 class OneLaw(Answers):

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,25 +10,23 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import polars as pl
 
-from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
+from qidbayes.errors import AssumptionWarning, InputError
 from qidbayes.posterior import query
-from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
-from qidbayes.posterior.assumed import assumed
-from qidbayes.posterior.band import answer_last, tails, with_band, with_tokens, without_empty
-from qidbayes.posterior.cautions import extrapolated, far_in_tokens, unidentified_noise
+from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Question, Response
+from qidbayes.posterior.band import tails, with_band, with_tokens
+from qidbayes.posterior.cautious import Cautious, IdentificationWarning
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.coverage import coverage, read_backtest
 from qidbayes.posterior.distance import COLUMNS, beyond
-from qidbayes.posterior.guessing import against_guessing
 from qidbayes.posterior.joint import Joint, joint
 from qidbayes.posterior.of_loss import TWO_ERRORS, not_quantized, qid_draws
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.predictive import Predictive
+from qidbayes.posterior.projects import Projects
 from qidbayes.posterior.scatter import Scatter
-from qidbayes.posterior.shown import Shown, warn_who_asked
+from qidbayes.posterior.shown import warn_who_asked
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, LOOKING, measurements, training_level
-from qidbayes.posterior.unfitted import unfitted
 from qidbayes.process import note
 from qidbayes.resources import shipped
 from qidbayes.table.frames import Table
@@ -37,8 +35,6 @@ from qidbayes.table.question import as_in_tables
 
 if TYPE_CHECKING:
     import os
-
-    from qidbayes.posterior.point import Point
 
 __all__ = ["Counts", "Fit", "IdentificationWarning", "Kind", "Numbers", "Response", "load_fit"]
 
@@ -50,36 +46,27 @@ SMOOTH_DRAWS = 200
 """How many draws answer for measurements where the discrepancy is modelled: each takes a matrix of the fitted rows."""
 
 
-class IdentificationWarning(DiagnosticsWarning):
-    """An answer rests on a prior, because the data do not identify a parameter."""
-
-
 @dataclass(frozen=True, repr=False)
-class Fit(Shown, OneLaw):
+class Fit(Cautious, Projects, OneLaw):
     """The posterior of a law, as `qidbayes.fit` returns and `load_fit` reads; for what it holds see `Posterior`."""
 
     loss_16bit: "Fit | None" = None
 
-    def _predict(
-        self,
-        queries: pl.DataFrame | None,
-        values: Mapping[str, Any],
-        response: Response | None,
-        kind: Kind,
-        ci_prob: float,
-    ) -> pl.DataFrame:
+    def _predict(self, question: Question) -> pl.DataFrame:
+        response, kind, ci_prob = question.response, question.kind, question.ci_prob
         base = self.loss_16bit
         own = response in (None, self.law.response)
         if not own and self.law.response == "loss":
-            return self._beside_loss(queries, values, response, kind, ci_prob)
+            return self._beside_loss(question)
         if not own and base is None:
             raise InputError(f"law {self.law.name!r} says nothing of {response}; law 'joint' shows how to declare one")
         if base and response == "loss_16bit":
-            return base.predict(queries, kind=kind, ci_prob=ci_prob, **values)
-        frame = query.build(self._answering(kind)[1], queries, values, extra=self._extra(kind)).frame
+            return base._predict(replace(question, response=None))
+        extra = self._extra(kind)
+        frame = query.build(self._answering(kind)[1], question.queries, question.values, extra=extra).frame
         counts = self._draws_for(frame, kind)
         if len(set(counts)) > 1:
-            return self._predict_apart(frame, counts, response, kind, ci_prob)
+            return self._predict_apart(replace(question, queries=frame, values={}), counts)
         source, curve = self._answering(kind, frame)
         asked = query.build(curve, frame, {})
         draws = np.exp(source._log_draws(curve, asked, kind))
@@ -87,67 +74,35 @@ class Fit(Shown, OneLaw):
             draws = draws + base.beside(asked.frame, kind, len(draws))
         return with_band(asked.frame, draws, ci_prob)
 
-    def _predict_apart(
-        self, frame: pl.DataFrame, counts: list[int], response: Response | None, kind: Kind, ci_prob: float
-    ) -> pl.DataFrame:
+    def _predict_apart(self, question: Question, counts: list[int]) -> pl.DataFrame:
         """Answer questions by the number of draws that each takes, so that none depends on what else is asked."""
+        frame, kind = question.queries, question.kind
+        assert frame is not None
         self._warn(self._answering(kind)[1], frame, kind)
         self.warn_if_unfitted(frame, kind)
         parts = [np.flatnonzero(np.array(counts) == count) for count in sorted(set(counts))]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # which were said of all questions
-            bands = [self._predict(frame[rows], {}, response, kind, ci_prob) for rows in parts]
+            bands = [self._predict(replace(question, queries=frame[rows])) for rows in parts]
         return pl.concat(bands)[np.argsort(np.concatenate(parts))]
 
-    def _beside_loss(
-        self,
-        queries: pl.DataFrame | None,
-        values: Mapping[str, Any],
-        response: Response | None,
-        kind: Kind,
-        ci_prob: float,
-    ) -> pl.DataFrame:
+    def _beside_loss(self, question: Question) -> pl.DataFrame:
         """Answer with QiD or the 16-bit loss by a law of the loss after quantization."""
-        if response == "loss_16bit":
+        queries, values, kind = question.queries, question.values, question.kind
+        if question.response == "loss_16bit":
             queries, values = not_quantized(self.law, queries, values)
-            return self._predict(queries, values, "loss", kind, ci_prob)
+            return self._predict(replace(question, queries=queries, values=values, response="loss"))
         source, curve = self._answering(kind)
         asked = query.build(curve, queries, values, extra=self._extra(kind))
         self._warn(curve, asked.frame, kind)
         self.warn_if_unfitted(asked.frame, kind)
         if kind == "response":
             warn_who_asked(TWO_ERRORS, AssumptionWarning)
-        return with_band(asked.frame, qid_draws(source, curve, asked.frame, kind), ci_prob)
+        return with_band(asked.frame, qid_draws(source, curve, asked.frame, kind), question.ci_prob)
 
-    def tokens_to_threshold(
-        self,
-        qid: Numbers,
-        *,
-        n_params: Counts | None = None,
-        bits: Numbers | None = None,
-        kind: Kind = "response",
-        ci_prob: float = 0.9,
-        **further: Any,
-    ) -> pl.DataFrame:
-        """Return the training tokens at which QiD reaches a threshold.
-
-        Parameters
-        ----------
-        qid
-            Thresholds, nats per token.
-        n_params, bits, kind, ci_prob, **further
-            As in `predict`. The band cuts that of `predict` horizontally: the tokens by which a checkpoint's QiD has
-            reached the threshold with probability p are the p-quantile.
-
-        Returns
-        -------
-        polars.DataFrame
-            The question's columns, then ``tokens`` (the median), ``lower``, ``upper``, and ``never``: the share of
-            draws whose curve never rises to the threshold. Those count as infinite, so an upper end may be ``inf``.
-        """
+    def _tokens(self, values: Mapping[str, Any], kind: Kind, ci_prob: float) -> pl.DataFrame:
         source, curve = self._answering(kind)
-        values = {"n_params": n_params, "bits": bits, **further}
-        asked, log_qid = threshold_query(curve, qid, values, self._extra(kind))
+        asked, log_qid = threshold_query(curve, values, self._extra(kind))
         return with_tokens(asked.frame, source._log_tokens(curve, asked, log_qid, kind), ci_prob)
 
     def training_level(
@@ -201,50 +156,16 @@ class Fit(Shown, OneLaw):
         self.warn_if_unfitted(frame, "response")
         return found
 
-    def project(
-        self,
-        *,
-        n_params: Counts,
-        bits: Numbers | None = None,
-        tokens: Counts = 100e12,
-        loss_16bit: "Fit | Point | None" = None,
-        vocabulary: int | None = None,
-        kind: Kind = "response",
-        ci_prob: float = 0.9,
-        **further: Any,
-    ) -> pl.DataFrame:
-        """Return bands of QiD far beyond the data, and how likely the quantized model is worse than guessing.
-
-        Parameters
-        ----------
-        loss_16bit
-            What the 16-bit loss is taken from: a fit of a 16-bit law, or a published point; a fit with a 16-bit law
-            beside it uses that one. Of a fit every draw is used. If not given, ``kaplan-16bit``'s published point,
-            times what brings it to the table's own 16-bit losses, if it has any; an `AssumptionWarning` says so.
-        vocabulary
-            The size of the vocabulary: random guessing has the loss ln(vocabulary), in nats per token. If not given,
-            Llama 3's, 128,256; an `AssumptionWarning` says so. Of the paper's own points neither is said.
-
-        Returns
-        -------
-        polars.DataFrame
-            The question's columns and ``loss_16bit`` (nats per token). Then how far the question lies outside the data,
-            and for kind ``"response"`` how such bands have held: the columns of `held`, but for ``not_fitted`` where
-            all is fitted. Then ``mean``, ``sd`` and, last, what a plain print shows of a wide frame too: ``median``,
-            ``lower``, ``upper`` and ``worse_than_random``, the share of draws in which 16-bit loss + QiD is above
-            ln(vocabulary).
-        """
+    def _questions(self, values: Mapping[str, Any], kind: Kind) -> pl.DataFrame:
         if self.law.response == "loss":
             raise InputError(f"law {self.law.name!r} is of the loss itself; ask predict, with response='qid' for QiD")
-        values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
-        frame = query.build(self._answering(kind)[1], None, values, extra=self._extra(kind)).frame
-        draws = np.exp(self.log_draws(frame, kind))
-        band = with_band(frame, draws, ci_prob)
-        guessing = against_guessing(frame, draws, self.data, loss_16bit or self.loss_16bit, vocabulary, kind)
+        return query.build(self._answering(kind)[1], None, values, extra=self._extra(kind)).frame
+
+    def _outside(self, frame: pl.DataFrame, kind: Kind, ci_prob: float) -> pl.DataFrame:
         held = self.held(frame, ci_prob)
         if kind == "response_params":  # a backtest is of bands for measurements
             held = held.select(pl.selectors.by_name(*COLUMNS, require_all=False))
-        return without_empty(answer_last(band, guessing, held), "not_fitted")
+        return held
 
     def held(self, frame: pl.DataFrame, ci_prob: float = 0.9) -> pl.DataFrame:
         """Return how far questions lie outside the data, and how bands have held so far out in the fit's backtest.
@@ -286,16 +207,7 @@ class Fit(Shown, OneLaw):
         return found
 
     def log_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:
-        """Return the draws that `predict` makes bands of: log responses, shape ``(draws, queries)``.
-
-        Parameters
-        ----------
-        frame
-            A question a row, with the columns the law needs; further columns are ignored, but for `model`. Questions
-            that fewer draws answer than others have each of theirs several times.
-        kind
-            As in `predict`.
-        """
+        """Return the draws that `predict` makes bands of; see `Projects.log_draws`."""
         if len(set(self._draws_for(frame, kind))) > 1:
             self._warn(self._answering(kind)[1], frame, kind)
             self.warn_if_unfitted(frame, kind)
@@ -456,9 +368,6 @@ class Fit(Shown, OneLaw):
         """Return the fit with only some of its draws; see `Posterior.thinned`."""
         return super().thinned(draws)
 
-    def _extra(self, kind: Kind) -> tuple[str, ...]:
-        return self.noise.asked if kind == "response" else ()
-
     def _log_draws(self, curve: Curve, asked: query.Query, kind: Kind) -> np.ndarray:
         self._warn(curve, asked.frame, kind)
         self.warn_if_unfitted(asked.frame, kind)
@@ -489,50 +398,6 @@ class Fit(Shown, OneLaw):
         scatter = Scatter(self)
         scatter.refuse_unknown_models(asked.frame)
         return scatter.log_tokens(curve, asked, log_qid)
-
-    def cautions(self, frame: pl.DataFrame, kind: Kind = "response") -> list[str]:
-        """Return a sentence for each thing to know of the answers to these questions, beside the fit's diagnostics.
-
-        Parameters
-        ----------
-        frame
-            The questions, a row each, or their answers.
-        kind
-            As in `predict`.
-
-        Returns
-        -------
-        list of str
-            What is assumed because no question says it (see `qidbayes.posterior.assumed`); which bit widths lie outside
-            the fitted ones, and how far training tokens do; and, for kind ``"response"``, which numbers of the noise an
-            answer rests on that the data do not identify, as `suite_sd` of a suite that was not fitted.
-        """
-        told = str(assumed(self, frame, kind))
-        rests = unidentified_noise(self, frame) if kind == "response" else ()
-        return [*([told] if told else ()), *extrapolated(self, frame), *far_in_tokens(self, frame), *rests]
-
-    def _warn(self, curve: Curve, frame: pl.DataFrame, kind: Kind) -> None:
-        law = self.law
-        populations = [f(p) for p in law.priors for f in (law.population_name, law.spread_name)]
-        for remark in self.diagnostics.not_identified(apart_from=() if curve.drawn else populations):
-            warn_who_asked(f"{remark}; so do answers that depend on it", IdentificationWarning)
-        for remark in self.diagnostics.weak_directions():
-            warn_who_asked(f"{remark}; answers that depend on it rest on the prior too", IdentificationWarning)
-        for caution in extrapolated(self, frame):
-            warn_who_asked(caution, ExtrapolationWarning)
-        for caution in unidentified_noise(self, frame) if kind == "response" else ():
-            warn_who_asked(caution, IdentificationWarning)
-        self._warn_if_doubtful()
-
-    def warn_if_unfitted(self, frame: pl.DataFrame, kind: Kind) -> None:
-        """Warn of what questions name that no fitted row has, as a method or a suite, and of what they leave out."""
-        left_out = assumed(self, frame, kind)
-        if left_out.new:
-            warn_who_asked(str(left_out), AssumptionWarning)
-        # Models that were not fitted are refused, but for those of a law that differs by model.
-        matter = [*(name for name in self._extra(kind) if name != "model"), *self.law.by]
-        for remark in unfitted(self.data, as_in_tables(frame), matter):
-            warn_who_asked(remark, UnfittedWarning)
 
 
 def load_fit(path: "str | os.PathLike[str]") -> Fit:

@@ -12,7 +12,7 @@ from qidbayes.law.law import Law
 from qidbayes.law.read import load_law
 from qidbayes.notebook import html_equation, html_table
 from qidbayes.posterior import query
-from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
+from qidbayes.posterior.answers import Kind, OneLaw, Question
 from qidbayes.posterior.constants import Curve, dimensions
 from qidbayes.posterior.of_loss import not_quantized, qid_of_law
 from qidbayes.posterior.threshold import log_tokens, threshold_query
@@ -43,14 +43,8 @@ class Point(OneLaw):
         self.constants = dict(constants)
         self.label = label
 
-    def _predict(
-        self,
-        queries: pl.DataFrame | None,
-        values: Mapping[str, Any],
-        response: Response | None,
-        kind: Kind,  # noqa: ARG002
-        ci_prob: float,  # noqa: ARG002
-    ) -> pl.DataFrame:
+    def _predict(self, question: Question) -> pl.DataFrame:
+        queries, values, response = question.queries, question.values, question.response
         own = response in (None, self.law.response)
         if not own and self.law.response != "loss":
             raise InputError(f"{self.label} answers with {self.law.response!r}, not {response!r}")
@@ -70,24 +64,9 @@ class Point(OneLaw):
         """Return the response where another law was asked, nats per token; shape ``(1, queries)``."""
         return self.predict(frame.select(query.needs(self.law)))["median"].to_numpy()[None]
 
-    def tokens_to_threshold(
-        self,
-        qid: Numbers,
-        *,
-        n_params: Counts | None = None,
-        bits: Numbers | None = None,
-        **further: Any,
-    ) -> pl.DataFrame:
-        """Return the training tokens at which QiD reaches a threshold, in the columns of `Fit.tokens_to_threshold`.
-
-        Examples
-        --------
-        >>> table = published("per-bit").tokens_to_threshold(0.2, n_params=1e9, bits=[3, 4])
-        >>> [f"{tokens:.3e}" for tokens in table["tokens"]]
-        ['1.089e+11', '1.442e+12']
-        """
+    def _tokens(self, values: Mapping[str, Any], kind: Kind, ci_prob: float) -> pl.DataFrame:  # noqa: ARG002
         curve = self.curve()
-        asked, log_qid = threshold_query(curve, qid, {"n_params": n_params, "bits": bits, **further})
+        asked, log_qid = threshold_query(curve, values)
         tokens = np.exp(log_tokens(curve, asked, log_qid)[0])
         return asked.frame.with_columns(
             pl.Series("tokens", tokens),

@@ -8,19 +8,18 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
-from qidbayes.posterior.answers import Answers, Counts, Kind, Numbers, Response
-from qidbayes.posterior.band import answer_last, with_band, with_tokens, without_empty
+from qidbayes.posterior.answers import Kind, Question
+from qidbayes.posterior.band import with_band, with_tokens
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.fit import Fit
-from qidbayes.posterior.guessing import against_guessing
-from qidbayes.posterior.point import Point
 from qidbayes.posterior.predictive import Predictive
+from qidbayes.posterior.projects import Projects
 
 DRAWS = 4000
 """How many draws a stack answers with, shared between its fits by their weights."""
 
 
-class Stack(Answers):
+class Stack(Projects):
     """The mixture of several fits' predictions: of each, so many draws as its weight gives it.
 
     It answers like a fit. A band of a mixture is wider than its parts where they disagree, which is what is wanted:
@@ -55,57 +54,34 @@ class Stack(Answers):
             raise InputError("a stack is of laws of one response")
         self.weights = given / given.sum()
         self.fits = tuple(fits)
+        self.data, self.loss_16bit = fits[0].data, None
         counts = _apportion(self.weights, DRAWS)
         self._counts = {i: n for i, n in enumerate(counts) if n}
 
-    def _predict(
-        self,
-        queries: pl.DataFrame | None,
-        values: Mapping[str, Any],
-        response: Response | None,
-        kind: Kind,
-        ci_prob: float,
-    ) -> pl.DataFrame:
-        own = self.fits[0].law.response
-        if response not in (None, own):
-            raise InputError(f"a stack answers with the response of its laws, {own!r}, not {response!r}")
-        frame = self._frame(queries, values)
-        return with_band(frame, np.exp(self._draws(lambda fit: fit.log_draws(frame, kind))), ci_prob)
+    def _predict(self, question: Question) -> pl.DataFrame:
+        own, kind = self.fits[0].law.response, question.kind
+        if question.response not in (None, own):
+            raise InputError(f"a stack answers with the response of its laws, {own!r}, not {question.response!r}")
+        frame = self._frame(question.queries, question.values)
+        return with_band(frame, np.exp(self.log_draws(frame, kind)), question.ci_prob)
 
-    def tokens_to_threshold(
-        self,
-        qid: Numbers,
-        *,
-        n_params: Counts | None = None,
-        bits: Numbers | None = None,
-        kind: Kind = "response",
-        ci_prob: float = 0.9,
-        **further: Any,
-    ) -> pl.DataFrame:
-        """Return the training tokens at which QiD reaches a threshold: the columns of `Fit.tokens_to_threshold`."""
+    def _tokens(self, values: Mapping[str, Any], kind: Kind, ci_prob: float) -> pl.DataFrame:
         if any(self.fits[i].law.response != "qid" or "D" not in self.fits[i].law.covariates for i in self._counts):
             raise InputError("not every law of the stack says how QiD grows with tokens")
-        frame = self._frame(None, {"qid": qid, "n_params": n_params, "bits": bits, **further}, ("qid",))
+        frame = self._frame(None, values, ("qid",))
         return with_tokens(frame, self._draws(lambda fit: fit.log_tokens_draws(frame, kind)), ci_prob)
 
-    def project(
-        self,
-        *,
-        n_params: Counts,
-        bits: Numbers | None = None,
-        tokens: Counts = 100e12,
-        loss_16bit: "Fit | Point | None" = None,
-        vocabulary: int | None = None,
-        kind: Kind = "response",
-        ci_prob: float = 0.9,
-        **further: Any,
-    ) -> pl.DataFrame:
-        """Return bands of QiD far beyond the data: the columns of `Fit.project` for a fit without a backtest."""
-        frame = self._frame(None, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
-        draws = np.exp(self._draws(lambda fit: fit.log_draws(frame, kind)))
-        guessing = against_guessing(frame, draws, self.fits[0].data, loss_16bit, vocabulary, kind)
-        where = beyond(self.fits[0].data, frame, left_out_is_new=self.fits[0].noise.by_draw).drop("outside")
-        return without_empty(answer_last(with_band(frame, draws, ci_prob), guessing, where), "not_fitted")
+    def log_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:
+        """Return the draws that `predict` makes bands of; see `Projects.log_draws`."""
+        return self._draws(lambda fit: fit.log_draws(frame, kind))
+
+    def _questions(self, values: Mapping[str, Any], kind: Kind) -> pl.DataFrame:  # noqa: ARG002
+        if self.fits[0].law.response == "loss":
+            raise InputError("the laws of the stack are of the loss itself; ask predict")
+        return self._frame(None, values)
+
+    def _outside(self, frame: pl.DataFrame, kind: Kind, ci_prob: float) -> pl.DataFrame:  # noqa: ARG002
+        return beyond(self.data, frame, left_out_is_new=self.fits[0].noise.by_draw).drop("outside")
 
     def predictive(self, frame: pl.DataFrame) -> Predictive:
         """Return the posterior predictive of measured rows; see `Fit.predictive`."""

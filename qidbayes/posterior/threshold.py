@@ -13,12 +13,12 @@ from qidbayes.posterior.constants import Curve
 
 
 def threshold_query(
-    curve: Curve, qid: float | Sequence[float], values: Mapping[str, Any], extra: Sequence[str] = ()
+    curve: Curve, values: Mapping[str, Any], extra: Sequence[str] = ()
 ) -> tuple[query.Query, np.ndarray]:
     """Return the questions, a row for each threshold and combination, and the thresholds' logarithms."""
     law = curve.law
     check_grows(law)
-    frame = query.combinations({"qid": qid, **{name: v for name, v in values.items() if v is not None}})
+    frame = query.combinations({name: v for name, v in values.items() if v is not None})
     asked = query.build(curve, frame, {}, leave_out="tokens")
     unused = [name for name in frame.columns if name not in ("qid", *query.needs(law, "tokens"), *extra)]
     if unused:
