@@ -99,8 +99,8 @@ class Collapsed:
         start = self._problem.start() + rng.normal(0.0, 0.5, (draws, numbers))
         step = np.zeros((draws, numbers))
         step[:, where] = rng.normal(0.0, 1.0, (draws, where.stop - where.start))
-        change = self._problem.log_means(start + step) - self._problem.log_means(start)
-        return np.allclose(change, step @ effects, rtol=1e-9, atol=1e-9)
+        moved, before = np.split(self._problem.log_means(np.concatenate([start + step, start])), 2)
+        return np.allclose(moved - before, step @ effects, rtol=1e-9, atol=1e-9)
 
     def __call__(self, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return the log density at points, and draws of the constants given each.

@@ -23,7 +23,7 @@ from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.process import note
 from qidbayes.progress import Progress, shows_progress
-from qidbayes.table import table_hash
+from qidbayes.table.digest import validated_hash
 from qidbayes.table.frames import Table
 from qidbayes.table.given import as_table
 from qidbayes.table.own_error import ERRORS
@@ -109,7 +109,7 @@ def fit(
     # Refused before the sampling: what is no table, and constants that could not be reported.
     table = as_table(table, "table")
     dimensions(law)
-    hash_ = table_hash(table)
+    hash_ = validated_hash(table)
     rows = _rows(table, law, prior_from, prior_weight)
     law, base = rows.law, None
     if law.loss_16bit:  # the two posteriors are independent, and so must their draws be

@@ -87,7 +87,8 @@ def _complete_column(frame: pl.DataFrame, column: Column, where: str, problems: 
     values = read_column(frame, column, problems)
     if column.required and not column.unknown:
         empty = _plain(frame[column.name], column, problems).is_null()
-        problems.add(empty, column.name, lambda _: f"empty; give {column.accepts}")
+        if empty.any():
+            problems.add(empty, column.name, lambda _: f"empty; give {column.accepts}")
     return values if default is None else values.fill_null(default)
 
 
@@ -104,6 +105,8 @@ def read_column(frame: pl.DataFrame, column: Column, problems: Problems) -> pl.S
     refused = raw.is_not_null() & values.is_null()
     values = column.tidy(values) if column.tidy else values
     refused |= (~column.accepted(values)).fill_null(False)
+    if not refused.any():
+        return values
     problems.add(refused, column.name, lambda i: f"{raw[i]!r} is not accepted; give {_accepted(column, raw[i])}")
     return values.set(refused, None)
 

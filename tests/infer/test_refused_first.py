@@ -6,6 +6,7 @@ from plain import plain
 
 import qidbayes as qb
 from qidbayes.infer.fit import fit
+from qidbayes.table import schema
 
 
 class SampledError(Exception):
@@ -25,6 +26,14 @@ def repeated(pythia: pl.DataFrame) -> pl.DataFrame:
 def test_a_repeated_cell_costs_no_fit(repeated: pl.DataFrame) -> None:
     with pytest.raises(qb.InputError, match=r"row 361.* the same cell as row 1 "):
         fit(repeated, plain("unified"), random_seed=0, progress=progress)
+
+
+def test_a_table_is_checked_once(pythia: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked, right = [], schema._check_header
+    monkeypatch.setattr(schema, "_check_header", lambda frame, where: (checked.append(where), right(frame, where)))
+    with pytest.raises(SampledError):
+        fit(pythia, plain("unified"), random_seed=0, progress=progress)
+    assert checked == ["table"]
 
 
 def test_a_repeated_cell_costs_no_backtest(repeated: pl.DataFrame) -> None:
