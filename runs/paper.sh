@@ -25,6 +25,8 @@ make backtest
 make compare
 make contest
 make atlas
+# The table of many families and its posterior, as the package has them. Five minutes.
+make atlas-fit
 
 # The same where the truth is known, other forms of the discrepancy, and 100T tokens with slopes that wander. Twenty minutes.
 make worlds
@@ -73,6 +75,7 @@ if [ -n "${GPU:-}" ]; then
     .venv/bin/qidbayes fit demo/pythia/table.parquet --method gptq --seed 0 --force --output demo/pythia.nc
     .venv/bin/python benchmarks/sweep.py
     .venv/bin/python benchmarks/sweep_estimate.py
+    .venv/bin/python benchmarks/sweep_figure.py
     .venv/bin/python benchmarks/formats.py
     .venv/bin/python benchmarks/gpu.py
 fi
