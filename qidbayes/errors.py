@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises, what helps to mend one, and the warnings that go with answers."""
+"""The exception that a user's mistake raises, helpers for its message, and the warnings that go with answers."""
 
 import difflib
 import re

@@ -1,4 +1,4 @@
-"""The process in which polars and JAX have threads: in a fork of it they are gone, and whoever waits for them hangs."""
+"""Refuse to work in a fork of a process that has threads of polars or JAX: the fork would hang."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""How far a long computation is, shown where a person looks: on a terminal, or under a notebook's cell."""
+"""Progress bars of long computations, on a terminal or under a notebook's cell."""
 
 import functools
 import sys

@@ -1,4 +1,4 @@
-"""Ctrl-C, remembered: Python drops what is raised in a callback of the garbage collector's, and JAX has one."""
+"""Make Ctrl-C heard: JAX has a callback in the garbage collector, and Python drops what is raised in one."""
 
 import signal
 import sys
@@ -16,7 +16,7 @@ _lost: list[int] = []
 
 
 def listen() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt and is remembered; one that is dropped is raised again."""
+    """Let Ctrl-C raise KeyboardInterrupt from now on; where Python drops it, raise it again."""
     _came.clear()
     signal.signal(signal.SIGINT, _note)
     sys.unraisablehook = _dropped

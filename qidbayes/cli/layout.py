@@ -1,4 +1,4 @@
-"""Tables of text in the width there is: nothing in them is cut."""
+"""Draw tables of text that fit the terminal's width, and cut no value in them."""
 
 import re
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Shard(click.ParamType[tuple[int, int]]):
-    """Which of how many: ``3/8``."""
+    """One part of a plan, as its number and how many parts there are: ``3/8``."""
 
     name = "I/N"
 

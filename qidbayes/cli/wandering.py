@@ -1,4 +1,4 @@
-"""What `project` and `tokens` print beside their answers far beyond the data: bands if slopes wander for ever."""
+"""The second band that `project` and `tokens` print far beyond the data: of a fit whose slopes in log D wander."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -16,7 +16,7 @@ from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.fit import Fit, Kind
-from qidbayes.posterior.joint import Together
+from qidbayes.posterior.joint import JointMoments
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.table.question import as_in_tables
 
@@ -130,10 +130,10 @@ class _Answer:
         missing = [name for name in query.needs(law) if name not in cells.columns]
         if missing:
             raise InputError(f"law {law.name!r} also needs {', '.join(missing)} of every cell")
-        self.together = Together(fit, curve, _known_columns(fit, cells))
+        self.together = JointMoments(fit, curve, _known_columns(fit, cells))
         self.own = self.together.variance
         if "tokens" in asked.columns and kind == "response":
-            of_answer = Together(fit, curve, asked)
+            of_answer = JointMoments(fit, curve, asked)
             self.shared = self.together.with_one(of_answer)
             self.variance = float(of_answer.variance[0])
         else:

@@ -1,4 +1,4 @@
-"""From what the sampler drew to the numbers that a fit keeps."""
+"""Turn the sampler's draws into the numbers that a fit keeps."""
 
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ def assemble(rows: Inputs, law: Law, found: Draws, random_seed: int) -> Numbers:
     if rows.noise.by_draw and whitened is not None:
         noisy = rows.latent["latent_row"]
         values = whitened.reshape(-1, len(noisy))
-        flat[TRUE_LOG_QID] = latent.stretch(rows.log_response[noisy], rows.variance[noisy], values, np)
+        flat[TRUE_LOG_QID] = latent.from_normal(rows.log_response[noisy], rows.variance[noisy], values, np)
         coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
     if isinstance(rows.noise, Families):
         flat[SUITE_SCALE] = np.exp(flat[f"{SUITE_SCALE}_sd"][:, None] * normal[SUITE_SCALE])

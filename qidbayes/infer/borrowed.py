@@ -1,4 +1,4 @@
-"""A prior borrowed from another fit: its posterior, normal on the real line, to the power of a weight.
+"""Power priors: the prior is another fit's posterior, taken as normal on the real line, to the power of a weight.
 
 A posterior raised to the power w and taken as the prior lets every row of the other table count for w of a row (and the
 prior it had for w of a prior). A normal distribution N(m, S) to the power w is N(m, S/w).

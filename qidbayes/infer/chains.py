@@ -1,4 +1,4 @@
-"""Chains under way, which can be taken on from where they are."""
+"""Markov chains that keep their state, so that they can draw more from where they stopped."""
 
 import os
 import time
@@ -97,7 +97,7 @@ def _next(program: Program, gradients: int, seconds: float) -> int:
 
 
 class _Tell:
-    """Transitions done and expected, over all chains, for whoever wants to know."""
+    """Counts the transitions of all chains, and reports how many are done of how many."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress, self._done, self._expected = progress, 0, 0

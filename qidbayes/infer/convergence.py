@@ -1,4 +1,4 @@
-"""How well a sampling run knows each number."""
+"""R-hat and effective sample sizes of every number that a sampling run has drawn."""
 
 from collections.abc import Mapping
 

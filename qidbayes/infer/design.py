@@ -1,4 +1,4 @@
-"""What a law sees of a table: the rows it is about, as arrays."""
+"""The rows of a table that a law is fitted to, as arrays (the design)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""All that is worked out from a `Design` before a model is made of it."""
+"""What is derived from a `Design`: groups, noise model, priors of the noise, blocks of rows, arrays of the model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class Inputs(Design):
 
     @cached_property
     def cells(self) -> Cells:
-        """Where the rows stand for the noise."""
+        """The coordinates of the rows that the noise model goes by."""
         return self.noise.rows(self.frame)
 
     @cached_property

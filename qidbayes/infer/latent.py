@@ -7,7 +7,7 @@ pulls the law by up to 1.5 (s/q)² in log QiD, and has nothing to say of q ≤ 0
 First by a sketch: as if log q₊ had been measured with variance 1/p, where q₊ is the mean of a true QiD above 0 given
 the row alone, and p = (q₊/s)² the information about x there. With sketches in their place all rows are normal, and
 the density has a closed form (see `qidbayes.noise.random_effects`). Then the sketches are taken back: given them, the
-shared effects and x can be drawn from standard normals ξ (`random_effects.effects`, `place`), and the density is
+shared effects and x can be drawn from standard normals ξ (`random_effects.effects`, `given_effects`). The density is
 
     p(rows | θ) = p(sketches | θ) · E_ξ Π p(q | x(θ, ξ)) / N(log q₊ | x(θ, ξ), 1/p)
 
@@ -69,7 +69,7 @@ def data(qid: np.ndarray, error: np.ndarray, levels: Sequence[Level], limit: flo
     return found
 
 
-def place(shared: Any, log_qid: Any, sketch: Any, variance: Any, normal: Any, sqrt: Any) -> Any:
+def given_effects(shared: Any, log_qid: Any, sketch: Any, variance: Any, normal: Any, sqrt: Any) -> Any:
     """Return x given the shared effects and the sketch.
 
     Parameters
@@ -89,7 +89,7 @@ def place(shared: Any, log_qid: Any, sketch: Any, variance: Any, normal: Any, sq
     return (variance * log_qid + sketch * shared) / total + sqrt(sketch * variance / total) * normal
 
 
-def stretch(log_qid: Any, sketch: Any, normal: Any, ops: Any) -> Any:
+def from_normal(log_qid: Any, sketch: Any, normal: Any, ops: Any) -> Any:
     """Return log(true QiD) from the variable that is sampled where the discrepancy is modelled.
 
     There the effects are not drawn one by one, and the sampled variable only has the place and the scale of the sketch.

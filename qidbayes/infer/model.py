@@ -124,7 +124,7 @@ def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> A
     log_response, variance, measured = data["log_response"], data["variance"], 0.0
     if "latent_row" in data:
         rows = data["latent_row"]
-        log_true = latent.stretch(
+        log_true = latent.from_normal(
             log_response[rows], variance[rows], pm.Flat(latent.NAME, shape=spec.count("latent_row")), pt
         )
         error = data["latent_error"]
@@ -159,7 +159,7 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
     *_, shared = random_effects.effects(residual, variance + data["variance"], levels, pt.sqrt)
     log_qid, sketch = data["log_response"][rows], data["variance"][rows]
     known = log_qid - residual[rows] + (shared[rows] if levels else 0.0)
-    log_true = latent.place(known, log_qid, sketch, variance, normal[:count], pt.sqrt)
+    log_true = latent.given_effects(known, log_qid, sketch, variance, normal[:count], pt.sqrt)
     error = data["latent_error"]
     measured = -0.5 * ((data["latent_qid"] - pt.exp(log_true)) / error) ** 2 - pt.log(error)
     sketched = -0.5 * (log_qid - log_true) ** 2 / sketch - 0.5 * pt.log(sketch)

@@ -1,4 +1,4 @@
-"""How long sampling will take, said as soon as it is known to be more than a minute."""
+"""Estimate how long sampling will take, and warn as soon as it is known to be more than a minute."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _LISTEN = 2.0
 
 
 class Pace:
-    """Gradients done and to be done, over all chains.
+    """Counts gradients over all chains, done and to be done, and estimates the time.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from qidbayes.table.groups import dimension
 
 @dataclass(frozen=True)
 class Problem:
-    """What least squares minimises over, diagnostics take derivatives of, and strata are made from."""
+    """The law on the rows of a design as a function of its parameters: for least squares, diagnostics and strata."""
 
     rows: Design
 

@@ -1,4 +1,4 @@
-"""A log-linear law on a full grid: a few small matrices hold all that the data say.
+"""Sufficient statistics of a log-linear law on a full grid: the strata of an analysis of variance.
 
 If the logarithm of the law is linear in its parameters z, every row has the same error, and all groups of a level have
 equally many members, then the covariance of nested effects has one eigenvalue for each level: λ = σ² within the

@@ -1,4 +1,4 @@
-"""Work in threads that Ctrl-C ends, whatever the threads are busy with.
+"""Run work in threads, so that Ctrl-C is heard while they compute.
 
 A signal reaches the main thread only while that thread runs Python. So what may compute for long runs in threads of its
 own, and the one that waits for them is woken now and then. Threads that do not end soon after they were told to are

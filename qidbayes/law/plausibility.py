@@ -46,7 +46,7 @@ def doubts(table: pl.DataFrame, *, of_families: bool = False) -> list[str]:
 
 
 def _gap(values: pl.Series) -> tuple[float, float] | None:
-    """The neighbours that are furthest apart, if too far."""
+    """Return the two neighbouring values with the largest ratio, if it is too large."""
     known = values.unique().sort().to_list()
     below, above = max(pairwise(known), key=lambda pair: pair[1] / pair[0], default=(1, 1))
     return (below, above) if above / below > _GAP else None

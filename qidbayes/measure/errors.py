@@ -1,4 +1,4 @@
-"""What goes wrong while measuring through no mistake of the user's."""
+"""Errors of measuring that no mistake of the user's causes."""
 
 
 class MeasureError(RuntimeError):

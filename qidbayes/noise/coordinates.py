@@ -20,7 +20,7 @@ NEW = -1
 
 @dataclass(frozen=True)
 class Fitted:
-    """The rows of one fit, and where others stand beside them.
+    """The rows of one fit, and the coordinates of further rows relative to them.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Fitted:
 
     @cached_property
     def own_cells(self) -> Mapping[str, np.ndarray]:
-        """Where the rows themselves stand; see `cells`."""
+        """The coordinates of the fitted rows; see `cells`."""
         return self.cells(self.data)
 
     @cached_property
@@ -45,7 +45,7 @@ class Fitted:
 
     @cached_property
     def kept(self) -> Kept:
-        """What was worked out of the rows, given the draws of the fit that they are of."""
+        """A cache: what was worked out of the rows given the fit's draws."""
         return Kept()
 
     def cells(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:

@@ -95,13 +95,13 @@ class Grid:
 
     @property
     def shape(self) -> Shape:
-        """How large its parts are."""
+        """The sizes of the grid's parts."""
         runs, quantizations = self.rows.shape
         return Shape(runs, quantizations, self.models, self.rank, self.holes.shape[1], len(self.rest))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What is known of it but its shape, by name.
+        """The grid's arrays by name: what its algebra needs beside `shape`.
 
         Raises
         ------

@@ -24,7 +24,7 @@ from qidbayes.table.groups import labels
 
 
 class Grouped(Protocol):
-    """A level of groups, as far as their density knows it."""
+    """A level of groups, with the sizes that its density needs."""
 
     @property
     def name(self) -> str: ...

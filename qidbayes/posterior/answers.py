@@ -1,4 +1,4 @@
-"""What a fit, a stack of fits and a point are asked in the same words."""
+"""The questions that fits, stacks of fits and points answer alike: `predict` and `tokens_to_threshold`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""From draws to bands: a column a quantile, beside the questions."""
+"""Turn draws into bands: the quantiles of each question's draws as columns beside it."""
 
 import numpy as np
 import polars as pl

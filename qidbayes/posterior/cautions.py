@@ -1,4 +1,4 @@
-"""What must be said of an answer because of what was asked: of a fit as a whole its diagnostics speak."""
+"""Cautions that depend on the question, such as extrapolation; a fit's own are in its diagnostics."""
 
 import polars as pl
 

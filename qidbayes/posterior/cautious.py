@@ -1,4 +1,4 @@
-"""What a fit says, and warns of, beside its answers."""
+"""The cautions of a fit's answers: as sentences, and as warnings when it is asked."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""From what the sampler draws to what a paper prints: definitions worked out, constants in raw counts."""
+"""Turn sampled parameters into the constants that a paper prints: definitions evaluated, in raw counts of N and D."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -62,7 +62,7 @@ def bfmi(energy: np.ndarray) -> tuple[float, ...]:
 
 
 def _of_some(values: np.ndarray) -> list[Convergence]:
-    """The same of shape ``(numbers, chains, draws)``."""
+    """Return the statistics of draws of shape ``(numbers, chains, draws)``."""
     numbers, chains, length = values.shape
     if length < _FEWEST:
         return [Convergence(np.nan, np.nan, np.nan)] * numbers

@@ -1,4 +1,4 @@
-"""What a fit expects of several measurements together: given each draw, their log responses are jointly normal.
+"""The joint predictive of several measurements: given each draw, their log responses are jointly normal.
 
 `Fit.predict` answers for each row by itself. Whoever holds several measurements of one checkpoint, compares models or
 plans measurements needs what they share too: the effects of a run and a checkpoint, what the equation misses there.
@@ -21,7 +21,7 @@ _ELSEWHERE = -1_000_000  # the code of a new group that no other measurement is 
 
 @dataclass(frozen=True)
 class Joint:
-    """Several blocks of measurements; those of one block are known together, and blocks each for themselves.
+    """The joint predictive of blocks of measurements: a mean and a covariance for each draw and block.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ def joint(fit: Posterior, curve: Curve, frame: pl.DataFrame, blocks: int = 1) ->
     return Joint(law + mean, shared + (scatter.own_variance(rows)[..., None] * np.eye(rows))[:, None])
 
 
-class Together:
+class JointMoments:
     """Moments of what many measurements would be, over the posterior's draws and given each of them.
 
     Of `joint`, which holds a matrix for each draw, this is what remains affordable for thousands of measurements.
@@ -121,7 +121,7 @@ class Together:
         found[row] = self.variance[row]
         return np.asarray(found)
 
-    def with_one(self, other: "Together") -> np.ndarray:
+    def with_one(self, other: "JointMoments") -> np.ndarray:
         """Return the covariance with the first measurement of another frame, of a run that is none of these."""
         found = (self.apart * other.apart[:, :1]).mean(axis=0)
         elsewhere = {

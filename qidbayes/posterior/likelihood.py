@@ -1,4 +1,4 @@
-"""What a fit's rows tell of each other, draw by draw: their likelihood with what they share in it.
+"""The log likelihood of each row or checkpoint given all other rows, draw by draw.
 
 The rows of a fit share errors, so that their likelihood is no product over rows. Given a posterior draw it is a normal
 with covariance C, and what the other rows say of a group g of them is in the blocks of Q = C⁻¹ (Bürkner, Gabry and

@@ -22,7 +22,7 @@ _USUAL = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 @dataclass(frozen=True)
 class Posterior:
-    """What a fit is made of and what is saved of it.
+    """What a fit consists of, and what is saved of it.
 
     Attributes
     ----------

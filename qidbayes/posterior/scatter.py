@@ -1,4 +1,4 @@
-"""What a measurement adds to the law's logarithm: effects of its run, what the equation misses there, its error."""
+"""The predictive noise of a measurement around the law: run and checkpoint effects, discrepancy, and its own error."""
 
 from dataclasses import dataclass
 from functools import partial

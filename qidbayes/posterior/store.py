@@ -85,19 +85,19 @@ def _index(content: bytearray, fit: Posterior) -> dict[str, Any]:
         **said,
         "coords": {dim: list(labels) for dim, labels in fit.coords.items()},
         "dims": dict(fit.dims),
-        "draws": {name: _place(content, np.asarray(values, dtype=float)) for name, values in fit.draws.items()},
-        "stats": {name: _place(content, _stored(fit.stats[name])) for name in _STATS},
+        "draws": {name: _appended(content, np.asarray(values, dtype=float)) for name, values in fit.draws.items()},
+        "stats": {name: _appended(content, _stored(fit.stats[name])) for name in _STATS},
         "data": {
             name: fit.data[name].to_list()
             if fit.data[name].dtype == pl.String
-            else _place(content, _numbers(fit, name))
+            else _appended(content, _numbers(fit, name))
             for name in fit.data.columns
         },
         "loss_16bit": _index(content, fit.loss_16bit) if fit.loss_16bit else None,
     }
 
 
-def _place(content: bytearray, values: np.ndarray) -> dict[str, Any]:
+def _appended(content: bytearray, values: np.ndarray) -> dict[str, Any]:
     """Return where an array's bytes lie; they are appended where the NetCDF has them in some other way."""
     raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
     at = content.find(raw)

@@ -1,4 +1,4 @@
-"""What a question names that was not fitted: it is answered as of a new group, and that must be said."""
+"""Warn of groups that a question names and no fitted row has: they are answered as new groups."""
 
 from collections.abc import Sequence
 

@@ -15,7 +15,7 @@ from qidbayes.posterior.likelihood import DRAWS, Unit, grouped_log_likelihood
 
 @dataclass(frozen=True)
 class Loo:
-    """What leaving one out says.
+    """The score by leaving one out.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Work for several processes, its results in order."""
+"""Run tasks in several processes, and yield their results in order."""
 
 import multiprocessing
 import os

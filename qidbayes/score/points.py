@@ -1,4 +1,4 @@
-"""Held-out rows beside what was forecast of them, and the scores of many."""
+"""Held-out rows beside their forecasts, and scores over many of them."""
 
 from collections.abc import Sequence
 

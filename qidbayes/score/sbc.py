@@ -184,7 +184,7 @@ def calibrate(
             {**_numbers(fit), **_answers(fit, thresholds), "log_likelihood": _log_likelihood(rows, fit)}
             for fit in (posterior, truth)
         )
-        found.append(row | {name: _place(true[name][0], draws, rng) for name, draws in values.items()})
+        found.append(row | {name: _rank(true[name][0], draws, rng) for name, draws in values.items()})
     return pl.DataFrame(found)
 
 
@@ -249,7 +249,7 @@ def _log_likelihood(rows: Inputs, fit: Fit) -> np.ndarray:
     return np.array(found)
 
 
-def _place(true: np.ndarray, draws: np.ndarray, rng: np.random.Generator) -> float:
+def _rank(true: np.ndarray, draws: np.ndarray, rng: np.random.Generator) -> float:
     """Return the truth's rank among the draws as a number between 0 and 1, its ties broken at random."""
     # A constant in raw counts may be beyond what a float holds, as a draw and as a truth alike.
     true, draws = np.where(np.isnan(true), np.inf, true), np.where(np.isnan(draws), np.inf, draws)

@@ -1,4 +1,4 @@
-"""Cells, what a row says it measured, and rows that claim the same one."""
+"""Find rows of one table that say they measured the same cell: model, checkpoint, quantization and data set."""
 
 from collections.abc import Mapping
 

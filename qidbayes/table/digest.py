@@ -1,4 +1,4 @@
-"""A name for what a table says."""
+"""The hash of a table's content, whatever the order of its rows and columns."""
 
 import hashlib
 import json

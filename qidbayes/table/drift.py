@@ -76,7 +76,7 @@ def read_drift(table: str | os.PathLike[str]) -> pl.DataFrame:
     ...
     qidbayes.errors.InputError: pythia.parquet: no such file; give one that `qidbayes measure --drift` wrote
     """
-    path = _place(table)
+    path = _path(table)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give one that `qidbayes measure --drift` wrote")
     try:
@@ -115,6 +115,6 @@ def with_drift(table: pl.DataFrame, drift: pl.DataFrame) -> pl.DataFrame:
     return table.join(whole, on=list(_CELL), how="left", nulls_equal=True, maintain_order="left")
 
 
-def _place(table: str | os.PathLike[str]) -> Path:
+def _path(table: str | os.PathLike[str]) -> Path:
     named = shipped("measurements") / os.fspath(table) / "weights" / "drift.parquet"
     return named if named.is_file() and not Path(table).exists() else Path(table)

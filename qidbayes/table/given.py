@@ -1,4 +1,4 @@
-"""What a user gives as a table becomes one."""
+"""Make a measurement table of what a user gives: a file, a frame, a dict, or runs of other programs."""
 
 import os
 from pathlib import Path

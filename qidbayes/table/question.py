@@ -1,4 +1,4 @@
-"""Questions speak of a table's columns: their values are read as a table's are."""
+"""Read the values of a question as a table's are read: names in lower case, group size −1 as per channel."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""One spelling for values that people and programs write in several."""
+"""Bring values that are written in several ways into one spelling."""
 
 import numpy as np
 import polars as pl

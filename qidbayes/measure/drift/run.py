@@ -169,7 +169,7 @@ class DriftRun:
     def _seen(
         self, model: PreTrainedModel, tokenizer: Tokenizer, asked: Sequence[Quantization], before: Weights | None
     ) -> tuple[WeightsSeen, dict[Quantization, BaseException]]:
-        """What the weights went through, the sweep's quantizers first, and what went wrong."""
+        """Return how far each quantizer moves the weights, the sweep's first, and the errors of those that failed."""
         context, device = self._context, self._context.device
         fits = model_bytes(model) <= room(device) // 2
         if fits:

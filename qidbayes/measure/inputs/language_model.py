@@ -1,4 +1,4 @@
-"""Which part of a model is its language model: all of it, but for multimodal ones."""
+"""Find the language model in a model: all of it, but for multimodal ones."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Weights that files hold and a model does not use: without them it is another model."""
+"""Refuse files with weights that the model does not use: without these weights it is another model."""
 
 import re
 from collections.abc import Callable, Iterable

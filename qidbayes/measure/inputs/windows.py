@@ -1,4 +1,4 @@
-"""Texts to token windows: what to read, in which order, and where to cut, all fixed by the plan and its seed."""
+"""Cut texts into token windows. The plan and its seed fix what is read, in which order, and where it is cut."""
 
 import hashlib
 import random

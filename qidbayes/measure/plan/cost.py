@@ -122,7 +122,7 @@ def quantized_bytes(n_params: int, bits: float, group_size: int | None) -> int:
 
 
 def _width(n_params: int) -> float:
-    """Between Pythia's sizes, and beyond them, on a line in logarithms.
+    """Return the width of a decoder: log width is interpolated in log N between Pythia's sizes, and extrapolated.
 
     >>> round(_width(302_311_424)), round(_width(70_000_000_000))
     (1024, 10525)
@@ -134,7 +134,7 @@ def _width(n_params: int) -> float:
 
 
 def _bytes(n_params: int) -> int:
-    """In 16 bits, with embedding and head."""
+    """Return the bytes of a model in 16 bits, with embedding and head."""
     return round(2 * (n_params + 2 * _VOCABULARY * _width(n_params)))
 
 

@@ -1,4 +1,4 @@
-"""A plan: which checkpoints, which quantizations, which text. Values only; reading one is in `plan_file`."""
+"""A plan: which checkpoints, which quantizations, which text. Values only; `qidbayes.measure.plan.read` reads one."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ class Source:
 
     @property
     def whole_name(self) -> str:
-        """Its name, and the file's behind a slash."""
+        """The source's name; if it names a file, a slash and the file's name follow."""
         return f"{self.name}/{self.file}" if self.file else self.name
 
 
@@ -217,7 +217,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run measures, and nothing of how it went.
+    """What a run is to measure; how it went is not in it.
 
     Attributes
     ----------

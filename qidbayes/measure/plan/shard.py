@@ -1,4 +1,4 @@
-"""A plan's checkpoints, dealt out to machines that do not talk to one another."""
+"""Divide a plan's checkpoints among machines that do not talk to one another."""
 
 from qidbayes.errors import InputError
 from qidbayes.measure.plan.cost import seconds_of

@@ -44,7 +44,7 @@ class Steps:
 
 
 class Grid(Protocol):
-    """What a matrix was rounded to."""
+    """The grid that a matrix was rounded to."""
 
     @property
     def method(self) -> str:

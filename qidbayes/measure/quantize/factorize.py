@@ -1,4 +1,4 @@
-"""The factor that says how GPTQ spreads an error: of the damped Hessian's inverse, in two ways."""
+"""The Cholesky factor of the damped Hessian's inverse, by which GPTQ spreads an error: computed in two ways."""
 
 import torch
 from torch import Tensor

@@ -136,7 +136,7 @@ def _codes(quantizers: Sequence[GPTQKind], weight: Tensor) -> Codes:
 
 
 def _side_by_side(parts: list[Scales]) -> Scales:
-    """Of all settings; who has fewer grids repeats the last, which no column rounds to."""
+    """Join the scales and zeros of all settings; one with fewer grids repeats its last, which no column uses."""
     most = max(scale.shape[2] for scale, _ in parts)
 
     def filled(x: Tensor) -> Tensor:
@@ -149,5 +149,5 @@ def _side_by_side(parts: list[Scales]) -> Scales:
 def _on_device(
     numbers: tuple[float, ...] | tuple[tuple[int, ...], ...], device: torch.device, dtype: torch.dtype = torch.int32
 ) -> Tensor:
-    """Kept, since a list on its way to a GPU waits for all that the GPU has to do."""
+    """Return numbers as a tensor on the device; it is kept, as copying a list waits for the GPU."""
     return torch.tensor(numbers, dtype=dtype, device=device)

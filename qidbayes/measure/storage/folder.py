@@ -81,7 +81,7 @@ class Folder:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        """The only one that writes beside `name` while the block runs; waits for its turn."""
+        """Wait for the lock beside `name`, and hold it while the block runs."""
         with self._open(str(Path(name).with_name(".lock"))) as lock:
             _locked(lock, fcntl.LOCK_EX)
             yield

@@ -267,7 +267,7 @@ s3://BUCKET/…, and keys in the environment (AWS_…, GOOGLE_…, AZURE_…)
 
 
 def _folder_name(address: str) -> str:
-    """A folder's name for an address, readable and one of a kind.
+    """Return a folder's name for an address: readable, and different for every address.
 
     >>> _folder_name("s3://a/b-c"), _folder_name("s3://a-b/c")
     ('s3-a-b-c-94ed1727', 's3-a-b-c-d58eb495')

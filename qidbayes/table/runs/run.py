@@ -1,4 +1,4 @@
-"""One evaluation of one model on one text, as another program wrote it down."""
+"""One evaluation of one model on one text, as another program's file says it."""
 
 from dataclasses import dataclass, field
 
