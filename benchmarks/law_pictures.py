@@ -1,15 +1,20 @@
 """Draw each shipped law along the covariate it is about, for docs/laws.md: part of `make figures`."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from qidbayes.law import Law, law_names, load_law
 from qidbayes.law.law import column_of
+from qidbayes.plots import style
+from qidbayes.plots.save import save
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
+from qidbayes.units import format_count
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "laws.png"
 # What a law is asked along, and where it stands otherwise.
@@ -47,8 +52,8 @@ def constants(law: Law) -> tuple[Mapping[str, np.ndarray], Mapping[str, tuple[st
     return middle | raw_constants(law, middle), dict.fromkeys(set(dimensions(law).values()), ("4",)), False
 
 
-def draw(axes: plt.Axes, name: str) -> None:
-    """Draw one law: a line for each group of its constants."""
+def draw(axes: Axes, name: str) -> None:
+    """Draw one law: a line for each group of its constants, unless groups do not differ."""
     law = load_law(name)
     values, groups, published = constants(law)
     symbol = ALONG.get(name, "D")
@@ -57,34 +62,46 @@ def draw(axes: plt.Axes, name: str) -> None:
     with np.errstate(divide="ignore"):
         logs = {c: np.log(x if c == symbol else np.full(200, float(AT[c]))) for c in law.covariates}
     curve = Curve(law, values, groups)
-    for i, label in enumerate(next(iter(groups.values()), ("",))):
-        y = np.exp(curve.log_response(logs, {dim: np.full(200, i) for dim in groups})[0])
-        axes.plot(x, y, linestyle="-" if published else "--", label=f"{label} bits" if label and published else None)
-    axes.set_yscale("log")
-    axes.set_xscale("log" if log else "linear")
-    others = (f"{c} = {AT[c]:.4g}" for c in law.covariates if c != symbol)
-    axes.set_title(name, fontsize=10, loc="left")
-    axes.set_xlabel(column_of(symbol), fontsize=8)
-    axes.set_ylabel({"qid": "QiD", "loss": "loss", "loss_16bit": "16-bit loss"}[law.response], fontsize=8)
-    axes.text(0.02, 0.02, "\n".join(others), transform=axes.transAxes, fontsize=6, va="bottom", color="0.4")
-    axes.tick_params(labelsize=7, which="both")
-    if len(axes.lines) > 1:
-        axes.legend(fontsize=6, frameon=False)
+    labels = next(iter(groups.values()), ("",))
+    curves = [curve.log_response(logs, {dim: np.full(200, i) for dim in groups})[0] for i in range(len(labels))]
+    alike = all(np.array_equal(one, curves[0]) for one in curves)
+    lines = style.LINES if published else ("--",)
+    for y, label, line in list(zip(curves, labels, lines * 9, strict=False))[: 1 if alike else None]:
+        axes.plot(x, np.exp(y), line, color=style.INK)
+        if not alike:
+            axes.annotate(f"{label} bits", (x[150], np.exp(y[150])), va="center", fontsize=6, path_effects=style.HALO)
+    axes.set(yscale="log", xscale="log" if log else "linear", xlim=x[[0, -1]])
+    style.nats_axis(axes.yaxis)
+    if symbol in ("N", "D", "qat_tokens"):
+        style.counts_axis(axes.xaxis)
+    elif symbol == "P":
+        style.widths_axis(axes.xaxis, (2, 3, 4, 6, 8))
+    elif log:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    style.grid(axes)
+    others = ", ".join(f"{c} = {format_count(AT[c]) if AT[c] >= 1e6 else f'{AT[c]:g}'}" for c in law.covariates
+                       if c != symbol)  # fmt: skip
+    axes.set_title(name, loc="left", fontweight="bold")
+    what = {"P": "bits", "N": "parameters", "D": "tokens"}.get(symbol, column_of(symbol))
+    axes.set_xlabel("\n".join([what, *textwrap.wrap(others, 40)]), fontsize=7)
+    axes.set_ylabel({"qid": "QiD", "loss": "loss", "loss_16bit": "16-bit loss"}[law.response])
 
 
 def main() -> None:
     """Draw all in one picture."""
     names = [name for name in law_names() if name not in NOT_DRAWN]
-    columns = 4
-    figure, grid = plt.subplots(-(-len(names) // columns), columns, figsize=(12, 13), layout="constrained")
-    for axes in grid.flat[len(names) :]:
-        axes.set_axis_off()
-    for axes, name in zip(grid.flat, names, strict=False):
-        draw(axes, name)
-    figure.suptitle(
-        "Shipped laws, nats per token: published constants, or the middle of the priors (dashed)", fontsize=11
-    )
-    figure.savefig(PICTURE, dpi=110)
+    notes = [
+        "In nats per token. Solid: the published constants. Dashed: the middle of the priors. Below: where the rest is."
+    ]
+    rows = style.panel_rows(len(names))
+    with style.context():
+        figure = style.figure("The shipped laws", notes, height=1.75 * rows)
+        grid = figure.subplots(rows, style.ACROSS)
+        for axes in grid.flat[len(names) :]:
+            axes.remove()
+        for axes, name in zip(grid.flat, names, strict=False):
+            draw(axes, name)
+        save(figure, PICTURE)
     Image.open(PICTURE).convert("RGB").quantize(_COLOURS).save(PICTURE, optimize=True)
 
 

@@ -31,7 +31,16 @@ def along_the_runs(table: pl.DataFrame) -> Figure:
         for (n_params,), rows in some.group_by("n_params", maintain_order=True):
             look = looks[n_params]
             cosine, stable, ends = (rows.filter(schedule=name) for name in ("cosine", "stable", "decayed"))
-            axes.plot(cosine["tokens"], cosine["qid"], "--", color=look.color, linewidth=1.0)
+            # A mark at its end alone: some sizes have no other run.
+            axes.plot(
+                cosine["tokens"],
+                cosine["qid"],
+                "--",
+                color=look.color,
+                linewidth=1.0,
+                marker=look.marker,
+                markevery=[-1],
+            )
             axes.plot(stable["tokens"], stable["qid"], "-", color=look.color, marker=look.marker)
             both = ends.join(stable, on="tokens", suffix="_stable")
             axes.vlines(both["tokens"], both["qid_stable"], both["qid"], color=look.color, linewidth=0.7)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from qidbayes.errors import InputError
 from qidbayes.noise.coordinates import KIND
-from qidbayes.plots import caption, style
+from qidbayes.plots import banded, caption, style
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind, Response
 from qidbayes.posterior.scatter import Scatter
@@ -163,9 +163,8 @@ def draw_bands(axes: Axes, answer: pl.DataFrame, x: X, series: str, looks: Looks
     apart = [c for c in answer.columns if c not in (x, *_ANSWER)]
     for _, curve in answer.group_by(apart, maintain_order=True):
         look = looks[curve[series][0]]
-        at, lower, upper = (curve[c].to_numpy() for c in (x, "lower", "upper"))
-        axes.fill_between(at, lower, upper, color=look.color, alpha=style.BAND_ALPHA, linewidth=0)
-        axes.plot(at, curve["median"].to_numpy(), color=look.color, linestyle=look.line)
+        at, median, lower, upper = (curve[c].to_numpy() for c in (x, "median", "lower", "upper"))
+        banded.draw(axes, at, median, lower, upper, look.color, look.line)
 
 
 def law_alone(fit: Fit, answer: pl.DataFrame, kind: Kind) -> pl.DataFrame | None:
@@ -196,8 +195,9 @@ def draw_points(axes: Axes, points: pl.DataFrame, x: X, response: str, series: s
             linestyle="none",
             marker=look.marker,
             markerfacecolor=look.color if fitted else "none",
-            markeredgecolor=look.color,
-            markeredgewidth=0.0 if fitted else 0.8,
+            # A light rim keeps a point apart from a curve of its own colour.
+            markeredgecolor="white" if fitted else look.color,
+            markeredgewidth=0.35 if fitted else 0.8,
         )
 
 
@@ -209,13 +209,15 @@ def notes(fits: Sequence[Fit], points: pl.DataFrame, kind: Kind, ci_prob: float,
     named
         Whether the questions named the points' models.
     """
-    found = [caption.fitted(*fits), caption.band(fits[0], kind, ci_prob, known_runs=known_runs(fits, points) * named)]
-    if points["fitted"].all():
-        found.append("All points were fitted (in sample).")
-    else:
-        found.append("Hollow points were not fitted.")
-        found += ["The others were (in sample)."] if points["fitted"].any() else []
-    return [*found, *caption.sources(points)]
+    band = caption.band(fits[0], kind, ci_prob, known_runs=known_runs(fits, points) * named)
+    return [caption.fitted(*fits), band, *in_sample(points["fitted"]), *caption.sources(points)]
+
+
+def in_sample(fitted: pl.Series) -> list[str]:
+    """Return sentences on which points were fitted."""
+    if fitted.all():
+        return ["All points were fitted (in sample)."]
+    return ["Hollow points were not fitted.", *(["The others were (in sample)."] if fitted.any() else [])]
 
 
 def known_runs(fits: Sequence[Fit], points: pl.DataFrame) -> float:

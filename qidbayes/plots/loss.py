@@ -4,7 +4,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from qidbayes.plots import along, caption, losses, style
+from qidbayes.plots import along, banded, caption, losses, style
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_PANELS = 6
@@ -83,4 +83,5 @@ def loss(
             for bits, look in looks.items()
         ]
         style.legend_below(figure, handles, len(handles))
+        banded.note_hidden(figure)
     return figure

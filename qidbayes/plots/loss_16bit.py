@@ -6,7 +6,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from qidbayes.plots import along, caption, style
+from qidbayes.plots import along, banded, caption, style
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_CURVES = 8
@@ -70,6 +70,7 @@ def loss_16bit(
         grid[0, 0].set_ylabel(style.LOSS_16BIT)
         handles = [_handle(n_params, looks[n_params], points) for n_params in curves]
         style.legend_below(figure, handles, 3, "Model (non-embedding parameters $N$)")
+        banded.note_hidden(figure)
     return figure
 
 

@@ -4,7 +4,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from qidbayes.plots import along, caption, losses, style
+from qidbayes.plots import along, banded, caption, losses, style
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_CURVES = 6
@@ -86,4 +86,5 @@ def loss_quantized(
         ]
         handles.append(Line2D([], [], color=style.GUIDE, linestyle="--", linewidth=0.9, label="16-bit loss"))
         style.legend_below(figure, handles, 4)
+        banded.note_hidden(figure)
     return figure

@@ -19,6 +19,7 @@ _NAMES = {
     "native-rtn": "to nearest",
 }
 _PANEL = ["suite", "method", "bits"]
+_MARKS = 12  # on a run, or they would hide its line
 
 
 def native_low_bit(table: pl.DataFrame | None = None, *, ci_prob: float = 0.9) -> Figure:
@@ -108,8 +109,8 @@ def _draw(axes: Axes, rows: pl.DataFrame, looks: dict[float, style.Look], rates:
             continue
         peak = run["peak"][0]
         line = style.LINES[rates.index(peak)] if peak is not None else "-"
-        many = run.height > 30
-        axes.plot(x, y, line, color=look.color, marker=None if many else look.marker, markersize=2.2, linewidth=0.9)
+        every = max(1, run.height // _MARKS)
+        axes.plot(x, y, line, color=look.color, marker=look.marker, markersize=2.2, markevery=every, linewidth=0.9)
         axes.vlines(x, y - bars, y + bars, color=look.color, linewidth=0.7)
     axes.set_xscale("log")
     style.counts_axis(axes.xaxis)

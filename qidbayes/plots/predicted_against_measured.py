@@ -63,7 +63,7 @@ def predicted_against_measured(
     meaning = caption.scatter(fits[0], kind, known_runs=float(np.mean(known)))
     small_print = [
         f"Marks: medians; bars: {100 * ci_prob:g}% {meaning}.{caption.failed(*fits)}",
-        *([] if all(answer["fitted"].all() for answer in predicted) else ["Hollow points were not fitted."]),
+        *along.in_sample(pl.concat([answer["fitted"] for answer in predicted])),
         *caption.sources(pl.concat(predicted, how="diagonal_relaxed")),
     ]
     limits = _limits(predicted)

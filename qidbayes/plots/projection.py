@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from qidbayes.errors import InputError
-from qidbayes.plots import caption, style
+from qidbayes.plots import banded, caption, style
 from qidbayes.plots.far import asked_of, check_law, with_suite
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind
@@ -111,6 +111,7 @@ def projection(
         for axes in panels[:: style.ACROSS]:
             axes.set_ylabel(style.QID)
         style.legend_below(figure, _handles(looks, by_bits, published), len(looks) + 2)
+        banded.note_hidden(figure)
     return figure
 
 
@@ -119,8 +120,7 @@ def _panel(axes: Axes, answer: pl.DataFrame, looks: dict[float, style.Look], end
         curve = answer.filter(pl.col("bits") == bits) if "bits" in answer.columns else answer
         tokens, median = curve["tokens"].to_numpy(), curve["median"].to_numpy()
         lower, upper = curve["lower"].to_numpy(), curve["upper"].to_numpy()
-        axes.fill_between(tokens, lower, upper, color=look.color, alpha=style.BAND_ALPHA, linewidth=0)
-        axes.plot(tokens, median, color=look.color)
+        banded.draw(axes, tokens, median, lower, upper, look.color)
         axes.plot(tokens[-1:], median[-1:], color=look.color, marker=look.marker, clip_on=False)
         axes.annotate(
             f"{median[-1]:.2g}",

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from qidbayes.noise.coordinates import KIND
-from qidbayes.plots import along, caption, style
+from qidbayes.plots import along, banded, caption, style
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_COLUMNS = 6
@@ -113,6 +113,7 @@ def qid(
             axes.set_title(f"{name}\n$N$ = {caption.size(n_params)}", fontsize=7)
         figure.supxlabel(style.TOKENS, fontsize=8)
         figure.supylabel(style.QID, fontsize=8)
+        banded.note_hidden(figure)
     return figure
 
 

@@ -83,7 +83,7 @@ def qid_map(
         f"Shades: the median {caption.scatter(fit, kind)}.",
         *caption.suite(fit, further, kind),
         f"Hatched: where its {100 * ci_prob:g}% band holds {qid:g} nats/token.",
-        "Points: the checkpoints that were fitted.",
+        "Points: the checkpoints that were fitted (in sample).",
         *caption.beyond_widths(fit, widths),
     ]
     with style.context():

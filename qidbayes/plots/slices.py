@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from qidbayes.errors import ExtrapolationWarning, InputError
 from qidbayes.noise.coordinates import KIND
-from qidbayes.plots import along, caption, style
+from qidbayes.plots import along, banded, caption, style
 from qidbayes.posterior.fit import Fit, Kind
 
 _LABELS = {"tokens": style.TOKENS, "n_params": style.SIZE, "bits": style.BITS}
@@ -110,11 +110,9 @@ class Slices:
                 self._axes(axes, points)
             for axes in panels[:: style.ACROSS]:
                 axes.set_ylabel(style.QID)
-            handles = [
-                Line2D([], [], color=look.color, marker=look.marker, linestyle=look.line, label=self._label(value))
-                for value, look in looks.items()
-            ]
+            handles = [self._handle(value, look, points, answers) for value, look in looks.items()]
             style.legend_below(figure, handles, min(6, len(handles)))
+            banded.note_hidden(figure)
         return figure
 
     def _of_fits(self, fits: Sequence[Fit], points: pl.DataFrame) -> list[pl.DataFrame]:
@@ -138,6 +136,18 @@ class Slices:
         if isinstance(value, str):
             return value
         return f"{value:g} bits" if self.series == "bits" else f"$D$ = {caption.size(value)}"
+
+    def _handle(
+        self, value: float | str, look: style.Look, points: pl.DataFrame, answers: Sequence[pl.DataFrame]
+    ) -> Line2D:
+        """Return a legend's entry: hollow where no point was fitted, and without a line where there is no curve."""
+        here = pl.col(self.series) == value
+        fitted = points.filter(here)["fitted"].any()
+        curve = any(answer.filter(here).height for answer in answers)
+        return Line2D(
+            [], [], color=look.color, marker=look.marker, linestyle=look.line if curve else "none",
+            markerfacecolor=look.color if fitted else "none", label=self._label(value),
+        )  # fmt: skip
 
     def _axes(self, axes: Axes, points: pl.DataFrame) -> None:
         style.log_axes(axes)

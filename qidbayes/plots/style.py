@@ -154,14 +154,33 @@ def figure(title: str, notes: Sequence[str], height: float) -> Figure:
     height
         Of what is below the title, inches.
     """
-    lines = textwrap.wrap(" ".join(notes), width=142)
-    head = 0.26 + 0.135 * len(lines)
-    total = height + head
-    made = Figure(figsize=(WIDTH, total))
-    made.set_layout_engine("constrained", rect=(0.0, 0.0, 1.0, height / total))
-    made.text(0.012, 1 - 0.06 / total, title, fontsize=_TITLE, fontweight="bold", va="top")
-    made.text(0.012, 1 - 0.23 / total, "\n".join(lines), fontsize=_SMALL, color="#444444", va="top", linespacing=1.25)
+    made = Figure()
+    made.text(0.012, 0, title, fontsize=_TITLE, fontweight="bold", va="top")
+    made.text(0.012, 0, "", fontsize=_SMALL, color="#444444", va="top", linespacing=1.25)
+    _caption(made, " ".join(notes), height)
     return made
+
+
+def add_note(made: Figure, note: str) -> None:
+    """Add a sentence to the small print of a figure; panels keep their size."""
+    printed = made.texts[1].get_text()
+    below = made.get_figheight() - _head(printed)
+    _caption(made, " ".join([*printed.split("\n"), note]), below)
+
+
+def _caption(made: Figure, notes: str, height: float) -> None:
+    lines = "\n".join(textwrap.wrap(notes, width=142))
+    total = height + _head(lines)
+    made.set_size_inches(WIDTH, total)
+    made.set_layout_engine("constrained", rect=(0.0, 0.0, 1.0, height / total))
+    for text, down in zip(made.texts, (0.06, 0.23), strict=False):
+        text.set_y(1 - down / total)
+    made.texts[1].set_text(lines)
+
+
+def _head(lines: str) -> float:
+    """Return the inches that a title and lines of small print take."""
+    return 0.26 + 0.135 * (lines.count("\n") + 1)
 
 
 def panel_rows(count: int) -> int:

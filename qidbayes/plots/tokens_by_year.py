@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qidbayes.plots import caption, style
+from qidbayes.plots import banded, caption, style
 from qidbayes.plots.far import check_law, with_suite
 from qidbayes.posterior.fit import Fit, Kind
 
@@ -152,7 +152,8 @@ def tokens_by_year(
             f"band: {percent} of a further model; dashed where it goes beyond them."
             " A straight line is one model among others.",
             f"Right: {caption.fitted(fit)} Marks: medians; bars: {percent} {caption.scatter(fit, kind)}, N = "
-            f"{caption.size(n_params)}, {bits:g} bits. Arrows: on beyond the axis. Dotted: 100T.",
+            f"{caption.size(n_params)}, {bits:g} bits. Arrows: on beyond the axis. "
+            "Dash-dotted: these medians; dotted: 100T.",
             *caption.suite(fit, further, kind),
             "The line reaches QiD "
             + "; ".join(f"{q:g} in {_years(*days)}" for q, days in zip(thresholds, when, strict=True))
@@ -165,6 +166,7 @@ def tokens_by_year(
             thresholds, n_params=n_params, bits=bits, kind=kind, ci_prob=ci_prob, **further
         )
         _draw_thresholds(left, right, answer)
+        banded.note_hidden(figure)
     return figure
 
 
@@ -185,10 +187,9 @@ def _years(median: float, lower: float, upper: float) -> str:
 def _draw_growth(axes: Axes, released: np.ndarray, tokens: np.ndarray, growth: Growth, ci_prob: float) -> None:
     days = np.linspace(released.min(), _days(_UNTIL), 200)
     line, lower, upper = (10**values for values in growth.band(days, ci_prob))
-    known = days <= released.max()
-    axes.fill_between(days, lower, upper, color=style.GUIDE, alpha=style.BAND_ALPHA, linewidth=0)
-    axes.plot(days[known], line[known], "-", color=style.INK)
-    axes.plot(days[~known], line[~known], "--", color=style.INK)
+    last = np.searchsorted(days, released.max(), side="right")
+    for part, dashes in ((slice(last), "-"), (slice(last - 1, None), "--")):
+        banded.draw(axes, days[part], line[part], lower[part], upper[part], style.INK, dashes)
     axes.plot(released, tokens, "o", color=style.INK, markersize=3)
     axes.axhline(1e14, color=style.GUIDE, linestyle=":", linewidth=1.0)
     axes.set_xlim(released.min() - 100, _days(_UNTIL))
@@ -211,7 +212,7 @@ def _draw_thresholds(left: Axes, right: Axes, answer: pl.DataFrame) -> None:
         ends = [max(one["lower"], _FEWEST), min(one["upper"], _MOST)]
         right.plot([place, place], ends, color=look.color, linewidth=1.8)
         if one["tokens"] < _MOST:
-            right.plot(place, one["tokens"], marker=look.marker, color=look.color, markersize=5)
+            right.plot(place, one["tokens"], marker="o", color=look.color, markersize=5)  # arrows are triangles
             left.axhline(one["tokens"], color=look.color, linewidth=0.8, linestyle="-.")
         for end, beyond, arrow in ((_MOST, one["upper"] >= _MOST, "^"), (_FEWEST, one["lower"] <= _FEWEST, "v")):
             if beyond:

@@ -1,5 +1,7 @@
 """How far training moves weights between checkpoints, beside how far rounding does (the paper's Figure 12)."""
 
+from typing import Any
+
 import polars as pl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -41,7 +43,7 @@ def weight_change(drift: pl.DataFrame) -> Figure:
     """
     whole = drift.filter(pl.col("matrix") == ALL, pl.col("status") == "ok").sort("tokens")
     changes = whole.filter(pl.col("method") == "none", pl.col("weight_change").is_not_null())
-    models = changes["model"].unique(maintain_order=True).sort().to_list()
+    models = changes.select("n_params", "model").unique().sort("n_params", "model")["model"].to_list()
     if not models:
         raise InputError("no checkpoint has another one of its run before it, so no change can be drawn")
     if len(models) > _MOST:
@@ -49,6 +51,14 @@ def weight_change(drift: pl.DataFrame) -> Figure:
     rounded = whole.filter(pl.col("method") != "none", pl.col("rounding_error").is_not_null())
     methods = rounded["method"].unique().sort().to_list()
     looks, lines = style.by_bits(rounded["bits"].unique()), dict(zip(methods, style.LINES * 9, strict=False))
+
+    def of(method: str, bits: float) -> dict[str, Any]:
+        """Return how a line of rounding looks: methods differ in their marks too, which hide the gaps of dashes."""
+        look = looks[bits]
+        face = look.color if method == methods[0] else "white"
+        return {"color": look.color, "linestyle": lines[method], "linewidth": 1.0, "marker": look.marker,
+                "markersize": 2.8, "markeredgewidth": 0.6, "markerfacecolor": face}  # fmt: skip
+
     notes = [
         "Boxes: quartiles over all weights of how far each moved since the checkpoint before, whiskers 5% and 95%.",
         "Lines: the median distance that rounding moves them. Relative to the root mean square of each matrix.",
@@ -63,9 +73,7 @@ def weight_change(drift: pl.DataFrame) -> Figure:
             _boxes(axes, changes.filter(pl.col("model") == model))
             of_run = rounded.filter(pl.col("model") == model)
             for (method, bits, _), some in of_run.group_by("method", "bits", "group_size", maintain_order=True):
-                look = looks[float(str(bits))]
-                axes.plot(some["tokens"], some["rounding_error_p50"], color=look.color, linestyle=lines[str(method)],
-                          marker=look.marker, markersize=2.4)  # fmt: skip
+                axes.plot(some["tokens"], some["rounding_error_p50"], **of(str(method), float(str(bits))))
             axes.set_title(model)
             axes.set_xlabel(style.TOKENS)
             if number % style.ACROSS == 0:
@@ -79,11 +87,10 @@ def weight_change(drift: pl.DataFrame) -> Figure:
             Patch(facecolor="#D9D9D9", edgecolor=style.INK, label="training, since the checkpoint before")
         ]
         handles += [
-            Line2D([], [], color=looks[bits].color, marker=looks[bits].marker, linestyle=lines[method],
-                   label=f"{method}, {bits:g} bits")
+            Line2D([], [], **of(method, bits), label=f"{method}, {bits:g} bits")
             for method in methods
             for bits in sorted(rounded.filter(pl.col("method") == method)["bits"].unique())
-        ]  # fmt: skip
+        ]
         style.legend_below(figure, handles, 3)
     return figure
 
