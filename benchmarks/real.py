@@ -107,9 +107,9 @@ def foretell(table: pl.DataFrame) -> pl.DataFrame:
     known = pl.any_horizontal((pl.col("method") == method) & (pl.col("bits") == bits) for method, bits in KNOWN)
     others = rows.filter(~known)
     given = qb.load_fit("atlas").condition(rows.filter(known))
-    asked = others.select("suite", "model", "n_params", "tokens", "method", "bits", "group_size", "dataset")
+    asked = others.select("suite", "model", "n_params", "tokens", "method", "bits", "group_size", "settings", "dataset")
     said = given.predict(asked)
-    return others.select("method", "bits", "bits_per_weight", "qid", "qid_se").with_columns(
+    return others.select("method", "settings", "bits", "bits_per_weight", "qid", "qid_se").with_columns(
         said.select("median", "lower", "upper")
     )
 
@@ -136,7 +136,9 @@ def main() -> None:
     answer = foretell(table)
     answer.write_csv(folder / "foretold.csv")
     inside = answer.filter(pl.col("qid").is_between(pl.col("lower"), pl.col("upper"))).height
-    shown = table.filter(pl.col("method") != "none").select("method", "bits", "bits_per_weight", "qid", "qid_se")
+    shown = table.filter(pl.col("method") != "none").select(
+        "method", "settings", "bits", "bits_per_weight", "qid", "qid_se"
+    )
     with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, float_precision=4):
         print(f"\nSmolLM2-135M-Instruct, 16 bits of its dequantized weights: {sixteen:.4f} nats/token. Measured:")
         print(shown)

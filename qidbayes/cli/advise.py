@@ -66,7 +66,7 @@ def advise(
 
     import qidbayes
     from qidbayes.cli.summary import readable, warn
-    from qidbayes.decide.pareto import UNQUANTIZED
+    from qidbayes.decide.formats import UNQUANTIZED
     from qidbayes.posterior import load_fit
 
     if (params is None) == (memory is None):

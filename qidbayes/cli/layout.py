@@ -13,9 +13,11 @@ _FIRST = ("source", "mean", "sd", "ess_tail", "ess_bulk", "learning_rate", "mode
 _ANSWERS = frozenset(("name", "law", "equation", "what", "median", "lower", "upper", "qid", "prob", "advised", "r_hat"))
 # What a table is for: these never leave. Where they do not fit, every row becomes a block of lines.
 _NEVER = _ANSWERS | {
-    "fit", "split", "model", "method", "response", "group", "memory", "n_params", "tokens", "bits", "rows", "points",
-    "never", "prob_best", "worse_than_random", "measurements", "variance_left", "log_density",
+    "fit", "split", "format", "model", "method", "response", "group", "memory", "n_params", "tokens", "bits", "rows",
+    "points", "never", "prob_best", "worse_than_random", "measurements", "variance_left", "log_density",
 }  # fmt: skip
+# What the name of a format says too, and so leaves early where that stands.
+_OF_FORMATS = ("settings", "group_size", "method", "bits")
 _TEXT = 20  # characters that a column of text keeps; longer texts are broken into lines
 _WORD = 30  # and of one with longer words, up to this
 
@@ -37,7 +39,7 @@ class Column:
     @property
     def least(self) -> int:
         """The width that the column needs: all of a number or name, some of a text, whose lines are broken."""
-        if self.numeric or self.name in ("name", "law"):
+        if self.numeric or self.name in ("name", "law", "format"):
             return self.natural
         words = (cell_len(piece.rstrip()) for cell in self.cells for piece in _pieces(cell))
         return min(self.natural, max(_TEXT, min(_WORD, max(words, default=0))))
@@ -99,9 +101,13 @@ def _fits(widths: Sequence[int], width: int, gap: int = 2) -> bool:
 
 def _leaving(columns: Sequence[Column]) -> list[Column]:
     """Return the columns that a table can do without, the first to leave first."""
-    keep = _NEVER if any(column.name == "median" for column in columns) else _NEVER | {"mean", "sd"}
+    names = {column.name for column in columns}
+    keep = _NEVER if "median" in names else _NEVER | {"mean", "sd"}
+    first = _FIRST
+    if "format" in names:
+        keep, first = keep - {*_OF_FORMATS, "qid"}, (*_FIRST, *_OF_FORMATS)
     free = [column for column in reversed(columns) if column.name not in keep]
-    return sorted(free, key=lambda column: _FIRST.index(column.name) if column.name in _FIRST else len(_FIRST))
+    return sorted(free, key=lambda column: first.index(column.name) if column.name in first else len(first))
 
 
 def _broken_heading(column: Column) -> Column:

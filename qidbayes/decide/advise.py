@@ -1,12 +1,14 @@
 """Advice: how few bits keep QiD under a bound."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from qidbayes.decide.formats import known_formats
 from qidbayes.errors import InputError
+from qidbayes.methods import OF_FILES, type_of
 from qidbayes.posterior import query
 from qidbayes.posterior.band import answer_last, with_band
 from qidbayes.posterior.distance import COLUMNS
@@ -40,7 +42,8 @@ def advise(
     prob
         With what probability QiD has to be at most that.
     bits
-        The widths to choose from. If not given, those that were fitted, or 2, 3, 4, 5, 6 and 8 of many families.
+        The widths to choose from. If not given, those that were fitted, or 2, 3, 4, 5, 6 and 8 of many families; of
+        these about method ``gguf``, or about `settings` that name a type, the types of GGUF files (of the same maker).
     kind, ci_prob, **further
         As in `Fit.predict`.
 
@@ -68,17 +71,38 @@ def advise(
         raise InputError(f"prob must be between 0 and 1, not {prob!r}")
     if not 0 < max_qid < np.inf:
         raise InputError(f"max_qid must be a positive number of nats per token, not {max_qid!r}")
-    widths = sorted(set(fit.widths if bits is None else bits))
-    values = {"n_params": n_params, "tokens": tokens, **further, "bits": widths}
-    frame = query.combinations({name: value for name, value in values.items() if value is not None})
+    values = {"n_params": n_params, "tokens": tokens, **further}
+    values = {name: value for name, value in values.items() if value is not None}
+    types = _types(fit, values) if bits is None and law.noise.discrepancy == "families" else None
+    if types is not None:
+        values = {name: value for name, value in values.items() if name not in types.columns}
+        frame = query.combinations(values).join(types, how="cross", maintain_order="left_right")
+    else:
+        frame = query.combinations({**values, "bits": sorted(set(fit.widths if bits is None else bits))})
     query.refuse_unused(law, frame.columns, (*query.needs(law), *Scatter(fit).asked))
     Scatter(fit).refuse_unknown_models(frame)
     draws = fit.log_draws(frame, kind)
     under = pl.Series("prob", (draws <= np.log(max_qid)).mean(axis=0))
     answer = with_band(frame, np.exp(draws), ci_prob).drop("mean", "sd").with_columns(under)
     # The rows of one model stand together, its widths from small to large.
-    enough = (under.to_numpy() >= prob).reshape(-1, len(widths))
+    each = frame["bits"].n_unique() if types is None else types.height
+    enough = (under.to_numpy() >= prob).reshape(-1, each)
     advised = enough & (enough.cumsum(axis=1) == 1)
     held = fit.held(frame, ci_prob).select(pl.selectors.by_name(*COLUMNS, require_all=False))
     answer = answer.select(*frame.columns, "prob", pl.exclude(*frame.columns, "prob"))
     return answer_last(answer.with_columns(pl.Series("advised", advised.ravel())), held, last="advised")
+
+
+def _types(fit: Fit, values: Mapping[str, Any]) -> pl.DataFrame | None:
+    """Return method, settings and bits of the types of GGUF files, if a question is about these."""
+    settings, methods = (_listed(values.get(name)) for name in ("settings", "method"))
+    if not methods and settings and all(map(type_of, settings)):
+        methods = [OF_FILES]
+    if [text.lower() for text in methods] != [OF_FILES]:
+        return None
+    known = known_formats(fit, OF_FILES, settings).select("method", "settings", "bits")
+    return None if known.is_empty() else known
+
+
+def _listed(value: Any) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else [str(one) for one in value]

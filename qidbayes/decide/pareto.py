@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from qidbayes.decide.formats import UNQUANTIZED, bits_per_weight, known_formats
 from qidbayes.errors import InputError
+from qidbayes.methods import OF_FILES, type_of
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import OneLaw
 from qidbayes.posterior.band import answer_last, with_band
@@ -18,19 +20,8 @@ from qidbayes.posterior.point import Point
 from qidbayes.table.question import as_in_tables
 from qidbayes.units import parse_bytes
 
-UNQUANTIZED = 16.0
 _DRAWS = 2000
-
-
-def bits_per_weight(bits: float, group_size: int) -> float:
-    """Return what a weight takes with its share of a 16-bit scale and a zero point of `bits`; 16 bits have neither.
-
-    Examples
-    --------
-    >>> bits_per_weight(4, group_size=128), bits_per_weight(16, group_size=128)
-    (4.15625, 16.0)
-    """
-    return float(bits) if bits >= UNQUANTIZED else bits + (16.0 + bits) / group_size
+_GROUP = 128
 
 
 def pareto(
@@ -39,7 +30,7 @@ def pareto(
     memory: Counts,
     tokens: float | str,
     bits: Sequence[float] | None = None,
-    group_size: int = 128,
+    group_size: int | None = None,
     loss_16bit: Fit | Point | None = None,
     kind: Kind = "response",
     ci_prob: float = 0.9,
@@ -62,7 +53,8 @@ def pareto(
     bits
         The widths to choose from; those of `advise` and 16, if not given. 16 bits are not quantized: QiD is 0.
     group_size
-        How many weights share a scale and a zero point, which count as bytes; see `bits_per_weight`.
+        How many weights share a scale and a zero point, which count as bytes; see `bits_per_weight`. 128 if not given.
+        A fit of many families that is given neither chooses from the formats that it knows; see `known_formats`.
     loss_16bit
         As in `Fit.project`.
     kind
@@ -74,10 +66,10 @@ def pareto(
     Returns
     -------
     polars.DataFrame
-        ``memory``, ``bits``, ``bits_per_weight``, ``n_params``, ``tokens``, ``qid`` (its median), and how far each
-        candidate lies outside the data. Last ``median``, ``lower``, ``upper`` of the loss (nats per token), and
-        ``prob_best``: the share of draws in which the candidate's loss is the least at this memory. A draw is one of
-        all candidates together.
+        ``memory``, of formats their names (``format``), ``bits``, ``bits_per_weight``, ``n_params``, ``tokens``,
+        ``qid`` (its median), and how far each candidate lies outside the data. Last ``median``, ``lower``, ``upper`` of
+        the loss (nats per token), and ``prob_best``: the share of draws in which the candidate's loss is the least at
+        this memory. A draw is one of all candidates together. Formats stand from the least loss to the greatest.
 
     Raises
     ------
@@ -92,7 +84,7 @@ def pareto(
     law = fit.law
     if law.response != "qid" or not {"bits", "n_params"} <= set(query.needs(law)):
         raise InputError(f"law {law.name!r} does not say how QiD falls with bits and parameters")
-    if group_size < 1:
+    if group_size is not None and group_size < 1:
         raise InputError(f"group_size must be 1 or more, not {group_size}")
     base, assumed = loss_16bit_for(fit.data, loss_16bit or fit.loss_16bit)
     say_assumed(assumed)
@@ -102,16 +94,22 @@ def pareto(
     for name in ("model", "n_params"):
         if name in given:
             raise InputError(f"{name}: each candidate is a model of its own, of the size that fits; leave it out")
-    if fit.law.noise.discrepancy == "families" and given.get("method") != "gguf":  # whose bits are of the whole file
-        given["group_size"] = group_size
+    families = fit.law.noise.discrepancy == "families"
+    formats = _formats(fit, given) if families and bits is None and group_size is None else None
+    method = str(given.get("method", ""))
+    if families and formats is None and method != OF_FILES:
+        given["group_size"] = group_size or _GROUP
     query.refuse_unused(law, given, [name for part in (fit, base) for name in _taken(part)])
-    widths = sorted({*fit.widths, UNQUANTIZED} if bits is None else set(bits))
-    frame = query.combinations({"memory": _bytes(memory), "bits": [float(p) for p in widths]})
+    if formats is not None:
+        given = {name: value for name, value in given.items() if name not in formats.columns}
+        frame = query.combinations({"memory": _bytes(memory)}).join(formats, how="cross", maintain_order="left_right")
+    else:
+        widths = sorted({*fit.widths, UNQUANTIZED} if bits is None else set(bits))
+        frame = query.combinations({"memory": _bytes(memory), "bits": [float(p) for p in widths]})
+        query.positive(frame, "bits")
+        size = pl.col("bits").map_elements(lambda p: bits_per_weight(p, group_size or _GROUP, method), pl.Float64)
+        frame = frame.with_columns(size.alias("bits_per_weight"))
     query.positive(frame, "memory")
-    query.positive(frame, "bits")
-    frame = frame.with_columns(
-        pl.col("bits").map_elements(lambda p: bits_per_weight(p, group_size), pl.Float64).alias("bits_per_weight")
-    )
     frame = frame.with_columns((8 * pl.col("memory") / pl.col("bits_per_weight")).alias("n_params"))
     held_fast = {"tokens": tokens, **given}
     frame = as_in_tables(frame.with_columns(pl.lit(value).alias(name) for name, value in held_fast.items()))
@@ -123,7 +121,22 @@ def pareto(
     known = pl.col("bits").clip(upper_bound=float(fit.data["bits"].max()))  # type: ignore[arg-type]
     asked = answer.with_columns(pl.when(pl.col("bits") < UNQUANTIZED).then("bits").otherwise(known).alias("bits"))
     held = fit.held(asked).select(pl.selectors.by_name(*COLUMNS, require_all=False))
-    return answer_last(answer, held, last="prob_best")
+    answer = answer_last(answer, held, last="prob_best")
+    return answer if formats is None else answer.sort("memory", "median", maintain_order=True)
+
+
+def _formats(fit: Fit, given: dict[str, str | float]) -> pl.DataFrame | None:
+    """Return the formats to choose from, and 16 bits; None where the fit knows none of the method."""
+    settings = [str(given["settings"])] if "settings" in given else []
+    method = str(given["method"]).lower() if "method" in given else None
+    if method is None and any(map(type_of, settings)):
+        method = OF_FILES
+    known = known_formats(fit, method, settings)
+    if known.is_empty():
+        return None
+    sizes = [bits_per_weight(*row) for row in known.select("bits", "group_size", "method").iter_rows()]
+    plain = pl.DataFrame({"format": "16 bits", "bits": UNQUANTIZED, "bits_per_weight": UNQUANTIZED})
+    return pl.concat([known.with_columns(bits_per_weight=pl.Series(sizes)), plain], how="diagonal")
 
 
 def _bytes(memory: Counts) -> list[float]:
@@ -147,7 +160,7 @@ def _taken(source: OneLaw) -> tuple[str, ...]:
 
 def _at_equal_bytes(fit: Fit, base: OneLaw, frame: pl.DataFrame, kind: Kind, ci_prob: float) -> pl.DataFrame:
     # Each candidate is a model of its own.
-    named = frame.with_columns((pl.lit("candidate ") + pl.col("bits").cast(pl.String)).alias("model"))
+    named = frame.with_columns(pl.format("candidate {}", pl.int_range(pl.len())).alias("model"))
     quantized = (frame["bits"] < UNQUANTIZED).to_numpy()
     qid = np.exp(_draws(fit, named.filter(quantized), kind))
     total = np.zeros((len(qid), frame.height))

@@ -70,7 +70,7 @@ COLUMNS: tuple[Column, ...] = (
         "a name like gptq, bnb-nf4 or none (letters, digits, '.', '-'; upper case is read as lower case)",
         _is_slug,
         required=True,
-        tidy=tidy.lower,
+        tidy=tidy.method,
     ),
     Column(
         "bits",

@@ -9,6 +9,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.table import cells, further, losses, pairs, units
 from qidbayes.table.columns import COLUMNS, NAMES, OTHER_UNITS, SCHEMA_VERSION, Column
+from qidbayes.table.old_types import with_old_types
 from qidbayes.table.problems import Problems, refuse
 from qidbayes.units import parse_count
 
@@ -26,9 +27,9 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
     Of `loss_16bit`, `loss` and `qid` (nats per token; qid = loss − loss_16bit) any two give the third. A row that has
     `loss` alone takes the 16-bit loss from the row of method `none` beside it: of the same model, revision, data set
     and context. `ppl_16bit` and `ppl` are turned into losses, and so are `bits_per_byte_16bit` and `bits_per_byte` with
-    `n_eval_tokens` and `n_eval_bytes`. Text is stripped, methods are put in lower case, counts may be typed like 7B,
-    and an empty cell is a missing one. Further columns of numbers stay, after those of the schema; others are named in
-    a `TableWarning` and left out.
+    `n_eval_tokens` and `n_eval_bytes`. Text is stripped, methods get their one name (`qidbayes.methods`), counts may be
+    typed like 7B, and an empty cell is a missing one. Further columns of numbers stay, after those of the schema;
+    others are named in a `TableWarning` and left out.
 
     Parameters
     ----------
@@ -57,6 +58,7 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
     problems = Problems(where, rows if rows is not None else range(1, frame.height + 1))
     table = pl.DataFrame([_complete_column(frame, column, where, problems) for column in COLUMNS])
     others = [read_column(frame, column, problems) for column in OTHER_UNITS if column.name in frame.columns]
+    table = with_old_types(table, where)
     table = losses.complete(pairs.paired(units.converted(table, others, problems)), problems)
     kept, aside = further.columns(frame, problems)
     cells.check_once(table.with_columns(kept), problems)

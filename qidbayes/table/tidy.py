@@ -3,12 +3,14 @@
 import numpy as np
 import polars as pl
 
+from qidbayes.methods import SYNONYMS
+
 _DIGITS = 6  # what a number in single precision keeps of a decimal
 
 
-def lower(names: pl.Series) -> pl.Series:
-    """Return names in lower case: ``GPTQ`` is ``gptq``."""
-    return names.str.to_lowercase()
+def method(names: pl.Series) -> pl.Series:
+    """Return methods by the one name that each has: ``GPTQ`` is ``gptq``, and so is ``auto-gptq``."""
+    return names.str.to_lowercase().replace(SYNONYMS)
 
 
 def per_channel(sizes: pl.Series) -> pl.Series:

@@ -7,7 +7,7 @@ from made import NESTED, SMOOTH, unified_fit
 from scipy import integrate, stats
 
 import qidbayes as qb
-from qidbayes.decide.pareto import bits_per_weight
+from qidbayes.decide.formats import bits_per_weight
 
 ONE = {"k_ref": 0.04, "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
 SD = np.sqrt(0.1**2 + 0.2**2 + 0.3**2)

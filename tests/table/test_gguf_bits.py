@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from qidbayes.methods import BITS
 from qidbayes.table import load_table
-from qidbayes.table.runs.gguf_types import BITS
 
 FOLDER = Path(__file__).parents[2] / "measurements" / "gguf-2026"
 

@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from qidbayes.errors import InputError, TableWarning
+from qidbayes.model_names import read_name
 from qidbayes.table import join_tables, read_table, table_hash
 from qidbayes.table.columns import COLUMNS, NAMES
+from qidbayes.table.question import as_in_tables
 from qidbayes.table.schema import validate
 
 CsvFile = Callable[..., Path]
@@ -228,10 +230,32 @@ def test_tokens_that_nobody_tells_are_null(csv_file: CsvFile) -> None:
 
 
 def test_two_quantizations_that_differ_in_settings_are_two_cells(csv_file: CsvFile) -> None:
-    rows = ["m,1e9,2e11,gguf-q4-k-m,4,0.1,imatrix wiki", "m,1e9,2e11,gguf-q4-k-m,4,0.2,"]
+    rows = ["m,1e9,2e11,gguf,4.8,0.1,imatrix wiki", "m,1e9,2e11,gguf,4.8,0.2,"]
     table = read_table(csv_file(f"{HEADER},settings", *rows))
     assert table["settings"].to_list() == ["imatrix wiki", ""]
     assert "the same cell as row 2" in refusal(csv_file(f"{HEADER},settings", rows[1], rows[1]))
+
+
+def test_gguf_files_by_their_old_names_are_read_as_imports_name_them(csv_file: CsvFile) -> None:
+    """Older plans of `measure` named the type in the method, with the width of most weights' codes."""
+    old = [
+        "m,1e9,2e11,gguf-q4-k-m,4,32,0.1,",
+        "m,1e9,2e11,GGUF-Q4-K-M,4,32,0.1,imatrix",
+        "m,1e9,2e11,gguf-mine,4,32,0.1,",
+    ]
+    with pytest.warns(TableWarning, match="'gguf-q4-k-m' is read as 'gguf' with settings 'Q4_K_M' and its 4.8 bits"):
+        table = read_table(csv_file("model,n_params,tokens,method,bits,group_size,qid,settings", *old))
+    name = read_name("m.Q4_K_M.gguf")[1]
+    imported = (name.method, name.bits, name.group_size, name.settings)
+    cells = table.select("method", "bits", "group_size", "settings").rows()
+    assert cells == [imported, (*imported[:3], "Q4_K_M, imatrix"), ("gguf-mine", 4.0, 32, "")]
+    assert validate(table, "t").equals(table)
+
+
+@pytest.mark.parametrize(("said", "name"), [("nf4", "bnb-nf4"), ("Auto-Round", "autoround"), ("AutoGPTQ", "gptq")])
+def test_a_method_has_one_name(csv_file: CsvFile, said: str, name: str) -> None:
+    assert read_table(csv_file(HEADER, f"m,1e9,2e11,{said},4,0.1"))["method"].item() == name
+    assert as_in_tables(pl.DataFrame({"method": [said]}))["method"].item() == name
 
 
 def test_further_numbers_stay_and_the_rest_is_named_once(csv_file: CsvFile) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qidbayes.measure.plan.methods import CHANNEL, METHODS
+from qidbayes.methods import OF_FILES
 
 
 def digest(value: object) -> str:
@@ -102,6 +103,9 @@ class Quantization:
         Weights that share a scale; None for a whole output channel.
     settings
         Whatever else the method was given.
+    recipe
+        What the table's `settings` column holds: which of several quantizations by one method and width this is, such
+        as the type of a GGUF file and who made it.
     source, models
         For `prequantized`: where the files are, with `{model}`, `{revision}` and `{bits}` to be filled, and the models
         they were made of (None: all).
@@ -114,10 +118,17 @@ class Quantization:
     settings: tuple[tuple[str, object], ...] = ()
     source: Source | None = None
     models: frozenset[str] | None = None
+    recipe: str = ""
 
     def __str__(self) -> str:
-        """Return the name, the width and the group, as in `gptq 4 bits g128`."""
-        return f"{self.name} {self.bits:g} bits g{self.group_size or 'channel'}"
+        """Return the name, the width, the group and the recipe, as in `gptq 4 bits g128` or `gguf 4.8 bits, Q4_K_M`."""
+        group = "" if self.name == OF_FILES else f" g{self.group_size or 'channel'}"
+        return f"{self.name} {self.bits:g} bits{group}" + (f", {self.recipe}" if self.recipe else "")
+
+    @property
+    def cell(self) -> tuple[str, float, int | None, str]:
+        """What the table's columns method, bits, group_size and settings hold."""
+        return self.name, float(self.bits), self.group_size, self.recipe
 
     def applies_to(self, checkpoint: Checkpoint) -> bool:
         """Return whether this quantization is planned for the checkpoint's model."""
@@ -131,7 +142,8 @@ class Quantization:
 
     def for_quantizer(self) -> dict[str, object]:
         """Return the settings as `quantizer_from_settings` takes them."""
-        shape: dict[str, object] = {"bits": int(self.bits), "group_size": self.group_size or CHANNEL}
+        bits = int(self.bits) if self.bits == int(self.bits) else self.bits
+        shape: dict[str, object] = {"bits": bits, "group_size": self.group_size or CHANNEL}
         return {"method": self.method, **({} if METHODS[self.method].fixed else shape), **dict(self.settings)}
 
 

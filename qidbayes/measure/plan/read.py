@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -22,6 +23,8 @@ from qidbayes.measure.plan.plan import (
     digest,
 )
 from qidbayes.measure.plan.schedule import SHAPES, Schedule, Shape
+from qidbayes.methods import OF_FILES, SYNONYMS, old_type
+from qidbayes.model_names import read_name
 from qidbayes.toml import LARGEST, LONGEST, Section, accepted, read_toml
 
 _MAX_BYTES = 1_000_000
@@ -194,24 +197,62 @@ def _quantizations(table: Section, folder: Path) -> list[Quantization]:
     method = METHODS[name_of_method]
     name = _slug(table, "name", default=name_of_method, fold=True)
     known = {"name", *method.settings}
-    source, models = None, None
     if name_of_method == PREQUANTIZED:
-        known |= {"id", "path", "file", "models"}
-        source = _source(table, folder)
-        if "file" in table:
-            source = replace(source, file=_file(table))
-        models = frozenset(map(str, table.many("models", "a list of models"))) if "models" in table else None
-    shapes = [method.fixed] if method.fixed else list(product(_widths(table, method), _group_sizes(table)))
+        return _of_files(table, folder, known)
+    shapes = [method.fixed] if method.fixed else _shapes(table, method)
+    said = _settings(table, name_of_method, known)
+    name = SYNONYMS.get(name, name)
+    return [Quantization(name, name_of_method, bits, group, said) for bits, group in shapes]
+
+
+def _settings(table: Section, method: str, known: Collection[str]) -> tuple[tuple[str, object], ...]:
     settings = table.rest()
     for key in settings:
         if key not in known:
-            raise InputError(f"{table.where}: {name_of_method} has no setting {key}; {accepted(key, known)}")
+            raise InputError(f"{table.where}: {method} has no setting {key}; {accepted(key, known)}")
     try:
-        check_settings(name_of_method, settings)
+        check_settings(method, settings)
     except InputError as error:
         raise InputError(f"{table.where}: {error}") from None
-    said = tuple(sorted(settings.items()))
-    return [Quantization(name, name_of_method, bits, group, said, source, models) for bits, group in shapes]
+    return tuple(sorted(settings.items()))
+
+
+def _of_files(table: Section, folder: Path, known: set[str]) -> list[Quantization]:
+    """Files that somebody else has quantized; of GGUF the type says what a row's method, bits and settings are."""
+    source = _source(table, folder)
+    models = frozenset(map(str, table.many("models", "a list of models"))) if "models" in table else None
+    recipe, name = table.text("settings", default=""), table.text("name", default="").lower()
+    if "file" in table or name.partition("-")[0] == OF_FILES:
+        source = replace(source, file=_file(table) if "file" in table else None)
+        first, _, rest = name.partition("-")
+        if first not in ("", OF_FILES):
+            raise table.wrong("name", f"none to a GGUF file, whose method is {OF_FILES}; settings tell files apart")
+        recipe, bits = _type(table, source, recipe or old_type(name) or rest)
+        name, shapes = OF_FILES, [(bits, None)]
+    else:
+        if not name:
+            raise table.wrong("name", "what the files were quantized with, such as gptq, awq, autoround or bnb-nf4")
+        name = _slug(table, "name", fold=True)
+        shapes = [(float(bits), group) for bits, group in _shapes(table, METHODS[PREQUANTIZED])]
+    said = _settings(table, PREQUANTIZED, known | {"id", "path", "file", "models", "settings"})
+    return [
+        Quantization(SYNONYMS.get(name, name), PREQUANTIZED, bits, group, said, source, models, recipe)
+        for bits, group in shapes
+    ]
+
+
+def _type(table: Section, source: Source, recipe: str) -> tuple[str, float]:
+    """Return what the table's `settings` will say of a GGUF file, maker and type first, and its bits."""
+    if "group_size" in table:
+        raise InputError(f"{table.where}: group_size: a GGUF file's type says it; leave it out")
+    said = read_name(source.file or "")[1]
+    if not read_name(recipe)[1].method:
+        owner = f"{source.name.partition('/')[0]}/" if source.folder is None else ""
+        recipe = ", ".join(filter(None, (owner + said.settings if said.settings else "", recipe)))
+    bits = table.number("bits", default=read_name(recipe)[1].bits or 0.0)
+    if not 1 <= bits <= METHODS[PREQUANTIZED].settings["bits"].most:
+        raise table.wrong("bits", "the bits a weight of its matrices, or in settings the type of the file, like Q4_K_M")
+    return recipe, float(bits)
 
 
 def _file(table: Section) -> str:
@@ -219,6 +260,10 @@ def _file(table: Section) -> str:
     if not name.endswith(".gguf") or "/" in name or "\\" in name:
         raise table.wrong("file", 'the name of a GGUF file in it, like "model-Q4_K_M.gguf"')
     return name
+
+
+def _shapes(table: Section, method: Method) -> list[tuple[int, int | None]]:
+    return list(product(_widths(table, method), _group_sizes(table)))
 
 
 def _widths(table: Section, method: Method) -> list[int]:

@@ -25,7 +25,7 @@ from qidbayes.measure.inputs.checkpoint import Tokenizer, fetch, load_model, loa
 from qidbayes.measure.inputs.windows import Windows, default_begin
 from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED
 from qidbayes.measure.plan.plan import Checkpoint, Quantization, TextSet
-from qidbayes.measure.prequantized import check_against_original, load_prequantized, put_back_ends
+from qidbayes.measure.prequantized import Prequantized, check_against_original, load_prequantized, put_back_ends
 from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
 from qidbayes.measure.quantize.activations import rounding_inputs
 from qidbayes.measure.run.context import RunContext
@@ -33,6 +33,7 @@ from qidbayes.measure.run.quiet import quietly
 from qidbayes.measure.run.rows import Baseline, Cell, CheckpointRows
 from qidbayes.measure.run.sweep import sweep
 from qidbayes.measure.storage.results import Row, cell_of
+from qidbayes.methods import APART, OF_FILES
 
 
 def measure_checkpoint(context: RunContext, checkpoint: Checkpoint) -> None:
@@ -330,15 +331,25 @@ class CheckpointRun:
         source = quantization.files_of(self._checkpoint)
         place = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))
         theirs, read = load_prequantized(place, model.dtype, model.config)
-        if read.format.bits != quantization.bits or read.format.group_size != quantization.group_size:
-            raise MeasureError(
-                f"{source.whole_name}: stored with {read.format.bits} bits, group size "
-                f"{read.format.group_size or 'channel'}; the plan says {quantization}"
-            )
+        _check_width(source.whole_name, quantization, read)
         nn.Module.to(theirs, self._context.device)
         check_against_original(read, theirs, model)
         put_back_ends(read, theirs, model)
         yield theirs, read.bits_per_weight
+
+
+def _check_width(where: str, quantization: Quantization, read: Prequantized) -> None:
+    """Refuse files of another width or group size than the plan says; those of GGUF mix types, so their mean counts."""
+    if (read.format.method == OF_FILES) != (quantization.name == OF_FILES):
+        raise MeasureError(f"{where}: stored as {read.format.method}; the plan says {quantization.name}")
+    if quantization.name == OF_FILES:
+        if abs(read.bits_per_weight / quantization.bits - 1) > APART:
+            stored = f"{read.bits_per_weight:.2f} bits a weight"
+            hint = f"; if that is the file you mean, give bits = {read.bits_per_weight:.1f}"
+            raise MeasureError(f"{where}: stored with {stored}; the plan says {quantization}{hint}")
+    elif read.format.bits != quantization.bits or read.format.group_size != quantization.group_size:
+        stored = f"{read.format.bits} bits, group size {read.format.group_size or 'channel'}"
+        raise MeasureError(f"{where}: stored with {stored}; the plan says {quantization}")
 
 
 def check_windows(model: PreTrainedModel, windows: Tensor, where: str = "") -> None:

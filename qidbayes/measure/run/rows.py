@@ -80,11 +80,13 @@ class CheckpointRows:
     def of(self, cell: Cell) -> Row:
         """Return what a cell's row says that is not measured."""
         quantization, version = cell.quantization, versions()["qidbayes"]
+        method, bits, group_size, settings = quantization.cell if quantization else ("none", 16.0, None, "")
         return {
             **labels(self._context.plan, self._checkpoint, version, self.commit, quantization),
-            "method": quantization.name if quantization else "none",
-            "bits": float(quantization.bits) if quantization else 16.0,
-            "group_size": quantization.group_size if quantization else None,
+            "method": method,
+            "bits": bits,
+            "group_size": group_size,
+            "settings": settings,
             "bits_activation": _bits_activation(quantization),
             "dataset": cell.texts.name,
             "seq_len": self._context.plan.evaluation.seq_len,

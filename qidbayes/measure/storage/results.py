@@ -28,9 +28,9 @@ _OWN: dict[str, type[pl.DataType]] = {
     "windows_hash": pl.String,  # of the token ids evaluated
     "per_reference_token": pl.Float64,  # tokens per token of the reference tokenizer
 }
-_SCHEMA: dict[str, type[pl.DataType]] = {c.name: c.dtype for c in COLUMNS if c.name != "settings"} | _OWN
+_SCHEMA: dict[str, type[pl.DataType]] = {c.name: c.dtype for c in COLUMNS} | _OWN
 _READERS = 16  # an object store answers each in some 20 ms, and has no objection to many at once
-_CELL = ("method", "bits", "group_size", "dataset")  # tells the cells of one checkpoint apart
+_CELL = ("method", "bits", "group_size", "settings", "dataset")  # tells the cells of one checkpoint apart
 # What a row holds where nothing was measured, or where what was measured may not stand.
 _MEASURED = (
     "bits_per_weight", "n_eval_tokens", "loss_16bit", "loss", "qid", "qid_se", "qid_se_quantizer", "kld",
@@ -225,15 +225,15 @@ class Store:
         Rows that it contradicts have failed.
         """
         measured = {cell_of(row): row for row in self.read(checkpoint)}
-        cells: dict[tuple[object, ...], Quantization | None] = {("none", 16.0, None): None}
-        cells |= {(q.name, float(q.bits), q.group_size): q for q in plan.quantizations_of(checkpoint)}
+        cells: dict[tuple[object, ...], Quantization | None] = {("none", 16.0, None, ""): None}
+        cells |= {q.cell: q for q in plan.quantizations_of(checkpoint)}
         wanted = [((*cell, texts.name), q) for cell, q in cells.items() for texts in plan.evaluation.datasets]
         return [_labelled(plan, checkpoint, measured[cell], q) for cell, q in wanted if cell in measured]
 
 
 def _with_new_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return rows with the columns that the table has got since they were written; these are empty."""
-    new = [pl.lit(None, c.dtype).alias(c.name) for c in COLUMNS if not c.required and c.name not in frame.columns]
+    """Return rows with the columns that the table has got since they were written, as an empty cell has them."""
+    new = [pl.lit(c.default, c.dtype).alias(c.name) for c in COLUMNS if not c.required and c.name not in frame.columns]
     return frame.with_columns(new)
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import polars as pl
 
 from qidbayes.errors import InputError, TableWarning
+from qidbayes.methods import NONE
+from qidbayes.model_names import read_name
 from qidbayes.table.join import join_named
 from qidbayes.table.problems import refuse
 from qidbayes.table.read import SUFFIXES as TABLE_SUFFIXES
 from qidbayes.table.read import validate_file
 from qidbayes.table.runs import llama_cpp, lm_eval
-from qidbayes.table.runs.gguf_types import NONE
 from qidbayes.table.runs.labels import OF_RUN, QUANTIZER, Labels, read_labels
-from qidbayes.table.runs.names import read_name
 from qidbayes.table.runs.pairing import Paired, pair
 from qidbayes.table.runs.rows import as_table, by_context, some, without_repetitions
 from qidbayes.table.runs.run import Run

@@ -14,8 +14,8 @@ import numpy as np
 
 from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
-from qidbayes.table.runs.gguf_types import GGUF, Quantization, gguf_type
-from qidbayes.table.runs.names import read_name
+from qidbayes.methods import GGUF, Quantization, gguf_type
+from qidbayes.model_names import read_name
 from qidbayes.table.runs.run import Parts, Run
 
 _MOST = 64 * 2**20  # bytes

@@ -15,8 +15,8 @@ import numpy as np
 
 from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
-from qidbayes.table.runs.gguf_types import NONE, Quantization
-from qidbayes.table.runs.names import read_name
+from qidbayes.methods import NONE, OF_FILES, Quantization
+from qidbayes.model_names import read_name
 from qidbayes.table.runs.run import Parts, Run
 
 _MOST = 64 * 2**20  # bytes of results
@@ -114,7 +114,9 @@ def _model(document: Mapping[str, Any], where: str) -> tuple[str, str, Quantizat
     # A commit of the hub tells that the name is a repository's, and who made it.
     owner = name.partition("/")[0] if config.get("model_sha") and "/" in name else ""
     if owner and quantization.method not in ("", NONE):
-        settings = ", ".join(part for part in (quantization.settings, f"by {owner}") if part)
+        settings = f"{owner}/{quantization.settings}"  # as the atlas names who made a file
+        if quantization.method != OF_FILES:
+            settings = ", ".join(part for part in (quantization.settings, f"by {owner}") if part)
         quantization = replace(quantization, settings=settings)
     if not quantization.method and quantization.bits is None:
         quantization = Quantization(method=NONE, bits=16.0)

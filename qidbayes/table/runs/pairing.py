@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qidbayes.table.runs.gguf_types import NONE
+from qidbayes.methods import NONE
 from qidbayes.table.runs.run import Parts, Run
 
 type Key = tuple[object, ...]

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from qidbayes.errors import InputError
+from qidbayes.methods import NONE
 from qidbayes.table.catalogue import shipped_sizes
-from qidbayes.table.runs.gguf_types import NONE
 from qidbayes.table.runs.labels import OF_RUN, QUANTIZER, Labels
 from qidbayes.table.runs.run import Run
 from qidbayes.table.schema import validate

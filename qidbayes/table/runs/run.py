@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qidbayes.table.runs.gguf_types import Quantization
+from qidbayes.methods import Quantization
 
 
 @dataclass(frozen=True)

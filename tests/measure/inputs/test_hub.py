@@ -128,18 +128,16 @@ def test_one_gguf_file_of_many_is_fetched(hub: tuple[Hub, str], tmp_path: Path) 
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(tmp_path / "original")
     path = write_gguf(tmp_path / "a.gguf", model, lambda _: GGMLQuantizationType.Q8_0)
-    server.revisions["lab/quants"] = {"main": {f"a-{kind}.gguf": path.read_bytes() for kind in ("q8", "q4")}}
-    quantization = 'method = "prequantized"\nid = "lab/quants"\nbits = 8\ngroup_size = 32\n'
-    tables = [
-        f'[[quantizations]]\nname = "{name}"\nfile = "a-{name}.gguf"\n{quantization}' for name in ("q8", "not-there")
-    ]
+    server.revisions["lab/quants"] = {"main": {f"a-{kind}.gguf": path.read_bytes() for kind in ("Q8_0", "Q4_0")}}
+    quantization = '[[quantizations]]\nmethod = "prequantized"\nid = "lab/quants"\n'
+    tables = [f'{quantization}file = "a-{kind}.gguf"\n' for kind in ("Q8_0", "Q6_K")]
     original = f'[[models]]\npath = "original"\ntokenizer = "{TINY / "tokenizer"}"\ntokens = "1M"\n'
     original += f"n_params = {count_parameters(model)}\n"
     (tmp_path / "plan.toml").write_text("\n".join([PLAN, *tables, original]))
 
     assert run(tmp_path, endpoint).returncode == 1
-    rows = {row["method"]: row for row in read_table(tmp_path / "run" / "table.parquet").to_dicts()}
-    assert rows["q8"]["bits_per_weight"] == 8.5
-    assert rows["q8"]["source"].endswith("; weights of lab/quants/a-q8.gguf, activations not quantized")
-    assert "lab/quants: has no file a-not-there.gguf" in rows["not-there"]["error"]
-    assert not any("a-q4.gguf" in path for path in server.asked)
+    rows = {row["settings"]: row for row in read_table(tmp_path / "run" / "table.parquet").to_dicts()}
+    assert rows["lab/Q8_0"]["bits_per_weight"] == 8.5
+    assert rows["lab/Q8_0"]["source"].endswith("; weights of lab/quants/a-Q8_0.gguf, activations not quantized")
+    assert "lab/quants: has no file a-Q6_K.gguf" in rows["lab/Q6_K"]["error"]
+    assert not any("a-Q4_0.gguf" in path for path in server.asked)

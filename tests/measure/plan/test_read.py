@@ -150,7 +150,8 @@ def test_quantized_files_of_one_model_each_are_counted_as_what_they_are(tmp_path
     """1,200 checkpoints of 1,200 models, each with files of its own: 1,200 × 1,200 cells only if counted wrongly."""
     head, _, tail = PLAN.partition("[[models]]")
     model = '[[models]]\nname = "m{n}"\npath = "m"\ntokens = "1B"\nn_params = 10_000\n'
-    files = '[[quantizations]]\nmethod = "prequantized"\npath = "q"\nbits = 4\ngroup_size = 32\nmodels = ["m{n}"]\n'
+    files = '[[quantizations]]\nmethod = "prequantized"\nname = "gptq"\npath = "q"\nbits = 4\ngroup_size = 32\n'
+    files += 'models = ["m{n}"]\n'
     made = head + "".join(model.format(n=n) + files.format(n=n) for n in range(1_200))
     path = tmp_path / "plan.toml"
     path.write_text(made.format() + tail[tail.index("[evaluation]") :].format(evaluation="texts"))

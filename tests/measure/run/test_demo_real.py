@@ -24,7 +24,7 @@ def test_the_plan_has_the_rows_that_the_law_is_given() -> None:
     plan = load_plan(BENCHMARKS / "real.toml")
     asked = [(q.name, q.bits) for q in plan.quantizations]
     assert set(real.KNOWN) < set(asked)
-    assert {"gguf-q4-0", "gguf-q8-0", "awq"} < {name for name, _ in asked}
+    assert {("gguf", 4.5, None, "Q4_0"), ("gguf", 8.5, None, "Q8_0")} < {q.cell for q in plan.quantizations}
 
 
 def test_a_requantized_file_is_the_file_rounded_again(tmp_path: Path) -> None:

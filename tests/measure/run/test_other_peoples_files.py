@@ -33,19 +33,16 @@ tokens = 1_000_000
 
 [[quantizations]]
 method = "prequantized"
-name = "gguf-mixed"
+settings = "mixed"
 path = "files"
 file = "{{model}}-mixed.gguf"
-bits = 4
-group_size = 32
+bits = 5.5
 
 [[quantizations]]
 method = "prequantized"
-name = "gguf-q8-0"
+settings = "me/Q4_0"
 path = "files"
 file = "{{model}}-eight.gguf"
-bits = 4
-group_size = 32
 
 [evaluation]
 datasets = [{{ name = "held-out", path = "{evaluation}" }}]
@@ -80,9 +77,9 @@ def test_a_gguf_file_beside_its_original(tmp_path: Path, tokenizer: PreTrainedTo
     )
     plan = load_plan(tmp_path / "plan.toml")
     outcome = measure(plan, tmp_path / "run")
-    rows = {row["method"]: row for row in read_table(tmp_path / "run" / "table.parquet").to_dicts()}
+    rows = {row["settings"]: row for row in read_table(tmp_path / "run" / "table.parquet").to_dicts()}
     (failed,) = outcome.failed
-    assert "files/small-eight.gguf: stored with 8 bits, group size 32; the plan says gguf-q8-0 4 bits g32" in failed
+    assert "files/small-eight.gguf: stored with 8.50 bits a weight; the plan says gguf 4.5 bits, me/Q4_0" in failed
 
     rounded = copy.deepcopy(model)  # the stack is the file's, the embedding and the head are the original's
     weights = read_prequantized(tmp_path / "files" / "small-mixed.gguf", torch.float32).weights
@@ -90,7 +87,7 @@ def test_a_gguf_file_beside_its_original(tmp_path: Path, tokenizer: PreTrainedTo
         linear.weight.data.copy_(weights[f"{name}.weight"])
     windows = cut_windows(plan.evaluation.datasets[0], tokenizer, 32, 32, plan.seed).tokens
     before, after = (torch.tensor(losses(one, windows)) for one in (model, rounded))
-    row = rows["gguf-mixed"]
+    row = rows["mixed"]
     assert row["loss"] == pytest.approx(after.mean().item(), abs=1e-5)
     assert row["loss_16bit"] == pytest.approx(before.mean().item(), abs=1e-5)
     assert row["qid_se"] == pytest.approx((after - before).std().item() / 32**0.5, rel=1e-3)
@@ -98,7 +95,7 @@ def test_a_gguf_file_beside_its_original(tmp_path: Path, tokenizer: PreTrainedTo
     every = sum(linear.weight.numel() for linear in stack_linears(model).values())
     assert row["bits_per_weight"] == pytest.approx((8.5 * eight + 4.5 * (every - eight)) / every)
     assert row["source"].endswith("; weights of files/small-mixed.gguf, activations not quantized")
-    assert "activations" not in rows["none"]["source"]
+    assert "activations" not in rows[""]["source"]
 
 
 def test_only_the_name_of_a_gguf_file_is_taken(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ def rows_of(plan: Plan, checkpoint: Checkpoint, **values: object) -> list[Row]:
         "n_params": checkpoint.n_params, "tokens": checkpoint.tokens, "fingerprint": "f", "dataset": "held-out",
         "loss_16bit": 2.0, "device": "here", "weights": f"of {checkpoint}",
     }  # fmt: skip
-    none: Row = {"method": "none", "bits": 16.0, "group_size": None}
+    none: Row = {"method": "none", "bits": 16.0, "group_size": None, "settings": ""}
     quantized: list[Row] = [
-        {"method": q.name, "bits": float(q.bits), "group_size": q.group_size, "loss": 2.5, "qid": 0.5}
+        {"method": q.name, "bits": float(q.bits), "group_size": q.group_size, "settings": "", "loss": 2.5, "qid": 0.5}
         for q in plan.quantizations_of(checkpoint)
     ]
     blank = dict.fromkeys(

@@ -1,4 +1,7 @@
-"""What a type of GGUF file says of its bits: ``Q4_K_M`` has 4.9 of them a weight."""
+"""Names of quantization methods, one for each, and what a type of GGUF file says: ``Q4_K_M`` has 4.8 bits a weight.
+
+Tables, plans, questions and imports all go by these.
+"""
 
 import re
 from dataclasses import dataclass
@@ -6,6 +9,13 @@ from dataclasses import dataclass
 from qidbayes.errors import InputError
 
 NONE = "none"
+OF_FILES = "gguf"
+"""The method of every GGUF file: its type stands in `settings`, the type's bits in `bits`."""
+SYNONYMS = {
+    "auto-awq": "awq", "auto-gptq": "gptq", "auto-round": "autoround", "autoawq": "awq", "autogptq": "gptq",
+    "gptqmodel": "gptq", "nf4": "bnb-nf4",
+}  # fmt: skip
+"""Methods by their other names, which mean the same wherever a method is named."""
 SIXTEEN = {"fp16", "bf16", "f16", "float16", "bfloat16", "f32", "fp32", "float32", "16bit"}
 GGUF = re.compile(
     r"(?P<type>(?:i|t)?q(?P<bits>[1-8])(?:_(?:[01]|k(?:_(?:xs|xl|s|m|l))?|xxs|xs|s|m|nl|kss|ks|kt))*)", re.I
@@ -18,6 +28,10 @@ BITS = {
     "Q4_K_L": 4.8, "Q5_0": 5.5, "Q5_K_S": 5.5, "Q5_K_M": 5.6, "Q5_K_L": 5.6, "Q6_K": 6.6, "Q6_K_L": 6.6, "Q8_0": 8.5,
 }  # fmt: skip
 """Bits per weight of the matrices of a file, less embeddings and output layer: Qwen3-4B in the table `gguf-2026`."""
+
+
+APART = 0.15
+"""How far the bits of one type lie apart in models of different make, as a share."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +70,34 @@ def gguf_type(text: str) -> Quantization:
     if word in SIXTEEN:
         return Quantization(method=NONE, bits=16.0)
     if word.startswith(("mxfp4", "nvfp4")):
-        return Quantization(method="gguf", bits=4.0, settings=word.split()[0].upper())
+        return Quantization(method=OF_FILES, bits=4.0, settings=word.split()[0].upper())
     if not GGUF.fullmatch(word):
         raise InputError(f"{text[:80]!r} is no type of a GGUF file that is known here")
     letter = {"small": "_S", "medium": "_M", "large": "_L"}.get(size.strip().lower(), "")
     name = word.upper() + letter
-    return Quantization(method="gguf", bits=BITS.get(name, float(word.lstrip("iqt")[0])), settings=name)
+    return Quantization(method=OF_FILES, bits=BITS.get(name, float(word.lstrip("iqt")[0])), settings=name)
+
+
+def type_of(settings: str) -> str:
+    """Return the type of a GGUF file that ``settings`` name, empty if they name none.
+
+    Examples
+    --------
+    >>> type_of("bartowski/Q4_K_M"), type_of("Q4_K_M, imatrix"), type_of("act-order")
+    ('Q4_K_M', 'Q4_K_M', '')
+    """
+    words = (word.strip().upper() for word in re.split(r"[/,]", settings))
+    return next((word for word in words if word in BITS), "")
+
+
+def old_type(method: str) -> str:
+    """Return the type in a method's name as plans used to give it, empty if it has none that is known.
+
+    Examples
+    --------
+    >>> old_type("gguf-q4-k-m"), old_type("gguf"), old_type("gguf-mine")
+    ('Q4_K_M', '', '')
+    """
+    first, _, rest = method.partition("-")
+    name = rest.replace("-", "_").upper()
+    return name if first == OF_FILES and name in BITS else ""

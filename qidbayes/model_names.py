@@ -3,13 +3,11 @@
 import re
 from dataclasses import replace
 
-from qidbayes.table.runs.gguf_types import GGUF, NONE, SIXTEEN, Quantization, gguf_type
+from qidbayes.methods import GGUF, NONE, SIXTEEN, SYNONYMS, Quantization, gguf_type
 
 _METHODS = {
-    "gptq": "gptq", "gptqmodel": "gptq", "autogptq": "gptq", "awq": "awq", "autoawq": "awq", "rtn": "rtn", "hqq": "hqq",
-    "aqlm": "aqlm", "exl2": "exl2", "exl3": "exl3", "autoround": "autoround", "quip": "quip", "vptq": "vptq",
-    "smoothquant": "smoothquant", "spqr": "spqr", "quarot": "quarot", "spinquant": "spinquant",
-    "omniquant": "omniquant",
+    "gptq", "awq", "rtn", "hqq", "aqlm", "exl2", "exl3", "autoround", "quip", "vptq", "smoothquant", "spqr", "quarot",
+    "spinquant", "omniquant",
 }  # fmt: skip
 _FOUR_BIT = {"nf4": "bnb-nf4", "fp4": "bnb-fp4", "mxfp4": "mxfp4", "nvfp4": "nvfp4"}
 _SETTINGS = {
@@ -85,8 +83,8 @@ def _told(word: str, known: Quantization) -> tuple[Quantization | None, str]:
         return known, _SETTINGS[word]
     if word in SIXTEEN:
         return replace(known, method=known.method or NONE, bits=known.bits or 16.0), ""
-    if word in _METHODS:
-        return replace(known, method=_METHODS[word]), ""
+    if (method := SYNONYMS.get(word, word)) in _METHODS:
+        return replace(known, method=method), ""
     if plain in _FOUR_BIT:
         return replace(known, method=_FOUR_BIT[plain], bits=4.0), ""
     if match := _GROUP.fullmatch(word):

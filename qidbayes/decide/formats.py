@@ -1,0 +1,82 @@
+"""Formats that a fit of many families knows: methods with their widths and group sizes, and types of GGUF files."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from qidbayes.methods import BITS, OF_FILES, type_of
+from qidbayes.noise.makers import makers
+from qidbayes.posterior.fit import Fit
+
+UNQUANTIZED = 16.0
+_SCHEMA = {"format": pl.String, "method": pl.String, "bits": pl.Float64, "group_size": pl.Int64, "settings": pl.String}
+_FIXED = "bnb-"  # formats of one width, whose scales have 32 bits and which have no zero points
+
+
+def bits_per_weight(bits: float, group_size: int | None, method: str = "") -> float:
+    """Return what a weight takes with its share of a 16-bit scale and a zero point of `bits`; 16 bits have neither.
+
+    Bits of GGUF files have their scales in them, and bitsandbytes' scales are of 32 bits without zero points. A group
+    that is a whole row, None, takes none.
+
+    Examples
+    --------
+    >>> bits_per_weight(4, 128), bits_per_weight(16, 128), bits_per_weight(4, 64, "bnb-nf4")
+    (4.15625, 16.0, 4.5)
+    """
+    if bits >= UNQUANTIZED or method == OF_FILES or group_size is None:
+        return float(bits)
+    return bits + (32.0 if method.startswith(_FIXED) else 16.0 + bits) / group_size
+
+
+def known_formats(fit: Fit, method: str | None = None, settings: Sequence[str] = ()) -> pl.DataFrame:
+    """Return the formats of a fit's rows, of one method if one is named, from few bits to many.
+
+    Parameters
+    ----------
+    fit
+        A fit of many families.
+    method
+        The method; None for all.
+    settings
+        Whose GGUF files, such as ``bartowski/Q4_K_M``: all types of these makers. If none are named, the types of all.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``format``, a name for people, ``method``, ``bits``, ``group_size`` and ``settings``. Of GGUF, types with more
+        bits than any fitted file are in it too, up to the most bits of any fitted row.
+
+    Examples
+    --------
+    >>> from qidbayes.posterior import load_fit
+    >>> known_formats(load_fit("atlas"), "rtn")["format"].to_list()
+    ['rtn 2 bits g64', 'rtn 3 bits', 'rtn 3 bits g64', 'rtn 4 bits', 'rtn 4 bits g64']
+    """
+    data = fit.data.filter(pl.col("bits") < UNQUANTIZED)
+    rows = []
+    if not settings and method != OF_FILES:
+        wanted = pl.col("method") == method if method else pl.col("method") != OF_FILES
+        others = data.filter(wanted).with_columns(pl.col("group_size").cast(pl.Int64))
+        for name, bits, group in others.select("method", "bits", "group_size").unique().iter_rows():
+            width = "" if name.startswith(_FIXED) else f" {bits:g} bits"
+            rows.append((f"{name}{width}{f' g{group}' if group else ''}", name, float(bits), group, None))
+    if method in (None, OF_FILES):
+        rows += _types(data, settings)
+    return pl.DataFrame(rows, _SCHEMA, orient="row").sort("bits", "format")
+
+
+def _types(data: pl.DataFrame, settings: Sequence[str]) -> list[tuple[str, str, float, None, str]]:
+    files = data.filter(pl.col("method") == OF_FILES)
+    if files.is_empty():
+        return []
+    above, most = float(files["bits"].max()), float(data["bits"].max())  # type: ignore[arg-type]
+    rows = []
+    for maker in dict.fromkeys(text.rpartition("/")[0] for text in settings or [""]):
+        own = [text for text, by in zip(files["settings"], makers(files), strict=True) if by == maker]
+        measured = {type_of(text) for text in own or files["settings"]}
+        for name, bits in BITS.items():
+            if name in measured or above < bits <= most:
+                text = f"{maker}/{name}" if maker else name
+                rows.append((f"{OF_FILES} {text}", OF_FILES, bits, None, text))
+    return rows
