@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qidbayes.law.formats import gaussian_mse
     from qidbayes.posterior import Fit, Point, Stack, load_fit, published
     from qidbayes.reports.report import report
+    from qidbayes.reports.what_if import what_if
     from qidbayes.score.backtest import Backtest, backtest
     from qidbayes.score.compare import Comparison, compare
     from qidbayes.table import join_tables, list_tables, load_table, read_table, write_table
@@ -54,6 +55,7 @@ _HOMES = {
     "published": "qidbayes.posterior",
     "read_table": "qidbayes.table",
     "report": "qidbayes.reports.report",
+    "what_if": "qidbayes.reports.what_if",
     "write_table": "qidbayes.table",
 }
 
@@ -64,7 +66,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
     "build_model", "compare", "fit", "gaussian_mse", "join_tables", "least_squares", "list_tables", "load_fit",
-    "load_law", "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report", "write_table",
+    "load_law", "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report", "what_if",
+    "write_table",
 ]  # fmt: skip
 
 

@@ -76,8 +76,11 @@ def bar(doing: str, beginning: str = _BEGINNING) -> "Iterator[tuple[Progress, Co
         max_refresh = 0.5
 
         def render(self, task: Task) -> Text:
-            rest = task.time_remaining
-            return Text("" if rest is None or task.finished else f"about {_clock(rest)} left")
+            if not task.completed or not task.total or task.finished:
+                return Text("")
+            # By all steps so far: rich looks at the last half minute, in which a slow step may not have ended.
+            rest = (task.elapsed or 0.0) / task.completed * (task.total - task.completed)
+            return Text(f"about {_clock(rest)} left")
 
     console = Console(file=sys.stderr)
     columns = (

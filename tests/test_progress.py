@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,3 +100,42 @@ def test_what_takes_long_shows_it_and_keeps_its_signature(name: str) -> None:
     function = getattr(qb, name)
     assert inspect.signature(function).parameters["progress"].default is None
     assert function.__wrapped__.__name__ == name and function.__doc__ == function.__wrapped__.__doc__
+
+
+ROWS = "model,n_params,tokens,method,bits,qid\n" + "".join(
+    f"m{n},{n}e8,{d}e10,gptq,{bits},{0.02 * d**0.5 * 4.0**-bits * n**-0.25:.6f}\n"
+    for n in (1, 3, 10)
+    for d in (1, 2, 4, 8)
+    for bits in (1, 2, 3)
+)
+LAW = """
+response = "qid"
+equation = "k * D**beta / {term}"
+
+[parameters]
+k    = {{ prior = "LogNormal", mu = 0, sigma = 3 }}
+beta = {{ prior = "Normal", mu = 0.5, sigma = 0.5 }}
+{further}
+
+[reference]
+N = 1e9
+D = 1e11
+
+[noise]
+discrepancy = "none"
+"""
+
+
+@pytest.mark.parametrize("command", ["backtest", "compare"])
+def test_a_table_that_is_fitted_again_and_again_shows_what_is_left(command: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(ROWS)
+    for name, term in (("sizes", "N**alpha"), ("widths", "P**alpha")):
+        further = 'alpha = { prior = "Normal", mu = 1, sigma = 1 }'
+        (tmp_path / f"{name}.toml").write_text(LAW.format(term=term, further=further))
+    split = ["--split", "leave n_params", "--jobs", "1"]
+    asked = [command, "mine.csv", "--law", "sizes.toml", "--law", "widths.toml", *split]
+    shown = plain(on_a_terminal(asked, tmp_path))
+    assert shown.strip().startswith("preparing the folds")  # before anything is read or fitted
+    assert re.search(r"fitting ━+.* \d+% 0:00:\d\d about 0:\d\d left", shown)
+    piped = subprocess.run([sys.executable, "-m", "qidbayes", *asked], cwd=tmp_path, capture_output=True, text=True)
+    assert "fitting" not in piped.stderr and "━" not in piped.stderr + piped.stdout.split("\n")[0]

@@ -56,29 +56,28 @@ def backtest(
     the diagnostics of a fit fail.
     """
     from qidbayes.cli.progress import sampling
-    from qidbayes.cli.summary import warn
-    from qidbayes.errors import InputError
-    from qidbayes.posterior import load_fit
-    from qidbayes.table import load_table, table_hash
 
     if fit and law:
         raise click.UsageError("--fit brings its own law; leave --law out")
-    table = load_table(*tables)
-    saved = load_fit(fit) if fit else None
-    if saved:
-        warn(saved)
-    if saved and saved.attributes.get("table_hash") != table_hash(table):
-        raise InputError(
-            f"--fit {fit}: was not fitted to the whole of {', '.join(tables)}; give the table it was fitted to"
-        )
-    chosen = [saved.law] if saved else list(law or ("unified",))
     with sampling("fitting", "preparing the folds") as progress:
+        from qidbayes.cli.summary import warn
+        from qidbayes.errors import InputError
+        from qidbayes.posterior import load_fit
         from qidbayes.score.backtest import SPLITS
         from qidbayes.score.backtest import backtest as run
+        from qidbayes.table import load_table, table_hash
 
+        table = load_table(*tables)
+        saved = load_fit(fit) if fit else None
+        if saved:
+            warn(saved)
+        if saved and saved.attributes.get("table_hash") != table_hash(table):
+            raise InputError(
+                f"--fit {fit}: was not fitted to the whole of {', '.join(tables)}; give the table it was fitted to"
+            )
         found = run(
-            table, chosen, split or SPLITS, baselines=baseline, random_seed=seed, jobs=jobs or os.cpu_count() or 1,
-            progress=progress,
+            table, [saved.law] if saved else list(law or ("unified",)), split or SPLITS, baselines=baseline,
+            random_seed=seed, jobs=jobs or os.cpu_count() or 1, progress=progress,
         )  # fmt: skip
     if saved and fit:
         found.attach(saved).save(fit)

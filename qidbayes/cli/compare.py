@@ -34,13 +34,13 @@ def compare(
     stay in the fit flatter it. Exits with 1 if the diagnostics of a fit fail.
     """
     from qidbayes.cli.progress import sampling
-    from qidbayes.table import load_table
 
-    table = load_table(*tables)
     with sampling("fitting", "preparing the folds") as progress:
         from qidbayes.score.backtest import SPLITS
         from qidbayes.score.compare import compare as run
+        from qidbayes.table import load_table
 
+        table = load_table(*tables)
         found = run(table, law, split or SPLITS, random_seed=seed, jobs=jobs or os.cpu_count() or 1, progress=progress)
     echo_frame(found.table, fmt, "Laws by their forecasts of rows that were not fitted")
     failed = [name for name, fit in found.fits.items() if fit.diagnostics.problems()]

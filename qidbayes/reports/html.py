@@ -4,6 +4,7 @@ import io
 import math
 import re
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,8 @@ from qidbayes.plots import style
 from qidbayes.table.formulas import as_text
 from qidbayes.units import format_bytes, format_count
 
+# Nothing but what is in the file: the browser itself refuses anything else.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _COUNTS = ("n_params", "tokens")
 _HEADINGS = {
     "n_params": "parameters N", "tokens": "tokens D", "qid": "QiD", "loss_16bit": "16-bit loss", "r_hat": "R-hat",
@@ -25,6 +28,18 @@ _HEADINGS = {
     "identified": "told by the data",
 }  # fmt: skip
 _NAMED = re.compile(r'(\bid="|\burl\(#|\bxlink:href="#)')
+
+
+def document(title: str, body: str) -> str:
+    """Return a page with its style and its script, which needs nothing but itself."""
+    style, script = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
+        f'content="light dark"><link rel="icon" href="data:,"><title>{escape(title)}</title><style>{style}</style>'
+        f"</head><body>{body}<script>{script}</script></body></html>\n"
+    )
 
 
 def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:

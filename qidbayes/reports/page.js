@@ -24,7 +24,8 @@ class WhatIf {
       stride *= axis.values.length;
     }
     // The chart runs along tokens, or along sizes if the law knows no tokens.
-    this.along = ["tokens", "n_params"].map((name) => this.axes.findIndex((a) => a.name === name)).find((i) => i >= 0);
+    const runs = (name) => this.axes.findIndex((a) => a.name === name && a.values.length > 1);
+    this.along = ["tokens", "n_params"].map(runs).find((i) => i >= 0);
     const controls = make("div", { class: "controls" }, box);
     this.axes.forEach((axis, i) => this.control(axis, i, controls));
     this.answer = make("p", { class: "answer", "aria-live": "polite" }, box);
@@ -32,7 +33,8 @@ class WhatIf {
     if (this.along !== undefined) {
       this.chart = make("svg", { class: "chart", role: "img" }, box);
       make("p", { class: "note" }, box, this.legend());
-      window.addEventListener("resize", () => this.draw());
+      // A frame in a notebook may get its width after this has run.
+      new ResizeObserver(() => this.chart.parentElement.clientWidth !== this.width && this.draw()).observe(box);
     }
     this.show();
   }
@@ -40,6 +42,7 @@ class WhatIf {
   control(axis, i, controls) {
     const label = make("label", {}, controls, `${axis.label} `);
     const value = make("b", {}, label, axis.texts[axis.start]);
+    if (axis.values.length < 2) return; // held
     const numeric = typeof axis.values[0] === "number";
     const attributes = { type: "range", min: 0, max: axis.values.length - 1, step: 1, value: axis.start };
     const input = make(numeric ? "input" : "select", numeric ? attributes : {}, label);
@@ -91,14 +94,15 @@ class WhatIf {
       const value = axis.values[this.at[i]];
       const factor = Math.max(value / range[1], range[0] / value);
       const short = axis.name === "tokens" ? "tokens" : "size";
-      if (factor > 1) out.push(`${short} ${factor.toPrecision(2)} times outside the data`);
+      if (factor >= 1.05) out.push(`${short} ${factor.toPrecision(2)} times outside the data`);
     });
     return out.length ? `Extrapolated: ${out.join(", ")}.` : "Inside the sizes and tokens that were measured.";
   }
 
   draw() {
     // As wide as the screen allows, so that letters keep their size on a phone.
-    const width = Math.max(280, this.chart.parentElement.clientWidth - 26), height = Math.min(360, 0.5 * width + 90);
+    this.width = this.chart.parentElement.clientWidth;
+    const width = Math.max(280, this.width - 26), height = Math.min(360, 0.5 * width + 90);
     const left = 70, right = 16, top = 10, bottom = 40;
     const axis = this.axes[this.along];
     const places = axis.values.map((_, j) => this.place(this.at.map((k, i) => (i === this.along ? j : k))));

@@ -1,6 +1,5 @@
 """One HTML file of one or several fits: no network, no server, nothing else beside it."""
 
-import json
 import os
 import re
 import warnings
@@ -12,16 +11,13 @@ from pathlib import Path
 
 from qidbayes.atomic import write_whole
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, InputError
-from qidbayes.posterior.assumed import only_suite
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
 from qidbayes.progress import Progress, shows_progress
 from qidbayes.reports import sections
-from qidbayes.reports.sliders import what_if
+from qidbayes.reports.html import document
+from qidbayes.reports.sliders import sliders
 
-_HERE = Path(__file__).parent
-# Nothing but what is in the file: the browser itself refuses anything else.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _FIGURES_EACH = 10
 
 
@@ -129,28 +125,13 @@ def _quietly(write: Callable[[], str]) -> str:
 
 def _what_if(fit: Fit, ci_prob: float) -> str:
     try:
-        payload = what_if(fit, ci_prob)
+        return f"<h3>What if?</h3>{sliders(fit, ci_prob, {})}"
     except InputError as error:
         return f"<h3>What if?</h3><p>Not for this law: {escape(str(error))}.</p>"
-    # "</script>" in a name would end the element.
-    data = json.dumps(payload, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return (
-        f'<h3>What if?</h3><div class="what-if"><script type="application/json">{data}</script></div>'
-        f"<p class=note>Median and bands of a newly measured checkpoint of {_whose(fit)}, as "
-        "<code>Fit.predict</code> gives them, to four digits. Sliders stop where the answer has been worked out; "
-        "nothing is interpolated but the chart's lines between those points.</p>"
-    )
-
-
-def _whose(fit: Fit) -> str:
-    if suite := only_suite(fit):
-        return f"a new training run of suite {escape(suite['suite'])}"
-    return "a new training run of a suite that was not fitted" if "suite" in fit.noise.asked else "a new training run"
 
 
 def _page(parts: Sequence[str], fits: Sequence[Fit], title: str | None) -> str:
     shown = title or _title(fits)
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     day = datetime.now(UTC).date().isoformat()
     found = [_with_links(number, part) for number, part in enumerate(parts)]
     head = (
@@ -158,14 +139,7 @@ def _page(parts: Sequence[str], fits: Sequence[Fit], title: str | None) -> str:
         f"degradation: nats per token added to its loss. Made by qidbayes {version('qidbayes')} on {day}.</p>"
         f'<nav aria-label="Contents">{"".join(links for _, links in found)}</nav>'
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
-        f'content="light dark"><link rel="icon" href="data:,"><title>{escape(shown)}</title><style>{style}</style>'
-        f"</head><body><header>{head}</header><main>{''.join(part for part, _ in found)}</main>"
-        f"<script>{script}</script></body></html>\n"
-    )
+    return document(shown, f"<header>{head}</header><main>{''.join(part for part, _ in found)}</main>")
 
 
 def _title(fits: Sequence[Fit]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 import qidbayes as qb
 from qidbayes.reports.sections import backtest_section, posterior_section
-from qidbayes.reports.sliders import what_if
+from qidbayes.reports.sliders import payload
 
 
 class Page(HTMLParser):
@@ -60,7 +60,7 @@ def page(few: qb.Fit, few_per_bit: qb.Fit, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("ci_prob", [0.9, 0.5])
 def test_every_number_of_the_sliders_is_predicts(which: str, ci_prob: float, request: pytest.FixtureRequest) -> None:
     fit: qb.Fit = request.getfixturevalue(which)
-    data = what_if(fit, ci_prob)
+    data = payload(fit, ci_prob, {})
     places = [range(len(axis["values"])) for axis in data["axes"]]
     size = int(np.prod([len(p) for p in places]))
     assert all(len(values) == size for values in data["quantiles"].values())
@@ -77,7 +77,7 @@ def test_every_number_of_the_sliders_is_predicts(which: str, ci_prob: float, req
 
 
 def test_sliders_reach_from_the_data_to_100t(few: qb.Fit) -> None:
-    axes = {axis["name"]: axis for axis in what_if(few, 0.9)["axes"]}
+    axes = {axis["name"]: axis for axis in payload(few, 0.9, {})["axes"]}
     assert axes["tokens"]["values"][-1] == 100e12
     assert {1e9, 7e9, 70e9} <= set(axes["n_params"]["values"])
     assert axes["bits"]["values"] == [2, 3, 4]
@@ -85,7 +85,7 @@ def test_sliders_reach_from_the_data_to_100t(few: qb.Fit) -> None:
 
 
 def test_measured_points_are_the_tables(few: qb.Fit) -> None:
-    rows = what_if(few, 0.9)["measured"]
+    rows = payload(few, 0.9, {})["measured"]
     expected = few.data.select("n_params", "tokens", "bits", pl.col("qid").round_sig_figs(4)).rows()
     assert [tuple(row) for row in rows] == expected
 
