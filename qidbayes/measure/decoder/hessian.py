@@ -16,8 +16,8 @@ class SecondMoment:
     """The mean of x xᵀ over a linear's inputs, `[in_features, in_features]` in float32: GPTQ's Hessian, halved.
 
     What a router gives tokens to may see few of them, or none. With fewer tokens than inputs, one more is counted, as
-    loud as the rest and alike in every direction: damping that wanes with tokens. Without any, the mean is the identity,
-    with which GPTQ and AWQ round to nearest.
+    loud as the rest and alike in every direction: damping that wanes with tokens. Without any, it is the identity, with
+    which GPTQ and AWQ round to nearest.
 
     Half-precision inputs on a GPU go through its matrix units: two such numbers' product is exact in float32, and sums
     are kept in float32. It is symmetric to the bit.

@@ -1,7 +1,8 @@
-"""Mixtures of experts as linears: one for each expert's matrix, where transformers keeps all of a layer's in one tensor."""
+"""Mixtures of experts as linears: one an expert's matrix, where transformers keeps all of a layer's in one tensor."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,10 @@ class Experts(nn.Module):
         it; the linears' weights are views of them.
     """
 
-    def __init__(self, fused: nn.Module) -> None:
+    fused: Any
+    down_proj: nn.ModuleList
+
+    def __init__(self, fused: Any) -> None:
         super().__init__()
         self._first = "gate_up_proj" if fused.has_gate else "up_proj"
         for name in (self._first, "down_proj"):
@@ -70,14 +74,14 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return made
 
 
-def _each(linears: nn.Module, inputs: Tensor, counts: Sequence[int]) -> Tensor:
+def _each(linears: nn.Module, inputs: Tensor, counts: list[int]) -> Tensor:
     """Put the first rows through the first linear, and so on."""
     parts = torch.split(inputs, counts)
     return torch.cat([linear(part) for linear, part in zip(linears.children(), parts, strict=True)])
 
 
 def list_experts(model: nn.Module) -> None:
-    """Put `Experts` in the place of every fused module of transformers' interface; `qidbayes.measure` quantizes linears.
+    """Put `Experts` in the place of every fused module of transformers' interface: linears can be quantized.
 
     What the model computes stays the same, and no weight is copied. Modules that keep their experts in another way
     (Llama 4, Step 3, DBRX) stay as they are; `stack_linears` refuses them by name.

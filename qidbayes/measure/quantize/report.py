@@ -43,6 +43,15 @@ class QuantizationReport:
     expert_tokens: Mapping[str, int] = field(default_factory=dict)
     too_few: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> dict[str, float | None]:
+        """What the table has of it."""
+        found: dict[str, float | None] = {"bits_per_weight": self.bits_per_weight}
+        if self.expert_tokens:
+            found["expert_tokens"] = min(self.expert_tokens.values())
+            found["experts_undersampled"] = len(self.too_few)
+        return found
+
 
 class Quantizer(Protocol):
     """A quantization method with its settings; every one is a frozen dataclass."""
