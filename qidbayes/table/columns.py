@@ -62,6 +62,7 @@ COLUMNS: tuple[Column, ...] = (
     _text("model", "the model's name, as text", required=True),
     _text("revision", "the checkpoint's revision, as text", default=""),
     _count("n_params", _PARAMETERS, least=1_000, required=True),
+    _count("n_params_active", f"{_PARAMETERS}, of those that one token uses", least=1_000),
     _count("tokens", _TOKENS, least=100_000, required=True, unknown=True),
     _not_negative("learning_rate", "the learning rate at this checkpoint, 0 or above"),
     Column(
@@ -95,6 +96,8 @@ COLUMNS: tuple[Column, ...] = (
         "the width of the inputs in bits, above 0 and at most 32, or nothing where they are not quantized",
         lambda s: s.is_finite() & (s > 0) & (s <= 32),
     ),
+    _count("expert_tokens", "a whole number of calibration tokens, 0 or above", least=0),
+    _count("experts_undersampled", "a whole number of experts, 0 or above", least=0, spoken=False),
     _text("dataset", "the evaluation set's name, as text", default="unspecified"),
     _count("n_eval_tokens", "a whole number of evaluation tokens, 1 or above"),
     _count("seq_len", "a whole number of tokens, 1 or above", spoken=False),  # 2k would be 2,048 for most
@@ -126,8 +129,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
 LATER = (
-    "settings", "bits_activation", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement",
-    "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte",
+    "n_params_active", "settings", "bits_activation", "expert_tokens", "experts_undersampled", "qid_se_quantizer",
+    "kld", "kld_se", "kld_se_quantizer", "top_agreement", "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte",
 )  # fmt: skip
 """The columns that tables have not had from the first: a table without a value in one has the hash it had before."""
 FIRST_NAMES: tuple[str, ...] = tuple(name for name in NAMES if name not in LATER)

@@ -20,10 +20,10 @@ HEADER = "model,n_params,tokens,method,bits,qid"
 ROW = "m,1e9,2e11,gptq,4,0.1"
 
 DESIGN = (
-    "suite model revision n_params tokens learning_rate method bits bits_per_weight group_size settings "
-    "bits_activation dataset n_eval_tokens seq_len loss_16bit loss qid qid_se qid_se_quantizer kld kld_se "
-    "kld_se_quantizer top_agreement top_agreement_se nats_per_byte_16bit nats_per_byte source status error "
-    "seconds_quantize seconds_evaluate peak_memory_gib device"
+    "suite model revision n_params n_params_active tokens learning_rate method bits bits_per_weight group_size "
+    "settings bits_activation expert_tokens experts_undersampled dataset n_eval_tokens seq_len loss_16bit loss qid "
+    "qid_se qid_se_quantizer kld kld_se kld_se_quantizer top_agreement top_agreement_se nats_per_byte_16bit "
+    "nats_per_byte source status error seconds_quantize seconds_evaluate peak_memory_gib device"
 )
 
 
@@ -137,6 +137,9 @@ def test_a_failed_cell_stays_and_says_why(csv_file: CsvFile) -> None:
         ("qid", "__import__('os')", "a finite number"),
         ("qid_se", "-0.1", "0 or above"),
         ("bits_activation", "0", "the width of the inputs"),
+        ("n_params_active", "1.3", "of those that one token uses"),
+        ("expert_tokens", "-1", "0 or above"),
+        ("experts_undersampled", "0.5", "0 or above"),
         ("qid_se_quantizer", "-1", "0 or above"),
         ("kld_se_quantizer", "nan", "0 or above"),
         ("kld", "-1e-9", "0 or above"),

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.inputs.experts import routers, tensors_of
 from qidbayes.measure.inputs.language_model import ends, language_model
 
 Tap = Callable[[Tensor], None]
@@ -123,22 +124,43 @@ def _matrices_outside(model: nn.Module, decoder: nn.Module, layers: nn.ModuleLis
 def stack_linears(model: nn.Module) -> dict[str, nn.Linear]:
     """Every `Linear` of the decoder stack by its full name, in the tree's order. Embeddings and heads are not in it.
 
+    Nor is what chooses among experts, or weighs a shared one: routers stay in 16 bits.
+
     Raises
     ------
     InputError
-        If the stack holds weight matrices that are not `Linear`s (GPT-2's `Conv1D`, fused experts): quantizing the rest
-        and calling the model quantized would be wrong.
+        If the stack holds weight matrices that are not `Linear`s (GPT-2's `Conv1D`, experts in one tensor): quantizing
+        the rest and calling the model quantized would be wrong.
     """
     stack, layers = decoder_layers(model)
-    linears = {f"{stack}.{name}": m for name, m in layers.named_modules() if isinstance(m, nn.Linear)}
-    known = {id(linear.weight) for linear in linears.values()}
+    left = routers(layers)
+    kept = tensors_of(layers, left)
+    linears = {
+        f"{stack}.{name}": m
+        for name, m in layers.named_modules()
+        if isinstance(m, nn.Linear) and id(m.weight) not in kept
+    }
+    known = {id(linear.weight) for linear in linears.values()} | kept
     others = [name for name, p in layers.named_parameters() if p.dim() > 1 and id(p) not in known]
     if others:
+        holder, _, _ = others[0].rpartition(".")
+        kind = type(layers.get_submodule(holder)).__name__
         raise InputError(
-            f"{stack}.{others[0]} is a weight matrix outside a Linear ({len(others)} such); "
-            "only stacks whose matrices are all Linear can be quantized"
+            f"{stack}.{others[0]} of {kind} is a weight matrix outside a Linear ({len(others)} such); "
+            f"only stacks whose matrices are all Linear can be quantized{_of_experts(layers, others[0])}"
         )
     return linears
+
+
+def _of_experts(layers: nn.Module, name: str) -> str:
+    """What to add for experts in one tensor."""
+    if layers.get_parameter(name).dim() < 3:
+        return ""
+    return (
+        ". Experts are, once list_experts of qidbayes.measure.inputs.experts has parted them, as reading files does: "
+        "those with transformers' interface for experts (Mixtral, Qwen 2 and 3, OLMoE, gpt-oss, DeepSeek and some "
+        "sixty more)"
+    )
 
 
 def sequences_at_once(model: PreTrainedModel, length: int, device: torch.device | None = None) -> int:
@@ -324,11 +346,14 @@ def input_groups(layer: nn.Module, hidden: Tensor, call: Call) -> list[tuple[str
     def note(name: str) -> Tap:
         def tap(x: Tensor) -> None:
             alive.append(x)
-            seen.setdefault((x.data_ptr(), x.shape, x.stride()), []).append(name)
+            # Where an expert sees no token, its input has no address of its own.
+            key = (x.data_ptr(), x.shape, x.stride()) if x.numel() else (id(x),)
+            seen.setdefault(key, []).append(name)
 
         return tap
 
-    names = [name for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
+    left = tensors_of(layer, routers(layer))
+    names = [name for name, m in layer.named_modules() if isinstance(m, nn.Linear) and id(m.weight) not in left]
     replay(layer, [hidden], [call], {name: note(name) for name in names})
     idle = set(names).difference(*seen.values())
     if idle:

@@ -24,6 +24,7 @@ from transformers import (
 
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError, miscounted
+from qidbayes.measure.inputs.experts import list_experts
 from qidbayes.measure.inputs.language_model import auto_class, ends, language_model
 from qidbayes.measure.inputs.unused import refuse_unused
 from qidbayes.measure.plan.plan import Checkpoint, Source, digest
@@ -234,7 +235,8 @@ def _with_retries[T](ask: Callable[[], T]) -> T:
 def load_model(folder: Path, checkpoint: Checkpoint, dtype: str | None, device: torch.device) -> PreTrainedModel:
     """Load a checkpoint's model from safetensors and check that it is the one planned.
 
-    Its weights are loaded as `dtype`; None for what its config.json says, or else as they are stored.
+    Its weights are loaded as `dtype`; None for what its config.json says, or else as they are stored. Experts are
+    linears (`qidbayes.measure.inputs.experts`).
 
     Raises
     ------
@@ -268,6 +270,7 @@ def load_model(folder: Path, checkpoint: Checkpoint, dtype: str | None, device: 
     found = count_parameters(model)
     if found != checkpoint.n_params:
         raise InputError(miscounted(checkpoint, found, checkpoint.n_params))
+    list_experts(model)
     ready: PreTrainedModel = model.to(device).eval()
     return ready
 

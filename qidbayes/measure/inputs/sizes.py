@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
+from qidbayes.measure.inputs.active import active_parameters
 from qidbayes.measure.inputs.checkpoint import count_parameters, read_config
-from qidbayes.measure.inputs.language_model import auto_class, ends, language_model
+from qidbayes.measure.inputs.language_model import auto_class, ends
 from qidbayes.table.catalogue import shipped_tokens
 
 _MOST = 2**20  # bytes of a config.json
@@ -21,16 +21,6 @@ _MOST_LAYERS, _MOST_MODULES = 2_000, 200_000  # what is made of a layer takes me
 _LARGEST = 10**9  # of any number in a configuration
 _MOST_CARD = 2**22
 _SHIPPED = "a model of that name in the shipped tables"
-_EXPERTS = re.compile(r"(?:^|\.)experts(?:\.(?P<number>[0-9]+))?\.")
-_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
-_CHOSEN = (
-    "num_experts_per_tok",
-    "num_experts_per_token",
-    "moe_topk",
-    "moe_top_k",
-    "top_k_experts",
-    "num_selected_experts",
-)
 _TRAINED = re.compile(
     r"(?<![0-9.])(?P<number>[0-9]{1,6}(?:\.[0-9]{1,4})?)\s{0,3}(?P<unit>T|B|trillion|billion)"
     r"[\s-]{1,3}(?:\w{1,30}\s{1,3}){0,3}?tokens",
@@ -105,7 +95,7 @@ def size_of(path: Path) -> Size:
     return Size(
         model=name,
         n_params=total,
-        active=_active(language_model(model), config.get_text_config(decoder=True), total),
+        active=active_parameters(model),
         embeddings=sum(outside.values()),
         tokens=tokens,
         said=said,
@@ -153,26 +143,6 @@ def _numbers(given: Any, name: str = "") -> list[tuple[str, float]]:
 
 _UNBOUNDED = ("max_window_layers", "model_max_length", "max_position_embeddings", "sliding_window", "seed")
 """Numbers that may be large and of which no parameter is made, or a few."""
-
-
-def _active(decoder: nn.Module, config: Any, total: int) -> int | None:
-    """Return what a token uses: of each layer's experts only the chosen share."""
-    known = next((int(v) for n in _COUNTS if isinstance(v := getattr(config, n, None), int) and v > 0), None)
-    experts = sum(p.numel() for name, p in decoder.named_parameters() if _is_of_experts(name, p, known))
-    if not experts:
-        return total
-    chosen = next((int(v) for n in _CHOSEN if isinstance(v := getattr(config, n, None), int) and v > 0), None)
-    if known is None or chosen is None or chosen > known:
-        return None
-    return total - experts + experts * chosen // known
-
-
-def _is_of_experts(name: str, parameter: nn.Parameter, count: int | None) -> bool:
-    match = _EXPERTS.search(name)
-    if match is None:
-        return False
-    # Newer versions of transformers keep a layer's experts in one tensor.
-    return match["number"] is not None or (parameter.ndim > 1 and parameter.shape[0] == count)
 
 
 def _card(path: Path) -> tuple[float | None, str | None]:

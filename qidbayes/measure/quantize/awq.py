@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.hessian import second_moments
 from qidbayes.measure.decoder.layers import Tap, decoder_layers, enter_stack, input_groups, replay, stack_linears
 from qidbayes.measure.errors import MeasureError, NotFiniteError
 from qidbayes.measure.plan.methods import METHODS, check_settings
@@ -19,7 +19,7 @@ from qidbayes.measure.quantize.grid import (
     round_to_grid,
     stored_bits,
 )
-from qidbayes.measure.quantize.report import QuantizationReport
+from qidbayes.measure.quantize.report import QuantizationReport, too_few
 
 _EXPONENTS = 20  # the paper's grid for alpha in [0, 1), and its reference code's
 _CLIPS = tuple(1 - 0.05 * step for step in range(10))  # down to just above half, as in that code
@@ -76,13 +76,16 @@ class AWQ:
         inputs = enter_stack(model, calibration, self.batch_size)
         hidden = inputs.hidden
         input_scale_bits = 0
+        tokens: dict[str, int] = {}
         for index, (layer, calls) in enumerate(zip(layers, inputs.calls, strict=True)):
             groups = input_groups(layer, hidden[0], calls[0])
-            moments = {group: SecondMoment() for group in groups}
+            moments = second_moments(layer, groups)
             magnitudes = {group: _Magnitude() for group in groups}
             hidden = replay(layer, hidden, calls, {g[0]: _both(moments[g].add, magnitudes[g].add) for g in groups})
             for group in groups:
                 members = [linears[f"{stack}.{index}.{name}"] for name in group]
+                if moments[group].routed:
+                    tokens |= {f"{stack}.{index}.{name}": moments[group].tokens for name in group}
                 moment = moments[group].value()
                 if not torch.isfinite(moment).all():
                     where = f"{stack}.{index}.{group[0]}"
@@ -94,7 +97,15 @@ class AWQ:
                 input_scale_bits += SCALE_BITS * members[0].in_features
         n_weights = sum(linear.weight.numel() for linear in linears.values())
         stored = stored_bits(linears.values(), self.bits, self.group_size, self.symmetric) + input_scale_bits
-        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights)
+        return QuantizationReport(
+            self.method,
+            self.bits,
+            self.group_size,
+            stored / n_weights,
+            n_weights,
+            expert_tokens=tokens,
+            too_few=too_few(linears, tokens),
+        )
 
     def solve(self, weight: Tensor, moment: Tensor, magnitude: Tensor) -> Tensor:
         """Quantize one matrix; returns it dequantized.
@@ -165,7 +176,8 @@ class _Magnitude:
     def value(self) -> Tensor:
         if self._sum is None:
             raise MeasureError("no calibration token reached this linear")
-        return self._sum / self._count
+        # An expert that no token was given to: all alike, as in `SecondMoment`.
+        return self._sum / self._count if self._count else torch.ones_like(self._sum)
 
 
 def _both(first: Tap, second: Tap) -> Tap:

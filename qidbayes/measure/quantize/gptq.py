@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.hessian import second_moments
 from qidbayes.measure.decoder.layers import (
     decoder_layers,
     enter_stack,
@@ -19,12 +19,13 @@ from qidbayes.measure.decoder.layers import (
     stack_linears,
 )
 from qidbayes.measure.errors import MeasureError, NotFiniteError, of_linear
+from qidbayes.measure.inputs.experts import in_stages
 from qidbayes.measure.plan.methods import METHODS, check_settings
 from qidbayes.measure.quantize.factorize import factorize, factorize_fast
 from qidbayes.measure.quantize.float_grid import FloatGrid, FloatScales
 from qidbayes.measure.quantize.floats import check_format_fits, format_of
 from qidbayes.measure.quantize.grid import Grid, check_groups_fit, fit_grid, stored_bits
-from qidbayes.measure.quantize.report import QuantizationReport
+from qidbayes.measure.quantize.report import QuantizationReport, too_few
 from qidbayes.measure.quantize.rotation import Rotation
 
 type Factorizer = Callable[[Tensor, float], tuple[Tensor, float]]
@@ -196,23 +197,26 @@ class GPTQKind:
         hidden = inputs.hidden
         raised: dict[str, float] = {}
         dead: dict[str, int] = {}
+        tokens: dict[str, int] = {}
         for index, (layer, calls) in enumerate(zip(layers, inputs.calls, strict=True)):
             groups = input_groups(layer, hidden[0], calls[0])
-            for stage in [[group] for group in groups] if self.true_sequential else [groups]:
-                moments = {group: SecondMoment() for group in stage}
+            for stage in in_stages(layer, groups) if self.true_sequential else [groups]:
+                moments = second_moments(layer, stage)
                 replay_until(layer, hidden, calls, {group[0]: moments[group].add for group in stage})
                 for group in stage:
                     names = [f"{stack}.{index}.{name}" for name in group]
                     members = [linears[name] for name in names]
+                    moment = moments.pop(group)
+                    tokens |= dict.fromkeys(names, moment.tokens) if moment.routed else {}
                     # Rows do not interact, so linears with one input are solved as one matrix.
                     weight = torch.cat([m.weight.float() for m in members])
                     sizes = [m.out_features for m in members]
-                    solution = self._solve_named(names[0], weight, moments.pop(group).value(), sizes, model.dtype)
+                    solution = self._solve_named(names[0], weight, moment.value(), sizes, model.dtype)
                     _assign(members, solution.weight)
                     raised |= {name: solution.damping for name in names if solution.damping > self.damping}
                     dead |= {name: solution.dead_columns for name in names if solution.dead_columns}
             hidden = replay(layer, hidden, calls)
-        return self.report(linears, raised, dead)
+        return self.report(linears, raised, dead, tokens)
 
     def solve(
         self,
@@ -325,14 +329,28 @@ class GPTQKind:
         return Prepared(weight, spread, order, rotation, fitter, grids, group_of, damping, int(dead.sum()))
 
     def report(
-        self, linears: Mapping[str, nn.Linear], raised: Mapping[str, float], dead: Mapping[str, int]
+        self,
+        linears: Mapping[str, nn.Linear],
+        raised: Mapping[str, float],
+        dead: Mapping[str, int],
+        tokens: Mapping[str, int],
     ) -> QuantizationReport:
-        """Say how quantizing these linears went; see `QuantizationReport` for the last two."""
+        """Say how quantizing these linears went; see `QuantizationReport` for the last three."""
         n_weights = sum(linear.weight.numel() for linear in linears.values())
         stored = sum(map(self.stored_bits, linears.values()))
         if self._needs_group_index:
             stored += sum(_GROUP_INDEX_BITS * linear.in_features for linear in linears.values())
-        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights, raised, dead)
+        return QuantizationReport(
+            self.method,
+            self.bits,
+            self.group_size,
+            stored / n_weights,
+            n_weights,
+            raised,
+            dead,
+            tokens,
+            too_few(linears, tokens),
+        )
 
     def _solve_named(
         self, name: str, weight: Tensor, hessian: Tensor, sizes: Sequence[int], dtype: torch.dtype

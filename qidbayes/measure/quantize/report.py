@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from qidbayes.measure.inputs.experts import expert_of
+
 
 @dataclass(frozen=True)
 class QuantizationReport:
@@ -25,6 +27,10 @@ class QuantizationReport:
         Linears whose second moment would not factorize at the damping asked for, and the damping that did.
     dead_columns
         Linears with inputs that were zero on every calibration token, and how many such inputs. Their weights become 0.
+    expert_tokens
+        Experts' linears and the calibration tokens that each has seen; none where the method needs no data.
+    too_few
+        Experts that have seen fewer tokens than one of their linears has inputs, and how many.
     """
 
     method: str
@@ -34,6 +40,17 @@ class QuantizationReport:
     n_weights: int
     raised_damping: Mapping[str, float] = field(default_factory=dict)
     dead_columns: Mapping[str, int] = field(default_factory=dict)
+    expert_tokens: Mapping[str, int] = field(default_factory=dict)
+    too_few: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> dict[str, float | None]:
+        """What the table has of it."""
+        found: dict[str, float | None] = {"bits_per_weight": self.bits_per_weight}
+        if self.expert_tokens:
+            found["expert_tokens"] = min(self.expert_tokens.values())
+            found["experts_undersampled"] = len(self.too_few)
+        return found
 
 
 class Quantizer(Protocol):
@@ -91,6 +108,19 @@ class MatrixQuantizer(Quantizer, Protocol):
 
     def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
         """Return a linear's weight, rounded, and the bits that it is stored in. The linear is left as it is."""
+
+
+def too_few(linears: Mapping[str, nn.Linear], expert_tokens: Mapping[str, int]) -> dict[str, int]:
+    """Return what `QuantizationReport` calls so.
+
+    Parameters
+    ----------
+    linears
+        By name.
+    expert_tokens
+        As `QuantizationReport` has it.
+    """
+    return {expert_of(name): n for name, n in expert_tokens.items() if n < linears[name].in_features}
 
 
 @torch.no_grad()

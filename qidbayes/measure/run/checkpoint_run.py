@@ -21,12 +21,14 @@ from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
 from qidbayes.measure.decoder.memory import model_bytes, room
 from qidbayes.measure.decoder.probe import check_stack
 from qidbayes.measure.errors import MeasureError, copied
+from qidbayes.measure.inputs.active import active_parameters
 from qidbayes.measure.inputs.checkpoint import Tokenizer, fetch, load_model, load_tokenizer, weights_digest
+from qidbayes.measure.inputs.experts import expert_of
 from qidbayes.measure.inputs.windows import Windows, default_begin
 from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED
 from qidbayes.measure.plan.plan import Checkpoint, Quantization, TextSet
 from qidbayes.measure.prequantized import Prequantized, check_against_original, load_prequantized, put_back_ends
-from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
+from qidbayes.measure.quantize import QuantizationReport, Quantizer, quantizer_from_settings
 from qidbayes.measure.quantize.activations import rounding_inputs
 from qidbayes.measure.run.context import RunContext
 from qidbayes.measure.run.quiet import quietly
@@ -68,6 +70,7 @@ class CheckpointRun:
         self._checkpoint = checkpoint
         self._stored = stored
         self._begin = ""
+        self._named: set[Quantization] = set()  # whose experts with too few tokens have been named
         self.rows = CheckpointRows(context, checkpoint)
 
     def carry_out(self) -> None:
@@ -133,6 +136,7 @@ class CheckpointRun:
         if fits:
             nn.Module.to(model, self._context.device)
         self._begin = self._plan.begin or default_begin(tokenizer.tokenizer, model.config)
+        self.rows.active = active_parameters(model)
         windows: dict[TextSet, Windows] = {}
         for texts in dict.fromkeys(cell.texts for cell in todo):
             with self.rows.failing([cell for cell in todo if cell.texts == texts]):
@@ -196,6 +200,8 @@ class CheckpointRun:
             if cuda:
                 torch.cuda.empty_cache()
             return
+        for quantization, variant in zip(asked, found.variants, strict=True):
+            self._name_too_few(quantization, variant.report)
         evaluating = found.seconds_evaluate / (1 + len(asked)) / len(windows)
         for texts, baseline, number in zip(windows, found.baseline, range(len(windows)), strict=True):
             with self.rows.failing(
@@ -218,7 +224,7 @@ class CheckpointRun:
                             cell,
                             original,
                             [compared[number] for compared in variant.orders],
-                            bits_per_weight=variant.report.bits_per_weight,
+                            **variant.report.columns,
                             seconds_quantize=found.seconds_quantize / len(asked),
                             seconds_evaluate=evaluating,
                         )
@@ -286,7 +292,7 @@ class CheckpointRun:
         seconds_quantize, seconds_evaluate = 0.0, dict.fromkeys(beside, 0.0)
         for number in range(orders):
             began = time.perf_counter()
-            with self._quantizing(model, quantization, in_order(calibration, number)) as (quantized, bits_per_weight):
+            with self._quantizing(model, quantization, in_order(calibration, number)) as (quantized, columns):
                 if cuda:
                     torch.cuda.synchronize()
                 seconds_quantize += time.perf_counter() - began
@@ -302,7 +308,7 @@ class CheckpointRun:
                     cell,
                     beside[cell][0],
                     found[cell],
-                    bits_per_weight=bits_per_weight,
+                    **columns,
                     seconds_quantize=seconds_quantize,
                     seconds_evaluate=seconds_evaluate[cell],
                 )
@@ -319,14 +325,15 @@ class CheckpointRun:
     @contextmanager
     def _quantizing(
         self, model: PreTrainedModel, quantization: Quantization, calibration: Tensor
-    ) -> Iterator[tuple[PreTrainedModel, float]]:
-        """The quantized model and its bits per weight; afterwards the 16-bit model is as it was."""
+    ) -> Iterator[tuple[PreTrainedModel, dict[str, float | None]]]:
+        """The quantized model, and what the table has of how it was made; afterwards the 16-bit model is as it was."""
         if quantization.method != PREQUANTIZED:
             with restoring_weights(model):
                 quantizer = quantizer_from_settings(quantization.for_quantizer())
                 done = quantizer.quantize(model, calibration)
+                self._name_too_few(quantization, done)
                 with rounding_inputs(quantizer, stack_linears(model).values()):
-                    yield model, done.bits_per_weight
+                    yield model, done.columns
             return
         source = quantization.files_of(self._checkpoint)
         place = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))
@@ -335,7 +342,21 @@ class CheckpointRun:
         nn.Module.to(theirs, self._context.device)
         check_against_original(read, theirs, model)
         put_back_ends(read, theirs, model)
-        yield theirs, read.bits_per_weight
+        yield theirs, {"bits_per_weight": read.bits_per_weight}
+
+    def _name_too_few(self, quantization: Quantization, report: QuantizationReport | None) -> None:
+        """Name the experts that calibration has told too little of: all of them in the log, the first time one here."""
+        if report is None or not report.too_few or quantization in self._named:
+            return
+        experts = {expert_of(name) for name in report.expert_tokens}
+        text = f"{self._checkpoint}, {quantization}: {len(report.too_few)} of {len(experts)} experts saw fewer "
+        text += "calibration tokens than they have inputs"
+        named = ", ".join(f"{name} ({tokens})" for name, tokens in report.too_few.items())
+        log = self._context.store.log(self._checkpoint, f"{text}: {named}\n")
+        if not self._named:
+            worst, tokens = min(report.too_few.items(), key=lambda one: one[1])
+            warnings.warn(f"{text}, {worst} only {tokens}; all are named in {log}", stacklevel=2)
+        self._named.add(quantization)
 
 
 def _check_width(where: str, quantization: Quantization, read: Prequantized) -> None:

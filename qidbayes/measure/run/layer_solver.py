@@ -7,12 +7,13 @@ from itertools import batched, groupby
 import torch
 from torch import Tensor, nn
 
-from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.hessian import second_moments
 from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import Call, input_groups
 from qidbayes.measure.decoder.memory import room
 from qidbayes.measure.decoder.passes import Passes, Replayed, Suspended
 from qidbayes.measure.errors import MeasureError, of_linear
+from qidbayes.measure.inputs.experts import in_stages
 from qidbayes.measure.quantize.factorize import factorize_fast
 from qidbayes.measure.quantize.gptq import GPTQKind
 from qidbayes.measure.quantize.gptq_batched import gridded, solve_together
@@ -35,8 +36,8 @@ class Variant:
         Its own hidden states, of the calibration set (None where it needs none) and of each evaluation set.
     weights
         Its weights of the layer under way, by the linears' names.
-    raised, dead
-        As `QuantizationReport` has them.
+    raised, dead, tokens
+        As `QuantizationReport` has them; the last are its experts'.
     stored
         Bits that its weights take so far.
     error
@@ -49,6 +50,7 @@ class Variant:
     weights: dict[str, Tensor] = field(default_factory=dict)
     raised: dict[str, float] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
     stored: int = 0
     error: MeasureError | None = None
 
@@ -92,14 +94,16 @@ class LayerSolver:
         groups = input_groups(self.layer, first, self.calls[0])
         inputs = [self.linears[group[0]].in_features for group in groups]
         held = (sum(inputs) + 2 * first.shape[-1]) * first.element_size() * self.tokens
-        waiting, solved = self._at_once(held, 4 * max(inputs) ** 2, len(variants))
+        factor = 4 * max(inputs) ** 2
+        waiting, solved = self._at_once(held, factor, len(variants))
         for (sequential, _), alike in groupby(sorted(variants, key=_order), key=_solved_alike):
             # Where all of a layer is calibrated at once, its states must go through all of it again.
             kind = Suspended if waiting and sequential else Replayed
             for together in batched(alike, min(waiting, solved) if kind is Suspended else solved):
+                experts = self._experts_at_once(factor * len(together))
                 passes = [(v, kind(self.layer, v.calibration, self.calls)) for v in together if v.calibration]
                 try:
-                    for stage in [[group] for group in groups] if sequential else [groups]:
+                    for stage in in_stages(self.layer, groups, experts) if sequential else [groups]:
                         self._solve_stage(passes, stage)
                     for variant, one in passes:
                         if not variant.error and not self.is_last:
@@ -126,6 +130,10 @@ class LayerSolver:
         free = room(self.device)
         return 0 if self.kept_outside else int(free * _WAITING) // held, max(1, int(free * _FACTORS) // factor)
 
+    def _experts_at_once(self, factors: int) -> int | None:
+        """How many experts may be calibrated together, given the bytes of one's factors; None for all."""
+        return max(1, int(room(self.device) * _FACTORS) // factors) if self.device.type == "cuda" else None
+
     def _solve_stage(self, passes: Sequence[tuple[Variant, Passes]], stage: Sequence[tuple[str, ...]]) -> None:
         """Calibrate some groups of linears that share an input, and round them."""
         ready = {group: [] for group in stage}  # type: ignore[var-annotated]
@@ -134,15 +142,17 @@ class LayerSolver:
                 continue
             assert isinstance(variant.quantizer, GPTQKind)
             use_weights(self.linears, variant.weights)
-            moments = {group: SecondMoment() for group in stage}
+            moments = second_moments(self.layer, stage)
             one.run_to({group[0]: moments[group].add for group in stage})
             for group in stage:
                 members = [self.linears[name].weight for name in group]
                 weight = torch.cat([member.float() for member in members])
                 sizes = [len(member) for member in members]
+                moment = moments.pop(group)
+                if moment.routed:
+                    variant.tokens |= {self.prefix + name: moment.tokens for name in group}
                 try:
-                    moment = moments.pop(group).value()
-                    one_prepared = variant.quantizer.prepare(weight, moment, factorize_fast, sizes)
+                    one_prepared = variant.quantizer.prepare(weight, moment.value(), factorize_fast, sizes)
                     ready[group].append((variant, one_prepared))
                 except MeasureError as error:
                     variant.error = of_linear(self.prefix + group[0], error, members[0].dtype)

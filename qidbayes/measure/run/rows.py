@@ -57,8 +57,9 @@ class CheckpointRows:
 
     Attributes
     ----------
-    commit, weights
-        What the checkpoint was pinned to, and the digest of its weights, once they are known.
+    commit, weights, active
+        What the checkpoint was pinned to, the digest of its weights and the parameters that one token uses, once they
+        are known.
     fingerprints
         Of each cell, once it is known.
     made
@@ -69,6 +70,7 @@ class CheckpointRows:
         self._context, self._checkpoint = context, checkpoint
         self.commit = ""
         self.weights: str | None = None
+        self.active: int | None = None
         self.fingerprints: dict[Cell, str] = {}
         self.made: list[Row] = []
 
@@ -93,12 +95,15 @@ class CheckpointRows:
             "device": self._context.device_name,
             "commit": self.commit or None,
             "version": version,
+            "n_params_active": self.active,
             "weights": self.weights,
             "fingerprint": self.fingerprints.get(cell),
             "asked": self._context.fingerprints.asked(self._checkpoint, quantization, cell.texts),
         }
 
-    def keep_quantized(self, cell: Cell, baseline: Baseline, orders: Sequence[Compared], **cost: float) -> None:
+    def keep_quantized(
+        self, cell: Cell, baseline: Baseline, orders: Sequence[Compared], **values: float | None
+    ) -> None:
         """Add the row of a quantized model, paired with the 16-bit one window by window.
 
         Of several orders of calibration the means count, and their spread is the quantizer's own error.
@@ -121,7 +126,7 @@ class CheckpointRows:
             top_agreement_se=agreement.standard_error,
             nats_per_byte=baseline.per_byte(loss),
             peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if self._context.device.type == "cuda" else None,
-            **cost,
+            **values,
         )
 
     def keep(self, cell: Cell, baseline: Baseline, **values: float | None) -> None:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder.batches import Batches, compare_batches, enter_batches, in_order
 from qidbayes.measure.decoder.compare import Compared
-from qidbayes.measure.decoder.hessian import SecondMoment
+from qidbayes.measure.decoder.hessian import second_moments
 from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import decoder_layers, evaluating, input_groups, stack_linears, tapped
 from qidbayes.measure.decoder.memory import borrowed, room
@@ -304,7 +304,7 @@ class _Pass:
             return {}
         batches, states = self._watched
         groups = input_groups(layer, next(iter(states)), batches.calls[index][0])
-        moments = {group: SecondMoment() for group in groups}
+        moments = second_moments(layer, groups)
         with ExitStack() as stack:
             for group, moment in moments.items():
                 stack.enter_context(tapped(layer.get_submodule(group[0]), moment.add))
@@ -331,7 +331,7 @@ class _Pass:
     def _reported(self, variant: Variant) -> QuantizationReport:
         quantizer = variant.quantizer
         if isinstance(quantizer, GPTQKind):
-            return quantizer.report(self._linears, variant.raised, variant.dead)
+            return quantizer.report(self._linears, variant.raised, variant.dead, variant.tokens)
         n_weights = sum(linear.weight.numel() for linear in self._linears.values())
         bits_per_weight = variant.stored / n_weights
         return QuantizationReport(quantizer.method, quantizer.bits, quantizer.group_size, bits_per_weight, n_weights)

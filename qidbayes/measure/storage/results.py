@@ -33,8 +33,8 @@ _READERS = 16  # an object store answers each in some 20 ms, and has no objectio
 _CELL = ("method", "bits", "group_size", "settings", "dataset")  # tells the cells of one checkpoint apart
 # What a row holds where nothing was measured, or where what was measured may not stand.
 _MEASURED = (
-    "bits_per_weight", "n_eval_tokens", "loss_16bit", "loss", "qid", "qid_se", "qid_se_quantizer", "kld",
-    "kld_se", "kld_se_quantizer", "top_agreement",
+    "n_params_active", "bits_per_weight", "expert_tokens", "experts_undersampled", "n_eval_tokens", "loss_16bit",
+    "loss", "qid", "qid_se", "qid_se_quantizer", "kld", "kld_se", "kld_se_quantizer", "top_agreement",
     "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte", "seconds_quantize", "seconds_evaluate",
     "peak_memory_gib", "windows_hash", "per_reference_token", "weights",
 )  # fmt: skip

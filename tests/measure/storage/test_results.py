@@ -42,7 +42,8 @@ def rows_of(plan: Plan, checkpoint: Checkpoint, **values: object) -> list[Row]:
         for q in plan.quantizations_of(checkpoint)
     ]
     blank = dict.fromkeys(
-        ("bits_activation", "learning_rate", "bits_per_weight", "n_eval_tokens", "seq_len", "loss", "qid", "qid_se",
+        ("bits_activation", "n_params_active", "expert_tokens", "experts_undersampled", "learning_rate",
+         "bits_per_weight", "n_eval_tokens", "seq_len", "loss", "qid", "qid_se",
          "qid_se_quantizer",
          "kld", "kld_se", "kld_se_quantizer",
          "top_agreement", "top_agreement_se", "nats_per_byte_16bit", "nats_per_byte", "source", "error",
