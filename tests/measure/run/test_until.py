@@ -1,6 +1,5 @@
 """Evaluation that ends early: the sweep, the plain path and a run, against full ones cut short by hand."""
 
-import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +10,6 @@ from transformers import PreTrainedModel
 
 from measure.conftest import write_plan
 from measure.decoders import sentences
-from measure.test_kill import start
 from qidbayes.measure import load_plan
 from qidbayes.measure.decoder.blocks import block_ends
 from qidbayes.measure.decoder.evaluate import paired_difference
@@ -22,7 +20,7 @@ from qidbayes.measure.run.sweep import sweep
 from qidbayes.table import read_table
 
 CPU = torch.device("cpu")
-UNTIL = 0.05
+UNTIL = 0.35
 COST = ["seconds_quantize", "seconds_evaluate", "peak_memory_gib"]
 
 
@@ -40,7 +38,7 @@ def test_the_sweep_measures_what_a_full_one_does_on_its_first_windows(
     trained: PreTrainedModel, calibration: Tensor, orders: int
 ) -> None:
     windows = [sentences(256, 33, seed=10_003), sentences(40, 33, seed=10_004)]
-    quantizers = [GPTQ(2, 32), RTN(2, 64), GPTQ(3, 32), RTN(4, 32), RTN(8, 32)]
+    quantizers = [GPTQ(2, 32), RTN(2, 64), RTN(2, 16), RTN(3, 64), RTN(8, 32)]
     before = {name: weight.clone() for name, weight in trained.state_dict().items()}
     full = sweep(trained, quantizers, calibration, windows, CPU, orders=orders)
     found = sweep(trained, quantizers, calibration, windows, CPU, orders=orders, until=UNTIL)
@@ -60,7 +58,7 @@ def test_the_sweep_measures_what_a_full_one_does_on_its_first_windows(
     assert len(set(ended)) >= 4, ended  # some ended early, some did not, and not all at one block
 
 
-def plan_until(folder: Path, until: str = "until = 0.05\n") -> Path:
+def plan_until(folder: Path, until: str = "until = 0.3\n") -> Path:
     def change(text: str) -> str:
         return text.replace("tokens = 1_024\n", f"tokens = 8_192\n{until}").replace("bits = [3, 4]", "bits = [2, 3, 8]")
 
@@ -89,7 +87,7 @@ def test_a_run_keeps_the_windows_it_took_and_the_plain_path_takes_the_same(
     early = both[0]["n_eval_tokens"] < 8_192
     assert (both[0]["qid"] - both[1]["qid"]).abs().filter(~early).max() < 1e-6  # type: ignore[operator]
     told = (both[0]["qid_se"] / both[0]["qid"].abs()).filter(early)
-    assert told.max() <= UNTIL  # type: ignore[operator]
+    assert told.max() <= 0.3  # type: ignore[operator]
     for row in swept.filter(pl.col("method") != "none").iter_rows(named=True):
         assert row["loss"] == pytest.approx(row["loss_16bit"] + row["qid"], abs=1e-12)
 
@@ -104,27 +102,9 @@ def test_what_was_measured_until_something_else_is_measured_anew_but_for_the_16_
     assert plan_file.exists()
     measure(load_plan(plan_until(tmp_path)), tmp_path / "run")
     first = read_table(tmp_path / "run" / "table.parquet")
-    measure(load_plan(plan_until(tmp_path, "until = 0.5\n")), tmp_path / "run")
+    measure(load_plan(plan_until(tmp_path, "until = 0.9\n")), tmp_path / "run")
     second = read_table(tmp_path / "run" / "table.parquet")
     assert (second["n_eval_tokens"] <= first["n_eval_tokens"]).all()
     assert (second["n_eval_tokens"] < first["n_eval_tokens"]).any()
     unchanged = [table.filter(method="none") for table in (first, second)]
     assert unchanged[0].equals(unchanged[1])  # seconds too: not measured again
-
-
-def test_a_run_that_is_killed_ends_with_the_same_table(plan_file: Path, tmp_path: Path) -> None:
-    plan_file = plan_until(tmp_path)
-    plan = load_plan(plan_file)
-    measure(plan, tmp_path / "undisturbed")
-    process = start(plan_file, tmp_path / "killed")
-    folder = tmp_path / "killed" / "checkpoints"
-    while not list(folder.glob("*.parquet")):
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.01)
-    process.kill()
-    process.wait()
-    left = len(list(folder.glob("*.parquet")))
-    measure(plan, tmp_path / "killed")
-    tables = [read_table(tmp_path / name / "table.parquet").drop(COST) for name in ("undisturbed", "killed")]
-    assert tables[0].equals(tables[1])
-    assert left < len(plan.checkpoints)
