@@ -12,7 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from qidbayes.measure import Plan
+from measure.conftest import write_plan
+from qidbayes.measure import Plan, load_plan
 from qidbayes.measure.run.local import measure
 from qidbayes.table import read_table
 
@@ -45,7 +46,10 @@ def table_of(folder: Path) -> pl.DataFrame:
     return read_table(folder / "table.parquet").drop(COST)
 
 
-def test_killed_runs_end_with_the_same_table(plan: Plan, plan_file: Path, tmp_path: Path) -> None:
+def test_killed_runs_end_with_the_same_table(plan_file: Path, tmp_path: Path) -> None:
+    """Where evaluation ends early in places."""
+    plan_file = write_plan(tmp_path, lambda text: text.replace("tokens = 1_024", "tokens = 4_096\nuntil = 0.1"))
+    plan = load_plan(plan_file)
     began = time.perf_counter()
     measure(plan, tmp_path / "undisturbed")
     took = time.perf_counter() - began

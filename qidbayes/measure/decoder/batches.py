@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from qidbayes.measure.decoder.compare import Compared, compare_tokens
 from qidbayes.measure.decoder.evaluate import token_losses
 from qidbayes.measure.decoder.hidden_states import HiddenStates
-from qidbayes.measure.decoder.layers import Call, decoder_layers, enter_stack, leave_stack, sequences_at_once
+from qidbayes.measure.decoder.layers import Call, decoder_layers, enter_stack, leave_stack
 from qidbayes.measure.decoder.memory import room
 
 _LOGITS = 0.0625  # share of what is free on a GPU for one model's logits at once; there are two models' at a time
@@ -54,7 +54,7 @@ def in_order(ids: Tensor, number: int) -> Tensor:
 
 
 def enter_batches(
-    model: PreTrainedModel, ids: Tensor, device: torch.device, kept_outside: bool
+    model: PreTrainedModel, ids: Tensor, device: torch.device, kept_outside: bool, at_once: int
 ) -> tuple[Batches, HiddenStates]:
     """Return token windows `[n, length]` in batches, and the hidden states that enter the model's first layer.
 
@@ -66,8 +66,10 @@ def enter_batches(
         `[n, length]`.
     device, kept_outside
         As `HiddenStates` takes them.
+    at_once
+        Windows in a batch.
     """
-    batches = torch.split(ids.to(device), sequences_at_once(model, ids.shape[1], device))
+    batches = torch.split(ids.to(device), at_once)
     calls: list[list[Call]] = [[] for _ in decoder_layers(model)[1]]
     hidden: list[Tensor] = []
     tupled = False

@@ -50,6 +50,7 @@ class Fingerprints:
             "windows": evaluation.windows,
             "reference": reference.name if reference else None,
         }
+        self._until = {} if evaluation.until is None else {"until": evaluation.until}
         self._texts = {texts.name: text_identity(texts) for texts in evaluation.datasets}
         self._calibration = calibration and {
             "text": text_identity(calibration.dataset),
@@ -85,4 +86,5 @@ class Fingerprints:
         self, place: str, tokenizer: str, quantization: Quantization | None, files: str | None, texts: TextSet
     ) -> list[object]:
         method = quantization and {**quantization.for_quantizer(), "calibration": self._calibration, "files": files}
+        method = method and {**method, **self._until}  # the 16-bit model is always evaluated on all windows
         return [self._common, place, tokenizer, method, self._evaluation, self._texts[texts.name]]

@@ -214,12 +214,16 @@ class Evaluation:
         Tokens predicted per set, rounded down to whole windows; a smaller set is used whole.
     reference_tokenizer
         A second tokenizer: losses are then also given per token of it.
+    until
+        A quantized model is evaluated until QiD's standard error is at most this share of QiD (`block_ends` says when
+        that is asked); None: on all windows.
     """
 
     datasets: tuple[TextSet, ...]
     seq_len: int
     tokens: int
     reference_tokenizer: Source | None = None
+    until: float | None = None
 
     @property
     def windows(self) -> int:

@@ -312,7 +312,10 @@ def _evaluation(table: Section, folder: Path) -> Evaluation:
         seq_len,
         table.count("tokens", minimum=2 * seq_len),  # a standard error needs two windows
         _tokenizer(table, "reference_tokenizer", folder),
+        float(table.number("until")) if "until" in table else None,
     )
+    if made.until is not None and not 0 < made.until < 1:
+        raise table.wrong("until", "a share of QiD above 0 and below 1, like 0.02")
     table.close()
     return made
 

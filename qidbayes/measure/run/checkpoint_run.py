@@ -4,8 +4,9 @@ import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder.batches import in_order
+from qidbayes.measure.decoder.blocks import going_on, in_blocks, in_random_order
 from qidbayes.measure.decoder.compare import Compared, Reference, compare_windows
 from qidbayes.measure.decoder.evaluate import check_finite, window_losses
 from qidbayes.measure.decoder.layers import restoring_weights, stack_linears
@@ -190,6 +192,7 @@ class CheckpointRun:
                 self._context.device,
                 self._context.reporter.step,
                 self._plan.calibration.orders if self._plan.calibration else 1,
+                until=self._plan.evaluation.until,
             )
         except Exception as error:  # noqa: BLE001 (whatever it is, measuring one by one tells which cells it is about)
             log = self._context.store.log(
@@ -202,7 +205,8 @@ class CheckpointRun:
             return
         for quantization, variant in zip(asked, found.variants, strict=True):
             self._name_too_few(quantization, variant.report)
-        evaluating = found.seconds_evaluate / (1 + len(asked)) / len(windows)
+        passed = [len(one.losses) for v in found.variants for order in v.orders for one in order]
+        per_window = found.seconds_evaluate / (sum(map(len, found.baseline)) + sum(passed))
         for texts, baseline, number in zip(windows, found.baseline, range(len(windows)), strict=True):
             with self.rows.failing(
                 [c for c in todo if c.texts == texts and (not c.quantization or c.quantization in asked)]
@@ -210,7 +214,7 @@ class CheckpointRun:
                 check_finite(baseline, model.dtype)
                 original = self._original(tokenizer, windows[texts], baseline)
                 if Cell(None, texts) in todo:
-                    self.rows.keep(Cell(None, texts), original, seconds_evaluate=evaluating)
+                    self.rows.keep(Cell(None, texts), original, seconds_evaluate=per_window * len(baseline))
                 for quantization, variant in zip(asked, found.variants, strict=True):
                     cell = Cell(quantization, texts)
                     if cell not in todo:
@@ -220,13 +224,14 @@ class CheckpointRun:
                             raise variant.error or MeasureError("nothing was measured")
                         for compared in variant.orders:
                             check_finite(compared[number].losses, model.dtype)
+                        orders = [compared[number] for compared in variant.orders]
                         self.rows.keep_quantized(
                             cell,
                             original,
-                            [compared[number] for compared in variant.orders],
+                            orders,
                             **variant.report.columns,
                             seconds_quantize=found.seconds_quantize / len(asked),
-                            seconds_evaluate=evaluating,
+                            seconds_evaluate=per_window * sum(len(one.losses) for one in orders),
                         )
 
     def _one_by_one(
@@ -237,7 +242,7 @@ class CheckpointRun:
         for texts in dict.fromkeys(cell.texts for cell in todo):
             with self.rows.failing([cell for cell in todo if cell.texts == texts]):
                 baselines[texts] = self._baseline(model, tokenizer, windows[texts], texts, Cell(None, texts) in todo)
-        references: dict[TextSet, Reference] = {}
+        references: dict[TextSet, list[Reference]] = {}
         for quantization in dict.fromkeys(cell.quantization for cell in todo):
             cells = [cell for cell in todo if cell.quantization == quantization and cell.texts in baselines]
             if quantization is not None and cells:
@@ -245,7 +250,8 @@ class CheckpointRun:
                     check_stack(model)
                     for texts in {cell.texts for cell in cells} - references.keys():
                         self._context.reporter.step(f"16 bits on {texts.name}")
-                        references[texts] = Reference(model, windows[texts].tokens)
+                        blocks = in_blocks(windows[texts].tokens, self._plan.evaluation.until)
+                        references[texts] = [Reference(model, block) for block in blocks]
                     beside = {cell: (baselines[cell.texts], references[cell.texts]) for cell in cells}
                     self._quantized(model, tokenizer, quantization, beside)
 
@@ -258,7 +264,8 @@ class CheckpointRun:
             self._context.tokenizer(reference) if reference else None, self._begin,
         )  # fmt: skip
         check_windows(model, windows.tokens)
-        return windows
+        # Documents lie in a row, and whoever may stop early must not have seen the first of them alone.
+        return windows if evaluation.until is None else replace(windows, tokens=in_random_order(windows.tokens))
 
     def _baseline(
         self, model: PreTrainedModel, tokenizer: Tokenizer, windows: Windows, texts: TextSet, is_row: bool
@@ -279,7 +286,7 @@ class CheckpointRun:
         model: PreTrainedModel,
         tokenizer: Tokenizer,
         quantization: Quantization,
-        beside: dict[Cell, tuple[Baseline, Reference]],
+        beside: dict[Cell, tuple[Baseline, list[Reference]]],
     ) -> None:
         report = self._context.reporter
         report.step(str(quantization))
@@ -300,7 +307,7 @@ class CheckpointRun:
                     with self.rows.failing([cell]):
                         began = time.perf_counter()
                         say = partial(report.step, f"{quantization} on {cell.texts.name}")
-                        found[cell].append(compare_windows(quantized, beside[cell][1], say))
+                        found[cell].append(self._compared(quantized, *beside[cell], found[cell], say))
                         seconds_evaluate[cell] += time.perf_counter() - began
         for cell in self.rows.unsettled(list(beside)):
             with self.rows.failing([cell]):
@@ -312,6 +319,24 @@ class CheckpointRun:
                     seconds_quantize=seconds_quantize,
                     seconds_evaluate=seconds_evaluate[cell],
                 )
+
+    def _compared(
+        self,
+        model: PreTrainedModel,
+        baseline: Baseline,
+        blocks: Sequence[Reference],
+        before: Sequence[Compared],
+        report: Callable[[float], None],
+    ) -> Compared:
+        """What a quantized model gives on the blocks that it wants, or on those that its first order wanted."""
+        made: list[Compared] = []
+        for block in blocks:
+            made.append(compare_windows(model, block, report))
+            seen = Compared.joined(made)
+            ends = len(seen.losses) == len(before[0].losses) if before else False
+            if ends or (not before and not going_on([seen.losses], [baseline.losses], self._plan.evaluation.until)):
+                break
+        return Compared.joined(made)
 
     def _calibration(self, tokenizer: Tokenizer, quantizations: Sequence[Quantization]) -> Tensor:
         """The calibration tokens, `[n, length]`; none where no method needs any."""

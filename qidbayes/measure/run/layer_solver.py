@@ -7,6 +7,7 @@ from itertools import batched, groupby
 import torch
 from torch import Tensor, nn
 
+from qidbayes.measure.decoder.compare import Compared
 from qidbayes.measure.decoder.hessian import second_moments
 from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import Call, input_groups
@@ -33,11 +34,16 @@ class Variant:
     quantizer
         It.
     calibration, evaluation
-        Its own hidden states, of the calibration set (None where it needs none) and of each evaluation set.
+        Its own hidden states, of the calibration set (None where it needs none) and, by their numbers, of the
+        evaluation sets that it is still evaluated on.
     weights
         Its weights of the layer under way, by the linears' names.
     raised, dead, tokens
         As `QuantizationReport` has them; the last are its experts'.
+    kept
+        Its weights of each layer, where it may be evaluated on further windows.
+    compared
+        For each evaluation set and each block of it: what it gives beside the 16-bit model.
     stored
         Bits that its weights take so far.
     error
@@ -46,11 +52,13 @@ class Variant:
 
     quantizer: Quantizer
     calibration: HiddenStates | None
-    evaluation: list[HiddenStates]
+    evaluation: dict[int, HiddenStates] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     raised: dict[str, float] = field(default_factory=dict)
     dead: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
+    kept: list[dict[str, Tensor]] = field(default_factory=list)
+    compared: list[list[Compared]] = field(default_factory=list)
     stored: int = 0
     error: MeasureError | None = None
 

@@ -40,7 +40,11 @@ class Baseline:
     @property
     def n_tokens(self) -> int:
         """Tokens that the windows predict."""
-        return self.windows.tokens.shape[0] * (self.windows.tokens.shape[1] - 1)
+        return self.tokens_of(len(self.windows.tokens))
+
+    def tokens_of(self, windows: int) -> int:
+        """Return the tokens that so many windows predict."""
+        return windows * (self.windows.tokens.shape[1] - 1)
 
     def per_byte(self, loss: float) -> float | None:
         """Return a loss in nats/token as nats/byte; None where the tokens stand for no text."""
@@ -106,15 +110,18 @@ class CheckpointRows:
     ) -> None:
         """Add the row of a quantized model, paired with the 16-bit one window by window.
 
-        Of several orders of calibration the means count, and their spread is the quantizer's own error.
+        Of several orders of calibration the means count, and their spread is the quantizer's own error. Where fewer
+        windows were evaluated than in 16 bits, QiD is the difference on those. The loss is that of the 16-bit model on
+        all, and QiD: so the losses of a checkpoint can be compared, however many windows each has seen.
         """
         found = Compared.mean(orders)
-        difference = paired_difference(found.losses, baseline.losses)
+        difference = paired_difference(found.losses, baseline.losses[: len(found.losses)])
         kld, agreement = (paired_difference(x, torch.zeros_like(x)) for x in (found.kld, found.top_agreement))
-        loss = float(found.losses.mean())
+        loss = float(baseline.losses.mean()) + difference.mean
         self.keep(
             cell,
             baseline,
+            n_eval_tokens=baseline.tokens_of(len(found.losses)),
             loss=loss,
             qid=difference.mean,
             qid_se=difference.standard_error,

@@ -5,6 +5,9 @@ states of the 16-bit model and of every quantized variant travel through the lay
 device once, every variant's version of it is made there, all states are moved past it, and it is let go. So only one
 layer need be on the device. The mathematics is the plain path's: GPTQ's later layers are calibrated on what its own
 quantized ones put out. So is the order of its sums, without which a weight would round the other way here and there.
+
+Where evaluation may end early, the first pass takes the first block of windows, and every variant's weights are kept.
+Later blocks go through the layers again, with those variants alone that still want them.
 """
 
 import time
@@ -18,12 +21,21 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from qidbayes import memory
 from qidbayes.errors import InputError
 from qidbayes.measure.decoder.batches import Batches, compare_batches, enter_batches, in_order
+from qidbayes.measure.decoder.blocks import going_on, in_blocks
 from qidbayes.measure.decoder.compare import Compared
 from qidbayes.measure.decoder.hessian import second_moments
 from qidbayes.measure.decoder.hidden_states import HiddenStates
-from qidbayes.measure.decoder.layers import decoder_layers, evaluating, input_groups, stack_linears, tapped
+from qidbayes.measure.decoder.layers import (
+    decoder_layers,
+    evaluating,
+    input_groups,
+    sequences_at_once,
+    stack_linears,
+    tapped,
+)
 from qidbayes.measure.decoder.memory import borrowed, room
 from qidbayes.measure.decoder.passes import run_past
 from qidbayes.measure.decoder.probe import check_stack
@@ -36,6 +48,7 @@ from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport
 from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
 
 _RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
+_HALVINGS = 4  # of the batches, after each of which a pass that ran out of memory begins anew
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,8 @@ class Swept:
         How quantizing went; None if it failed.
     orders
         For each order of the calibration windows (one, for a method that needs none), and there for each evaluation
-        set: each window's means beside the 16-bit model. Not finite where the model's are not.
+        set: each window's means beside the 16-bit model, of the first windows if evaluation ended early. Not finite
+        where the model's are not.
     error
         What went wrong, if it did: activations that are not finite, a matrix that cannot be factorized.
     """
@@ -105,7 +119,7 @@ class Sweep:
     variants
         One for each quantizer.
     seconds_quantize, seconds_evaluate
-        Of the whole pass.
+        Of the whole pass, which they add up to.
     """
 
     baseline: list[Tensor]
@@ -124,6 +138,7 @@ def sweep(
     report: Callable[[str], None] = lambda _: None,
     orders: int = 1,
     watch: Watch | None = None,
+    until: float | None = None,
 ) -> Sweep:
     """Quantize a model in every way and evaluate it in each, in one pass.
 
@@ -145,6 +160,10 @@ def sweep(
         In how many orders of the calibration windows methods that need them are run; see `in_order`.
     watch
         Told of every layer once it has been rounded. It costs one pass of the 16-bit model over the calibration set.
+    until
+        A quantizer is evaluated on a set until QiD's standard error is at most this share of QiD, with the first order
+        if there are several; the 16-bit model on all windows. Asked at the ends of `in_blocks`, so the windows should
+        be in a random order.
 
     Raises
     ------
@@ -152,6 +171,8 @@ def sweep(
         If a quantizer's settings do not fit the model, or the sweep does not know its method.
     MeasureError
         If the model's loss does not come out of its decoder stack.
+    torch.OutOfMemoryError
+        If the GPU's memory is too small for batches of a sixteenth of what seemed right.
 
     Examples
     --------
@@ -170,7 +191,14 @@ def sweep(
             raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(known)}")
         quantizer.check_fit(stack_linears(model))
     check_stack(model)
-    return _Pass(model, quantizers, calibration, windows, device, report, orders, watch).carry_out()
+    for halvings in range(_HALVINGS):
+        try:
+            return _Pass(model, quantizers, calibration, windows, device, report, orders, watch, until, halvings).run()
+        except torch.OutOfMemoryError:
+            report(f"out of memory: the sweep begins anew, with batches of 1/{2 ** (halvings + 1)}")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return _Pass(model, quantizers, calibration, windows, device, report, orders, watch, until, _HALVINGS).run()
 
 
 class _Pass:
@@ -184,61 +212,61 @@ class _Pass:
         report: Callable[[str], None],
         orders: int,
         watch: Watch | None,
+        until: float | None,
+        halvings: int,
     ) -> None:
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
+        self._began = time.perf_counter()
         self._model, self._device, self._report = model, device, report
+        self._until, self._halvings = until, halvings
         self._linears = stack_linears(model)
         self._stack, self._layers = decoder_layers(model)
-        self._windows = windows
-        self._seconds = {"quantize": 0.0, "evaluate": 0.0}
+        self._blocks = [in_blocks(texts, until) for texts in windows]
+        self._seconds_quantize = 0.0
         calibrated = orders * sum(isinstance(q, GPTQKind) for q in quantizers)
         self._watch, watched = watch, watch is not None and len(calibration) > 0
-        streams = calibrated + watched
-        self._outside = self._stay_outside(calibration if streams else calibration[:0], windows, streams)
+        variants = sum(orders if isinstance(q, GPTQKind) else 1 for q in quantizers)
+        self._outside, self._kept_outside = self._stay_outside(calibration, calibrated + watched, variants)
         calibrations: list[tuple[Batches, HiddenStates]] = []
         self._watched: tuple[Batches, HiddenStates] | None = None
         with self._outer_parts():
             if watched:
-                self._watched = enter_batches(model, calibration, device, self._outside)
+                self._watched = self._enter(calibration)
             if calibrated:
-                with self._timed("quantize"):
-                    calibrations = [
-                        enter_batches(model, in_order(calibration, number), device, self._outside)
-                        for number in range(orders)
-                    ]
-            with self._timed("evaluate"):
-                entered = [enter_batches(model, texts[:, :-1], device, self._outside) for texts in windows]
-        self._batches = [batches for batches, _ in entered]
-        self._baseline = [states for _, states in entered]
+                with self._quantizing():
+                    calibrations = [self._enter(in_order(calibration, number)) for number in range(orders)]
         self._calibrations = [batches for batches, _ in calibrations]
-        self._repeated: list[list[Variant]] = [
-            [self._variant(q, states) for _, states in calibrations]
-            if isinstance(q, GPTQKind)
-            else [self._variant(q, None)]
+        self._repeated = [
+            [Variant(q, states.copy()) for _, states in calibrations] if isinstance(q, GPTQKind) else [Variant(q, None)]
             for q in quantizers
         ]
         self._variants = list(chain.from_iterable(self._repeated))
+        for variant in self._variants:
+            variant.compared = [[] for _ in windows]
+        self._losses: list[list[Tensor]] = [[] for _ in windows]
 
-    def _variant(self, quantizer: Quantizer, calibration: HiddenStates | None) -> Variant:
-        own = calibration.copy() if calibration else None
-        return Variant(quantizer, own, [states.copy() for states in self._baseline])
-
-    def carry_out(self) -> Sweep:
+    def run(self) -> Sweep:
         with fused_rotary(self._layers, self._device):
-            for index, layer in enumerate(self._layers):
-                self._report(f"layer {index + 1} of {len(self._layers)}")
-                with borrowed(layer.parameters(), layer.buffers(), device=self._device), evaluating(layer):
-                    self._pass_layer(index, layer)
-        self._report("losses")
-        with self._timed("evaluate"), self._outer_parts():
-            baseline, compared = self._compare([v for v in self._variants if not v.error])
+            for block in range(max(map(len, self._blocks), default=1)):
+                self._enter_block(block)
+                for index, layer in enumerate(self._layers):
+                    self._report(f"layer {index + 1} of {len(self._layers)}{f', block {block + 1}' if block else ''}")
+                    with borrowed(layer.parameters(), layer.buffers(), device=self._device), evaluating(layer):
+                        if block == 0:
+                            self._round_layer(index, layer)
+                        self._advance_layer(index, layer)
+                self._report("losses")
+                self._compare_block(block)
+                self._let_go_of_calibration()
         variants = []
         for repeats in self._repeated:
             error = next((v.error for v in repeats if v.error), None)
-            found = [next(compared) for v in repeats if not v.error]
+            found = [[Compared.joined(blocks) for blocks in v.compared] for v in repeats]
             variants.append(Swept(None, [], error) if error else Swept(self._reported(repeats[0]), found, None))
-        return Sweep(baseline, variants, self._seconds["quantize"], self._seconds["evaluate"])
+        seconds = time.perf_counter() - self._began
+        baseline = [torch.cat(blocks) for blocks in self._losses]
+        return Sweep(baseline, variants, self._seconds_quantize, seconds - self._seconds_quantize)
 
     def _outer_parts(self) -> AbstractContextManager[None]:
         """The embedding, the head and one layer on the device; the first layer, to see how layers answer."""
@@ -246,26 +274,65 @@ class _Pass:
         outer = [t for t in chain(self._model.parameters(), self._model.buffers()) if id(t) not in inner]
         return borrowed(outer, device=self._device)
 
-    def _stay_outside(self, calibration: Tensor, windows: Sequence[Tensor], calibrated: int) -> bool:
-        """Whether all hidden states together are too much for the device."""
-        if self._device.type != "cuda":
+    def _enter(self, ids: Tensor) -> tuple[Batches, HiddenStates]:
+        at_once = max(1, sequences_at_once(self._model, ids.shape[1], self._device) >> self._halvings)
+        return enter_batches(self._model, ids, self._device, self._outside, at_once)
+
+    def _enter_block(self, number: int) -> None:
+        """Have a block of each evaluation set before the first layer, for the variants that want it."""
+        with self._outer_parts():
+            self._entered = {
+                s: self._enter(blocks[number][:, :-1]) for s, blocks in enumerate(self._blocks) if number < len(blocks)
+            }
+        for repeats in self._repeated:
+            sets = [s for s in self._entered if number == 0 or self._goes_on(repeats[0], s)]
+            for variant in repeats:
+                variant.evaluation = {s: self._entered[s][1].copy() for s in sets}
+                variant.kept = variant.kept if sets else []
+
+    def _let_go_of_calibration(self) -> None:
+        self._calibrations, self._watched = [], None
+        for variant in self._variants:
+            variant.calibration = None
+
+    def _goes_on(self, variant: Variant, s: int) -> bool:
+        """Whether the block after the last is wanted of a set, too."""
+        if variant.error or s not in variant.evaluation:
             return False
-        tokens = calibration.numel() * calibrated + (1 + calibrated) * sum(w.numel() for w in windows)
-        return tokens * self._width * self._model.dtype.itemsize > (1 - _RESERVE) * room(self._device)
+        return going_on(
+            [one.losses for one in variant.compared[s]], self._losses[s][: len(variant.compared[s])], self._until
+        )
+
+    def _stay_outside(self, calibration: Tensor, streams: int, variants: int) -> tuple[bool, bool]:
+        """Whether all hidden states, and then the weights that later blocks want, are too much for the device."""
+        first = sum(blocks[0].numel() for blocks in self._blocks)
+        states = (calibration.numel() * streams + (1 + variants) * first) * self._width * self._model.dtype.itemsize
+        weights = 0
+        if any(len(blocks) > 1 for blocks in self._blocks):
+            weights = variants * sum(linear.weight.nbytes for linear in self._linears.values())
+        most = (1 - _RESERVE) * room(self._device)
+        if states + weights > most or self._device.type != "cuda":
+            memory.check(weights, "[evaluation] until: the weights of all quantizations", "leave until out")
+        return states > most, states + weights > most
 
     @property
     def _width(self) -> int:
         embedding: nn.Module = self._model.get_input_embeddings()
         return next(embedding.parameters()).shape[1]
 
-    def _pass_layer(self, index: int, layer: nn.Module) -> None:
+    def _linears_of(self, index: int) -> tuple[str, dict[str, nn.Linear]]:
         prefix = f"{self._stack}.{index}."
-        linears = {n.removeprefix(prefix): m for n, m in self._linears.items() if n.startswith(prefix)}
+        return prefix, {n.removeprefix(prefix): m for n, m in self._linears.items() if n.startswith(prefix)}
+
+    def _round_layer(self, index: int, layer: nn.Module) -> None:
+        """Give every variant its weights of the layer, and move calibration states past it."""
+        prefix, linears = self._linears_of(index)
         own = {name: linear.weight.data for name, linear in linears.items()}
-        variants = [v for v in self._variants if not v.error]
         moments = self._own_moments(index, layer)
-        with self._timed("quantize"):
-            for variant in variants:
+        with self._quantizing():
+            for variant in self._variants:
+                if variant.error:
+                    continue
                 variant.weights = dict(own)
                 if isinstance(variant.quantizer, MatrixQuantizer):
                     for name, linear in linears.items():
@@ -286,17 +353,30 @@ class _Pass:
                         self._outside,
                         is_last=index + 1 == len(self._layers),
                     ).solve(ready)
+            use_weights(linears, own)
         if self._watch is not None:
             of_each = [None if repeats[0].error else repeats[0].weights for repeats in self._repeated]
             self._watch(RoundedLayer(prefix, own, moments, of_each))
-        for variant in variants:
-            if not variant.error:
-                use_weights(linears, variant.weights)
-                with rounding_inputs(variant.quantizer, linears.values()):
-                    self._advance(index, layer, variant.evaluation)
+
+    def _advance_layer(self, index: int, layer: nn.Module) -> None:
+        """Move evaluation states past the layer: each variant's with its own weights, then the 16-bit model's."""
+        _, linears = self._linears_of(index)
+        own = {name: linear.weight.data for name, linear in linears.items()}
+        for variant in self._variants:
+            if variant.error or not variant.evaluation:
+                variant.weights = {}
+                continue
+            weights = variant.kept[index] if index < len(variant.kept) else variant.weights
+            use_weights(linears, {name: weight.to(self._device) for name, weight in weights.items()})
+            with rounding_inputs(variant.quantizer, linears.values()):
+                for s, states in variant.evaluation.items():
+                    states.advance(partial(run_past, layer, self._entered[s][0].calls[index]))
+            if variant.weights and self._until is not None:
+                variant.kept.append({n: w.cpu() if self._kept_outside else w for n, w in variant.weights.items()})
             variant.weights = {}
         use_weights(linears, own)
-        self._advance(index, layer, self._baseline)
+        for batches, states in self._entered.values():
+            states.advance(partial(run_past, layer, batches.calls[index]))
 
     def _own_moments(self, index: int, layer: nn.Module) -> dict[str, Tensor]:
         """Move the watched 16-bit states past the layer; returns the second moments of its linears' inputs, by name."""
@@ -311,22 +391,16 @@ class _Pass:
             states.advance(partial(run_past, layer, batches.calls[index]))
         return {name: value for group, m in moments.items() for value in [m.value()] for name in group}
 
-    def _advance(self, index: int, layer: nn.Module, streams: Sequence[HiddenStates]) -> None:
-        with self._timed("evaluate"):
-            for batches, states in zip(self._batches, streams, strict=True):
-                states.advance(partial(run_past, layer, batches.calls[index]))
-
-    def _compare(self, variants: Sequence[Variant]) -> tuple[list[Tensor], Iterator[list[Compared]]]:
-        """The 16-bit model's losses by evaluation set, and each variant's beside it."""
-        baseline, compared = [], []
-        for number, (batches, states, windows) in enumerate(
-            zip(self._batches, self._baseline, self._windows, strict=True)
-        ):
-            streams = [variant.evaluation[number] for variant in variants]
-            losses, found = compare_batches(self._model, batches, states, streams, windows[:, 1:])
-            baseline.append(losses)
-            compared.append(found)
-        return baseline, ([of_set[number] for of_set in compared] for number in range(len(variants)))
+    def _compare_block(self, number: int) -> None:
+        """Note what the 16-bit model loses on a block of each set, and what each variant gives beside it."""
+        with self._outer_parts():
+            for s, (batches, states) in self._entered.items():
+                going = [v for v in self._variants if s in v.evaluation and not v.error]
+                streams, targets = [v.evaluation[s] for v in going], self._blocks[s][number][:, 1:]
+                losses, found = compare_batches(self._model, batches, states, streams, targets)
+                self._losses[s].append(losses)
+                for variant, one in zip(going, found, strict=True):
+                    variant.compared[s].append(one)
 
     def _reported(self, variant: Variant) -> QuantizationReport:
         quantizer = variant.quantizer
@@ -337,9 +411,14 @@ class _Pass:
         return QuantizationReport(quantizer.method, quantizer.bits, quantizer.group_size, bits_per_weight, n_weights)
 
     @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
+    def _quantizing(self) -> Iterator[None]:
+        """Count the block's seconds as quantizing; all others evaluate."""
+        self._wait()
         began = time.perf_counter()
         yield
+        self._wait()
+        self._seconds_quantize += time.perf_counter() - began
+
+    def _wait(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        self._seconds[part] += time.perf_counter() - began

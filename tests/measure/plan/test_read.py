@@ -70,6 +70,11 @@ REFUSALS = {
     "step 0": ("steps = [100,", "steps = [1,", r"steps = .*; give steps that make at least 100,000 training tokens"),
     "a count as text": ("n_params = ", 'n_params = "many" #', r"'many' is not a count"),
     "both places": ('name = "small"', 'name = "small"\nid = "a/b"', r'give either id = "owner/name".* or path'),
+    "until more than a share": (
+        "tokens = 1_024\n",
+        "tokens = 1_024\nuntil = 2\n",
+        r"\[evaluation\]: until = 2; give a share of QiD above 0 and below",
+    ),
     "too many orders": ("seq_len = 32\n", "seq_len = 32\norders = 17\n", r"\[calibration\]: orders = 17; give 1 to 16"),
     "no calibration": ("", "", r"\[calibration\] is missing; give a dataset, windows and seq_len for gptq"),
     "an unknown set": ("path =", "pth =", r"give 'held-out' an id or a path, or name a known set"),
