@@ -1,4 +1,13 @@
-"""Covariances without structure that helps: as one matrix, by LAPACK, which does a symmetric one at half the price."""
+"""Covariances without structure that helps: as one matrix, by LAPACK, which does a symmetric one at half the price.
+
+Of numbers in ascending order Matérn's kernel of smoothness 5/2 is a product of two narrow matrices above the diagonal:
+with a ≥ b in units of the length over the root of 5,
+
+    (1 + a − b + (a − b)²/3)·exp(b − a) = u(a)·v(b)        u(a) = exp(−a)·(1 + a + a²/3, −1 − 2a/3, 1/3)
+                                                           v(b) = exp(b)·(1, b, b²)
+
+so that one call of a matrix routine stands for an exponential of every pair.
+"""
 
 from collections.abc import Mapping
 
@@ -8,58 +17,84 @@ from qidbayes.noise.kernels import SIMILARITY, Cells, between_tokens, matern, qu
 
 # SciPy is imported where it is used, since a fit that only answers mostly does without.
 
+_PANEL = 64
+"""Rows that are filled at a time, so that they stay near the processor."""
+_FAR = 300.0
+"""From the middle, in the units above: beyond it the exponentials overflow."""
+
 
 class Among:
     """The covariance of measurements among themselves; see `qidbayes.noise.kernels`.
 
-    Its kernels are worked out between the sizes, tokens and quantizations that occur, and spread over the measurements.
+    They are taken in the order of the axis, tokens or sizes, on which more of them differ. What else they differ in is
+    worked out between the places (suite, other axis, model, bits, kind) that occur.
+
+    Attributes
+    ----------
+    order
+        Numbers of the measurements in that order.
     """
 
     def __init__(self, cells: Cells) -> None:
-        self._near = [
-            (f"length_{name}", *np.unique(cells[f"log_{name}"], return_inverse=True)) for name in ("params", "tokens")
-        ]
-        both = np.stack([cells["log_bits"], cells["kind"]])
-        kinds, self._kind = np.unique(both, axis=1, return_inverse=True)
-        self._kind = self._kind.reshape(-1)
-        self._quantizations = dict(zip(("log_bits", "kind"), kinds, strict=True))
-        self._wandering = between_tokens(self._near[1][1], self._near[1][1], np)
-        suites = cells["suite"][:, None] == cells["suite"][None, :]
-        self._apart = None if suites.all() else np.flatnonzero(~suites)
-        self._same = {
-            group: np.flatnonzero(cells[group][:, None] == cells[group][None, :]) for group in ("model", "checkpoint")
-        }
+        distinct = {name: np.unique(cells[f"log_{name}"]).size for name in ("tokens", "params")}
+        self._axis, self._other = sorted(distinct, key=lambda name: -distinct[name])
+        self.order = np.argsort(cells[f"log_{self._axis}"], kind="stable")
+        ordered = {name: np.asarray(values)[self.order] for name, values in cells.items()}
+        self._at, self._tokens = ordered[f"log_{self._axis}"], ordered["log_tokens"]
+        names = ("suite", f"log_{self._other}", "model", "log_bits", "kind")
+        places, place = np.unique(np.stack([ordered[name] for name in names]), axis=1, return_inverse=True)
+        self._places, self._place = dict(zip(names, places, strict=True)), place.reshape(-1)
+        kinds, kind = np.unique(places[-2:], axis=1, return_inverse=True)
+        self._kinds, self._kind = dict(zip(names[-2:], kinds, strict=True)), kind.reshape(-1)
+        self._alike = {g: (self._places[g][:, None] == self._places[g][None, :]) * 1.0 for g in ("suite", "model")}
+        codes = ordered["checkpoint"]
+        self._checkpoints = np.nonzero(np.triu(codes[:, None] == codes[None, :]))
 
     def covariance(self, scale: Mapping[str, float]) -> np.ndarray:
-        """Return R·Q given one number of each name; shape ``(measurements, measurements)``."""
-        found: np.ndarray | None = None
-        for length, values, place in self._near:
-            near = _spread(matern((values[:, None] - values[None, :]) / scale[length], np), place)
-            found = near * scale["smooth_sd"] ** 2 if found is None else np.multiply(found, near, out=found)
-        assert found is not None
-        found += scale["suite_sd"] ** 2
-        flat = found.reshape(-1)
-        if "walk_sd" in scale:
-            slope, walk = (_spread(values, self._near[1][2]) for values in self._wandering)
-            walk *= 0.5 * scale["walk_sd"] ** 2
-            found += walk
-        if self._apart is not None:
-            flat[self._apart] = 0.0
-        if "walk_sd" in scale:
-            pairs = self._same["model"]
-            flat[pairs] += scale["model_tokens_sd"] ** 2 * slope.reshape(-1)[pairs] + walk.reshape(-1)[pairs]
-        for group, pairs in self._same.items():
-            if f"{group}_sd" in scale:
-                flat[pairs] += scale[f"{group}_sd"] ** 2
+        """Return R·Q given one number of each name, in `order`; shape ``(measurements, measurements)``.
+
+        What is below the diagonal has no meaning.
+        """
+        suite, model = self._alike["suite"], self._alike["model"]
+        other = self._places[f"log_{self._other}"]
+        near = matern((other[:, None] - other[None, :]) / scale[f"length_{self._other}"], np)
+        shared = scale["suite_sd"] ** 2 * suite + scale.get("model_sd", 0.0) ** 2 * model
+        between = np.ones((len(self._kind), len(self._kind)))
         if SIMILARITY in scale:
-            between = quantizations(scale, self._quantizations, self._quantizations, np)
-            if len(between) > 1:
-                found *= _spread(between, self._kind)
+            between = _spread(quantizations(scale, self._kinds, self._kinds, np), self._kind)
+        tables = [scale["smooth_sd"] ** 2 * near * suite * between, shared * between]
+        if "walk_sd" in scale:
+            tables.append(scale["model_tokens_sd"] ** 2 * model * between)
+            tables.append(0.5 * scale["walk_sd"] ** 2 * (suite + model) * between)
+        at = (self._at - self._at.mean()) * (np.sqrt(5.0) / scale[f"length_{self._axis}"])
+        rows = len(at)
+        found = np.empty((rows, rows))
+        for first in range(0, rows, _PANEL):
+            part, later = slice(first, first + _PANEL), slice(first, None)
+            panel = found[part, later]
+            spread = (table[self._place[part]].take(self._place[later], axis=1) for table in tables)
+            np.multiply(_along(at[part], at[later]), next(spread), out=panel)
+            panel += next(spread)
+            if "walk_sd" in scale:
+                for with_walk in between_tokens(self._tokens[part], self._tokens[later], np):
+                    panel += with_walk * next(spread)
+        if "checkpoint_sd" in scale:
+            i, j = self._checkpoints
+            found[i, j] += scale["checkpoint_sd"] ** 2 * between[self._place[i], self._place[j]]
         return found
 
 
 def _spread(values: np.ndarray, place: np.ndarray) -> np.ndarray:
     return values.take(place, axis=0).take(place, axis=1)
+
+
+def _along(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Matérn's kernel where b is not below a; see the module's text for the units."""
+    if max(np.abs(a).max(), np.abs(b).max()) > _FAR:
+        return np.asarray(matern((a[:, None] - b[None, :]) / np.sqrt(5.0), np))
+    before = np.stack([np.ones_like(a), a, a**2], axis=1) * np.exp(a)[:, None]
+    after = np.stack([1.0 + b + b**2 / 3.0, -1.0 - 2.0 * b / 3.0, np.full_like(b, 1.0 / 3.0)]) * np.exp(-b)
+    return np.asarray(before @ after)
 
 
 def solved_by_factor(matrix: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, float]:

@@ -117,7 +117,8 @@ class _Dense:
     """A block as one matrix."""
 
     def __init__(self, cells: Cells, variance: np.ndarray) -> None:
-        self._own, self._among = variance, Among(cells)
+        self._among = Among(cells)
+        self._own = variance[self._among.order]
         self.memory = 32.0 * float(len(variance)) ** 2
         self.cost = cost_of_matrix(len(variance))
 
@@ -128,7 +129,8 @@ class _Dense:
             one = {name: float(values[draw]) for name, values in scale.items()}
             matrix = self._among.covariance(one)
             matrix.flat[:: len(matrix) + 1] += self._own + one["sigma"] ** 2
-            reduced, log_determinant[draw] = solved_by_factor(matrix, columns[draw if len(columns) > 1 else 0])
+            of_draw = columns[draw if len(columns) > 1 else 0, self._among.order]
+            reduced, log_determinant[draw] = solved_by_factor(matrix, of_draw)
             found[draw] = reduced.T @ reduced
         return found, log_determinant
 

@@ -7,6 +7,7 @@ from dense import covariance, variance, with_errors
 from test_gp_density import LAW, SCALE, TABLES
 
 from qidbayes.infer.inputs import inputs
+from qidbayes.noise.dense import Among
 from qidbayes.noise.gram import Gram, _OfGrid
 from qidbayes.noise.state_space import StateSpace
 
@@ -53,6 +54,19 @@ def test_along_an_axis_the_products_are_the_same(name: str, axis: str, monkeypat
     full += np.diag(NUMBERS["sigma"][0] ** 2 + variance(rows.frame))
     np.testing.assert_allclose(found, columns[0].T @ np.linalg.solve(full, columns[0]), rtol=1e-8, atol=1e-8)
     assert log_determinant == pytest.approx(np.linalg.slogdet(full)[1], abs=1e-7)
+
+
+@pytest.mark.parametrize("length", [20.0, 1.2, 0.05, 0.002])
+def test_the_matrix_is_the_dense_covariance_at_any_length(length: float) -> None:
+    """Of tokens in no order; at the shortest length the products of exponentials would overflow."""
+    rng = np.random.default_rng(0)
+    table = TABLES["models × tokens × bits"][0]
+    some = table.with_columns(tokens=pl.Series(np.exp(rng.uniform(20.0, 27.0, table.height)).astype(int)))
+    rows = inputs(some, LAW)
+    among = Among(rows.cells)
+    one = {name: float(values[0]) for name, values in NUMBERS.items()} | {"length_tokens": length}
+    expected = covariance(one, rows.frame, rows.frame)[np.ix_(among.order, among.order)]
+    np.testing.assert_allclose(np.triu(among.covariance(one)), np.triu(expected), rtol=0.0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["models × tokens × bits", "many left out", "several models of a size", "no grid"])
