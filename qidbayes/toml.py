@@ -145,9 +145,9 @@ class Section:
             raise self.wrong(key, "a list of strings")
         return tuple(values)
 
-    def choice(self, key: str, known: Iterable[str], default: str | None = None) -> str:
+    def choice(self, key: str, known: Iterable[str]) -> str:
         """One of a few names, which are in lower case; upper case is read as lower case."""
-        value = self.text(key, default).lower()
+        value = self.text(key).lower()
         if value not in (known := list(known)):
             raise InputError(f"{self.where}: {key} = {value!r} is not known; {accepted(value, known)}")
         return value

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 from qidbayes.errors import InputError
 
@@ -32,8 +33,8 @@ def parse_count(text: str) -> float:
     raise InputError(f"{text!r} is not a count; write it like 7B, 1.5T, 300M, 2e11 or 160000000")
 
 
-def format_count(value: float, digits: int = 3) -> str:
-    """Write a count with a k/M/B/T suffix and at most `digits` significant digits.
+def format_count(value: float) -> str:
+    """Write a count with a k/M/B/T suffix and at most three significant digits.
 
     Examples
     --------
@@ -46,13 +47,13 @@ def format_count(value: float, digits: int = 3) -> str:
         return "∞"
     for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         # Rounding comes first so that 999.96B reads 1T and not 1e+03B.
-        rounded = float(f"{value:.{digits}g}")
+        rounded = float(f"{value:.3g}")
         if abs(rounded) >= factor:
             scaled = rounded / factor
             if scaled >= 1e6:
                 break
-            return f"{scaled:,.0f}{suffix}" if scaled >= 1000 else f"{scaled:.{digits}g}{suffix}"
-    return f"{value:.{digits}g}"
+            return f"{scaled:,.0f}{suffix}" if scaled >= 1000 else f"{scaled:.3g}{suffix}"
+    return f"{value:.3g}"
 
 
 def parse_bytes(text: str) -> float:
@@ -87,3 +88,35 @@ def format_bytes(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g}{suffix}"
     return f"{value:.3g}B"
+
+
+def format_value(value: Any, name: str = "", *, count: bool = False) -> str:
+    """Write a value of a column as people read it.
+
+    Parameters
+    ----------
+    value
+        Of any type that a frame holds.
+    name
+        The column, which may ask for a form of its own, as `r_hat` does.
+    count
+        Whether it is one that people say as 7B.
+
+    Examples
+    --------
+    >>> format_value(7e9, count=True), format_value(0.123456), format_value(True), format_value(1.0, "r_hat")
+    ('7B', '0.1235', 'yes', '1.000')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if count and isinstance(value, int | float):
+        return format_count(float(value))
+    if name == "memory":
+        return format_bytes(value)
+    if not isinstance(value, float):
+        return str(value)
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.3f}" if name == "r_hat" else f"{value:.0f}" if name in ("ess_bulk", "ess_tail") else f"{value:.4g}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qidbayes.errors import printable
-from qidbayes.units import format_bytes, format_count
+from qidbayes.units import format_count, format_value
 
 if TYPE_CHECKING:
     import polars as pl
@@ -112,27 +112,7 @@ def terminal_width() -> int | None:
 def _cell(name: str, value: Any, answers: set[str]) -> str:
     if name in answers and isinstance(value, float) and _MOST_TOKENS < value < math.inf:
         return f">{format_count(_MOST_TOKENS)}"
-    return _text(name, value, name in _COUNTS | answers)
-
-
-def _text(name: str, value: Any, count: bool) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if count and isinstance(value, int | float):
-        return format_count(float(value))
-    if name == "memory":
-        return format_bytes(value)
-    if isinstance(value, float):
-        if math.isinf(value):
-            return "∞"
-        if name in ("ess_bulk", "ess_tail"):
-            return f"{value:.0f}"
-        if name == "r_hat":
-            return f"{value:.3f}"
-        return f"{value:.4g}"
-    return _line(str(value))
+    return _line(format_value(value, name, count=name in _COUNTS | answers))
 
 
 def _line(text: str) -> str:

@@ -91,10 +91,8 @@ def project(
         frame = source.project(loss_16bit=base, vocabulary=vocabulary, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
         if kind == "response":
             frame = beside(source, frame, "predict", {"ci_prob": ci_prob, **values})
-    elif isinstance(source, Fit):
-        frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     else:
-        frame = source.predict(**values)
+        frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     if isinstance(source, Fit):
         warn(source, frame, kind)  # type: ignore[arg-type]
     what = {**RESPONSES, "loss": "Quantized loss"}[response or source.law.response]

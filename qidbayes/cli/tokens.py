@@ -61,13 +61,11 @@ def tokens(
     if bits is None and "bits" in needed:
         bits = [2.0, 3.0, 4.0]
     values = given(n_params=params, bits=bits, **about, **at)
+    frame = source.tokens_to_threshold(qid, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     if isinstance(source, Fit):
-        frame = source.tokens_to_threshold(qid, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
         if kind == "response":
             frame = beside(source, frame, "tokens_to_threshold", {"qid": qid, "ci_prob": ci_prob, **values})
         warn(source, frame.drop("tokens", "walk_lower", "walk_upper", strict=False), kind)  # type: ignore[arg-type]
-    else:
-        frame = source.tokens_to_threshold(qid, **values)
     title = f"Training tokens at which QiD reaches a threshold ({source.law.title})"
     counts = ("tokens", "lower", "upper", "walk_lower", "walk_upper")
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, title, counts=counts)

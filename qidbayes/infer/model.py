@@ -166,11 +166,6 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
     return (measured - sketched).sum()
 
 
-def sampled_names(design: Inputs) -> list[str]:
-    """Return what the sampler's variables are called, in the model's order."""
-    return list(describe(design, model_data(design)).names)
-
-
 def _error(name: str, prior: Prior, spec: ModelSpec) -> Any:
     family, arguments = _flat(prior) if name in (spec.borrowed or ()) else _declared(prior)
     return family(name, **arguments)

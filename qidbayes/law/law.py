@@ -215,7 +215,8 @@ class Law:
         unknown = [covariate for covariate, value in self.reference.items() if value == DATA]
         if unknown:
             raise InputError(
-                f"law {self.name!r} takes its reference {', '.join(unknown)} from the data; say where with `Law.at`"
+                f"law {self.name!r} takes its reference {', '.join(unknown)} from the data; say where with "
+                "`Law.with_reference`"
             )
         return {covariate: math.log(float(value)) for covariate, value in self.reference.items()}
 

@@ -1,7 +1,6 @@
 """Pieces of a page: tables that can be copied, figures drawn in place. All text that comes from outside is escaped."""
 
 import io
-import math
 import re
 from html import escape
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from qidbayes.plots import style
 from qidbayes.table.formulas import as_text
-from qidbayes.units import format_bytes, format_count
+from qidbayes.units import format_value
 
 # Nothing but what is in the file: the browser itself refuses anything else.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -54,7 +53,7 @@ def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:
     head = "".join(_heading(name, right) for name, right in zip(frame.columns, numeric, strict=True))
     rows = []
     for row in frame.iter_rows(named=True):
-        cells = (text(value, name, count=name in (*_COUNTS, *counts)) for name, value in row.items())
+        cells = (format_value(value, name, count=name in (*_COUNTS, *counts)) for name, value in row.items())
         rows.append("".join(_cell(cell, right) for cell, right in zip(cells, numeric, strict=True)))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     csv = escape(as_text(frame).write_csv())
@@ -62,29 +61,6 @@ def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:
         f'<div class="table" data-csv="{csv}"><div class="scroll"><table><thead><tr>{head}</tr>'
         f'</thead><tbody>{body}</tbody></table></div><button type="button" class="copy">Copy as CSV</button></div>'
     )
-
-
-def text(value: Any, name: str = "", *, count: bool = False) -> str:
-    """Return a value of a column as people read it.
-
-    Examples
-    --------
-    >>> text(7e9, count=True), text(0.123456), text(None), text(True), text(float("inf")), text(1.0, "r_hat")
-    ('7B', '0.1235', '', 'yes', '∞', '1.000')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if count and isinstance(value, int | float):
-        return format_count(float(value))
-    if name == "memory":
-        return format_bytes(value)
-    if name in ("r_hat", "ess_bulk", "ess_tail") and math.isfinite(value):
-        return f"{value:.3f}" if name == "r_hat" else f"{value:.0f}"
-    if isinstance(value, float):
-        return "∞" if math.isinf(value) else f"{value:.4g}"
-    return str(value)
 
 
 def drawing(figure: Figure, title: str, number: int) -> str:

@@ -14,9 +14,15 @@ import qidbayes as qb
 from qidbayes.infer import program
 from qidbayes.infer.bridge import log_density
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.model import model_data, model_of_inputs, sampled_names
+from qidbayes.infer.model import model_data, model_of_inputs
+from qidbayes.infer.spec import describe
 
 SETTINGS = {"draws": 200, "tune": 200, "chains": 2}
+
+
+def sampled_names(rows: Inputs) -> list[str]:
+    """Return what the sampler's variables are called."""
+    return list(describe(rows, model_data(rows)).names)
 
 
 def irregular(table: pl.DataFrame) -> pl.DataFrame:

@@ -12,8 +12,9 @@ from test_closed_form import assert_agrees
 
 import qidbayes as qb
 from qidbayes.infer.inputs import Inputs, inputs
-from qidbayes.infer.model import model_of_inputs, sampled_names
+from qidbayes.infer.model import model_data, model_of_inputs
 from qidbayes.infer.pooling import groups_and_populations, population_and_groups
+from qidbayes.infer.spec import describe
 from qidbayes.law import Law
 
 SPREAD = 0.4
@@ -61,7 +62,7 @@ def test_every_centring_is_the_textbooks_model(pythia: pl.DataFrame, value: floa
     # the parameters that are not pooled alone: the same wherever μ and τ are, and at every centring.
     law = plain("pooled-bit")
     rows = inputs(pythia.sample(200, seed=1), law)
-    names = sampled_names(rows)
+    names = list(describe(rows, model_data(rows)).names)
     designs = {c: with_centring(rows, c) for c in (1.0, value)}
     models = {c: model_of_inputs(one) for c, one in designs.items()}
     densities = {c: model.compile_logp(mode="FAST_COMPILE") for c, model in models.items()}

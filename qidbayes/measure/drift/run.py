@@ -21,7 +21,7 @@ from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization, digest
 from qidbayes.measure.quantize import Quantizer, quantizer_from_settings
 from qidbayes.measure.run.checkpoint_run import check_windows
 from qidbayes.measure.run.context import RunContext
-from qidbayes.measure.run.outcome import Outcome, describe
+from qidbayes.measure.run.outcome import Outcome, finish
 from qidbayes.measure.run.progress import Reporter
 from qidbayes.measure.run.quiet import quietly
 from qidbayes.measure.run.rows import failure_of
@@ -64,13 +64,7 @@ def measure_drift(
     in_turn = sorted(mine, key=lambda c: (c.model, c.tokens))
     held = [checkpoint for checkpoint in in_turn if not run.carry_out(checkpoint)]
     held = [checkpoint for checkpoint in held if not run.carry_out(checkpoint, patient=True)]
-    rows = run.store.assemble(plan, {"plan": plan.suite, "plan_hash": plan.hash, **versions()})
-    named = {(checkpoint.model, checkpoint.revision) for checkpoint in mine}
-    failed = [row for row in rows if row["status"] != "ok" and (row["model"], row["revision"]) in named]
-    measured = {(row["model"], row["revision"]) for row in rows}
-    missing = sum((c.model, c.revision) not in measured for c in plan.checkpoints)
-    table = run.store.table if rows else None
-    return Outcome(table, len(rows), tuple(map(describe, failed)), tuple(map(str, held)), missing)
+    return finish(run.store, plan, mine, versions(), held)
 
 
 class DriftRun:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from qidbayes.measure.plan.plan import Checkpoint, Plan
-from qidbayes.measure.storage.results import Row, Store
+from qidbayes.measure.storage.results import Row
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,17 @@ class Outcome:
     lost: tuple[str, ...] = ()
 
 
+class Assembles(Protocol):
+    """Keeps what is measured, and writes a table of it."""
+
+    table: str
+
+    def assemble(self, plan: Plan, metadata: Mapping[str, str]) -> list[Row]:
+        """Write the table, and return its rows."""
+
+
 def finish(
-    store: Store,
+    store: Assembles,
     plan: Plan,
     checkpoints: Sequence[Checkpoint],
     metadata: Mapping[str, str],
