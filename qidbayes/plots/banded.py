@@ -57,8 +57,8 @@ def hidden(axes: Axes, line: Line2D, x: np.ndarray, lower: np.ndarray, upper: np
     seen = (at[:, 0] >= left) & (at[:, 0] <= right) & (at[:, 1] >= bottom) & (at[:, 1] <= top)
     slope = np.gradient(at[:, 1], at[:, 0])
     across = (high[:, 1] - low[:, 1]) / np.hypot(1.0, slope)
-    thin: np.ndarray = across < line.get_linewidth()
-    return thin[seen]
+    thin: np.ndarray = across[seen] < line.get_linewidth()
+    return thin
 
 
 def note_hidden(figure: Figure) -> None:
