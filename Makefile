@@ -50,7 +50,7 @@ demo-measure: $(VENV)/measure
 	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure tiny --jobs 2 --output demo/tiny
 	$(BIN)/qidbayes fit demo/tiny/table.parquet --law unified --method gptq --seed 0 --force --output demo/tiny.nc
 	$(BIN)/qidbayes summary demo/tiny.nc
-	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure nano/demo --jobs 2 --output demo/nano
+	OMP_NUM_THREADS=1 $(BIN)/qidbayes measure benchmarks/nano-demo/plan.toml --jobs 2 --output demo/nano
 	$(BIN)/qidbayes tables demo/nano/table.parquet
 
 # A model that somebody else trained, from a package of PyPI (98 MB), measured, and foretold from four of its rows.

@@ -51,7 +51,7 @@ def quantizers(widest_group: int) -> list[Quantizer]:
 
 def checkpoints() -> Iterator[tuple[str, str, Path, Path]]:
     """Suite, name, folder of the weights, folder of the texts and the tokenizer."""
-    tiny, demo = shipped("measurements") / "tiny", shipped("measurements") / "nano" / "demo"
+    tiny, demo = shipped("measurements") / "tiny", Path(__file__).parent / "nano-demo"
     for root, suite, pattern in ((tiny, "tiny", "128x3/*"), (tiny, "tiny", "64x2/step*4"), (demo, "nano/demo", "*/*")):
         for folder in sorted((root / "checkpoints").glob(pattern)):
             yield suite, f"{folder.parent.name}@{folder.name}", folder, root

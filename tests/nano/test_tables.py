@@ -1,5 +1,7 @@
 """The shipped tables say what their card says of them, and the demo's two models what the tables say of theirs."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 import torch
@@ -13,12 +15,12 @@ from qidbayes.measure.quantize import RTN
 from qidbayes.resources import shipped
 from qidbayes.table import load_table
 
-DEMO = shipped("measurements") / "nano" / "demo"
+DEMO = Path(__file__).parents[2] / "benchmarks" / "nano-demo"
 
 
 @pytest.mark.parametrize("name", ["nano", "nano/wikitext2", "nano/code"])
 def test_every_planned_cell_was_measured(name: str) -> None:
-    table, plan = load_table(name), load_plan(DEMO.parent / "plan.toml")
+    table, plan = load_table(name), load_plan(shipped("measurements") / "nano" / "plan.toml")
     assert table.height == 14 * len(plan.checkpoints) == 4_550
     assert set(table["status"]) == {"ok"}
     planned = {(c.model, c.revision, c.n_params, c.tokens) for c in plan.checkpoints}
