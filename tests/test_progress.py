@@ -118,8 +118,8 @@ beta = {{ prior = "Normal", mu = 0.5, sigma = 0.5 }}
 {further}
 
 [reference]
-N = 1e9
 D = 1e11
+{reference}
 
 [noise]
 discrepancy = "none"
@@ -129,13 +129,13 @@ discrepancy = "none"
 @pytest.mark.parametrize("command", ["backtest", "compare"])
 def test_a_table_that_is_fitted_again_and_again_shows_what_is_left(command: str, tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text(ROWS)
-    for name, term in (("sizes", "N**alpha"), ("widths", "P**alpha")):
+    for name, term, reference in (("sizes", "N**alpha", "N = 1e9"), ("widths", "P**alpha", "P = 4")):
         further = 'alpha = { prior = "Normal", mu = 1, sigma = 1 }'
-        (tmp_path / f"{name}.toml").write_text(LAW.format(term=term, further=further))
+        (tmp_path / f"{name}.toml").write_text(LAW.format(term=term, further=further, reference=reference))
     split = ["--split", "leave n_params", "--jobs", "1"]
     asked = [command, "mine.csv", "--law", "sizes.toml", "--law", "widths.toml", *split]
     shown = plain(on_a_terminal(asked, tmp_path))
     assert shown.strip().startswith("preparing the folds")  # before anything is read or fitted
-    assert re.search(r"fitting ━+.* \d+% 0:00:\d\d about 0:\d\d left", shown)
+    assert re.search(r"fitting ━.* \d+% [\d:]+ about [\d:]+ left", shown)
     piped = subprocess.run([sys.executable, "-m", "qidbayes", *asked], cwd=tmp_path, capture_output=True, text=True)
     assert "fitting" not in piped.stderr and "━" not in piped.stderr + piped.stdout.split("\n")[0]

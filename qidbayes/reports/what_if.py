@@ -66,7 +66,7 @@ def what_if(fit: Fit, *, ci_prob: float = 0.9, **held: Any) -> WhatIf:
     Examples
     --------
     >>> import qidbayes as qb
-    >>> qb.what_if(qb.load_fit("atlas"), suite="pythia", method=["gptq", "rtn"], bits=[3, 4])
+    >>> qb.what_if(qb.load_fit("atlas"), suite="pythia", n_params="7B", method=["gptq", "rtn"], bits=[3, 4])
     WhatIf: sliders that a notebook shows; qidbayes.report writes them into a page
     """
     tails(ci_prob)
