@@ -85,6 +85,6 @@ def round_tokens(rows: Tensor, kind: str | None, bits: int) -> Tensor:
         form = replace(form, scale="row")
     count, columns = rows.shape
     size = form.group_size or columns
-    grouped = nn.functional.pad(rows, (0, -columns % size)).reshape(count, -1, size)
+    grouped = nn.functional.pad(rows, (0, -columns % size)).unflatten(1, (-1, size))
     grid = FloatScales(form, rows, None).fit(grouped)
-    return grid.nearest(grouped).reshape(count, -1)[:, :columns]
+    return grid.nearest(grouped).flatten(1)[:, :columns]

@@ -80,7 +80,9 @@ def fit_scale(weights: Tensor, top: Tensor, symmetric: bool) -> tuple[Tensor, Te
 
 def round_to_grid(weight: Tensor, bits: int, group_size: int | None, symmetric: bool) -> Tensor:
     """Round a `[out, in]` matrix to grids of its own, one per row and group of `group_size` inputs."""
-    grouped = weight.reshape(weight.shape[0], -1, group_size or weight.shape[1])
+    rows, columns = weight.shape
+    size = group_size or columns
+    grouped = weight.reshape(rows, columns // size, size)  # of inputs there may be no rows
     return fit_grid(grouped, bits, symmetric).nearest(grouped).reshape(weight.shape)
 
 

@@ -108,10 +108,9 @@ class LayerSolver:
             # Where all of a layer is calibrated at once, its states must go through all of it again.
             kind = Suspended if waiting and sequential else Replayed
             for together in batched(alike, min(waiting, solved) if kind is Suspended else solved):
-                experts = self._experts_at_once(factor * len(together))
                 passes = [(v, kind(self.layer, v.calibration, self.calls)) for v in together if v.calibration]
                 try:
-                    for stage in in_stages(self.layer, groups, experts) if sequential else [groups]:
+                    for stage in self._stages(groups, kind is Replayed, sequential, factor * len(together)):
                         self._solve_stage(passes, stage)
                     for variant, one in passes:
                         if not variant.error and not self.is_last:
@@ -138,8 +137,19 @@ class LayerSolver:
         free = room(self.device)
         return 0 if self.kept_outside else int(free * _WAITING) // held, max(1, int(free * _FACTORS) // factor)
 
+    def _stages(
+        self, groups: Sequence[tuple[str, ...]], replayed: bool, sequential: bool, factors: int
+    ) -> Sequence[Sequence[tuple[str, ...]]]:
+        """What is calibrated at a time, given the bytes of one group's factors.
+
+        A pass that waits goes on with what it has computed, so it has to stop before each expert is run.
+        """
+        if not sequential:
+            return [groups]
+        return in_stages(self.layer, groups, self._experts_at_once(factors)) if replayed else [[g] for g in groups]
+
     def _experts_at_once(self, factors: int) -> int | None:
-        """How many experts may be calibrated together, given the bytes of one's factors; None for all."""
+        """How many experts may be calibrated together; None for all."""
         return max(1, int(room(self.device) * _FACTORS) // factors) if self.device.type == "cuda" else None
 
     def _solve_stage(self, passes: Sequence[tuple[Variant, Passes]], stage: Sequence[tuple[str, ...]]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from measure.mixtures import MIXTURES
 from qidbayes.errors import InputError
 from qidbayes.measure.inputs.checkpoint import count_parameters, load_model
 from qidbayes.measure.inputs.language_model import auto_class
@@ -90,7 +91,17 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "starcoder2": GROUPED,
     "vaultgemma": SLIDING,
     "xglm": {**TOKENS, "d_model": 32, "ffn_dim": 64, "num_layers": 2, "attention_heads": 4},
+    **MIXTURES,
+    "aria_text": {**HEADS, "moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 1},
+    "deepseek_v2": {**MIXTURES["deepseek_v3"]},
+    "ernie4_5_moe": {**GROUPED, "moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16},
+    "glm4_moe": {**HEADS, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "granitemoe": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "minimax_m2": {**HEADS, "rotary_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "phimoe": {**GROUPED, "num_local_experts": 4},
+    "qwen2_moe": {**GROUPED, "num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 32},
 }  # fmt: skip
+TRANSPOSED = ("gpt_oss", "aria_text")  # mixtures that keep `[experts, in, out]`
 
 
 def config_of(name: str) -> PreTrainedConfig:
@@ -124,9 +135,19 @@ def rounded(weight: Tensor, bits: int, group: int) -> Tensor:
 
 
 def linears_of_layers(model: nn.Module) -> list[nn.Linear]:
-    """By their names: what is numbered and does not look at images."""
+    """By their names: what is numbered, does not look at images and does not choose experts."""
     named = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return [module for name, module in named.items() if re.search(r"\.\d+\.", name) and "vis" not in name]
+    left = re.compile(r"vis|\.(gate|router|shared_expert_gate)$")
+    return [module for name, module in named.items() if re.search(r"\.\d+\.", name) and not left.search(name)]
+
+
+def round_experts(model: nn.Module, transposed: bool) -> None:
+    """Every expert of every layer, one after another."""
+    for name, parameter in model.named_parameters():
+        if re.search(r"\.experts\.\w+$", name) and parameter.dim() == 3:
+            for expert in parameter:
+                weight = expert.T if transposed else expert
+                weight.copy_(rounded(weight.contiguous(), 3, 16))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -141,6 +162,7 @@ def test_losses_before_and_after_rounding(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         for linear in linears_of_layers(model):
             linear.weight.copy_(rounded(linear.weight, 3, 16))
+        round_experts(model, name in TRANSPOSED)
     after = plain_losses(model, windows)
     assert (after - found.baseline[0]).abs().max() > 1e-3
     torch.testing.assert_close(found.variants[0].losses[0], after, rtol=1e-5, atol=0)
@@ -148,8 +170,8 @@ def test_losses_before_and_after_rounding(name: str, tmp_path: Path) -> None:
 
 # What is refused, and the words that must be in the refusal.
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "gpt2": (GPT, "h.0.attn.c_attn.weight is a weight matrix outside a Linear"),
-    "mixtral": ({**GROUPED, "num_local_experts": 2}, "is a weight matrix outside a Linear"),
+    "gpt2": (GPT, "h.0.attn.c_attn.weight of Conv1D is a weight matrix outside a Linear"),
+    "llama4_text": ({**HEADS, "num_local_experts": 2, "intermediate_size_mlp": 64}, "of Llama4TextExperts is a weight"),
 }
 
 
