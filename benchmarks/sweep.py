@@ -1,4 +1,4 @@
-"""The sweep, the plain path and GPTQModel on one H100, on Pythia's shapes: seconds, losses, memory, and the floor.
+"""The sweep, the plain path and GPTQModel on one GPU, on Pythia's shapes: seconds, losses, memory, and the floor.
 
     python benchmarks/sweep.py
 
@@ -8,7 +8,6 @@ file as they are measured, the most wanted first: what the budget (seconds) cuts
 """
 
 import argparse
-import atexit
 import csv
 import gc
 import json
@@ -16,7 +15,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
 
+from qidbayes.measure.decoder import blocks
+from qidbayes.measure.decoder import layers as decoder_parts
 from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
 from qidbayes.measure.decoder.hessian import SecondMoment
 from qidbayes.measure.decoder.layers import decoder_layers, restoring_weights
@@ -38,6 +40,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CALIBRATION, EVALUATION, LENGTH = 128, 256, 2_048
 VOCABULARY = 50_304
 BITS = (2, 3, 4)
+SECONDS = 4  # for each rate
 COST = [
     "path", "shape", "layers", "width", "variants", "calibration_tokens", "evaluation_tokens", "seconds",
     "seconds_quantize", "seconds_evaluate", "peak_memory_gib", "floor_seconds", "floor_share", "note",
@@ -136,9 +139,10 @@ class Rates:
 
 def measure_rates() -> Rates:
     def rate(work: Callable[[], object], amount: float) -> float:
-        for _ in range(3):
-            work()
-        return amount * 10 / timed(lambda: [work() for _ in range(10)])[0]
+        """Over seconds, in which the card comes to the clock that its power allows."""
+        once = timed(lambda: [work() for _ in range(10)])[0] / 10
+        times = int(SECONDS / once) + 1
+        return amount * times / timed(lambda: [work() for _ in range(times)])[0]
 
     a = torch.randn(8192, 8192, device=DEVICE)
     half = a.half()
@@ -161,7 +165,7 @@ def floor(shape: Shape, variants: int, calibration: int, evaluation: int, rates:
     layer_token = 24 * d**2 + 2 * LENGTH * d
     passed = (variants + 1) * evaluation + variants * calibration
     half = passed * layers * layer_token + (variants + 1) * evaluation * 2 * d * VOCABULARY
-    half += variants * calibration * layers * 38 * d**2
+    half += variants * calibration * layers * 19 * d**2  # one triangle of 2 (3 + 16) d^2
     single = variants * layers * (24 + 67 * 2 / 3) * d**3
     moved = passed * layers * d * 4 + layers * 24 * d**2 * (1 + 2 * variants)
     moved += (variants + 1) * evaluation * VOCABULARY * 4
@@ -194,12 +198,14 @@ class Benchmark:
 
     def sweep(
         self, shape: Shape, path: str = "sweep", variants: int = 3, share: float = 1.0,
-        model: PreTrainedModel | None = None, note: str = "",
+        model: PreTrainedModel | None = None, note: str = "", until: float | None = None,
     ) -> tuple[Sweep, PreTrainedModel]:  # fmt: skip
         model = model or random_model(shape)
         calibration = windows(max(2, int(CALIBRATION * share)), LENGTH, 1)
         evaluation = windows(max(2, int(EVALUATION * share)), LENGTH + 1, 2)
-        seconds, found = timed(lambda: sweep(model, quantizers(variants), calibration, [evaluation], DEVICE))
+        seconds, found = timed(
+            lambda: sweep(model, quantizers(variants), calibration, [evaluation], DEVICE, until=until)
+        )
         self.cost(
             shape,
             path,
@@ -346,6 +352,29 @@ class Benchmark:
         _, model = self.sweep(SHAPES[name])
         return self.sweep(SHAPES[name], "sweep-next", model=model)
 
+    def small_batches(self, name: str) -> None:
+        """As many tokens at once as before batches went by free memory."""
+        with patch.object(decoder_parts, "_MOST_TOKENS", 65_536), patch.object(decoder_parts, "_NUMBERS_CUDA", 2**26):
+            _, model = self.sweep(
+                SHAPES[name], "sweep-small-batches", note="batches of 65,536 tokens at most, 2^26 numbers"
+            )
+            self.sweep(SHAPES[name], "sweep-small-batches-next", model=model)
+
+    def until(self, name: str) -> None:
+        """Evaluation that ends after 1/8, 1/4 and 1/2 of the windows at 2, 3 and 4 bits, as told: nothing is known of a
+        random model's QiD."""
+        model = random_model(SHAPES[name])
+        self.sweep(SHAPES[name], "sweep-next", model=model)
+        asked: dict[int, int] = {}
+
+        def told(losses: Tensor, *_: object) -> bool:
+            asked[len(losses)] = asked.get(len(losses), 0) + 1
+            return asked[len(losses)] == 1  # the first that is asked: 2 bits, then 3, then 4
+
+        with patch.object(blocks, "is_told", told):
+            note = "2, 3 and 4 bits end after 1/8, 1/4 and 1/2 of the windows, by order"
+            self.sweep(SHAPES[name], "sweep-until", model=model, note=note, until=0.02)
+
     def cut(self, name: str, layers: int) -> None:
         """The sweep on some layers of a shape."""
         self.sweep(SHAPES[name].cut(layers), "sweep-cut", note=f"{layers} of {SHAPES[name].layers} layers")
@@ -375,17 +404,30 @@ class Benchmark:
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
 
-    def start_gptqmodel(self) -> None:
-        """It imports and compiles for a minute; let it, beside what needs the GPU alone."""
+    @contextmanager
+    def gptqmodel_process(self) -> Iterator[None]:
+        """It imports and compiles for a minute, which is awaited, and is ended afterwards: it would keep the memory."""
         shutil.rmtree(OTHERS, ignore_errors=True)
         self._add_tokenizer(OTHERS / "small" / "model")
         with (OTHERS / "errors").open("w") as errors:
             command = [sys.executable, str(HERE / "sweep_gptqmodel.py"), str(OTHERS)]
             self._others = subprocess.Popen(command, stdout=errors, stderr=errors)
-        atexit.register(self._others.kill)
+        try:
+            while not (OTHERS / "ready").exists():
+                if self._others.poll() is not None:
+                    raise RuntimeError((OTHERS / "errors").read_text()[-600:])
+                time.sleep(0.1)
+            yield
+        finally:
+            self._others.kill()
+            self._others.wait()
 
     def gptqmodel(self, name: str, layers: tuple[int, ...] = (), limit: float = 85) -> None:
         """All of a shape, or two cuts of it from which its seconds follow; given up after `limit` seconds."""
+        with self.gptqmodel_process():
+            self._gptqmodel_jobs(name, layers, limit)
+
+    def _gptqmodel_jobs(self, name: str, layers: tuple[int, ...], limit: float) -> None:
         shape = SHAPES[name]
         until = time.perf_counter() + limit
         runs = [self._gptqmodel(shape.cut(n), until) for n in layers or (shape.layers,)]
@@ -443,21 +485,23 @@ def main() -> None:
     benchmark.warm_up()
     # By case: what it does, and the seconds that must be left for it.
     cases: dict[str, tuple[Callable[[], object], float]] = {
-        "gptqmodel-start": (benchmark.start_gptqmodel, 60),
-        "capped": (lambda: benchmark.capped(36, 1 / 32), 70),
         "tiny": (benchmark.tiny, 12),
         "160M": (lambda: benchmark.side_by_side("160M", 3), 25),
         "410M": (lambda: benchmark.side_by_side("410M", 2), 30),
         "1.4B-sweep": (lambda: benchmark.twice("1.4B"), 55),
-        "gptqmodel-160M": (lambda: benchmark.gptqmodel("160M"), 60),
-        "gptqmodel-410M": (lambda: benchmark.gptqmodel("410M", limit=200), 100),
         "6.9B-sweep": (lambda: benchmark.sweep(SHAPES["6.9B"]), 130),
-        "gptqmodel-1.4B": (lambda: benchmark.gptqmodel("1.4B", (2, 6), limit=300), 100),
-        "gptqmodel-6.9B": (lambda: benchmark.gptqmodel("6.9B", (2, 6), limit=400), 100),
+        "1.4B-until": (lambda: benchmark.until("1.4B"), 45),
+        "capped": (lambda: benchmark.capped(36, 1 / 32), 70),
         "growth": (benchmark.growth, 30),
         "6.9B-plain": (lambda: benchmark.plain_alone("6.9B", (4,)), 20),
         "1.4B-plain": (lambda: benchmark.plain_alone("1.4B", BITS), 20),
         "6.9B-cut": (lambda: benchmark.cut("6.9B", 1), 10),
+        "160M-small-batches": (lambda: benchmark.small_batches("160M"), 15),
+        "410M-small-batches": (lambda: benchmark.small_batches("410M"), 30),
+        "gptqmodel-160M": (lambda: benchmark.gptqmodel("160M"), 150),
+        "gptqmodel-410M": (lambda: benchmark.gptqmodel("410M", limit=200), 180),
+        "gptqmodel-1.4B": (lambda: benchmark.gptqmodel("1.4B", (2, 6), limit=300), 180),
+        "gptqmodel-6.9B": (lambda: benchmark.gptqmodel("6.9B", (2, 6), limit=400), 180),
     }
     for name in arguments.cases.split(",") if arguments.cases else cases:
         work, needs = cases[name]

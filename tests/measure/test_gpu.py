@@ -153,6 +153,23 @@ def test_where_states_wait_changes_nothing(
         assert moved < (1e-6 if how != "in small batches" or isinstance(one, RTN) else 0.01), one.report
 
 
+@pytest.mark.parametrize("reserve", [0.5, 1.0])  # weights and states wait on the GPU, in main memory
+def test_evaluation_that_ends_early_is_the_first_windows_of_a_full_one(
+    reserve: float, trained: PreTrainedModel, calibration: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained.half().to(GPU)
+    windows = sentences(256, 33, seed=10_003)
+    quantizers = [GPTQ(2, 32), RTN(2, 64), RTN(2, 16), RTN(3, 64), RTN(8, 32)]
+    full = sweep(model, quantizers, calibration.to(GPU), [windows], GPU)
+    monkeypatch.setattr(swept, "_RESERVE", reserve)
+    found = sweep(model, quantizers, calibration.to(GPU), [windows], GPU, until=0.35)
+    torch.testing.assert_close(found.baseline[0], full.baseline[0], rtol=0, atol=1e-6)
+    ended = [len(one.losses[0]) for one in found.variants]
+    assert 1 < len(set(ended)), ended
+    for one, other, end in zip(found.variants, full.variants, ended, strict=True):
+        torch.testing.assert_close(one.losses[0], other.losses[0][:end], rtol=0, atol=1e-6)
+
+
 def test_a_cpu_and_a_gpu_agree_within_the_quantizers_own_error(trained: PreTrainedModel, calibration: Tensor) -> None:
     """Over the cells: what lies between the machines is what four orders of calibration say on either."""
     windows = [sentences(64, 65, seed=10_003)]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.inputs.experts import routed
 
-_ROWS = 8_192  # inputs whose outer products a GPU's matrix units sum before a float32 takes the sum over
+SUMMED = 8_192
+"""Inputs whose outer products a GPU's matrix units sum before a float32 takes the sum over."""
 _STRIP = 2_048  # rows of the moment that are worked out at once, from the diagonal on: the rest mirrors them
 
 
@@ -55,7 +56,7 @@ class SecondMoment:
         if self._sum is None:
             self._sum = torch.zeros(rows.shape[1], rows.shape[1], device=rows.device)
         self.tokens += rows.shape[0]
-        for some in torch.split(rows, _ROWS) if on_matrix_units else [rows.float()]:
+        for some in torch.split(rows, SUMMED) if on_matrix_units else [rows.float()]:
             for start in range(0, rows.shape[1], _STRIP):
                 strip, into = some[:, start : start + _STRIP].T, self._sum[start : start + _STRIP, start:]
                 if on_matrix_units:

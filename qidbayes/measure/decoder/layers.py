@@ -4,6 +4,7 @@ Everything here is a function of a layer and its inputs, so that several quantiz
 by side: they share the `Call`s (masks, rotary angles) and differ only in their hidden states and weights.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
+from qidbayes.measure.decoder.hessian import SUMMED
+from qidbayes.measure.decoder.memory import room
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.inputs.experts import routers, tensors_of
 from qidbayes.measure.inputs.language_model import ends, language_model
@@ -22,9 +25,9 @@ Tap = Callable[[Tensor], None]
 """Receives the input of a linear, `[..., in_features]`, at each batch."""
 
 # Numbers in a batch of hidden states: what keeps a GPU busy and leaves room for the layer's own, what a cache holds.
-_NUMBERS_CUDA, _MEMORY_PER_NUMBER = 2**26, 2**10
+_NUMBERS_CUDA, _MEMORY_PER_NUMBER = 2**28, 2**8
 _NUMBERS_CPU = 2**19
-_MOST_TOKENS = 65_536  # in a batch
+_MOST_TOKENS = 2**18  # in a batch
 
 NEARLY_ALL = 0.95
 """Share of the weights in matrices, embeddings and head left out, that must be quantized to call a model quantized."""
@@ -163,8 +166,13 @@ def _of_experts(layers: nn.Module, name: str) -> str:
     )
 
 
-def sequences_at_once(model: PreTrainedModel, length: int, device: torch.device | None = None) -> int:
+def sequences_at_once(
+    model: PreTrainedModel, length: int, device: torch.device | None = None, halvings: int = 0
+) -> int:
     """How many sequences go through a layer at a time; everything that must sum in one order asks here.
+
+    On a GPU that is by the memory which is free. Second moments are summed there in parts of so many inputs, so that
+    batches of whole parts, if there can be such, give the same sums whatever memory there is.
 
     Parameters
     ----------
@@ -174,6 +182,8 @@ def sequences_at_once(model: PreTrainedModel, length: int, device: torch.device 
         Tokens in a sequence.
     device
         Where the layers run; where the model is, if not given.
+    halvings
+        How often what seems right is halved.
 
     Examples
     --------
@@ -186,12 +196,22 @@ def sequences_at_once(model: PreTrainedModel, length: int, device: torch.device 
     embedding: nn.Module = model.get_input_embeddings()
     weight = next(embedding.parameters())
     device = device or weight.device
-    numbers = _NUMBERS_CPU
-    if device.type == "cuda":
-        share = torch.cuda.get_per_process_memory_fraction(torch.device("cuda", device.index or 0))
-        memory = torch.cuda.get_device_properties(device).total_memory * share
-        numbers = min(_NUMBERS_CUDA, int(memory) // _MEMORY_PER_NUMBER)
-    return max(1, min(_MOST_TOKENS, numbers // weight.shape[1]) // length)
+    if device.type != "cuda":
+        return max(1, (min(_MOST_TOKENS, _NUMBERS_CPU // weight.shape[1]) >> halvings) // length)
+    numbers = min(_NUMBERS_CUDA, room(device) // _MEMORY_PER_NUMBER)
+    return in_whole_parts((min(_MOST_TOKENS, numbers // weight.shape[1]) >> halvings) // length, length)
+
+
+def in_whole_parts(sequences: int, length: int) -> int:
+    """Return the most sequences up to so many that are a whole number of parts of second moments; else those, if any.
+
+    Examples
+    --------
+    >>> in_whole_parts(6, 2048), in_whole_parts(3, 2048), in_whole_parts(0, 2048)
+    (4, 3, 1)
+    """
+    least = SUMMED // math.gcd(SUMMED, length)
+    return max(1, sequences - sequences % least if sequences >= least else sequences)
 
 
 @torch.no_grad()

@@ -73,8 +73,8 @@ class LayerSolver:
         It, on the device that computes, and what its linears' full names begin with.
     linears
         Its linears, by name within the layer.
-    calls
-        How it is called for each batch of the calibration set.
+    single, calls
+        How it is called for one sequence, and for each batch of the calibration set.
     tokens
         Of the calibration set.
     device
@@ -88,6 +88,7 @@ class LayerSolver:
     layer: nn.Module
     prefix: str
     linears: dict[str, nn.Linear]
+    single: Call
     calls: Sequence[Call]
     tokens: int
     device: torch.device
@@ -98,8 +99,8 @@ class LayerSolver:
         """Round the layer for GPTQ variants, and move their calibration states past it."""
         states = next(variant.calibration for variant in variants)
         assert states is not None
-        first = next(iter(states))
-        groups = input_groups(self.layer, first, self.calls[0])
+        first = next(iter(states))[:1]
+        groups = input_groups(self.layer, first, self.single)
         inputs = [self.linears[group[0]].in_features for group in groups]
         held = (sum(inputs) + 2 * first.shape[-1]) * first.element_size() * self.tokens
         factor = 4 * max(inputs) ** 2

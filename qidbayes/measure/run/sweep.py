@@ -231,6 +231,9 @@ class _Pass:
         calibrations: list[tuple[Batches, HiddenStates]] = []
         self._watched: tuple[Batches, HiddenStates] | None = None
         with self._outer_parts():
+            if calibrated or watched:
+                # One sequence tells which linears of a layer share their inputs.
+                self._single, _ = enter_batches(model, calibration[:1], device, False, 1)
             if watched:
                 self._watched = self._enter(calibration)
             if calibrated:
@@ -262,8 +265,11 @@ class _Pass:
         variants = []
         for repeats in self._repeated:
             error = next((v.error for v in repeats if v.error), None)
+            if error:
+                variants.append(Swept(None, [], error))
+                continue
             found = [[Compared.joined(blocks) for blocks in v.compared] for v in repeats]
-            variants.append(Swept(None, [], error) if error else Swept(self._reported(repeats[0]), found, None))
+            variants.append(Swept(self._reported(repeats[0]), found, None))
         seconds = time.perf_counter() - self._began
         baseline = [torch.cat(blocks) for blocks in self._losses]
         return Sweep(baseline, variants, self._seconds_quantize, seconds - self._seconds_quantize)
@@ -275,7 +281,7 @@ class _Pass:
         return borrowed(outer, device=self._device)
 
     def _enter(self, ids: Tensor) -> tuple[Batches, HiddenStates]:
-        at_once = max(1, sequences_at_once(self._model, ids.shape[1], self._device) >> self._halvings)
+        at_once = sequences_at_once(self._model, ids.shape[1], self._device, self._halvings)
         return enter_batches(self._model, ids, self._device, self._outside, at_once)
 
     def _enter_block(self, number: int) -> None:
@@ -347,6 +353,7 @@ class _Pass:
                         layer,
                         prefix,
                         linears,
+                        self._single.calls[index][0],
                         batches.calls[index],
                         batches.tokens,
                         self._device,
@@ -383,7 +390,7 @@ class _Pass:
         if self._watched is None:
             return {}
         batches, states = self._watched
-        groups = input_groups(layer, next(iter(states)), batches.calls[index][0])
+        groups = input_groups(layer, next(iter(states))[:1], self._single.calls[index][0])
         moments = second_moments(layer, groups)
         with ExitStack() as stack:
             for group, moment in moments.items():

@@ -1,6 +1,6 @@
 """The sweep against the plain path: one quantization after another, each evaluated by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from qidbayes.errors import InputError
 from qidbayes.measure.decoder import layers
 from qidbayes.measure.decoder.batches import in_order
 from qidbayes.measure.decoder.evaluate import paired_difference, window_losses
+from qidbayes.measure.decoder.hidden_states import HiddenStates
 from qidbayes.measure.decoder.layers import restoring_weights
 from qidbayes.measure.quantize import (
     AWQ,
@@ -199,3 +200,41 @@ def test_another_run_agrees_within_the_quantizers_own_error(trained: PreTrainedM
     expected = several.var(dim=1) * (1 + 1 / 4)
     found = (reverse - several.mean(dim=1)).square()
     assert 1 / 5 < float(found.mean() / expected.mean()) < 5  # 36 degrees of freedom below, and tails
+
+
+def test_a_pass_that_runs_out_of_memory_begins_anew_with_half_the_batches(
+    trained: PreTrainedModel, calibration: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = [sentences(48, 65, seed=10_003)]
+    quantizers = [GPTQ(2, 32), RTN(2, 32)]
+    before = {name: weight.clone() for name, weight in trained.state_dict().items()}
+    advance, largest, said = HiddenStates.advance, [], []
+
+    def short_of_memory(states: HiddenStates, step: Callable[[int, Tensor], Tensor]) -> None:
+        largest.append(max(len(batch) for batch in states))
+        if largest[-1] > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        advance(states, step)
+
+    monkeypatch.setattr(HiddenStates, "advance", short_of_memory)
+    found = sweep(trained, quantizers, calibration, windows, CPU, said.append)
+    assert all(torch.equal(weight, before[name]) for name, weight in trained.state_dict().items())
+    assert [text for text in said if "memory" in text] == [
+        f"out of memory: the sweep begins anew, with batches of 1/{parts}" for parts in (2, 4, 8, 16)
+    ]
+    monkeypatch.undo()
+    monkeypatch.setattr(layers, "_NUMBERS_CPU", 8 * 64 * 64)  # 8 sequences of 64 states of width 64
+    expected = sweep(trained, quantizers, calibration, windows, CPU)
+    for one, other in zip(found.variants, expected.variants, strict=True):
+        assert torch.equal(one.losses[0], other.losses[0])
+
+
+def test_a_pass_that_never_fits_says_so(
+    trained: PreTrainedModel, calibration: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(HiddenStates, "advance", short_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        sweep(trained, [RTN(2, 32)], calibration, [sentences(4, 65, seed=1)], CPU)
