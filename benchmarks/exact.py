@@ -157,7 +157,7 @@ def main() -> None:
         worst = max(of_shape, key=lambda one: abs(one["difference"]))  # type: ignore[arg-type]
         print(shape, table.height, "rows:", worst, flush=True)
     made = pl.DataFrame(found).with_columns(pl.selectors.float().round(4))
-    if chosen:
+    if chosen and RESULTS.exists():
         made = pl.concat([pl.read_csv(RESULTS).filter(~pl.col("shape").is_in(chosen)), made])
     made.write_csv(RESULTS)
 

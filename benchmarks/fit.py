@@ -2,7 +2,7 @@
 
 Each contender fits twice in a process of its own that finds nothing compiled: `first` compiles, `second` fits other
 data of the same shape. All have four chains. `qidbayes.fit` has its default settings; the others sample the model that
-`qb.build_model` returns, with 400 transitions after 400 of warm-up, so that compare them by ESS per second. Seconds are
+`qb.build_model` returns, with 300 transitions after 300 of warm-up, so that compare them by ESS per second. Seconds are
 of CPU, of the process and of those it starts.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 CONTENDERS = {
     "default": "qidbayes.fit, the default",
+    "pymc": 'pm.sample(nuts_sampler="pymc")',
     "numpyro": 'pm.sample(nuts_sampler="numpyro")',
     "nutpie": 'pm.sample(nuts_sampler="nutpie")',
     "bootstrap": "least squares, 1,000 bootstrap resamples",
@@ -93,7 +94,7 @@ def _runner(contender: str) -> Any:
 
     def through_pymc(table: Any, seed: int) -> float:
         with qb.build_model(table, "unified"):
-            settings = {"draws": 400, "tune": 400, "chains": 4, "target_accept": 0.9, "progressbar": False}
+            settings = {"draws": 300, "tune": 300, "chains": 4, "target_accept": 0.9, "progressbar": False}
             tree = pm.sample(**settings, random_seed=seed, nuts_sampler=contender)
         posterior = tree["posterior"]
         return min(

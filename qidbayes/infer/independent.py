@@ -36,11 +36,15 @@ _LEAST_EFFICIENCY = 0.1
 _BURN_IN = 25
 """Transitions that are left out: about as many as there are in a hundred autocorrelation times of a good mixture."""
 _REFITS = 3
-"""How often the mixture is fitted anew, to what the chains proposed too, where one of that stands out."""
+"""How often the mixture is fitted anew, to what the chains proposed too, where one stays too long in one place."""
+_TAIL = 0.05
+"""Of a chain, in each of the tails that ESS is worked out of: who stays so long sees one place of a tail."""
 _DEAR = 3e8
-_CHEAP = ((2e7, 4), (1e8, 2))
+_CHEAP = ((1e7, 4), (1e8, 2))
 """Operations of a density (`Gram.cost`): above the first, a quarter of the draws may do; up to each of the others, only
-one in so many transitions is kept."""
+one in so many transitions is kept, and the mixture is fitted to so many times the draws."""
+_LAST = 100
+"""Draws of the last round that a mixture is fitted to, for each number."""
 _AT_ONCE = 2e9
 """Operations between two looks at whether to stop."""
 _BATCH = 4
@@ -122,12 +126,13 @@ class _Task:
         return density, constants
 
     def _say_once(self, each: float) -> None:
-        """Say how long it will take, by the seconds of the first densities, if that is more than a minute."""
+        """Say how long it will take, by the first densities, and how much memory, if that is more than a minute."""
         whole = _BEFORE * self.target.dimension + (self.draws // 4 if self.target.cost > _DEAR else self.draws)
+        memory = (os.cpu_count() or 1) * self.target.memory
         if self.draws and each * whole > _SAY_FROM:
             self.notices.put(
                 f"sampling {self.design.frame.height:,} rows will take about {in_words(each * whole)}: some {whole:,} "
-                f"densities, {each:.2g} s each; Ctrl-C stops it"
+                f"densities, {each:.2g} s each, and {memory / 1e9:.1f} GB of memory; Ctrl-C stops it"
             )
         self.draws = 0
 
@@ -174,11 +179,11 @@ def _sample(
     rng = generator(task.seed, Stream.PROPOSALS)
     size = task.target.dimension
     task.told = _Told(progress, chains * (tune + draws), 0, chains * tune, _BEFORE * size)
-    found = proposal(task.density, size, rng)
+    thin = next((thin for cost, thin in _CHEAP if task.target.cost <= cost), 1)
+    found = proposal(task.density, size, rng, _LAST * thin)
     if found.efficiency < _LEAST_EFFICIENCY:
         return None
     each = draws // 4 if most > draws and task.target.cost > _DEAR else draws
-    thin = next((thin for cost, thin in _CHEAP if task.target.cost <= cost), 1)
     states: list[_State | None] = [None] * chains
     kept: list[tuple[np.ndarray, ...]] = []
     refits = 0
@@ -194,7 +199,7 @@ def _sample(
         enough = all(one.enough for one in converged.values())
         if enough or points.shape[1] >= most:
             break
-        if refits < _REFITS and found.stands_out(*weighed):  # where a chain stayed; it begins anew
+        if refits < _REFITS and found.longest(*weighed) > _TAIL * thin * points.shape[1]:  # the chains begin anew
             found, refits = found.refitted(*weighed, rng), refits + 1
             states, kept = [None] * chains, []
     if not enough and most > draws:

@@ -20,20 +20,19 @@ _ENOUGH = 0.4
 """The efficiency at which the rounds end."""
 _STICKY = 30.0
 """The largest weight over the mean weight, at most: about as many transitions a chain stays there."""
-_STANDS_OUT = 10.0
-"""The same, of what chains proposed: beyond it their few draws in the tails are of one place."""
 _MOST = 1_500
 """Draws for each number, beyond which there are no more rounds."""
 _LEAST = 8.0
 """Effective points for each number that a mixture is fitted to, if need be by weights to a power below 1."""
-_ROUND, _LARGEST = 25, 200
-"""Draws of a round for each number: of the first ones, and of the last."""
+_ROUND = 25
+"""Draws of the first rounds for each number."""
 _COMPONENTS = 8
 """At most; one for each five effective points of each number."""
 _STEPS = 20
 """Of expectation and maximisation."""
-_WIDE = 0.1, 2.0
-"""The share of draws from a t as wide as the whole times so much, so that nothing beside the components is left out."""
+_WIDE = 0.1
+"""The share of draws from t's that are each as the whole, but along one number as wide as the prior: what the rows say
+little of may have a long tail, such as that of a standard deviation towards 0, where the components have few points."""
 _PRIOR = 0.05
 """The share of draws from a t as wide as the prior, so that no weight is without bounds."""
 
@@ -96,9 +95,9 @@ class Proposal:
     values: np.ndarray
     rounds: tuple[tuple[Mixture, int], ...]
 
-    def stands_out(self, drawn: np.ndarray, values: np.ndarray) -> bool:
-        """Return whether one of the mixture's draws weighs so much that a chain would stay there for long."""
-        return _largest(values - self.mixture.log_density(drawn)) > _STANDS_OUT
+    def longest(self, drawn: np.ndarray, values: np.ndarray) -> float:
+        """Return about how many transitions a chain stays where it stays longest, of the mixture's draws."""
+        return _largest(values - self.mixture.log_density(drawn))
 
     def refitted(self, drawn: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> "Proposal":
         """Return a mixture that is fitted to further draws of this one too."""
@@ -109,7 +108,7 @@ class Proposal:
         return Proposal(mixture, self.efficiency, points, all_, rounds)
 
 
-def proposal(density: Density, size: int, rng: np.random.Generator) -> Proposal:
+def proposal(density: Density, size: int, rng: np.random.Generator, last: int = 100) -> Proposal:
     """Return a mixture that follows a density.
 
     Parameters
@@ -120,6 +119,8 @@ def proposal(density: Density, size: int, rng: np.random.Generator) -> Proposal:
         How many numbers.
     rng
         Draws the points.
+    last
+        Draws of the last round for each number; the more, the closer the mixture.
     """
     looks = np.concatenate([np.zeros((1, size)), rng.standard_normal((_LOOKS - 1, size))])
     mode, covariance = _laplace(density, looks[np.argmax(density(looks))])
@@ -131,7 +132,7 @@ def proposal(density: Density, size: int, rng: np.random.Generator) -> Proposal:
         found = density(drawn)
         weights = found - newest.log_density(drawn)
         efficiency = _effective(weights) / count
-        done = efficiency > _ENOUGH and _largest(weights) < _STICKY and count == _LARGEST * size
+        done = efficiency > _ENOUGH and _largest(weights) < _STICKY and count == last * size
         if done or len(values) > _MOST * size:
             drawn, found = np.concatenate([points, drawn]), np.concatenate([values, found])
             return Proposal(newest, efficiency, drawn, found, tuple(zip(mixtures, counts, strict=True)))
@@ -141,7 +142,7 @@ def proposal(density: Density, size: int, rng: np.random.Generator) -> Proposal:
         proposed = np.concatenate([proposed, np.logaddexp.reduce(each, axis=0)])
         points, values = np.concatenate([points, drawn]), np.concatenate([values, found])
         mixtures.append(_fitted(points, _tempered(values - proposed, _LEAST * size), rng))
-        counts.append(min(2 * count, _LARGEST * size) if efficiency > _ENOUGH else count)
+        counts.append(min(2 * count, last * size) if efficiency > _ENOUGH else count)
 
 
 def _laplace(density: Density, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -202,13 +203,17 @@ def _fitted(points: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -
 def _with_wide(
     weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, whole: tuple[np.ndarray, np.ndarray]
 ) -> Mixture:
-    share, factor = _WIDE
-    size = means.shape[1]
-    further = [factor * whole[1][None], np.eye(size)[None]]
+    """Return the mixture with a t for each number that is as wide as the prior along it, and one as the prior."""
+    mean, covariance = whole
+    size = len(mean)
+    variance = np.diag(covariance)
+    slopes = (covariance / variance).T  # of all numbers along each, shape (numbers, numbers)
+    more = np.maximum(1.0 - variance, 0.0)
+    along = covariance + more[:, None, None] * slopes[:, :, None] * slopes[:, None, :]
     return Mixture(
-        np.concatenate([(1.0 - share - _PRIOR) * weights, [share, _PRIOR]]),
-        np.concatenate([means, whole[0][None], np.zeros((1, size))]),
-        np.linalg.cholesky(np.concatenate([covariances, *further])),
+        np.concatenate([(1.0 - _WIDE - _PRIOR) * weights, np.full(size, _WIDE / size), [_PRIOR]]),
+        np.concatenate([means, np.tile(mean, (size, 1)), np.zeros((1, size))]),
+        np.linalg.cholesky(np.concatenate([covariances, along, np.eye(size)[None]])),
     )
 
 

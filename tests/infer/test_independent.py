@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qidbayes.infer.proposal import proposal
+from qidbayes.infer.proposal import Proposal, proposal
 
 SIZE = 6
 
@@ -38,6 +38,27 @@ def test_importance_weights_have_the_moments_of_the_density(density: object, lea
         error = 4 * np.sqrt(square[i] / effective)
         assert mean[i] == pytest.approx(expected[0][i], abs=error)
         assert square[i] == pytest.approx(expected[1][i], abs=4 * np.sqrt((weights @ points**4)[i] / effective))
+
+
+def test_a_mixture_fitted_anew_lets_no_chain_stay_where_the_first_did() -> None:
+    """The first follows one of two modes, and finds the other by its widest components alone."""
+    rng = np.random.default_rng(2)
+
+    def one_mode(points: np.ndarray) -> np.ndarray:
+        apart = np.square((points[:, 0] + 1.0) / 0.5) + np.square(points[:, 1:]).sum(axis=1)
+        return np.asarray(-0.5 * apart)
+
+    first = proposal(one_mode, SIZE, rng)
+    drawn = first.mixture.draw(2_000, rng)
+    before = first.longest(drawn, two_modes(drawn))
+    found = Proposal(first.mixture, 0.5, drawn[:0], drawn[:0, 0], ()).refitted(drawn, two_modes(drawn), rng)
+    drawn = found.mixture.draw(20_000, rng)
+    assert before > 20.0
+    assert found.longest(drawn, two_modes(drawn)) < 0.5 * before
+    weights = np.exp(two_modes(drawn) - found.mixture.log_density(drawn))
+    weights /= weights.sum()
+    error = np.sqrt(1.25 * np.square(weights).sum())
+    assert weights @ drawn[:, 0] == pytest.approx(0.0, abs=4 * error)
 
 
 def _moments(density: object) -> tuple[np.ndarray, np.ndarray]:
