@@ -13,7 +13,7 @@ import polars as pl
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning, ExtrapolationWarning, InputError, UnfittedWarning
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Counts, Kind, Numbers, OneLaw, Response
-from qidbayes.posterior.assumed import assumed
+from qidbayes.posterior.assumed import assumed, projected
 from qidbayes.posterior.band import answer_last, tails, with_band, with_tokens, without_empty
 from qidbayes.posterior.cautions import extrapolated, far_in_tokens, unidentified_noise
 from qidbayes.posterior.constants import Curve
@@ -206,7 +206,7 @@ class Fit(Shown, OneLaw):
         *,
         n_params: Counts,
         bits: Numbers | None = None,
-        tokens: Counts = 100e12,
+        tokens: Counts | None = None,
         loss_16bit: "Fit | Point | None" = None,
         vocabulary: int | None = None,
         kind: Kind = "response",
@@ -217,6 +217,8 @@ class Fit(Shown, OneLaw):
 
         Parameters
         ----------
+        tokens
+            If not given, 100T, the far end of a projection; an `AssumptionWarning` says so.
         loss_16bit
             What the 16-bit loss is taken from: a fit of a 16-bit law, or a published point; a fit with a 16-bit law
             beside it uses that one. Of a fit every draw is used. If not given, ``kaplan-16bit``'s published point,
@@ -236,7 +238,7 @@ class Fit(Shown, OneLaw):
         """
         if self.law.response == "loss":
             raise InputError(f"law {self.law.name!r} is of the loss itself; ask predict, with response='qid' for QiD")
-        values = {"n_params": n_params, "tokens": tokens, "bits": bits, **further}
+        values = {"n_params": n_params, "tokens": projected(tokens), "bits": bits, **further}
         frame = query.build(self._answering(kind)[1], None, values, extra=self._extra(kind)).frame
         draws = np.exp(self.log_draws(frame, kind))
         band = with_band(frame, draws, ci_prob)

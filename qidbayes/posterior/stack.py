@@ -9,6 +9,7 @@ import polars as pl
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Answers, Counts, Kind, Numbers, Response
+from qidbayes.posterior.assumed import projected
 from qidbayes.posterior.band import answer_last, with_band, with_tokens, without_empty
 from qidbayes.posterior.distance import beyond
 from qidbayes.posterior.fit import Fit
@@ -93,7 +94,7 @@ class Stack(Answers):
         *,
         n_params: Counts,
         bits: Numbers | None = None,
-        tokens: Counts = 100e12,
+        tokens: Counts | None = None,
         loss_16bit: "Fit | Point | None" = None,
         vocabulary: int | None = None,
         kind: Kind = "response",
@@ -101,7 +102,7 @@ class Stack(Answers):
         **further: Any,
     ) -> pl.DataFrame:
         """Return bands of QiD far beyond the data: the columns of `Fit.project` for a fit without a backtest."""
-        frame = self._frame(None, {"n_params": n_params, "tokens": tokens, "bits": bits, **further})
+        frame = self._frame(None, {"n_params": n_params, "tokens": projected(tokens), "bits": bits, **further})
         draws = np.exp(self._draws(lambda fit: fit.log_draws(frame, kind)))
         guessing = against_guessing(frame, draws, self.fits[0].data, loss_16bit, vocabulary, kind)
         where = beyond(self.fits[0].data, frame, left_out_is_new=self.fits[0].noise.by_draw).drop("outside")
