@@ -17,13 +17,13 @@ from qidbayes.cli.options import (
     question_options,
     source_arguments,
 )
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import caution, echo_frame, format_option
 from qidbayes.law.law import RESPONSES
 
 
 @click.command()
 @source_arguments
-@click.option("--tokens", type=Counts(), default="100T", show_default=True, help="Training tokens, such as 15T,100T.")
+@click.option("--tokens", type=Counts(), help="Training tokens, such as 15T,100T.  [default: 100T, the far end]")
 @click.option("--params", type=Counts(), help="Non-embedding parameters, such as 7B,70B.  [default: 7B,70B,405B]")
 @click.option("--bits", type=Numbers(), help="Bit widths, such as 2,3,4 or 2-4.  [default: 2,3,4]")
 @question_options
@@ -46,7 +46,7 @@ from qidbayes.law.law import RESPONSES
 def project(
     fit: str | None,
     published: str | None,
-    tokens: list[float],
+    tokens: list[float] | None,
     params: list[float] | None,
     bits: list[float] | None,
     response: str | None,
@@ -71,6 +71,7 @@ def project(
     from qidbayes.cli.summary import readable, warn
     from qidbayes.cli.wandering import beside
     from qidbayes.posterior import Fit, load_fit
+    from qidbayes.posterior.assumed import FAR_END, at_the_far_end
     from qidbayes.posterior.query import needs
 
     source, about = question(asked(fit, published), named, kind)
@@ -81,6 +82,9 @@ def project(
         params = [7e9, 70e9, 405e9]
     if bits is None and "bits" in needed and response != "loss_16bit":
         bits = [2.0, 3.0, 4.0]
+    if tokens is None and "tokens" in needed:
+        tokens = [FAR_END]
+        caution(at_the_far_end())
     values = given(n_params=params, tokens=tokens, bits=bits, **about, **at)
     if response and isinstance(source, Fit):
         frame = source.predict(response=response, kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]

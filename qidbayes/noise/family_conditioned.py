@@ -90,14 +90,14 @@ class FamilyResiduals:
         law
             The logarithm of the law; shape ``(draws, rows)``.
         own
-            The variance of each measurement's own error beside sigma²; shape ``(rows,)``.
+            The variance of each measurement's own error beside sigma²; shape ``(rows,)`` or ``(draws, rows)``.
         root
             What the shared effects are beside `effect`: this times standard normals; shape ``(draws, effects,
             normals)``. Of a suite that was fitted, no fitted row may depend on it.
         """
         columns = self.shared @ root
-        fixed = columns @ np.swapaxes(columns, 1, 2) + np.diag(own)
-        sigma = self.scale["sigma"][:, None, None] ** 2 * np.eye(len(own))
+        fixed = columns @ np.swapaxes(columns, 1, 2) + own[..., None] * np.eye(own.shape[-1])
+        sigma = self.scale["sigma"][:, None, None] ** 2 * np.eye(own.shape[-1])
         if int(asked["suite"][0]) in self.known:
             mean, within = self.blocks(asked, 1)
             fixed = fixed + within[:, 0] + sigma

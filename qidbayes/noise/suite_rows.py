@@ -45,6 +45,12 @@ class SuiteRows:
     columns: np.ndarray
     scale_sd: np.ndarray | None
 
+    def first(self, count: int) -> "SuiteRows":
+        """Return the first rows by themselves."""
+        at = slice(count)
+        parts = (self.mean[:, at], self.fixed[:, at, at], self.scaled[:, at, at], self.columns[:, at])
+        return SuiteRows(*parts, self.scale_sd)
+
     def weighed(self, log_response: np.ndarray, rng: np.random.Generator) -> "Weighed":
         """Return the log density of the rows given each draw, at the nodes of z and in all.
 

@@ -8,10 +8,13 @@ from qidbayes.noise import makers
 from qidbayes.noise.coordinates import KIND, NEW
 from qidbayes.noise.kernels import SIMILARITY
 from qidbayes.noise.unknown_tokens import BETWEEN
-from qidbayes.posterior.answers import Kind
+from qidbayes.posterior.answers import Counts, Kind
+from qidbayes.posterior.guessing import say_assumed
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.units import format_count
 
+FAR_END = 100e12
+"""The tokens of a projection that names none."""
 _ANY = {"method": "any method", "group_size": "any group size", "dataset": "any data set"}
 
 
@@ -88,6 +91,25 @@ def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Ass
         unknown = dict.fromkeys(maker for maker, code in of_file if code == NEW)
         new += [f"a maker of the file that was not fitted ({m})" if m else "any maker of the file" for m in unknown]
     return Assumed(tuple(new), tuple(fitted), known)
+
+
+def at_the_far_end() -> str:
+    """Return the sentence of a projection that names no tokens, which elsewhere are unknown.
+
+    Examples
+    --------
+    >>> at_the_far_end()
+    'assumed: 100T training tokens, the far end of a projection; name others as tokens (--tokens)'
+    """
+    far = format_count(FAR_END)
+    return f"assumed: {far} training tokens, the far end of a projection; name others as tokens (--tokens)"
+
+
+def projected(tokens: Counts | None) -> Counts:
+    """Return the tokens of a projection, and warn of those that nobody named."""
+    if tokens is None:
+        say_assumed((at_the_far_end(),))
+    return FAR_END if tokens is None else tokens
 
 
 def only_suite(fit: Posterior, kind: Kind = "response") -> dict[str, str]:

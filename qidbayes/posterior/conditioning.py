@@ -130,8 +130,8 @@ def own_rows(fit: Posterior, rows: pl.DataFrame, suite: str) -> OwnRows:
 def _of_families(own: OwnRows) -> Weighted:
     """Return draws of the fit by their weights, the best of a few rounds in which more and more is integrated out."""
     tokens, best = None, None
-    for integrated in _ROUNDS if own.is_new or own.untold else _ROUNDS[:1]:
-        given = given_rows(own, tokens, integrated if own.is_new else 0)
+    for integrated in _ROUNDS:
+        given = given_rows(own, tokens, integrated)
         found = _weighed(given.source, given.log_weight, given.completed)
         if best is None or (found.k <= MOST_K, found.ess) > (best.k <= MOST_K, best.ess):
             best = found

@@ -2,8 +2,9 @@
 
 What only the rows have is integrated out: effects of their methods and data sets in closed form, how noisy their suite
 is on a grid (`qidbayes.noise.suite_rows`). Where the draws that are left are few, so are the effects that all suites
-share (`qidbayes.noise.shared_given`), which takes the fitted rows' matrices for each draw, so of fewer draws. Tokens
-that nobody tells are drawn, flat in log D at first and then as often as the rows say.
+share (`qidbayes.noise.shared_given`), which takes the fitted rows' matrices for each draw, so of fewer draws. If the
+suite has fitted rows, as those given before, these then count as further rows too: the density is that of both, over
+that of the fitted ones. Tokens that nobody tells are drawn, flat in log D at first and then as often as the rows say.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
+from qidbayes.noise import family_density
 from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.families import SHARED_EFFECT, Families
 from qidbayes.noise.family_conditioned import FamilyResiduals
@@ -78,14 +80,24 @@ class OwnRows:
         """See `Families.places`."""
         return self._noise.places(Fitted(self.fit.data), Fitted(self.data))
 
+    @cached_property
+    def before(self) -> np.ndarray:
+        """The numbers of the fitted rows of the suite."""
+        return np.flatnonzero((self.fit.data["suite"] == self.suite).to_numpy())
+
     def integrated(self, draws: int) -> tuple[Posterior, np.ndarray, np.ndarray]:
-        """Return draws of the fit, with mean and root of the effects that all suites share; see `shared_given`."""
+        """Return draws of the fit, with mean and root of the effects that all suites share; see `shared_given`.
+
+        They are those given the rows of the other suites.
+        """
         few = self.fit.thinned(min(draws, self.fit.stats["lp"].size))
-        parts = self._noise.partition(self._noise.rows(few.data))
-        every = np.arange(few.data.height)
-        scatter = Scatter(few)
-        residual, variance = scatter.residual(few.curve(), every)
-        log_tokens = few.log_tokens_of(few.data) - few.law.log_reference.get("D", 0.0)
+        cells = self._noise.rows(few.data)
+        whole = self._noise.partition(cells).arrays
+        others = np.setdiff1d(np.arange(few.data.height), self.before)
+        at_others = {name: values[others] for name, values in cells.items()}
+        parts = family_density.suites(at_others, whole["shared"][others], whole["shared_kind"])
+        residual, variance = Scatter(few).residual(few.curve(), others)
+        log_tokens = few.log_tokens_of(few.data[others]) - few.law.log_reference.get("D", 0.0)
         scale = {name: few.flat(name) for name in (*NUMBERS, SUITE_SCALE)}
         own = variance - np.square(scale["sigma"])[:, None]
         return few, *shared_given(parts, scale, residual, own, log_tokens)
@@ -109,9 +121,9 @@ class GivenRows:
     root
         What the effects in it are to be completed with; see `FamilyResiduals.of_one_suite`.
     weighed
-        The rows' densities.
+        The rows' densities, or those of the suite's fitted rows and these.
     log_ratio
-        Prior over proposal of tokens that nobody tells; shape ``(draws,)``.
+        Prior over proposal of tokens that nobody tells, over the density of fitted rows in `weighed`; ``(draws,)``.
     """
 
     rows: OwnRows
@@ -133,8 +145,10 @@ class GivenRows:
         if self.root.shape[2]:
             steps = self.weighed.draw_normals(chosen, z, rng)
             found[SHARED_EFFECT] = found[SHARED_EFFECT] + np.einsum("dem,dm->de", self.root[chosen], steps)
-        if self.rows.is_new:
-            found[SUITE_SCALE] = np.c_[found[SUITE_SCALE], np.exp(found["suite_scale_sd"] * z)]
+        if self.weighed.rows.scale_sd is not None:
+            place = self.source.coords["suite"].index(self.rows.suite)
+            others = np.delete(found[SUITE_SCALE], place, axis=1) if not self.rows.is_new else found[SUITE_SCALE]
+            found[SUITE_SCALE] = np.insert(others, place, np.exp(found["suite_scale_sd"] * z), axis=1)
         return found
 
     def tokens(self, weight: np.ndarray) -> np.ndarray:
@@ -158,14 +172,15 @@ def given_rows(rows: OwnRows, tokens: np.ndarray | None = None, integrated: int 
     tokens
         How often to draw the tokens that nobody tells; see `GivenRows.tokens`. None is flat.
     integrated
-        If the effects that all suites share are to be integrated out as well, of a suite that is new: of how many
-        draws of the fit.
+        Of how many draws of the fit the effects that all suites share are to be integrated out as well; 0 is of none.
     """
     fit, rng = rows.fit, rows.rng
     each = _EACH if rows.untold else 1
     kind, known = rows.places
+    again = rows.before if integrated else rows.before[:0]
     if integrated:
-        few, middle, of_known = rows.integrated(integrated)
+        at_most = max(100, int(_NUMBERS / (len(again) + len(rows.own)) ** 2))
+        few, middle, of_known = rows.integrated(min(integrated, at_most))
     else:
         total = min(_MOST, max(500, int(_NUMBERS / len(rows.own) ** 2)))
         few = fit.thinned(min(total // each, fit.stats["lp"].size))
@@ -197,14 +212,24 @@ def given_rows(rows: OwnRows, tokens: np.ndarray | None = None, integrated: int 
         data=rows.data,
     )
     curve = source.curve()
-    asked = query.build(curve, rows.asked, {})
+    frame = pl.concat([fit.data[again].select(rows.asked.columns), rows.asked], how="vertical_relaxed")
+    asked = query.build(curve, frame, {})
     scatter = Scatter(source)
     where = scatter.coordinates(asked.frame, together=True)
     conditioned = scatter.conditioned(curve, where)
     assert isinstance(conditioned, FamilyResiduals)
-    law = curve.log_response(asked.log_covariates, asked.index)
-    weighed = conditioned.of_one_suite(where, law, rows.own, root).weighed(rows.log_qid, rng)
-    return GivenRows(rows, source, root, weighed, log_ratio)
+    law = np.broadcast_to(curve.log_response(asked.log_covariates, asked.index), (len(spread), len(frame)))
+    if not again.size:
+        weighed = conditioned.of_one_suite(where, law, rows.own, root).weighed(rows.log_qid, rng)
+        return GivenRows(rows, source, root, weighed, log_ratio)
+    # What was measured is taken off the mean, since rows too noisy for a logarithm have one of their own in each draw.
+    left, variance = scatter.residual(curve, again)
+    left = np.concatenate([-left, law[:, len(again) :] - rows.log_qid], axis=1)
+    own = np.c_[variance - np.square(flat["sigma"])[:, None], np.tile(rows.own, (len(left), 1))]
+    both = replace(conditioned, known={}).of_one_suite(where, left, own, root)
+    measured = np.zeros(len(frame))
+    fitted = both.first(len(again)).weighed(measured[: len(again)], rng)
+    return GivenRows(rows, source, root, both.weighed(measured, rng), log_ratio - fitted.log_density())
 
 
 def _tokens(

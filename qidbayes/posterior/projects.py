@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.posterior.answers import Answers, Counts, Kind, Numbers, OneLaw
+from qidbayes.posterior.assumed import projected
 from qidbayes.posterior.band import answer_last, with_band, without_empty
 from qidbayes.posterior.guessing import against_guessing
 
@@ -23,7 +24,7 @@ class Projects(Answers):
         *,
         n_params: Counts,
         bits: Numbers | None = None,
-        tokens: Counts = 100e12,
+        tokens: Counts | None = None,
         loss_16bit: OneLaw | None = None,
         vocabulary: int | None = None,
         kind: Kind = "response",
@@ -34,8 +35,10 @@ class Projects(Answers):
 
         Parameters
         ----------
-        n_params, bits, tokens, kind, ci_prob, **further
+        n_params, bits, kind, ci_prob, **further
             As in `predict`.
+        tokens
+            If not given, 100T, the far end of a projection; an `AssumptionWarning` says so.
         loss_16bit
             What the 16-bit loss is taken from: a fit of a 16-bit law, or a published point; a fit with a 16-bit law
             beside it uses that one. Of a fit every draw is used. If not given, ``kaplan-16bit``'s published point,
@@ -58,7 +61,7 @@ class Projects(Answers):
         InputError
             If the law is of the loss itself, or `loss_16bit` is not of the 16-bit loss.
         """
-        frame = self._questions({"n_params": n_params, "tokens": tokens, "bits": bits, **further}, kind)
+        frame = self._questions({"n_params": n_params, "tokens": projected(tokens), "bits": bits, **further}, kind)
         draws = np.exp(self.log_draws(frame, kind))
         guessing = against_guessing(frame, draws, self.data, loss_16bit or self.loss_16bit, vocabulary, kind)
         band = with_band(frame, draws, ci_prob)

@@ -4,7 +4,6 @@ import io
 import re
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from matplotlib.figure import Figure

@@ -54,6 +54,26 @@ def test_the_papers_own_points_take_nothing_for_granted() -> None:
     np.testing.assert_allclose(found["loss_16bit"], eq3(N, D), rtol=1e-12)
 
 
+def test_a_projection_that_names_no_tokens_is_of_100t_and_says_so() -> None:
+    fit = sound_fit()
+    for source in (fit, qb.Stack([fit], [1.0])):
+        found, said = told(lambda source=source: source.project(n_params=7e9, bits=2))
+        assert found["tokens"].to_list() == [1e14]
+        assert said == ["assumed: 100T training tokens, the far end of a projection; name others as tokens (--tokens)"]
+        assert found.equals(source.project(n_params=7e9, bits=2, tokens=1e14))
+
+
+@pytest.mark.parametrize("source", [("{}",), ("--published", "unified:eq8")])
+def test_so_does_the_command(source: tuple[str, ...], tmp_path: Path) -> None:
+    sound_fit().save(tmp_path / "a.nc")
+    words = [word.format(tmp_path / "a.nc") for word in source]
+    asked = ["project", *words, "--params", "7B", "--bits", "2", "--format", "json"]
+    silent, named = (CliRunner().invoke(cli, [*asked, *more]) for more in ((), ("--tokens", "100T")))
+    assert silent.stdout == named.stdout
+    assert silent.stderr.count("assumed: 100T training tokens, the far end of a projection") == 1
+    assert "training tokens, the far end" not in named.stderr
+
+
 def test_without_16_bit_losses_both_are_said() -> None:
     found, said = told(lambda: of(None).project(**ASKED))
     np.testing.assert_allclose(found["loss_16bit"], eq3(N, D), rtol=1e-12)

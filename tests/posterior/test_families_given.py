@@ -133,14 +133,18 @@ def expected(
 ROUNDS = [(0,), (1200,)]
 
 
+@pytest.mark.parametrize("batches", [(5,), (2, 3)])
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_answers_are_those_of_one_dense_normal(
     fit: Fit, table: pl.DataFrame, own: pl.DataFrame, further: pl.DataFrame, rounds: tuple[int, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    batches: tuple[int, ...], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Means and sds of further rows and of λ, to four Monte Carlo errors, however much is integrated out."""
+    """Means and sds of further rows and of λ, to four Monte Carlo errors, however much is integrated out, at once or
+    one batch after another."""
     monkeypatch.setattr(conditioning, "_ROUNDS", rounds)
-    given = fit.condition(own)
+    given, ends = fit, np.cumsum(batches)
+    for first, last in zip(ends - batches, ends, strict=True):
+        given = given.condition(own[first:last])
     told = given.attributes["conditioned_on"][-1]
     assert told["pareto_k"] < 0.7
     _, weight, mean, sd = expected(table, own, further)
@@ -167,6 +171,33 @@ def test_the_density_with_all_integrated_out_is_that_of_the_dense_normals(
     whole_density = np.log(np.exp(every - every.max()).sum() * (Z[1] - Z[0])) + every.max()
     # Each draw's grid is shifted, which costs a few millionths; all draws have the same numbers.
     np.testing.assert_allclose(given.log_weight, whole_density, rtol=0, atol=5e-5)
+
+
+def test_further_rows_of_a_fitted_suite_have_the_density_of_the_dense_normals(
+    fit: Fit, table: pl.DataFrame, own: pl.DataFrame
+) -> None:
+    """How noisy the suite is is integrated out too, of the fitted and the further rows together."""
+    further = own.with_columns(suite=pl.lit("opt"))
+    both = pl.concat([table, further])
+    log_qid = np.log(both["qid"].to_numpy()) - law_of(both)
+
+    def log_density(rows: int) -> float:
+        found = []
+        for z in Z:
+            scales = {**OF_FITTED, "opt": float(np.exp(SCALE["suite_scale_sd"] * z))}
+            here = both.head(rows)
+            own_variance = dense.own_variance(SCALE, scales, here, np.zeros(rows))
+            covariance = dense.covariance(SCALE, scales, here, here) + np.diag(own_variance)
+            found.append(stats.multivariate_normal(np.zeros(rows), covariance).logpdf(log_qid[:rows]))
+        every = np.array(found) + stats.norm.logpdf(Z)
+        return float(np.log(np.exp(every - every.max()).sum() * (Z[1] - Z[0])) + every.max())
+
+    given = given_rows(conditioning.own_rows(fit, further, "opt"), integrated=50)
+    assert given.log_weight == pytest.approx(log_density(both.height) - log_density(table.height), abs=1e-4)
+    scales = given.completed(np.arange(5))[SUITE_SCALE]
+    place = given.source.coords["suite"].index("opt")
+    assert len(np.unique(scales[:, place])) > 1
+    assert (np.delete(scales, place, axis=1) == OF_FITTED["llama-1"]).all()
 
 
 def test_shared_effects_are_as_sure_as_both_tables_make_them(

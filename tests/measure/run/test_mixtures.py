@@ -24,7 +24,12 @@ from qidbayes.measure.run.local import measure
 from qidbayes.measure.run.sweep import sweep
 
 CPU = torch.device("cpu")
-SMALL = (GPTQ(2, 16), GPTQ(4, 8, symmetric=False, true_sequential=False), GPTQFloats("nvfp4", act_order=True), RTN(3, 16))
+SMALL = (
+    GPTQ(2, 16),
+    GPTQ(4, 8, symmetric=False, true_sequential=False),
+    GPTQFloats("nvfp4", act_order=True),
+    RTN(3, 16),
+)
 
 
 @pytest.mark.parametrize("waiting", [0, 2**30])  # bytes of passes that may wait: none do, all do
