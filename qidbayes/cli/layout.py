@@ -103,7 +103,7 @@ def _leaving(columns: Sequence[Column]) -> list[Column]:
     """Return the columns that a table can do without, the first to leave first."""
     names = {column.name for column in columns}
     keep = _NEVER if "median" in names else _NEVER | {"mean", "sd"}
-    first = _FIRST
+    first: tuple[str, ...] = _FIRST
     if "format" in names:
         keep, first = keep - {*_OF_FORMATS, "qid"}, (*_FIRST, *_OF_FORMATS)
     free = [column for column in reversed(columns) if column.name not in keep]

@@ -25,14 +25,14 @@ def with_old_types(table: pl.DataFrame, where: str) -> pl.DataFrame:
         TableWarning,
         skip_file_prefixes=(str(Path(__file__).parents[1]),),
     )
-    name = pl.col("method").replace_strict(types, default=None, return_dtype=pl.String)
+    found = pl.col("method").replace_strict(types, default=None, return_dtype=pl.String)
     besides = pl.when(pl.col("settings") != "").then(pl.col("settings"))
     now = {
         "method": pl.lit(OF_FILES),
-        "bits": name.replace_strict(BITS, default=None, return_dtype=pl.Float64),
+        "bits": found.replace_strict(BITS, default=None, return_dtype=pl.Float64),
         "group_size": pl.lit(None, pl.Int64),
-        "settings": pl.concat_str(name, besides, separator=", ", ignore_nulls=True),
+        "settings": pl.concat_str(found, besides, separator=", ", ignore_nulls=True),
     }
     return table.with_columns(
-        pl.when(name.is_not_null()).then(value).otherwise(column).alias(column) for column, value in now.items()
+        pl.when(found.is_not_null()).then(value).otherwise(column).alias(column) for column, value in now.items()
     )

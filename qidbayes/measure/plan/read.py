@@ -228,7 +228,8 @@ def _of_files(table: Section, folder: Path, known: set[str]) -> list[Quantizatio
         if first not in ("", OF_FILES):
             raise table.wrong("name", f"none to a GGUF file, whose method is {OF_FILES}; settings tell files apart")
         recipe, bits = _type(table, source, recipe or old_type(name) or rest)
-        name, shapes = OF_FILES, [(bits, None)]
+        name = OF_FILES
+        shapes: list[tuple[float, int | None]] = [(bits, None)]
     else:
         if not name:
             raise table.wrong("name", "what the files were quantized with, such as gptq, awq, autoround or bnb-nf4")

@@ -11,6 +11,7 @@ from measure.conftest import PLAN, write_plan
 from qidbayes.errors import InputError
 from qidbayes.measure import load_plan
 from qidbayes.measure.quantize import quantizer_from_settings
+from qidbayes.model_names import read_name
 from qidbayes.resources import shipped
 
 
@@ -162,6 +163,55 @@ def test_quantized_files_of_one_model_each_are_counted_as_what_they_are(tmp_path
     path.write_text(made.format() + tail[tail.index("[evaluation]") :].format(evaluation="texts"))
     plan = load_plan(path)
     assert sum(plan.rows_of(checkpoint) for checkpoint in plan.checkpoints) == 2_400
+
+
+GGUF_FILE = '[[quantizations]]\nmethod = "prequantized"\nid = "bartowski/{model}-GGUF"\nfile = "{model}-Q4_K_M.gguf"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "cell"),
+    [
+        ("", ("gguf", 4.8, None, "bartowski/Q4_K_M")),
+        ('settings = "imatrix wiki"', ("gguf", 4.8, None, "bartowski/Q4_K_M, imatrix wiki")),
+        ('settings = "unsloth/Q3_K_S"', ("gguf", 3.4, None, "unsloth/Q3_K_S")),
+        ("bits = 5.3", ("gguf", 5.3, None, "bartowski/Q4_K_M")),
+        ('name = "gguf-iq3-m"', ("gguf", 3.6, None, "IQ3_M")),  # as older plans named them
+        ('name = "gguf-mine"', ("gguf", 4.8, None, "bartowski/Q4_K_M, mine")),
+    ],
+)
+def test_a_gguf_file_is_named_by_maker_and_type(tmp_path: Path, more: str, cell: tuple[object, ...]) -> None:
+    path = write_plan(tmp_path, lambda text: text.replace("[evaluation]", f"{GGUF_FILE}{more}\n\n[evaluation]", 1))
+    plan = load_plan(path)
+    assert plan.quantizations[-1].cell == cell
+    stored, named = read_name("x-Q4_K_M.gguf")[1], plan.quantizations[-1]
+    if not more:  # as an import of such a file has it, but for the maker, whom a file's name does not tell
+        assert named.cell[:3] == (stored.method, stored.bits, stored.group_size)
+        assert named.recipe == f"bartowski/{stored.settings}"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("group_size = 32", "group_size: a GGUF file's type says it; leave it out"),
+        ('name = "mine"', r"name = 'mine'; give none to a GGUF file, whose method is gguf; settings tell files apart"),
+        ("bits = 40", "bits = 40; give the bits a weight of its matrices"),
+        ("Q4_K_M", "bits is missing; give the bits a weight of its matrices, or in settings the type of the file"),
+    ],
+)
+def test_what_a_gguf_file_does_not_take(tmp_path: Path, changed: str, message: str) -> None:
+    entry = GGUF_FILE.replace("-Q4_K_M", "") if changed == "Q4_K_M" else f"{GGUF_FILE}{changed}\n"
+    with pytest.raises(InputError, match=message):
+        load_plan(write_plan(tmp_path, lambda text: text.replace("[evaluation]", f"{entry}\n[evaluation]", 1)))
+
+
+def test_files_of_others_say_what_they_were_quantized_with(tmp_path: Path) -> None:
+    entry = '[[quantizations]]\nmethod = "prequantized"\npath = "q"\nbits = 4\ngroup_size = 32\n'
+    for name, method in (("Auto-Round", "autoround"), ("nf4", "bnb-nf4"), ("mine", "mine")):
+        more = f'{entry}name = "{name}"\nsettings = "act-order"\n\n[evaluation]'
+        path = write_plan(tmp_path, lambda text, more=more: text.replace("[evaluation]", more, 1))
+        assert load_plan(path).quantizations[-1].cell == (method, 4.0, 32, "act-order")
+    with pytest.raises(InputError, match=r"name is missing; give what the files were quantized with, such as gptq"):
+        load_plan(write_plan(tmp_path, lambda text: text.replace("[evaluation]", f"{entry}\n[evaluation]", 1)))
 
 
 def test_the_dry_run_imports_no_torch() -> None:

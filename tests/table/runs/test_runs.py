@@ -343,6 +343,25 @@ def test_perplexities_of_single_words_are_refused_by_reason() -> None:
         qb.read_table(PUBLIC / "RWKV7-Goose-0.1B.json", n_params="0.1B")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "cell"),
+    [
+        ({"pretrained": "bartowski/x-GGUF", "gguf_file": "x-Q4_K_M.gguf"}, ("gguf", 4.8, None, "bartowski/Q4_K_M")),
+        ({"pretrained": "TheBloke/x-GPTQ-4bit-128g"}, ("gptq", 4.0, 128, "by TheBloke")),
+        ({"pretrained": "Intel/x-int4-AutoRound"}, ("autoround", 4.0, None, "by Intel")),
+    ],
+)
+def test_lm_eval_s_files_of_others_are_named_as_the_atlas_names_them(
+    tmp_path: Path, arguments: dict, cell: tuple[object, ...]
+) -> None:
+    path = tmp_path / "results.json"
+    config = {"model": "hf", "model_args": arguments, "model_sha": "0123abcd"}
+    path.write_text(json.dumps({"results": {"wikitext": {"bits_per_byte,none": 0.7}}, "config": config}))
+    (run,) = read_results(path)
+    found = run.quantization
+    assert (found.method, found.bits, found.group_size, found.settings) == cell
+
+
 def test_results_of_an_early_lm_eval() -> None:
     """As posted in EleutherAI/lm-evaluation-harness#806, in 2023: no filters in names, arguments as one text."""
     (run,) = read_results(PUBLIC / "llama-2-7b-2023.json")
