@@ -51,9 +51,9 @@ def backtest(
       'rolling tokens'                     the later half in five blocks, each
                                            predicted from what is before it
 
-    The scores: the share of points that 50, 80, 90 and 95% bands held, the log of the 90% band's width as a ratio,
-    CRPS and log density (nats a point) of the log response, and the mean of log(measured / median). Exits with 1 if
-    the diagnostics of a fit fail.
+    The first scores are the share of points that 50, 80, 90 and 95% bands held, and the log of the 90% band's width as
+    a ratio. The others are CRPS and log density (nats a point) of the log response, and the mean of log(measured /
+    median). Exits with 1 if the diagnostics of a fit fail.
     """
     from qidbayes.cli.progress import sampling
 

@@ -44,9 +44,9 @@ def import_(
 ) -> None:
     """Make a measurement table of runs of other programs.
 
-    FILE is a results_….json of lm-eval (with its samples beside it, errors are paired), a log of llama.cpp's
-    llama-perplexity (with --kl-divergence or without), a table with perplexities, or a folder of such files. Runs
-    before and after quantization are paired by model, revision, data set and context.
+    FILE is a results_….json of lm-eval, a log of llama.cpp's llama-perplexity (with --kl-divergence or without), a
+    table with perplexities, or a folder of such files. With lm-eval's samples beside the results, errors are paired.
+    Runs before and after quantization are paired by model, revision, data set and context.
 
     Exits with 1 if runs were left out, which stderr names; the table is written all the same.
     """

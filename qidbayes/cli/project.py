@@ -61,11 +61,11 @@ def project(
     """Project QiD to more tokens and larger models, from a saved FIT (the shipped atlas if none is given) or
     from published constants.
 
-    `worse_than_random` is the share of draws in which the quantized model's loss is above that of random guessing;
-    `n_params_beyond`, `tokens_beyond` and `bits_beyond` are the factors by which the question lies outside the data,
-    and `not_fitted` names a suite or method that no fitted row has. If the fit carries a backtest (`qidbayes backtest
+    `worse_than_random` is the share of draws in which the quantized model's loss is above that of random guessing.
+    `n_params_beyond`, `tokens_beyond` and `bits_beyond` are the factors by which the question lies outside the data.
+    `not_fitted` names a suite or method that no fitted row has. If the fit carries a backtest (`qidbayes backtest
     --fit`), `held` is the share of held-out points as far outside that such bands held, with its standard error over
-    runs: of fewer than 10 checkpoints or 3 runs, it says nothing. Where training is more than twice as long as any that
+    runs. It is empty for fewer than 10 checkpoints or 3 runs. Where training is more than twice as long as any that
     was fitted, `walk_lower` and `walk_upper` are the band of a fit whose slopes wander: the default's slopes return.
     """
     from qidbayes.cli.summary import readable, warn

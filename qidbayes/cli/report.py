@@ -15,8 +15,10 @@ from qidbayes.cli.output import say
 @click.option("--title", help="What the page is called.  [default: the laws, and what they were fitted to]")
 @ci_option
 def report(fits: tuple[str, ...], output: Path, title: str | None, ci_prob: float) -> None:
-    """Write each saved FIT, or the shipped atlas, into one HTML page: what was fitted on what, posterior, diagnostics,
-    figures, tables, and sliders of N, D and P with the band of a new checkpoint. The page needs no network.
+    """Write each saved FIT, or the shipped atlas, into one HTML page that needs no network.
+
+    It has sliders of N, D and P with the band of a new checkpoint, figures, and tables. It also says what was fitted to
+    what, and shows the posterior and its diagnostics.
     """
     from qidbayes.cli.progress import sampling
     from qidbayes.cli.summary import warn

@@ -160,8 +160,8 @@ def _axis(like: pl.DataFrame, name: str, values: list[Any]) -> dict[str, Any]:
         start = int(np.argmin(np.abs(np.array(values) - 4)))
     if count:  # at the largest that was measured of one suite; where many are fitted, in their middle
         one = "suite" not in like.columns or like["suite"].n_unique() == 1
-        start_at = like[name].drop_nulls().max() if one else like[name].median()
-        start = int(np.argmin(np.abs(np.log(np.array(values) / float(start_at)))))
+        known = like[name].drop_nulls().to_numpy()
+        start = int(np.argmin(np.abs(np.log(np.array(values) / float(known.max() if one else np.median(known))))))
     return {"name": name, "label": _LABELS.get(name, name), "values": values, "texts": texts, "start": start}
 
 
