@@ -1,7 +1,7 @@
 """Hold our HQQ against the library's, matrix by matrix: `python checks/quantizers/compare_hqq.py`, beside hqq 0.2.8.
 
-The library brings no wheel and demands no version of torch, so it can stand in an environment that has this package
-with its `measure` extra: `pip install --no-deps hqq==0.2.8.post1 einops termcolor accelerate`. Writes hqq.csv.
+The library demands no version of torch, so it stands beside this package and its `measure` extra: `make check-hqq`
+installs it in a folder of its own and runs this, which writes hqq.csv.
 """
 
 # ruff: noqa: T201
