@@ -107,7 +107,6 @@ class Method:
 
 _GROUP_SIZE = Setting(int, 128, least=1, channel=True)
 _UNIFORM = {"bits": Setting(int, least=2, most=8), "group_size": _GROUP_SIZE}  # of uniform integer grids
-_HQQ_GROUP = Setting(int, 64, least=1, channel=True)
 _NESTED = {"nested": Setting(bool, False)}
 _INPUTS = {"rotate": Setting(bool, False), "activations": Setting(bool, False)}
 _GPTQ = {
@@ -145,7 +144,7 @@ METHODS: Mapping[str, Method] = {
         calibrated=True,
     ),
     "rtn": Method(_UNIFORM | {"symmetric": Setting(bool, True)} | _INPUTS, "rtn", "RTN", swept=True),
-    "hqq": Method({"bits": Setting(int, least=1, most=8), "group_size": _HQQ_GROUP}, "hqq", "HQQ", swept=True),
+    "hqq": Method({"bits": Setting(int, least=1, most=8), "group_size": _GROUP_SIZE}, "hqq", "HQQ", swept=True),
     **{kind: Method(_INPUTS, "floats", "Floats", {"kind": kind}, fixed, swept=True) for kind, fixed in _FLOATS.items()},
     **{
         f"gptq-{kind}": Method(_GPTQ, "gptq", "GPTQFloats", {"kind": kind}, fixed, calibrated=True, swept=True)
