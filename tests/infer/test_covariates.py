@@ -206,9 +206,9 @@ OF_EXPERTS = qb.Law(
 def test_active_parameters_of_experts_are_a_covariate(tmp_path: Path) -> None:
     """Twelve dense models and twelve of experts; the law says how much of the size that counts is the active one's."""
     rng = np.random.default_rng(5)
-    n, active_share, d, bits = np.stack(
-        np.meshgrid([1e9, 8e9], [1.0, 0.25], [1e11, 1e12], [2.0, 3.0, 4.0])
-    ).reshape(4, -1)
+    n, active_share, d, bits = np.stack(np.meshgrid([1e9, 8e9], [1.0, 0.25], [1e11, 1e12], [2.0, 3.0, 4.0])).reshape(
+        4, -1
+    )
     active = n * active_share
     log_qid = np.log(0.03) + 0.4 * np.log(d / 1e11) - 5 * np.log(bits / 4)
     log_qid += -0.3 * (0.3 * np.log(n / 1e9) + 0.7 * np.log(active / 1e9)) + 0.01 * rng.standard_normal(len(n))
