@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Writes where the tables come from that a command has just made.
 MADE = $(BIN)/python checks/provenance.py 'make $@'
 
-.PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-kills check-slurm check-ray \
+.PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-hqq check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit exact growth \
 	backtest compare contest worlds kernels far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
 
@@ -67,6 +67,12 @@ check-quantizers: $(VENV)/measure
 	$(BIN)/python checks/quantizers/environments.py $(ORACLES)
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python checks/quantizers/run.py $(ORACLES)
 	$(MADE) checks/quantizers/results.csv
+
+# Our HQQ against the library of that name, which lives with ours.
+check-hqq: $(VENV)/measure
+	$(PIP) --no-deps --target $(ORACLES)/hqq hqq==0.2.8.post1 einops==0.8.2 termcolor==3.3.0 accelerate==1.15.0
+	OMP_NUM_THREADS=1 PYTHONPATH=.:$(ORACLES)/hqq $(BIN)/python checks/quantizers/compare_hqq.py
+	$(MADE) checks/quantizers/hqq.csv
 
 # Kernels, streams and passes that wait, and the sweep with every format against the plain path, where a GPU is.
 check-gpu: $(VENV)/dev

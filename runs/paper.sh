@@ -65,6 +65,7 @@ make demo-measure
 
 # Our quantizers against the libraries' own, each in an environment of its own. An hour, most of it downloads.
 make check-quantizers
+make check-hqq
 
 # 1,500 checkpoints on 8 to 2,048 GPUs, on paper. Seconds.
 make scale

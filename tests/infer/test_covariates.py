@@ -187,3 +187,41 @@ def test_an_unknown_value_of_a_covariate_is_named(table: pl.DataFrame) -> None:
     per_channel = table.with_columns(group_size=pl.when(pl.col("bits") > 2).then("group_size"))
     with pytest.raises(qb.InputError, match=r"'group_size' must be known and positive in every row .* as 'row_length'"):
         qb.fit(per_channel, LAW)
+
+
+OF_EXPERTS = qb.Law(
+    "k * D**beta / (N**(alpha * (1 - share)) * n_params_active**(alpha * share) * P**gamma)",
+    priors={
+        "k": qb.Prior("LogNormal", mu=-3, sigma=2),
+        "beta": qb.Prior("Normal", mu=0.5, sigma=0.5),
+        "alpha": qb.Prior("Normal", mu=0.3, sigma=0.5),
+        "share": qb.Prior("Normal", mu=0.5, sigma=0.5),
+        "gamma": qb.Prior("Normal", mu=5, sigma=3),
+    },
+    reference={"N": 1e9, "n_params_active": 1e9, "D": 1e11, "P": 4},
+    noise=qb.Noise(groups=(), discrepancy="none"),
+)
+
+
+def test_active_parameters_of_experts_are_a_covariate(tmp_path: Path) -> None:
+    """Twelve dense models and twelve of experts; the law says how much of the size that counts is the active one's."""
+    rng = np.random.default_rng(5)
+    n, active_share, d, bits = np.stack(np.meshgrid([1e9, 8e9], [1.0, 0.25], [1e11, 1e12], [2.0, 3.0, 4.0])).reshape(
+        4, -1
+    )
+    active = n * active_share
+    log_qid = np.log(0.03) + 0.4 * np.log(d / 1e11) - 5 * np.log(bits / 4)
+    log_qid += -0.3 * (0.3 * np.log(n / 1e9) + 0.7 * np.log(active / 1e9)) + 0.01 * rng.standard_normal(len(n))
+    made = {"model": [f"m{i}" for i in range(len(n))], "method": "gptq", "suite": "made"}
+    columns = {"n_params": n, "n_params_active": active, "tokens": d, "bits": bits, "qid": np.exp(log_qid)}
+    path = tmp_path / "table.csv"
+    pl.DataFrame({**made, **columns}).write_csv(path)
+    fit = qb.fit(qb.read_table(path), OF_EXPERTS, draws=300, random_seed=0)  # the column needs no warning
+    for name, true in {"alpha": 0.3, "share": 0.7, "gamma": 5.0}.items():
+        assert abs(fit.draws[name].mean() - true) < 4 * fit.draws[name].std(), name
+        assert fit.draws[name].std() < 0.15, name
+    asked = {"n_params": 47e9, "tokens": 1e12, "bits": 4, "kind": "response_params"}
+    found = fit.predict(**asked, n_params_active=13e9)["median"].item()
+    assert found == pytest.approx(0.03 * 10**0.4 * 47 ** (-0.09) * 13 ** (-0.21), rel=0.05)
+    with pytest.raises(qb.InputError, match="also needs n_params_active"):
+        fit.predict(**asked)

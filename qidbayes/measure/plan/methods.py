@@ -144,6 +144,7 @@ METHODS: Mapping[str, Method] = {
         calibrated=True,
     ),
     "rtn": Method(_UNIFORM | {"symmetric": Setting(bool, True)} | _INPUTS, "rtn", "RTN", swept=True),
+    "hqq": Method({"bits": Setting(int, least=1, most=8), "group_size": _GROUP_SIZE}, "hqq", "HQQ", swept=True),
     **{kind: Method(_INPUTS, "floats", "Floats", {"kind": kind}, fixed, swept=True) for kind, fixed in _FLOATS.items()},
     **{
         f"gptq-{kind}": Method(_GPTQ, "gptq", "GPTQFloats", {"kind": kind}, fixed, calibrated=True, swept=True)

@@ -4,6 +4,7 @@ from qidbayes.measure.quantize.awq import AWQ
 from qidbayes.measure.quantize.bitsandbytes import BitsAndBytes
 from qidbayes.measure.quantize.floats import Floats
 from qidbayes.measure.quantize.gptq import GPTQ, GPTQFloats
+from qidbayes.measure.quantize.hqq import HQQ
 from qidbayes.measure.quantize.report import QuantizationReport, Quantizer
 from qidbayes.measure.quantize.rtn import RTN
 from qidbayes.measure.quantize.settings import quantizer_from_settings
@@ -11,6 +12,7 @@ from qidbayes.measure.quantize.settings import quantizer_from_settings
 __all__ = [
     "AWQ",
     "GPTQ",
+    "HQQ",
     "RTN",
     "BitsAndBytes",
     "Floats",

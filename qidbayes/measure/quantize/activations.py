@@ -83,7 +83,7 @@ def round_tokens(rows: Tensor, kind: str | None, bits: int) -> Tensor:
     form = FORMATS[kind]
     if form.scale in ("tensor", "block"):
         form = replace(form, scale="row")
-    count, columns = rows.shape
+    columns = rows.shape[1]
     size = form.group_size or columns
     grouped = nn.functional.pad(rows, (0, -columns % size)).unflatten(1, (-1, size))
     grid = FloatScales(form, rows, None).fit(grouped)

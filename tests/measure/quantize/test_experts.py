@@ -1,4 +1,4 @@
-"""Every expert's matrices after RTN, GPTQ and AWQ, against loops over all experts in NumPy that share no code with them."""
+"""Every expert's matrices after RTN, GPTQ and AWQ, against loops over all experts in NumPy."""
 
 import numpy as np
 import pytest
