@@ -24,6 +24,8 @@ make backtest
 # Which law? Grouped scores, stacking weights and leave-one-out of every law of QiD. Seventy minutes.
 make compare
 make contest
+# Each law's constants, simulated from and asked back. A quarter of an hour of one core.
+make recovery
 make atlas
 
 # The same where the truth is known, other forms of the discrepancy, and 100T tokens with slopes that wander. Twenty minutes.
