@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-hqq check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit exact growth \
-	backtest compare contest worlds kernels far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
+	backtest compare contest recovery worlds kernels far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -155,6 +155,11 @@ points: $(VENV)/dev
 laws: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/laws.py
 	$(MADE) benchmarks/laws.csv
+
+# Constants of every law, simulated from and asked back of posterior and least squares. LAWS="qat shannon" renews these.
+recovery: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recovery.py $(LAWS)
+	$(MADE) benchmarks/recovery.csv
 
 # Every law of QiD and of the loss on the same held-out measurements. CONTEST="pythia nano atlas" adds a table by name.
 contest: $(VENV)/dev

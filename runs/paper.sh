@@ -24,6 +24,8 @@ make backtest
 # Which law? Grouped scores, stacking weights and leave-one-out of every law of QiD. Seventy minutes.
 make compare
 make contest
+# Each law's constants, simulated from and asked back. A quarter of an hour of one core.
+make recovery
 make atlas
 # The table of many families and its posterior, as the package has them. Five minutes.
 make atlas-fit

@@ -84,11 +84,11 @@ def simulate(table: pl.DataFrame, law: Law, random_seed: int) -> Simulated:
         truth, response = _draw(rows, rng)
         if np.isfinite(response).all():
             break
-    return Simulated(_measured(rows.frame, law.response, response), truth)
+    return Simulated(measured(rows.frame, law.response, response), truth)
 
 
-def _measured(frame: pl.DataFrame, response: str, values: np.ndarray) -> pl.DataFrame:
-    """Return a table in which rows have simulated responses, and nothing that contradicts them."""
+def measured(frame: pl.DataFrame, response: str, values: np.ndarray) -> pl.DataFrame:
+    """Return the rows that a law is fitted to with simulated responses, and nothing that contradicts them."""
     frame = frame.with_columns(pl.Series(response, values))
     if response != "loss":
         # Of the three losses two give the third; a simulated QiD says nothing of the other two.
