@@ -152,7 +152,7 @@ def main() -> None:
             continue
         ours, sampler = shipped(table)
         names = [name for name in noise_priors(law) if name in ours]
-        of_shape = compare(ours, dense(table, names, law, {"tune": 400, "draws": 1_000, "chains": 4}))
+        of_shape = compare(ours, dense(table, names, law, {"tune": 400, "draws": 500, "chains": 4}))
         found += [{"shape": shape, "rows": table.height, "sampler": sampler, **one} for one in of_shape]
         worst = max(of_shape, key=lambda one: abs(one["difference"]))  # type: ignore[arg-type]
         print(shape, table.height, "rows:", worst, flush=True)

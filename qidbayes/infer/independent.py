@@ -44,13 +44,11 @@ _CHEAP = ((1e7, 4), (1e8, 2))
 """Operations of a density (`Gram.cost`): above the first, a quarter of the draws may do; up to each of the others, only
 one in so many transitions is kept, and the mixture is fitted to so many times the draws."""
 _LAST = 100
-"""Draws of the last round that a mixture is fitted to, for each number."""
+"""Draws of the last round that a mixture is fitted to, for each number; all rounds take about twice as many."""
 _AT_ONCE = 2e9
 """Operations between two looks at whether to stop."""
 _BATCH = 4
 """Parts of each core between two words of progress."""
-_BEFORE = 400
-"""Densities for each number that a mixture takes, as a rule."""
 _SAY_FROM = 60.0
 """Seconds from which it is said how many there will be."""
 _REMEDY = 'take fewer rows or a law with discrepancy = "none"'
@@ -108,6 +106,16 @@ class _Task:
     blocks: int = 0
     told: "_Told" = field(default_factory=lambda: _Told())
 
+    @property
+    def thin(self) -> int:
+        """How many transitions there are to a draw, and times `_LAST` draws to the last round."""
+        return next((thin for cost, thin in _CHEAP if self.target.cost <= cost), 1)
+
+    @property
+    def before(self) -> int:
+        """How many densities a mixture takes, as a rule."""
+        return 2 * _LAST * self.thin * self.target.dimension
+
     def weigh(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         step = int(np.clip(_AT_ONCE // self.target.cost, 1, 256))
         parts = [points[first : first + step] for first in range(0, len(points), step)]
@@ -127,7 +135,7 @@ class _Task:
 
     def _say_once(self, each: float) -> None:
         """Say how long it will take, by the first densities, and how much memory, if that is more than a minute."""
-        whole = _BEFORE * self.target.dimension + (self.draws // 4 if self.target.cost > _DEAR else self.draws)
+        whole = self.before + (self.draws // 4 if self.target.cost > _DEAR else self.thin * self.draws)
         memory = (os.cpu_count() or 1) * self.target.memory
         if self.draws and each * whole > _SAY_FROM:
             self.notices.put(
@@ -178,8 +186,8 @@ def _sample(
 ) -> Draws | None:
     rng = generator(task.seed, Stream.PROPOSALS)
     size = task.target.dimension
-    task.told = _Told(progress, chains * (tune + draws), 0, chains * tune, _BEFORE * size)
-    thin = next((thin for cost, thin in _CHEAP if task.target.cost <= cost), 1)
+    thin = task.thin
+    task.told = _Told(progress, chains * (tune + draws), 0, chains * tune, task.before)
     found = proposal(task.density, size, rng, _LAST * thin)
     if found.efficiency < _LEAST_EFFICIENCY:
         return None
