@@ -54,7 +54,7 @@ def known_formats(fit: Fit, method: str | None = None, settings: Sequence[str] =
     ['rtn 2 bits g64', 'rtn 3 bits', 'rtn 3 bits g64', 'rtn 4 bits', 'rtn 4 bits g64']
     """
     data = fit.data.filter(pl.col("bits") < UNQUANTIZED)
-    rows = []
+    rows: list[tuple[str, str, float, int | None, str | None]] = []
     if not settings and method != OF_FILES:
         wanted = pl.col("method") == method if method else pl.col("method") != OF_FILES
         others = data.filter(wanted).with_columns(pl.col("group_size").cast(pl.Int64))
