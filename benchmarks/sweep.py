@@ -282,10 +282,7 @@ class Benchmark:
     # The cases, the most wanted first.
 
     def warm_up(self) -> None:
-        """Kernels are compiled, libraries loaded; and the kernels are held against the plain loop."""
-        from qidbayes.measure.quantize.block import Block
-        from qidbayes.measure.quantize.round_block import round_block, round_block_plain
-
+        """Kernels are compiled, libraries loaded; and second moments are held against float64."""
         torch.manual_seed(0)
         x = torch.randn(40_000, 512, device=DEVICE).half()
         ours, plain = SecondMoment(), SecondMoment()
@@ -294,16 +291,6 @@ class Benchmark:
         exact = (x.double().T @ x.double()) / len(x)
         for name, value in (("tensor cores", ours.value()), ("float32", plain.value())):
             print(name, "second moment off by", float((value - exact).norm() / exact.norm()), flush=True)
-        spread = torch.triu(torch.randn(3, 128, 128, device=DEVICE)) / 40 + torch.eye(128, device=DEVICE)
-        weight = torch.randn(3, 300, 256, device=DEVICE)[:, :, 64:192]
-        scale = torch.rand(3, 300, 2, device=DEVICE) + 0.1
-        index = (torch.arange(128, device=DEVICE) // 64).int().expand(3, 128)
-        block = Block(
-            weight, spread, scale, torch.full_like(scale, 4), index, torch.tensor([3.0, 7, 15], device=DEVICE)
-        )
-        one, other = round_block(block), round_block_plain(block)
-        off = float(((one.quantized - other.quantized).abs() > 1e-5).float().mean())
-        print("kernel: share of weights that round otherwise", off, flush=True)
         sweep(
             random_model(SHAPES["160M"].cut(1)),
             quantizers(),

@@ -185,6 +185,7 @@ def sweep(
     >>> [variant.losses[0].shape for variant in found.variants]
     [torch.Size([2]), torch.Size([2])]
     """
+    began = time.perf_counter()
     for quantizer in quantizers:
         known = sorted(name for name, method in METHODS.items() if method.swept)
         if quantizer.method not in known:
@@ -193,12 +194,14 @@ def sweep(
     check_stack(model)
     for halvings in range(_HALVINGS):
         try:
-            return _Pass(model, quantizers, calibration, windows, device, report, orders, watch, until, halvings).run()
+            return _Pass(model, quantizers, calibration, windows, device, report, orders, watch, until, halvings).run(
+                began
+            )
         except torch.OutOfMemoryError:
             report(f"out of memory: the sweep begins anew, with batches of 1/{2 ** (halvings + 1)}")
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    return _Pass(model, quantizers, calibration, windows, device, report, orders, watch, until, _HALVINGS).run()
+    return _Pass(model, quantizers, calibration, windows, device, report, orders, watch, until, _HALVINGS).run(began)
 
 
 class _Pass:
@@ -217,7 +220,6 @@ class _Pass:
     ) -> None:
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
-        self._began = time.perf_counter()
         self._model, self._device, self._report = model, device, report
         self._until, self._halvings = until, halvings
         self._linears = stack_linears(model)
@@ -249,7 +251,7 @@ class _Pass:
             variant.compared = [[] for _ in windows]
         self._losses: list[list[Tensor]] = [[] for _ in windows]
 
-    def run(self) -> Sweep:
+    def run(self, began: float) -> Sweep:
         with fused_rotary(self._layers, self._device):
             for block in range(max(map(len, self._blocks), default=1)):
                 self._enter_block(block)
@@ -270,7 +272,7 @@ class _Pass:
                 continue
             found = [[Compared.joined(blocks) for blocks in v.compared] for v in repeats]
             variants.append(Swept(self._reported(repeats[0]), found, None))
-        seconds = time.perf_counter() - self._began
+        seconds = time.perf_counter() - began
         baseline = [torch.cat(blocks) for blocks in self._losses]
         return Sweep(baseline, variants, self._seconds_quantize, seconds - self._seconds_quantize)
 
