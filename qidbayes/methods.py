@@ -30,10 +30,6 @@ BITS = {
 """Bits per weight of the matrices of a file, less embeddings and output layer: Qwen3-4B in the table `gguf-2026`."""
 
 
-APART = 0.15
-"""How far the bits of one type lie apart in models of different make, as a share."""
-
-
 @dataclass(frozen=True)
 class Quantization:
     """What was done to a model's weights. Of a method without `bits` the name does not say them.

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import polars as pl
 
 from qidbayes.errors import nearest
-from qidbayes.methods import APART, BITS, type_of
+from qidbayes.methods import BITS, type_of
 
 _NAMED = ("suite", "model", "method", "group_size", "dataset")
 _SHOWN = 6
+_OFF = 0.15
+"""How far the bits of one type lie apart in models of different make, as a share."""
 
 
 def unfitted(data: pl.DataFrame, frame: pl.DataFrame, matter: Sequence[str]) -> list[str]:
@@ -52,7 +54,7 @@ def _other_bits(frame: pl.DataFrame) -> list[str]:
     """Name the first GGUF type that is asked about at bits which its files do not have."""
     for settings, bits in frame.select("settings", "bits").drop_nulls().unique(maintain_order=True).iter_rows():
         usual = BITS.get(type_of(str(settings)))
-        if usual and abs(bits / usual - 1.0) > APART:
+        if usual and abs(bits / usual - 1.0) > _OFF:
             return [f"files of {settings} have about {usual:g} bits a weight, and {bits:g} were asked about"]
     return []
 

@@ -37,7 +37,9 @@ from qidbayes.measure.run.quiet import quietly
 from qidbayes.measure.run.rows import Baseline, Cell, CheckpointRows
 from qidbayes.measure.run.sweep import sweep
 from qidbayes.measure.storage.results import Row, cell_of
-from qidbayes.methods import APART, OF_FILES
+from qidbayes.methods import OF_FILES
+
+_BITS_APART = 0.05  # of a GGUF file's bits a weight, as a share: QiD halves with half a bit more
 
 
 def measure_checkpoint(context: RunContext, checkpoint: Checkpoint) -> None:
@@ -389,7 +391,7 @@ def _check_width(where: str, quantization: Quantization, read: Prequantized) -> 
     if (read.format.method == OF_FILES) != (quantization.name == OF_FILES):
         raise MeasureError(f"{where}: stored as {read.format.method}; the plan says {quantization.name}")
     if quantization.name == OF_FILES:
-        if abs(read.bits_per_weight / quantization.bits - 1) > APART:
+        if abs(read.bits_per_weight / quantization.bits - 1) > _BITS_APART:
             stored = f"{read.bits_per_weight:.2f} bits a weight"
             hint = f"; if that is the file you mean, give bits = {read.bits_per_weight:.1f}"
             raise MeasureError(f"{where}: stored with {stored}; the plan says {quantization}{hint}")
