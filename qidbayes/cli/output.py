@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +35,15 @@ def format_option[F: Callable[..., Any]](command: F) -> F:
 
 
 def say(text: str = "", *, err: bool = False, **style: Any) -> None:
-    """Print a text for people, on stdout or stderr, without what a terminal would obey."""
+    """Print a text for people, on stdout or stderr, without what a terminal would obey.
+
+    On a terminal stderr's lines break between words.
+    """
     text = printable(text)
+    if err and sys.stderr.isatty():
+        width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
+        lines = text.split("\n")
+        text = "\n".join(textwrap.fill(x, width, break_long_words=False, break_on_hyphens=False) for x in lines)
     click.echo(click.style(text, **style) if style else text, err=err)
 
 

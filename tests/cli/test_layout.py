@@ -12,7 +12,7 @@ from faults.artifacts import fit as made_fit
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from terminal import on_a_terminal
+from terminal import on_a_terminal, python_on_a_terminal
 
 from qidbayes.cli import cli
 from qidbayes.cli.layout import Column, draw
@@ -133,3 +133,13 @@ def test_the_reader_of_pipes_reads_them() -> None:
     rows = csv.DictReader(io.StringIO(CliRunner().invoke(cli, ["laws", "--format", "csv"]).stdout))
     piped = CliRunner().invoke(cli, ["laws"]).stdout
     assert [row["law"] for row in rows if row["published"]] == cells(piped, "law")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_is_said_beside_a_table_breaks_between_words(width: int, tmp_path: Path) -> None:
+    text = "warning: " + " ".join(f"word-{i}" for i in range(40))
+    shown = python_on_a_terminal(
+        ["-c", f"from qidbayes.cli.output import say; say({text!r}, err=True)"], tmp_path, width
+    )
+    assert shown.split() == text.split()
+    assert all(cell_len(line) <= width for line in shown.splitlines())
