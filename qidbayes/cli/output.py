@@ -101,14 +101,15 @@ def write_csv(frame: "pl.DataFrame", path: Path) -> None:
 def _print_table(frame: "pl.DataFrame", title: str | None, answers: set[str]) -> None:
     from qidbayes.cli.layout import Column, draw
 
+    width = terminal_width()
     if title:
-        say(title, bold=True)
+        say(textwrap.fill(title, width, break_on_hyphens=False) if width else title, bold=True)
     columns = [
         Column(_line(column.name), tuple(_cell(column.name, value, answers) for value in column), numeric)
         for column in frame
         for numeric in [column.dtype.is_numeric()]
     ]
-    click.echo(draw(columns, terminal_width()))
+    click.echo(draw(columns, width))
 
 
 def terminal_width() -> int | None:

@@ -136,10 +136,10 @@ def test_the_reader_of_pipes_reads_them() -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_what_is_said_beside_a_table_breaks_between_words(width: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["say(text, err=True)", "echo_frame(polars.DataFrame({'x': [1]}), 'table', text)"])
+def test_what_is_said_beside_a_table_breaks_between_words(how: str, width: int, tmp_path: Path) -> None:
     text = "warning: " + " ".join(f"word-{i}" for i in range(40))
-    shown = python_on_a_terminal(
-        ["-c", f"from qidbayes.cli.output import say; say({text!r}, err=True)"], tmp_path, width
-    )
-    assert shown.split() == text.split()
+    script = f"import polars; from qidbayes.cli.output import echo_frame, say; text = {text!r}; {how}"
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", python_on_a_terminal(["-c", script], tmp_path, width))
+    assert shown.split()[: len(text.split())] == text.split()
     assert all(cell_len(line) <= width for line in shown.splitlines())
