@@ -67,6 +67,14 @@ def test_what_leaves_first_and_what_is_said_of_it() -> None:
     assert "tokens" in draw(same, 80).splitlines()[0]
 
 
+def test_a_projection_keeps_both_its_bands() -> None:
+    names = ("n_params", "tokens", "bits", "loss_16bit", "n_params_beyond", "tokens_beyond", "mean", "sd", "median")
+    names += ("lower", "upper", "worse_than_random", "walk_lower", "walk_upper")
+    shown = draw([Column(name, ("0.08201", "0.2588"), True) for name in names], 80)
+    missing = "Not shown, for want of room: mean, sd, n_params_beyond, tokens_beyond, loss_16bit."
+    assert missing in " ".join(shown.split())
+
+
 def test_a_row_that_has_no_room_is_a_block_with_every_column() -> None:
     columns = [Column("name", ("beta",), False), Column("what", ("growth with training tokens " * 3,), False),
                Column("source", ("Eq. 8",), False)]  # fmt: skip
