@@ -8,7 +8,10 @@ from itertools import zip_longest
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 # The first to leave a table that is too wide. `mean` and `sd` go only where a median stands in their place.
-_FIRST = ("source", "mean", "sd", "ess_tail", "ess_bulk", "learning_rate", "models", "suites")
+_FIRST = (
+    "source", "mean", "sd", "ess_tail", "ess_bulk", "learning_rate", "models", "suites", "bits_beyond",
+    "n_params_beyond", "tokens_beyond", "loss_16bit",
+)  # fmt: skip
 # Answers, which stand in their column also where all rows agree.
 _ANSWERS = frozenset(("name", "law", "equation", "what", "median", "lower", "upper", "qid", "prob", "advised", "r_hat"))
 # What a table is for: these never leave. Where they do not fit, every row becomes a block of lines.

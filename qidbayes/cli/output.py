@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +35,15 @@ def format_option[F: Callable[..., Any]](command: F) -> F:
 
 
 def say(text: str = "", *, err: bool = False, **style: Any) -> None:
-    """Print a text for people, on stdout or stderr, without what a terminal would obey."""
+    """Print a text for people, on stdout or stderr, without what a terminal would obey.
+
+    On a terminal stderr's lines break between words.
+    """
     text = printable(text)
+    if err and sys.stderr.isatty():
+        width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
+        lines = text.split("\n")
+        text = "\n".join(textwrap.fill(x, width, break_long_words=False, break_on_hyphens=False) for x in lines)
     click.echo(click.style(text, **style) if style else text, err=err)
 
 
@@ -92,14 +101,15 @@ def write_csv(frame: "pl.DataFrame", path: Path) -> None:
 def _print_table(frame: "pl.DataFrame", title: str | None, answers: set[str]) -> None:
     from qidbayes.cli.layout import Column, draw
 
+    width = terminal_width()
     if title:
-        say(title, bold=True)
+        say(textwrap.fill(title, width, break_on_hyphens=False) if width else title, bold=True)
     columns = [
         Column(_line(column.name), tuple(_cell(column.name, value, answers) for value in column), numeric)
         for column in frame
         for numeric in [column.dtype.is_numeric()]
     ]
-    click.echo(draw(columns, terminal_width()))
+    click.echo(draw(columns, width))
 
 
 def terminal_width() -> int | None:

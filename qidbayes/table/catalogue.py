@@ -4,6 +4,7 @@ import functools
 import os
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError, nearest
@@ -11,6 +12,8 @@ from qidbayes.process import note
 from qidbayes.resources import shipped
 from qidbayes.table.join import join_named
 from qidbayes.table.read import SUFFIXES, read_file
+
+_MOST_WIDTHS = 12  # that a list of tables names one by one
 
 
 def load_table(*tables: str | os.PathLike[str]) -> pl.DataFrame:
@@ -46,6 +49,8 @@ def load_table(*tables: str | os.PathLike[str]) -> pl.DataFrame:
 def list_tables() -> pl.DataFrame:
     """List the shipped tables: `name`, `rows`, `suites`, `models` (how many), `methods`, `bits` and `what` they hold.
 
+    Of a table with more than 12 widths `bits` has the least, the greatest and how many there are.
+
     Examples
     --------
     >>> list_tables().filter(pl.col("name") == "spectra").select("rows", "models", "methods", "bits").row(0)
@@ -61,7 +66,7 @@ def list_tables() -> pl.DataFrame:
                 "suites": _values(table["suite"]),
                 "models": table["model"].n_unique(),
                 "methods": _values(table["method"]),
-                "bits": _values(table["bits"]),
+                "bits": _widths(table["bits"]),
                 "what": _what(name, path),
             }
         )
@@ -94,6 +99,13 @@ def _shipped_files() -> dict[str, Path]:
 def _values(column: pl.Series) -> str:
     values = column.unique().sort()
     return ", ".join(f"{value:g}" if isinstance(value, float) else value for value in values)
+
+
+def _widths(bits: pl.Series) -> str:
+    if (count := bits.n_unique()) <= _MOST_WIDTHS:
+        return _values(bits)
+    least, greatest = (f"{end:.3g}" for end in np.quantile(bits.to_numpy(), [0, 1]))
+    return f"{least} to {greatest}, {count} widths"
 
 
 def _what(name: str, path: Path) -> str:

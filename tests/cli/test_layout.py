@@ -12,7 +12,7 @@ from faults.artifacts import fit as made_fit
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from terminal import on_a_terminal
+from terminal import on_a_terminal, python_on_a_terminal
 
 from qidbayes.cli import cli
 from qidbayes.cli.layout import Column, draw
@@ -65,6 +65,14 @@ def test_what_leaves_first_and_what_is_said_of_it() -> None:
     same = [*columns, Column("tokens", ("100T", "100T"), True)]
     assert draw(same, 44).startswith(" In every row: tokens 100T\n")
     assert "tokens" in draw(same, 80).splitlines()[0]
+
+
+def test_a_projection_keeps_both_its_bands() -> None:
+    names = ("n_params", "tokens", "bits", "loss_16bit", "n_params_beyond", "tokens_beyond", "mean", "sd", "median")
+    names += ("lower", "upper", "worse_than_random", "walk_lower", "walk_upper")
+    shown = draw([Column(name, ("0.08201", "0.2588"), True) for name in names], 80)
+    missing = "Not shown, for want of room: mean, sd, n_params_beyond, tokens_beyond, loss_16bit."
+    assert missing in " ".join(shown.split())
 
 
 def test_a_row_that_has_no_room_is_a_block_with_every_column() -> None:
@@ -133,3 +141,13 @@ def test_the_reader_of_pipes_reads_them() -> None:
     rows = csv.DictReader(io.StringIO(CliRunner().invoke(cli, ["laws", "--format", "csv"]).stdout))
     piped = CliRunner().invoke(cli, ["laws"]).stdout
     assert [row["law"] for row in rows if row["published"]] == cells(piped, "law")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("how", ["say(text, err=True)", "echo_frame(polars.DataFrame({'x': [1]}), 'table', text)"])
+def test_what_is_said_beside_a_table_breaks_between_words(how: str, width: int, tmp_path: Path) -> None:
+    text = "warning: " + " ".join(f"word-{i}" for i in range(40))
+    script = f"import polars; from qidbayes.cli.output import echo_frame, say; text = {text!r}; {how}"
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", python_on_a_terminal(["-c", script], tmp_path, width))
+    assert shown.split()[: len(text.split())] == text.split()
+    assert all(cell_len(line) <= width for line in shown.splitlines())

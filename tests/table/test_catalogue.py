@@ -59,6 +59,10 @@ def test_the_list_has_every_table_and_its_rows() -> None:
     listed = list_tables()
     assert dict(listed.select("name", "rows").rows()) == ROWS
     assert listed.columns == ["name", "rows", "suites", "models", "methods", "bits", "what"]
+    bits = dict(listed.select("name", "bits").rows())
+    assert bits["pythia"] == "2, 3, 4"
+    widths = load_table("gguf-2026")["bits"]
+    assert bits["gguf-2026"] == f"{min(widths):.3g} to {max(widths):.3g}, {len(set(widths))} widths"  # not hundreds
 
 
 @pytest.mark.parametrize("name", FROM_PAPERS)
