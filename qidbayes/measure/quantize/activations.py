@@ -86,6 +86,6 @@ def round_tokens(rows: Tensor, kind: str | None, bits: int) -> Tensor:
     columns = rows.shape[1]
     size = form.group_size or columns
     padded = nn.functional.pad(rows, (0, -columns % size))
-    grouped = padded.reshape(len(rows), padded.shape[1] // size, size)
+    grouped = padded.reshape(len(rows), padded.shape[1] // size, size)  # also without tokens
     grid = FloatScales(form, rows, None).fit(grouped)
     return grid.nearest(grouped).flatten(1)[:, :columns]

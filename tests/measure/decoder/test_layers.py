@@ -128,7 +128,7 @@ def test_stacks_with_other_matrices_are_refused() -> None:
     gpt2 = AutoModelForCausalLM.from_config(
         GPT2Config(vocab_size=16, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
     )
-    with pytest.raises(InputError, match=r"h\.0\.attn\.c_attn\.weight is a weight matrix outside a Linear"):
+    with pytest.raises(InputError, match=r"h\.0\.attn\.c_attn\.weight of Conv1D is a weight matrix outside a Linear"):
         stack_linears(gpt2)
 
 

@@ -29,8 +29,8 @@ def test_settings_become_a_quantizer(settings: dict[str, object], expected: Quan
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"method = None is not a quantizer; give one of gptq, awq, rtn, fp8, .*, gptq-nvfp4, bnb-nf4"),
-        ({"method": "hqq"}, "'hqq' is not a quantizer"),
+        ({}, r"method = None is not a quantizer; give one of gptq, awq, rtn, hqq, fp8, .*, gptq-nvfp4, bnb-nf4"),
+        ({"method": "quip"}, "'quip' is not a quantizer"),
         ({"method": ["gptq"]}, "is not a quantizer"),
         ({"method": "gptq"}, "gptq: the option 'bits' is missing; give a whole number"),
         ({"method": "gptq", "bits": "4"}, "bits = '4' is not accepted; give a whole number"),
