@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from qidbayes.cli import cli
+from qidbayes.law import law_names
 
 ROOT = Path(__file__).parents[1]
 BACKTEST = pl.read_csv(ROOT / "benchmarks" / "backtest.csv")
@@ -270,3 +271,16 @@ def test_the_worlds_of_the_docs_are_those_of_their_table(asked: str, place: int)
                 assert all(agrees(f"{part}%", number) for part, number in parts), (row[0], title)
             else:
                 assert agrees(said, found["log_width_90"][-1]), (row[0], title)
+
+
+def test_every_shipped_law_returned_the_constants_that_data_were_simulated_from() -> None:
+    """Each within four standard deviations of its posterior, and four standard errors of least squares."""
+    table = pl.read_csv(ROOT / "benchmarks" / "recovery.csv")
+    elsewhere = re.search(r"^ELSEWHERE = \((.*)\)$", (ROOT / "benchmarks" / "recovery.py").read_text(), re.M)
+    assert elsewhere
+    assert set(table["law"]) == set(law_names()) - set(re.findall(r'"([\w-]+)"', elsewhere[1]))
+    assert (table["failed"].fill_null("") == "").all(), "each fit passed its checks"
+    assert table["z"].abs().max() < 4  # type: ignore[operator]
+    least = table.filter(pl.col("least_squares").is_not_null())
+    assert least["least_squares_z"].abs().max() < 4  # type: ignore[operator]
+    assert set(table["law"]) - set(least["law"]) <= {"pooled-bit"}, "whose k and gamma least squares cannot tell apart"
