@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-hqq check-kills check-slurm check-ray \
-	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit exact growth \
+	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit exact growth move \
 	backtest compare contest recovery worlds kernels far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
@@ -135,6 +135,11 @@ growth: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
 	$(MADE) benchmarks/growth.csv
 	$(BIN)/python benchmarks/growth_figure.py
+
+# Log densities of five fits beside those of the commit before the noise got a room of its own. A minute.
+move: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/move.py
+	$(MADE) benchmarks/move.csv
 
 # The unified law and its baselines on points they were not fitted to.
 backtest: $(VENV)/dev

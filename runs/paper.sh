@@ -56,6 +56,9 @@ make sbc
 # Are the fits exact? Against PyMC's NUTS on one dense normal, on five shapes of tables. Five minutes.
 make exact
 
+# Are posteriors what they were before the code was put in order? Five against those of an earlier commit. A minute.
+make move
+
 # How fast: against other samplers. Ten minutes.
 make bench-fit
 
