@@ -128,6 +128,7 @@ def measured_until(path: Path, out: Path) -> None:
 
     plan = load_plan(path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     tokenizer = AutoTokenizer.from_pretrained(plan.checkpoints[0].tokenizer.folder)
     some, texts = plan.calibration, plan.evaluation
     calibration = cut(tokenizer, some.dataset.path, some.seq_len, some.windows, plan.seed)[:, :-1].to(device)
@@ -156,7 +157,7 @@ def measured_until(path: Path, out: Path) -> None:
                     row |= {"bits": q.bits, "group_size": q.group_size, "dataset": texts.datasets[0].name}
                     row |= {"n_eval_tokens": len(losses) * texts.seq_len, "seq_len": texts.seq_len}
                     row |= {"loss_16bit": before, "loss": before + difference.mean, "qid": difference.mean}
-                    row |= {"qid_se": difference.standard_error, "device": str(device)}
+                    row |= {"qid_se": difference.standard_error, "device": name}
                     row |= {"seconds_quantize": found.seconds_quantize, "seconds_evaluate": found.seconds_evaluate}
                     table.writerow(row)
             print(checkpoint, flush=True)
