@@ -24,13 +24,14 @@ KEPT = ("path", "shape", "layers", "width", "variants", "calibration_tokens", "e
 
 def waiting(row: dict[str, int]) -> int:
     """Passes that wait at a time: all settings' below width 4,096, where memory lets one setting's."""
-    batch = min(65_536, 2**26 // row["width"])
+    batch = min(2**18, 2**28 // row["width"])
     return math.ceil(row["calibration_tokens"] / batch) * (row["variants"] if row["width"] < 4_096 else 1)
 
 
 def main() -> None:
     table = pl.read_csv(HERE / "sweep.csv")
-    passes = table.filter(pl.col("path").str.starts_with("sweep") | pl.col("path").str.starts_with("growth")).to_dicts()
+    swept = pl.col("path").str.contains("^(sweep|growth)") & (pl.col("path") != "sweep-until")
+    passes = table.filter(swept).to_dicts()
     ready: dict[tuple[str, int], int] = {}
     once = []
     for row in passes:

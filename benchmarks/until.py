@@ -1,31 +1,28 @@
 """Evaluation that ends early (`[evaluation] until`): how far off it is, and what it saves.
 
     python benchmarks/until.py bias
-    python benchmarks/until.py measure PLAN FOLDER
-    python benchmarks/until.py fit FOLDER
+    python benchmarks/until.py measure PLAN MEASUREMENTS
+    python benchmarks/until_fit.py MEASUREMENTS
 
 `bias` simulates windows' differences of several shapes, stops as `block_ends` says and compares with the truth: at the
 share of QiD where the bias is worst, of those tried. It writes until-bias.csv. The shapes are normal; Student's t with
 three degrees of freedom; exponential and log-normal, in which mean and spread go together; a normal with 3% of its
 windows ten times as wide; and those of GPTQ at 2, 3 and 4 bits on a shipped checkpoint, drawn with replacement.
 
-`measure` measures a plan whole and until several shares; `fit` fits a law to GPTQ's rows of each table, and adds to
-until.csv: seconds, windows, and the greatest distance of a parameter's posterior mean from the whole's, in its standard
-deviations. `whole again` is the whole table fitted from another seed: what Monte Carlo error alone moves.
+`measure` sweeps a plan's checkpoints, which are local, for GPTQ at 2, 3 and 4 bits in groups, whole and until several
+shares, and writes a CSV file. Loading is in no column.
 """
 
 import argparse
+import csv
 import math
-import resource
-import time
+import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import polars as pl
 
-import qidbayes as qb
 from qidbayes.measure import load_plan
 from qidbayes.measure.decoder.blocks import block_ends
 
@@ -90,7 +87,10 @@ def bias() -> None:
             covered = np.abs(scaled.mean(axis=1)) <= 1.96 * scaled.std(axis=1, ddof=1) / math.sqrt(windows)
             rows.append({"differences": name, "windows": windows, **worst, "coverage_of_all": float(covered.mean())})
             print(rows[-1], flush=True)
-    pl.DataFrame(rows).with_columns(pl.col(pl.Float64).round(3)).write_csv(HERE / "until-bias.csv")
+    with (HERE / "until-bias.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows({key: round(x, 4) if isinstance(x, float) else x for key, x in row.items()} for row in rows)
 
 
 def stopped(errors: np.ndarray, until: float, needed: float) -> dict[str, float]:
@@ -116,71 +116,66 @@ def stopped(errors: np.ndarray, until: float, needed: float) -> dict[str, float]
     }  # fmt: skip
 
 
-def measured_until(path: Path, folder: Path) -> None:
-    from qidbayes.measure.run.local import measure
+def measured_until(path: Path, out: Path) -> None:
+    """Sweep every checkpoint of a plan of local files, whole and until each share, on its first evaluation set."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    plan, rows = load_plan(path), []
-    for name, until in {"whole": None, **{f"until {share:g}": share for share in SHARES}}.items():
-        began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-        asked = replace(plan, evaluation=replace(plan.evaluation, until=until))
-        outcome = measure(asked, folder / name.replace(" ", "-"))
-        now = resource.getrusage(resource.RUSAGE_SELF)
-        assert not outcome.failed, outcome.failed
-        seconds = time.perf_counter() - began
-        rows.append(
-            {
-                "suite": plan.suite,
-                "run": name,
-                "seconds": seconds,
-                "cpu_seconds": now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime,
-            }
-        )
-        print(rows[-1], flush=True)
-    pl.DataFrame(rows).write_csv(folder / "seconds.csv")
+    from qidbayes.measure.decoder.blocks import in_random_order
+    from qidbayes.measure.decoder.evaluate import paired_difference
+    from qidbayes.measure.quantize import GPTQ
+    from qidbayes.measure.run.sweep import sweep
 
-
-def fitted(folder: Path, law: str) -> None:
-    """Laws of what `measured_until` left in a folder, which may have come from another machine."""
-    whole, rows = None, []
-    for run in pl.read_csv(folder / "seconds.csv").iter_rows(named=True):
-        table = pl.read_parquet(folder / run["run"].replace(" ", "-") / "table.parquet")
-        quantized = table.filter(pl.col("method") != "none")
-        most = quantized["n_eval_tokens"].max()
-        row = run | {
-            "device": ", ".join(table["device"].unique().sort()),
-            "cells": len(quantized),
-            "share_of_windows": quantized["n_eval_tokens"].sum() / most / len(quantized),
-            "cells_told": int((quantized["qid_se"] <= 0.02 * quantized["qid"].abs()).sum()),
-            "seconds_quantize": table["seconds_quantize"].sum(),
-            "seconds_evaluate": table["seconds_evaluate"].sum(),
-            "law": law,
-        }
-        found = posterior(table, law, 0)
-        whole = found if whole is None else whole
-        rows.append(row | farthest(found, whole))
-        print(rows[-1], flush=True)
-        if run["run"] == "whole":
-            rows.append(row | {"run": "whole again"} | farthest(posterior(table, law, 1), whole))
-    made = pl.DataFrame(rows).with_columns(pl.col(pl.Float64).round(3))
-    path = HERE / "until.csv"
-    if path.exists():
-        made = pl.concat([pl.read_csv(path).filter(pl.col("suite") != made["suite"][0]), made], how="vertical_relaxed")
-    made.write_csv(path)
+    plan = load_plan(path)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    tokenizer = AutoTokenizer.from_pretrained(plan.checkpoints[0].tokenizer.folder)
+    some, texts = plan.calibration, plan.evaluation
+    calibration = cut(tokenizer, some.dataset.path, some.seq_len, some.windows, plan.seed)[:, :-1].to(device)
+    windows = in_random_order(cut(tokenizer, texts.datasets[0].path, texts.seq_len, texts.windows, plan.seed))
+    asked = sorted({q for q in plan.quantizations if q.method == "gptq" and q.bits <= 4 and q.group_size}, key=str)
+    quantizers = [GPTQ(int(q.bits), q.group_size) for q in asked]
+    with out.open("w", newline="") as file:
+        columns = "suite device run model revision n_params tokens method bits group_size dataset n_eval_tokens seq_len"
+        columns += " loss_16bit loss qid qid_se seconds_quantize seconds_evaluate"
+        table = csv.DictWriter(file, columns.split())
+        table.writeheader()
+        for number, checkpoint in enumerate(plan.checkpoints):
+            model = AutoModelForCausalLM.from_pretrained(checkpoint.source.folder, dtype=getattr(torch, plan.dtype))
+            model = model.to(device).eval()
+            if number == 0:
+                sweep(model, quantizers, calibration, [windows], device)  # libraries and kernels get ready
+            for run, until in {"whole": None, **{f"until {share:g}": share for share in SHARES}}.items():
+                found = sweep(model, quantizers, calibration, [windows], device, until=until)
+                (baseline,) = found.baseline
+                for q, variant in zip(asked, found.variants, strict=True):
+                    (losses,) = variant.losses
+                    difference = paired_difference(losses, baseline[: len(losses)])
+                    before = float(baseline.mean())
+                    row = {"suite": plan.suite, "model": checkpoint.model, "revision": checkpoint.revision}
+                    row |= {"n_params": checkpoint.n_params, "tokens": checkpoint.tokens, "run": run, "method": "gptq"}
+                    row |= {"bits": q.bits, "group_size": q.group_size, "dataset": texts.datasets[0].name}
+                    row |= {"n_eval_tokens": len(losses) * texts.seq_len, "seq_len": texts.seq_len}
+                    row |= {"loss_16bit": before, "loss": before + difference.mean, "qid": difference.mean}
+                    row |= {"qid_se": difference.standard_error, "device": name}
+                    row |= {"seconds_quantize": found.seconds_quantize, "seconds_evaluate": found.seconds_evaluate}
+                    table.writerow(row)
+            print(checkpoint, flush=True)
 
 
-def posterior(table: pl.DataFrame, law: str, seed: int) -> pl.DataFrame:
-    """Of GPTQ's rows, by the name of every parameter and constant."""
-    return qb.fit(table.filter(method="gptq"), law, random_seed=seed).summary().select("name", "mean", "sd")
+def cut(tokenizer: Any, path: Path, length: int, count: int, seed: int) -> Any:
+    """Windows `[count, length + 1]` of a text file's documents, which blank lines part, in random order."""
+    import torch
 
-
-def farthest(found: pl.DataFrame, whole: pl.DataFrame) -> dict[str, float | str]:
-    both = whole.join(found, on="name", suffix="_found").drop_nulls()
-    both = both.with_columns(
-        apart=((pl.col("mean_found") - pl.col("mean")) / pl.col("sd")).abs(), ratio=pl.col("sd_found") / pl.col("sd")
-    )
-    most = both.sort("apart").row(-1, named=True)
-    ratio = both.sort(pl.col("ratio").log().abs())["ratio"][-1]
-    return {"apart_in_sd": most["apart"], "farthest": most["name"], "sd_ratio": ratio}
+    documents = path.read_text(encoding="utf-8").split("\n\n")
+    random.Random(seed).shuffle(documents)
+    opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    ids: list[int] = []
+    for document in documents:
+        ids += [opening, *tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]]
+        if len(ids) > count * length:
+            break
+    return torch.tensor(ids).unfold(0, length + 1, length)[:count].clone()
 
 
 def main() -> None:
@@ -189,17 +184,12 @@ def main() -> None:
     commands.add_parser("bias")
     one = commands.add_parser("measure")
     one.add_argument("plan", type=Path)
-    one.add_argument("folder", type=Path)
-    other = commands.add_parser("fit")
-    other.add_argument("folder", type=Path)
-    other.add_argument("--law", default="unified")
+    one.add_argument("measurements", type=Path, help="a CSV file to write")
     given = parser.parse_args()
     if given.command == "bias":
         bias()
-    elif given.command == "measure":
-        measured_until(given.plan, given.folder)
     else:
-        fitted(given.folder, given.law)
+        measured_until(given.plan, given.measurements)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,9 @@ make check-hqq
 # 1,500 checkpoints on 8 to 2,048 GPUs, on paper. Seconds.
 make scale
 
+# How far off a QiD is whose evaluation ends early: simulations. A minute.
+.venv/bin/python benchmarks/until.py bias
+
 # On one H100: the paper's Pythia checkpoints measured anew (921 GB to download, some 15 hours), and the speed of it.
 if [ -n "${GPU:-}" ]; then
     .venv/bin/qidbayes measure pythia --output demo/pythia
@@ -82,6 +85,8 @@ if [ -n "${GPU:-}" ]; then
     .venv/bin/python benchmarks/sweep.py
     .venv/bin/python benchmarks/sweep_estimate.py
     .venv/bin/python benchmarks/sweep_figure.py
+    .venv/bin/python benchmarks/until.py measure measurements/tiny/plan.toml demo/until-tiny.csv
+    .venv/bin/python benchmarks/until_fit.py demo/until-tiny.csv
     .venv/bin/python benchmarks/formats.py
     .venv/bin/python benchmarks/gpu.py
 fi

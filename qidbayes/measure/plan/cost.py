@@ -31,7 +31,7 @@ WEIGHT_RATE = 4e9  # bytes a second when every weight is rounded, or put back fr
 LOADING_RATE = 1e9  # bytes a second
 _REPLAYS = 2.5  # of GPTQ's calibration set past a layer, where its passes cannot wait
 _MEMORY = 79 * 2**30  # bytes
-_BATCH = 65_536, 2**26  # tokens at most, numbers at most
+_BATCH = 2**18, 2**28  # tokens at most, numbers at most
 FIXED_BYTES = 4.75 * 2**30  # of GPU memory: logits, activations, a batch's products
 _VOCABULARY = 50_304  # Pythia's; there is an embedding of it and a head
 # Pythia's shapes: non-embedding parameters and width.
