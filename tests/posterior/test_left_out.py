@@ -92,7 +92,7 @@ def test_every_way_of_asking_says_it() -> None:
     asks = {
         "predict": lambda **q: fit.predict(**WHERE, **q),
         "tokens_to_threshold": lambda **q: fit.tokens_to_threshold(0.2, n_params=7e9, bits=4.0, **q),
-        "project": lambda **q: fit.project(n_params=7e9, bits=4.0, tokens=100e12, **q),
+        "project": lambda **q: fit.project(n_params=7e9, bits=4.0, tokens=1e12, **q),
         "training_level": lambda **q: fit.training_level([0.05], n_params=7e9, bits=4.0, **q),
         "advise": lambda **q: qb.advise(fit, n_params=7e9, tokens=1e12, max_qid=0.2, **q),
         "pareto": lambda **q: qb.pareto(fit, memory=8e9, tokens=1e12, **q),
