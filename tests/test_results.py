@@ -274,7 +274,7 @@ def test_the_worlds_of_the_docs_are_those_of_their_table(asked: str, place: int)
 
 
 def test_every_shipped_law_returned_the_constants_that_data_were_simulated_from() -> None:
-    """Each within four standard deviations of its posterior, and four standard errors of least squares, or it is told."""
+    """Each within four standard deviations of its posterior and four errors of least squares, or it is told."""
     table = pl.read_csv(ROOT / "benchmarks" / "recovery.csv")
     page = " ".join((ROOT / "docs" / "laws.md").read_text(encoding="utf-8").split())
     said = re.search(r"recovery\.csv` has (\d+) laws\. Not in it: (.*?)\. ", page)
