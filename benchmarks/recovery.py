@@ -118,7 +118,8 @@ def recovered(name: str) -> pl.DataFrame:
                 "least_squares": least[0], "least_squares_se": spread, "least_squares_z": least[1],
                 "rows": rows.frame.height, "cpu_seconds": seconds, "failed": "; ".join(fit.diagnostics.problems()),
             })  # fmt: skip
-    return pl.DataFrame(found)
+    empty = dict.fromkeys(("least_squares", "least_squares_se", "least_squares_z"), pl.Float64)  # of a law without any
+    return pl.DataFrame(found, schema_overrides=empty)
 
 
 def squares(table: pl.DataFrame, law: Law) -> qb.Point | None:
