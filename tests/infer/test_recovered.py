@@ -3,11 +3,14 @@
 import importlib.util
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import qidbayes as qb
+from qidbayes.infer.bridge import log_density
 from qidbayes.infer.inputs import inputs
+from qidbayes.infer.model import model_data, model_of_inputs
 from qidbayes.law import law_names, load_law
 
 _PATH = Path(__file__).parents[2] / "benchmarks" / "recovery.py"
@@ -36,3 +39,18 @@ def test_least_squares_cannot_tell_the_constants_of_each_width_from_that_of_widt
     law = load_law("pooled-bit")
     with pytest.raises(qb.InputError, match="determine"):
         qb.least_squares(recovery.grid(law), law)
+
+
+def test_the_slope_of_capacity_is_a_number_where_a_format_has_no_error() -> None:
+    """By JAX, which NumPyro samples with: PyTensor's own derivative of a power of 0 is a number in any case."""
+    law, rng = load_law("capacity"), np.random.default_rng(3)
+    rows = inputs(recovery.grid(law), law)
+    assert rows.frame["gaussian_mse"].min() == 0
+    rows = inputs(recovery.simulated(rows, recovery.truth(rows, rng), rng), law)
+    model = model_of_inputs(rows)
+    with jax.enable_x64(True):
+        density, names = log_density(model)
+        data = [jax.numpy.asarray(model_data(rows)[name]) for name in names]
+        point = [jax.numpy.asarray(model.initial_point()[variable.name]) for variable in model.value_vars]
+        slope = jax.grad(lambda z: density(z, data))(point)
+    assert all(np.isfinite(part).all() for part in slope)
