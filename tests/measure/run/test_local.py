@@ -192,7 +192,7 @@ def test_a_sweep_that_fails_is_told_and_costs_no_row(
 ) -> None:
     measure(plan, tmp_path / "swept")
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(checkpoint_run, "sweep", fails)
@@ -226,7 +226,7 @@ def test_several_orders_of_calibration_give_their_mean_and_their_spread(
     plan = load_plan(write_plan(tmp_path, change))
     measure(plan, tmp_path / "swept")
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RuntimeError("no kernel image")
 
     monkeypatch.setattr(checkpoint_run, "sweep", fails)
