@@ -43,9 +43,9 @@ def test_a_command_makes_it_anew(rows: dict[str, dict[str, str]], table: str) ->
     if program == "make":
         assert what in re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     else:
-        assert program == "python" and (ROOT / what).is_file()
+        assert program == "python" and (ROOT / what.split()[0]).is_file()
     # What holds of the software, and not of the laws, is no result of the paper's.
-    assert table.startswith(("checks/fuzz/", "checks/elsewhere/")) or f"{what}\n" in paper
+    assert table.startswith(("checks/fuzz/", "checks/elsewhere/")) or re.search(rf"{what}[ \n]", paper)
 
 
 def test_every_picture_is_drawn_by_something_and_shown_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:

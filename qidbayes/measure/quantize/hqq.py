@@ -70,9 +70,9 @@ class HQQ:
 
         Examples
         --------
-        >>> codes, scale, zero = HQQ(bits=2).solve(torch.tensor([[-1.0, -0.1, 0.1, 0.8]]))
-        >>> codes
-        tensor([[0., 1., 2., 3.]])
+        >>> codes, scale, zero = HQQ(bits=2).solve(torch.tensor([[-1.0, -0.4, 0.2, 0.8]]))
+        >>> codes.int()
+        tensor([[0, 1, 2, 3]], dtype=torch.int32)
         """
         top = 2**self.bits - 1
         low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
