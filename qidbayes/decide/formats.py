@@ -7,6 +7,7 @@ import polars as pl
 from qidbayes.methods import BITS, OF_FILES, type_of
 from qidbayes.noise.makers import makers
 from qidbayes.posterior.fit import Fit
+from qidbayes.posterior.guessing import say_assumed
 
 UNQUANTIZED = 16.0
 _SCHEMA = {"format": pl.String, "method": pl.String, "bits": pl.Float64, "group_size": pl.Int64, "settings": pl.String}
@@ -45,7 +46,8 @@ def known_formats(fit: Fit, method: str | None = None, settings: Sequence[str] =
     -------
     polars.DataFrame
         ``format``, a name for people, ``method``, ``bits``, ``group_size`` and ``settings``. Of GGUF, types with more
-        bits than any fitted file are in it too, up to the most bits of any fitted row.
+        bits than any fitted file are in it too, up to the most bits of any fitted row. An `AssumptionWarning` names
+        them.
 
     Examples
     --------
@@ -72,11 +74,15 @@ def _types(data: pl.DataFrame, settings: Sequence[str]) -> list[tuple[str, str, 
         return []
     above, most = float(files["bits"].max()), float(data["bits"].max())  # type: ignore[arg-type]
     rows = []
+    further = [name for name, bits in BITS.items() if above < bits <= most]
+    if foretold := [name for name in further if name not in {type_of(text) for text in files["settings"]}]:
+        rest = f"{', '.join(foretold)} are answered by how QiD falls with bits in all methods"
+        say_assumed((f"assumed: no GGUF file of more than {above:.2g} bits a weight was fitted; {rest}",))
     for maker in dict.fromkeys(text.rpartition("/")[0] for text in settings or [""]):
         own = [text for text, by in zip(files["settings"], makers(files), strict=True) if by == maker]
         measured = {type_of(text) for text in own or files["settings"]}
         for name, bits in BITS.items():
-            if name in measured or above < bits <= most:
+            if name in measured or name in further:
                 text = f"{maker}/{name}" if maker else name
                 rows.append((f"{OF_FILES} {text}", OF_FILES, bits, None, text))
     return rows

@@ -42,6 +42,15 @@ def test_formats_are_those_of_the_fitted_rows(atlas: qb.Fit) -> None:
     assert "eaddario/IQ2_M" in whose and "eaddario/Q3_K_M" not in whose  # one that they made, one that they did not
 
 
+def test_types_wider_than_any_fitted_file_are_named(atlas: qb.Fit) -> None:
+    with pytest.warns(qb.errors.AssumptionWarning, match="no GGUF file of more than 5 bits .*Q5_0, .*Q6_K") as told:
+        known_formats(atlas, "gguf")
+    assert "Q4_K_M" not in str(told[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        known_formats(atlas, "gptq")
+
+
 def test_at_equal_bytes_the_atlas_names_formats_the_least_loss_first(atlas: qb.Fit) -> None:
     found = qb.pareto(atlas, memory=16e9, tokens=15e12, dataset="wikitext2")
     np.testing.assert_allclose(found["n_params"] * found["bits_per_weight"] / 8, 16e9)
