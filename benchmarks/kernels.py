@@ -52,10 +52,10 @@ def use(form: str) -> None:
     """Put another kernel over N and D in the place of the default's, in this process; bit widths keep theirs."""
     if form not in ("matern-3/2", "exponential"):
         return
-    of_bits = types.FunctionType(kernels.quantizations.__code__, {**vars(kernels)})
+    of_bits = types.FunctionType(kernels.quantization_kernel.__code__, {**vars(kernels)})
     for module in (kernels, kronecker, dense):
         vars(module)["matern"] = matern_3_2 if form == "matern-3/2" else exponential
-        vars(module)["quantizations"] = of_bits
+        vars(module)["quantization_kernel"] = of_bits
 
 
 def rows(name: str) -> pl.DataFrame:

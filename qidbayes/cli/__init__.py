@@ -104,11 +104,11 @@ def _telling() -> Iterator[None]:
     """Say once on stderr what an answer takes for granted, whichever command asks for it."""
     from qidbayes.cli.output import caution
 
-    def show(message: Warning | str, category: type[Warning], *place: Any, **further: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
         if issubclass(category, _TOLD):
             caution(str(message))
         else:
-            others(message, category, *place, **further)
+            others(message, category, *where, **further)
 
     with warnings.catch_warnings():
         others = warnings.showwarning

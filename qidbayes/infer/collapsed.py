@@ -29,7 +29,7 @@ CONSTANTS = 8
 """Draws of the constants at each point, for as many repetitions of it in a chain."""
 _LINEAR = ("Normal", "LogNormal")
 _TRIES = 4
-"""Places at which a step of a constant must change the law by the same, if it is linear."""
+"""Points at which a step of a constant must change the law by the same, if it is linear."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ class Collapsed:
         self._law, self._problem, self._response = law, Problem(design), design.log_response
         where = design.partition
         assert isinstance(where, Partition)
-        self._gram = noise.gram(where, design.cells, design.variance)
+        self._gram = noise.gram(where, design.coordinates, design.variance)
         self.cost, self.memory = self._gram.cost, self._gram.memory
         ends = np.cumsum(self._problem.sizes)
-        self._place = {n: slice(e - s, e) for n, s, e in zip(law.priors, self._problem.sizes, ends, strict=True)}
+        self._columns = {n: slice(e - s, e) for n, s, e in zip(law.priors, self._problem.sizes, ends, strict=True)}
         effects = self._problem.log_means(np.eye(ends[-1])) - self._problem.log_means(np.zeros((1, ends[-1])))
         self._linear = [n for n, prior in law.priors.items() if prior.family in _LINEAR and self._is_linear(n, effects)]
         self._rest = [name for name in law.priors if name not in self._linear]
         self._noise = tuple(design.errors)
-        widths = {law.sampled_name(name): place.stop - place.start for name, place in self._place.items()}
+        widths = {law.sampled_name(name): columns.stop - columns.start for name, columns in self._columns.items()}
         priors = {law.sampled_name(name): law.priors[name] for name in self._rest}
         priors |= {law.spread_name(n): _of_spread(law.priors[n]) for n in self._linear if law.priors[n].pooled}
         self.left: list[Left] = []
@@ -81,7 +81,7 @@ class Collapsed:
         columns, mean, sd = [np.empty((len(self._response), 0))], [0.0] * 0, [0.0] * 0
         self._spreads: list[tuple[str, slice]] = []
         for name in self._linear:
-            prior, of_groups = law.priors[name], effects[self._place[name]].T
+            prior, of_groups = law.priors[name], effects[self._columns[name]].T
             given, size = dict(prior.arguments), of_groups.shape[1]
             if prior.pooled:
                 self._spreads.append((law.spread_name(name), slice(len(sd) + 1, len(sd) + 1 + size)))
@@ -94,7 +94,7 @@ class Collapsed:
 
     def _is_linear(self, name: str, effects: np.ndarray) -> bool:
         """Return whether steps of a constant change the law by as much anywhere as they do at the origin."""
-        where, (draws, numbers) = self._place[name], (_TRIES, len(effects))
+        where, (draws, numbers) = self._columns[name], (_TRIES, len(effects))
         rng = np.random.default_rng(0)
         start = self._problem.start() + rng.normal(0.0, 0.5, (draws, numbers))
         step = np.zeros((draws, numbers))
@@ -146,7 +146,7 @@ class Collapsed:
         given = {name: values[self._law.sampled_name(name)] for name in self._rest}
         x = np.zeros((max((len(v) for v in given.values()), default=1), sum(self._problem.sizes)))
         for name, numbers in given.items():
-            x[:, self._place[name]] = self._law.priors[name].unconstrain(numbers)
+            x[:, self._columns[name]] = self._law.priors[name].unconstrain(numbers)
         return self._problem.log_means(x)
 
     def unconstrained(self, points: np.ndarray, constants: np.ndarray) -> dict[str, np.ndarray]:
@@ -165,7 +165,7 @@ class Collapsed:
         pooled: dict[str, np.ndarray] = {}
         start = 0
         for name, prior in law.priors.items():
-            sampled, size = law.sampled_name(name), self._place[name].stop - self._place[name].start
+            sampled, size = law.sampled_name(name), self._columns[name].stop - self._columns[name].start
             if name not in self._linear:
                 found[sampled] = left[sampled]
                 continue

@@ -36,9 +36,9 @@ _LEAST_EFFICIENCY = 0.1
 _BURN_IN = 25
 """Transitions that are left out: about as many as there are in a hundred autocorrelation times of a good mixture."""
 _REFITS = 3
-"""How often the mixture is fitted anew, to what the chains proposed too, where one stays too long in one place."""
+"""How often the mixture is fitted anew, to what the chains proposed too, where one stays too long at one point."""
 _TAIL = 0.05
-"""Of a chain, in each of the tails that ESS is worked out of: who stays so long sees one place of a tail."""
+"""Of a chain, in each of the tails that ESS is worked out of: who stays so long sees one point of a tail."""
 _DEAR = 3e8
 _CHEAP = ((1e7, 4), (1e8, 2))
 """Operations of a density (`Gram.cost`): above the first, a quarter of the draws may do; up to each of the others, only

@@ -92,6 +92,6 @@ def given_effects(shared: Any, log_qid: Any, sketch: Any, variance: Any, normal:
 def from_normal(log_qid: Any, sketch: Any, normal: Any, ops: Any) -> Any:
     """Return log(true QiD) from the variable that is sampled where the discrepancy is modelled.
 
-    There the effects are not drawn one by one, and the sampled variable only has the place and the scale of the sketch.
+    There the effects are not drawn one by one, and the sampled variable has the location and scale of the sketch.
     """
     return log_qid + ops.sqrt(ops.minimum(sketch, 1.0)) * normal

@@ -5,7 +5,7 @@ declared prior, and log τ ~ N(log spread, 0.7²), which keeps τ within a facto
 away from 0, where two to six groups could not hold it.
 
 Sampling z_g itself (centred) suits groups that their rows know well, sampling (z_g − μ)/τ (non-centred) those they do
-not; between the two lies a line, and each group gets its own place c_g on it (Papaspiliopoulos, Roberts and Sköld
+not; between the two lies a line, and each group gets its own point c_g on it (Papaspiliopoulos, Roberts and Sköld
 2003):
 
     x_g ~ N(c_g μ, τ^(2 c_g))        z_g = μ + τ^(1 − c_g) (x_g − c_g μ)

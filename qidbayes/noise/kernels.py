@@ -7,7 +7,7 @@ the law's logarithm it scatters with the covariance σ²·1[i = j] + R(r_i, r_j)
         + 1[model]·model_sd² + 1[checkpoint]·checkpoint_sd²
     Q = k(Δ log P / length_bits)·(1 if of one kind, else similarity)
 
-and k is Matérn's kernel of smoothness 5/2. A process whose slopes wander adds `wandering` to R. So what the law misses
+and k is Matérn's kernel of smoothness 5/2. A process whose slopes wander adds `walk_kernel` to R. What the law misses
 at one checkpoint is missed by all its quantizations, the more alike the nearer their widths; it drifts along a run and
 over sizes; and away from the data it is anything that its standard deviations allow (Kennedy and O'Hagan 2001). Nothing
 here knows of PyMC: the same functions serve the model, on PyTensor, and the questions to a saved fit, on NumPy.
@@ -23,12 +23,12 @@ LENGTHS = ("length_params", "length_tokens", "length_bits")
 SLOPES = ("model_tokens_sd", "walk_sd")
 SIMILARITY = "similarity"
 
-type Cells = Mapping[str, Any]
+type Coordinates = Mapping[str, Any]
 """Where measurements stand, arrays of shape ``(rows,)``: ``log_params``, ``log_tokens``, ``log_bits`` and the codes of
 ``suite``, ``model``, ``checkpoint`` and ``kind``."""
 
 
-def covariance(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def covariance(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, ops: Any) -> Any:
     """Return R·Q between measurements; shape ``(…, rows of a, rows of b)``.
 
     Parameters
@@ -39,19 +39,19 @@ def covariance(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     ops
         The array library: NumPy or PyTensor.
     """
-    return runs(scale, a, b, ops) * quantizations(scale, a, b, ops)
+    return run_kernel(scale, a, b, ops) * quantization_kernel(scale, a, b, ops)
 
 
-def runs(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def run_kernel(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, ops: Any) -> Any:
     """Return R; see `covariance`."""
-    found = places(scale, a, b, ops)
+    found = suite_kernel(scale, a, b, ops)
     for group in ("model", "checkpoint"):
         if f"{group}_sd" in scale:
             found = found + same(a, b, group, ops) * scale[f"{group}_sd"] ** 2
-    return found + wandering(scale, a, b, ops) if "walk_sd" in scale else found
+    return found + walk_kernel(scale, a, b, ops) if "walk_sd" in scale else found
 
 
-def wandering(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def walk_kernel(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, ops: Any) -> Any:
     """Return what R has more where slopes in log D wander: the covariance of runs' slopes and of a random walk of them.
 
     With d = log D over the middle of the fitted rows,
@@ -69,7 +69,7 @@ def wandering(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
 
 
 def between_tokens(a: Any, b: Any, ops: Any) -> tuple[Any, Any]:
-    """Return d·d' and W between two arrays of log tokens; see `wandering`.
+    """Return d·d' and W between two arrays of log tokens; see `walk_kernel`.
 
     Examples
     --------
@@ -82,14 +82,14 @@ def between_tokens(a: Any, b: Any, ops: Any) -> tuple[Any, Any]:
     return slope, 0.5 * (1.0 + ops.sign(slope)) * near**2 * (3.0 * far - near) / 6.0
 
 
-def places(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def suite_kernel(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, ops: Any) -> Any:
     """Return R without the effects of models and checkpoints: what depends on suite, N and D."""
     near = matern(_apart(a, b, "log_params") / scale["length_params"], ops)
     near = near * matern(_apart(a, b, "log_tokens") / scale["length_tokens"], ops)
     return same(a, b, "suite", ops) * (scale["suite_sd"] ** 2 + scale["smooth_sd"] ** 2 * near)
 
 
-def quantizations(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def quantization_kernel(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, ops: Any) -> Any:
     """Return Q; see `covariance`."""
     if SIMILARITY not in scale:
         return 1.0
@@ -109,16 +109,16 @@ def matern(distance: Any, ops: Any) -> Any:
     return (1.0 + r + r**2 / 3.0) * ops.exp(-r)
 
 
-def _apart(a: Cells, b: Cells, name: str) -> Any:
+def _apart(a: Coordinates, b: Coordinates, name: str) -> Any:
     return a[name][:, None] - b[name][None, :]
 
 
-def same(a: Cells, b: Cells, group: str, ops: Any) -> Any:
+def same(a: Coordinates, b: Coordinates, group: str, ops: Any) -> Any:
     """Return 1 where two measurements are of one group, 0 elsewhere; shape ``(rows of a, rows of b)``."""
     return 1.0 - ops.minimum(1.0, ops.abs(_apart(a, b, group)))
 
 
-def prior_variance(scale: Mapping[str, np.ndarray], asked: Cells) -> np.ndarray:
+def prior_variance(scale: Mapping[str, np.ndarray], asked: Coordinates) -> np.ndarray:
     """Return the variance of the discrepancy at measurements that nothing is known of; shape ``(draws, rows or 1)``."""
     found = np.asarray(sum(scale[name] ** 2 for name in SCALES if name in scale))[:, None]
     if "walk_sd" not in scale:

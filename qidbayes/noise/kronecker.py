@@ -5,8 +5,8 @@ variance d_q of quantization q and D^-½ Q D^-½ = V Λ V', rotating the measure
 runs for each eigenvalue: covariance λ·R + I. The eigenvectors of R make that diagonal. Where the runs in turn are a
 grid of models and training tokens, R's parts are Kronecker products too, and the eigenvectors of k(Δ log N) and of
 k(Δ log D) do; what the checkpoints of a model share, and those of a suite, is one direction more of each (Sherman and
-Morrison). So 360 rows cost the eigenvectors of matrices of 3, 6 and 20 rows. Where the runs are no such grid, those of
-one place (N, D) and model differ by their checkpoints' effects alone, and R's eigenvectors are sought among the others.
+Morrison). So 360 rows cost the eigenvectors of matrices of 3, 6 and 20 rows. Where the runs are no such grid, those at
+one (N, D) and of one model differ by their checkpoints' effects alone, and R's eigenvectors are sought among the rest.
 
 Holes are taken out of a full grid. With S the inverse of its covariance and E the unit vectors of the holes, what was
 measured has the inverse S − S·E (E'S·E)⁻¹ E'S, whatever stands in the holes, and the determinant of the full grid's
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from qidbayes.noise.grid import QUANTIZATION, RUN, Shape
-from qidbayes.noise.kernels import Cells, matern, places, quantizations, runs, same, wandering
+from qidbayes.noise.kernels import Coordinates, matern, quantization_kernel, run_kernel, same, suite_kernel, walk_kernel
 
 
 class Factored:
@@ -61,7 +61,7 @@ class Factored:
         self.lead = tuple(own.shape[:-1]) if ops is np else ()
         self.run = named(RUN, at["run"])
         self.quantization = named(QUANTIZATION, at["quantization"])
-        alike = quantizations(self.scale, self.quantization, self.quantization, ops) * ops.ones((width, width))
+        alike = quantization_kernel(self.scale, self.quantization, self.quantization, ops) * ops.ones((width, width))
         alike = alike / ops.sqrt(own[..., :, None] * own[..., None, :])
         values, self.vectors = self._eigenvectors(alike, width)
         checkpoint = self._squared("checkpoint_sd")
@@ -73,11 +73,11 @@ class Factored:
             spread = self._squared("smooth_sd") * of_model[..., :, None] * of_token[..., None, :] + checkpoint
             self.model, self.suite = (values * self._squared(f"{g}_sd")[..., 0] for g in ("model", "suite"))
         else:
-            spots = named(RUN[:3], at["spots"])
-            between = at["to_spot"] @ places(self.scale, spots, spots, ops) @ at["to_spot"].T
+            locations = named(RUN[:3], at["locations"])
+            between = at["to_location"] @ suite_kernel(self.scale, locations, locations, ops) @ at["to_location"].T
             between = between + self._squared("model_sd") * at["same"]
             if "walk_sd" in self.scale:  # there every run is a direction of its own
-                between = between + wandering(self.scale, self.run, self.run, ops)
+                between = between + walk_kernel(self.scale, self.run, self.run, ops)
             spread, along = self._eigenvectors(between, where.rank)
             first, others = at["basis"][:, : where.rank], at["basis"][:, where.rank :]
             nothing = ops.zeros((*self.lead, count - where.rank))
@@ -114,7 +114,7 @@ class Factored:
         split = turned.reshape((*self.lead, self.blocks, self.length, width, columns))
         return split.swapaxes(-3, -2).swapaxes(-4, -3)
 
-    def reach(self, others: Cells) -> tuple[Any, Any]:
+    def reach(self, others: Coordinates) -> tuple[Any, Any]:
         """Return what the covariance with other measurements is the product of, a column each.
 
         Returns
@@ -124,14 +124,14 @@ class Factored:
             others)``.
         """
         count = others["log_tokens"].shape[0]
-        alike = quantizations(self.scale, others, self.quantization, self.ops)
+        alike = quantization_kernel(self.scale, others, self.quantization, self.ops)
         alike = alike * self.ops.ones((count, self.own.shape[-1]))
         weight = (alike / self.ops.sqrt(self.own)[..., None, :]) @ self.vectors
         return weight.mT, self._of_models(others) if self.of_models else self._turned(
-            runs(self.scale, self.run, others, self.ops)
+            run_kernel(self.scale, self.run, others, self.ops)
         )
 
-    def _of_models(self, others: Cells) -> Any:
+    def _of_models(self, others: Coordinates) -> Any:
         """Return the runs' part where they are a grid of models of one suite, by kernels of models and of tokens."""
         first = {name: values[:1] for name, values in self.one_model.items()}
         suite = same(first, others, "suite", self.ops)[..., None, :]
@@ -154,7 +154,7 @@ class Factored:
             return (self.turn.mT @ columns)[..., :, None, :]
         return (self.along.mT @ columns)[..., None, :, :]
 
-    def cross(self, others: Cells) -> Any:
+    def cross(self, others: Coordinates) -> Any:
         """Return the covariance with other measurements, a column each; ``(…, others)``."""
         weight, of_run = self.reach(others)
         return weight[..., :, None, None, :] * of_run[..., None, :, :, :]
@@ -217,8 +217,8 @@ class Factored:
     def _eigenvectors(self, matrix: Any, size: int) -> Any:
         return self.ops.linalg.eigh(matrix + np.diag(self.apart * (np.arange(size) - 0.5 * (size - 1))))
 
-    def _near(self, cells: Cells, others: Cells, name: str) -> Any:
-        apart = cells[f"log_{name}"][:, None] - others[f"log_{name}"][None, :]
+    def _near(self, coordinates: Coordinates, others: Coordinates, name: str) -> Any:
+        apart = coordinates[f"log_{name}"][:, None] - others[f"log_{name}"][None, :]
         return matern(apart / self.scale[f"length_{name}"], self.ops)
 
     def _squared(self, name: str) -> Any:

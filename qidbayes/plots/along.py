@@ -127,9 +127,9 @@ def one_kind(points: pl.DataFrame, figure: str, split: Sequence[str]) -> None:
     """Refuse points of which one curve would stand for several methods, group sizes or evaluation sets."""
     for column in KIND:
         if column not in split:
-            cells = points.group_by(split).agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1)
-            if cells.height:
-                values = ", ".join(map(str, cells[column][0]))
+            several = points.group_by(split).agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1)
+            if several.height:
+                values = ", ".join(map(str, several[column][0]))
                 raise InputError(f"{figure} draws one {column}, and the points have {values}; give a table with one")
 
 

@@ -121,7 +121,7 @@ def _draw(rows: Inputs, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
     truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)[None]).items()} | populations
     truth |= {name: prior.sample(1, rng)[0] for name, prior in rows.errors.items()}
     log_true = _log_mean(rows, truth)
-    shared, effects = rows.noise.simulate(truth, rows.cells, rng)
+    shared, effects = rows.noise.simulate(truth, rows.coordinates, rng)
     truth |= effects
     log_true = log_true + shared
     steps = rows.noise.own_steps(len(log_true), rng)
