@@ -42,7 +42,7 @@ class Left:
 
 
 class Collapsed:
-    """The posterior of a design's law, its linear constants integrated out.
+    """The posterior of a law on its rows, the linear constants integrated out.
 
     Attributes
     ----------
@@ -54,26 +54,26 @@ class Collapsed:
         Roughly, the operations of one density, and the bytes.
     """
 
-    def __init__(self, design: Inputs) -> None:
-        noise, law = design.noise, design.law
+    def __init__(self, rows: Inputs) -> None:
+        noise, law = rows.noise, rows.law
         assert isinstance(noise, Integrable)
-        self._law, self._problem, self._response = law, Problem(design), design.log_response
-        where = design.partition
+        self._law, self._problem, self._response = law, Problem(rows), rows.log_response
+        where = rows.partition
         assert isinstance(where, Partition)
-        self._gram = noise.gram(where, design.coordinates, design.variance)
+        self._gram = noise.gram(where, rows.coordinates, rows.variance)
         self.cost, self.memory = self._gram.cost, self._gram.memory
         ends = np.cumsum(self._problem.sizes)
         self._columns = {n: slice(e - s, e) for n, s, e in zip(law.priors, self._problem.sizes, ends, strict=True)}
         effects = self._problem.log_means(np.eye(ends[-1])) - self._problem.log_means(np.zeros((1, ends[-1])))
         self._linear = [n for n, prior in law.priors.items() if prior.family in _LINEAR and self._is_linear(n, effects)]
         self._rest = [name for name in law.priors if name not in self._linear]
-        self._noise = tuple(design.errors)
+        self._noise = tuple(rows.errors)
         widths = {law.sampled_name(name): columns.stop - columns.start for name, columns in self._columns.items()}
         priors = {law.sampled_name(name): law.priors[name] for name in self._rest}
         priors |= {law.spread_name(n): _of_spread(law.priors[n]) for n in self._linear if law.priors[n].pooled}
         self.left: list[Left] = []
         self.dimension = 0
-        for name, prior in (priors | dict(design.errors)).items():
+        for name, prior in (priors | dict(rows.errors)).items():
             self.left.append(Left(name, prior, slice(self.dimension, self.dimension + widths.get(name, 1))))
             self.dimension = self.left[-1].where.stop
         self.possible = self.dimension <= MOST and not any(law.priors[name].pooled for name in self._rest)
@@ -202,9 +202,9 @@ def _of_spread(prior: Prior) -> Prior:
     return Prior("LogNormal", mu=np.log(prior.spread), sigma=SPREAD_LOG_SD)
 
 
-def collapsed(design: Inputs) -> Collapsed | None:
-    """Return a design's posterior without its linear constants; None if it cannot be had, or too much would be left."""
-    if not isinstance(design.noise, Integrable) or design.latent or design.borrowed:
+def collapsed(rows: Inputs) -> Collapsed | None:
+    """Return the posterior without the linear constants; None if it cannot be had, or too much would be left."""
+    if not isinstance(rows.noise, Integrable) or rows.latent or rows.borrowed:
         return None
-    found = Collapsed(design)
+    found = Collapsed(rows)
     return found if found.possible else None

@@ -16,7 +16,7 @@ type Values = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of a law's parameters given a design.
+    """The draws of a law's parameters given its rows.
 
     Attributes
     ----------

@@ -63,10 +63,10 @@ def build_model(table: pl.DataFrame, law: str | os.PathLike[str] | Law) -> pm.Mo
     return model_of_inputs(inputs(validate(table, "table"), law))
 
 
-def model_of_inputs(design: Inputs) -> pm.Model:
+def model_of_inputs(rows: Inputs) -> pm.Model:
     """Return the PyMC model of the rows that a law is fitted to."""
-    arrays = model_data(design)
-    return model_of(describe(design, arrays), arrays)
+    arrays = model_data(rows)
+    return model_of(describe(rows, arrays), arrays)
 
 
 def model_of(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> pm.Model:
@@ -86,13 +86,13 @@ def model_of(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> pm.Model:
     return model
 
 
-def model_data(design: Inputs) -> dict[str, np.ndarray]:
+def model_data(rows: Inputs) -> dict[str, np.ndarray]:
     """Return every array the model is given, by its name there: sufficient statistics if there are any, or the rows."""
-    found = strata.strata(design)
-    arrays = {**vars(found)} if found else design.row_data
-    if design.borrowed:
-        arrays |= {"borrowed_mean": design.borrowed.mean, "borrowed_root": design.borrowed.root}
-    return arrays | {f"{name}_centring": values for name, values in design.centring.items()}
+    found = strata.strata(rows)
+    arrays = {**vars(found)} if found else rows.row_data
+    if rows.borrowed:
+        arrays |= {"borrowed_mean": rows.borrowed.mean, "borrowed_root": rows.borrowed.root}
+    return arrays | {f"{name}_centring": values for name, values in rows.centring.items()}
 
 
 def _of_strata(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any:

@@ -1,4 +1,4 @@
-"""All that the model of a design may know but the values of its arrays: one hashable description.
+"""all that the model of a law's rows may know but the values of its arrays: one hashable description.
 
 What is not in it reaches a compiled program as an argument. So the description is a key that leaves nothing out.
 """
@@ -45,7 +45,7 @@ class Grouping:
 class ModelSpec:
     """What a model is made from, and nothing else.
 
-    Two designs with equal descriptions differ in the values of their arrays alone, and can share a program.
+    Two sets of rows with equal descriptions differ in the values of their arrays alone, and can share a program.
 
     Attributes
     ----------
@@ -120,10 +120,10 @@ class ModelSpec:
         return next((array.shape[0] for array in self.arrays if array.name == name), 0)
 
 
-def describe(design: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
-    """Return the description of a design's program, given what `model_data` says of it."""
-    law = design.law
-    groups = zip(law.priors.values(), Problem(design).sizes, strict=True)
+def describe(rows: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
+    """Return the description of the rows' program, given what `model_data` says of it."""
+    law = rows.law
+    groups = zip(law.priors.values(), Problem(rows).sizes, strict=True)
     return ModelSpec(
         equation=law.equation,
         define=tuple(law.define.items()),
@@ -133,13 +133,13 @@ def describe(design: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
         discrepancy=law.noise.discrepancy,
         # How many groups there are is part of the program only where it works on rows.
         groups=tuple(size if prior.by else None for prior, size in groups),
-        errors=tuple(design.errors.items()),
-        vectors=tuple(design.vectors.items()),
+        errors=tuple(rows.errors.items()),
+        vectors=tuple(rows.vectors.items()),
         levels=tuple(
             Grouping(level.name, *((level.size, len(level.parent)) if "root" not in arrays else (0, 0)), level.regular)
-            for level in design.levels
+            for level in rows.levels
         ),
-        blocks=design.partition.shapes if design.noise.by_draw else None,
-        borrowed=tuple(n for n in design.errors if n in design.borrowed.sizes) if design.borrowed else None,
+        blocks=rows.partition.shapes if rows.noise.by_draw else None,
+        borrowed=tuple(n for n in rows.errors if n in rows.borrowed.sizes) if rows.borrowed else None,
         arrays=tuple(Array(name, values.shape, str(values.dtype)) for name, values in arrays.items()),
     )
