@@ -86,11 +86,10 @@ def _confounded(rows: Inputs, unconstrained: Mapping[str, np.ndarray]) -> list[s
     middle = np.concatenate(
         [np.median(unconstrained[law.sampled_name(p)], axis=(0, 1)).reshape(-1) for p in law.priors]
     )
-    steps = 1e-4 * np.eye(len(middle))
-    effects = np.stack([problem.log_mean(middle + s) - problem.log_mean(middle - s) for s in steps], axis=1)
+    slopes = problem.slopes(middle)
     named, columns = [], []
-    parts = np.split(effects, np.cumsum(problem.sizes)[:-1], axis=1)
-    for (name, prior), part in zip(law.priors.items(), parts, strict=True):
+    for name, prior in law.priors.items():
+        part = slopes[:, problem.columns[name]]
         labels = labels_of(rows, law.sampled_name(name))
         named += [(name, labels)] if prior.pooled else [(name, [label]) for label in labels]
         columns.append(part.sum(axis=1, keepdims=True) if prior.pooled else part)
