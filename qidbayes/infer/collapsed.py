@@ -190,7 +190,7 @@ def _of_spread(prior: Prior) -> Prior:
 
 def collapsed(rows: Inputs) -> Collapsed | None:
     """Return the posterior without the linear constants; None if it cannot be had, or too much would be left."""
-    if not isinstance(rows.noise, Integrable) or rows.latent or rows.borrowed:
+    if not isinstance(rows.noise, Integrable) or rows.latent or rows.power_prior:
         return None
     found = Collapsed(rows)
     return found if found.possible else None

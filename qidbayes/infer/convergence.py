@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qidbayes.infer import latent
+from qidbayes.infer import measurement_error
 from qidbayes.infer.inputs import Inputs
 from qidbayes.noise.coordinates import Fitted
 from qidbayes.noise.family_kernel import SUITE_SCALE
@@ -37,7 +37,7 @@ def labels_of(rows: Inputs, sampled_name: str) -> list[str]:
     for name, prior in rows.law.priors.items():
         if rows.law.sampled_name(name) == sampled_name and prior.by:
             return [number(sampled_name, group) for group in rows.coords[dimension(prior.by)]]
-    if sampled_name == latent.NAME:
+    if sampled_name == measurement_error.NAME:
         noisy = rows.frame[rows.latent["latent_row"]].iter_rows(named=True)
         groups = [
             number(f"{level.name}_effect", rows.coords[level.name][group])

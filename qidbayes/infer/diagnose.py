@@ -29,14 +29,14 @@ def diagnose(rows: Inputs, found: Draws) -> Diagnostics:
     """
     unconstrained, stats = found.unconstrained, found.stats
     idle = _confounded(rows, unconstrained)
-    if rows.borrowed:  # what these rows do not tell, those of the other fit may have told
-        idle = [label for label in idle if label in rows.borrowed.unidentified]
+    if rows.power_prior:  # what these rows do not tell, those of the other fit may have told
+        idle = [label for label in idle if label in rows.power_prior.unidentified]
     return Diagnostics(
         convergence=found.convergence,
         divergences=int(stats["diverging"].sum()),
         bfmi=bfmi(stats["energy"]),
         contraction=_contraction(rows, unconstrained) | dict.fromkeys(idle, 0.0),
-        shift={} if rows.borrowed else _shift(rows, unconstrained),
+        shift={} if rows.power_prior else _shift(rows, unconstrained),
         doubts=tuple(doubts(rows.frame, of_families=rows.law.noise.discrepancy == "families")),
     )
 

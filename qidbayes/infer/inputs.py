@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from qidbayes.infer import latent, pooling
-from qidbayes.infer.borrowed import Borrowed
+from qidbayes.infer import measurement_error, pooling
 from qidbayes.infer.design import Design, design, parameter_groups
+from qidbayes.infer.power_prior import PowerPrior
 from qidbayes.infer.problem import Problem
 from qidbayes.law import Law, Prior
 from qidbayes.noise.coordinates import distinct
@@ -32,11 +32,11 @@ class Inputs(Design):
 
     Attributes
     ----------
-    borrowed
+    power_prior
         The prior, where it is another fit's posterior.
     """
 
-    borrowed: Borrowed | None = None
+    power_prior: PowerPrior | None = None
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
@@ -99,8 +99,8 @@ class Inputs(Design):
 
     @cached_property
     def latent(self) -> Mapping[str, np.ndarray]:
-        """What the model is told of rows too noisy for a logarithm (see `qidbayes.infer.latent`); empty without any."""
-        return latent.data(self.response, self.error, self.levels, latent.limit(self.law))
+        """The arrays of `qidbayes.infer.measurement_error`; empty where no row is too noisy for a logarithm."""
+        return measurement_error.data(self.response, self.error, self.levels, measurement_error.limit(self.law))
 
     @property
     def row_data(self) -> dict[str, np.ndarray]:

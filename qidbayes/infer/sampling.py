@@ -20,7 +20,7 @@ def sample(
 
     Under a discrepancy the linear constants are integrated out, and chains propose from a mixture that follows what is
     left (`qidbayes.infer.independent`). Where that cannot be, or goes badly, NUTS draws all numbers of the PyMC model
-    (`qidbayes.infer.sample`).
+    (`qidbayes.infer.nuts`).
     """
     from qidbayes.infer.collapsed import collapsed
     from qidbayes.infer.independent import sample as by_proposals
@@ -32,7 +32,7 @@ def sample(
     ) if target else None  # fmt: skip
     if found:
         return found
-    from qidbayes.infer.sample import sample as by_nuts  # imported here: PyMC and JAX take seconds
+    from qidbayes.infer.nuts import sample as by_nuts  # imported here: PyMC and JAX take seconds
 
     return by_nuts(
         rows, draws=draws, most=most, tune=tune, chains=chains, target_accept=target_accept,

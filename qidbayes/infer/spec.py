@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.infer import latent, pooling
+from qidbayes.infer import measurement_error, pooling
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
 from qidbayes.law.law import Law, Noise
@@ -61,7 +61,7 @@ class ModelSpec:
         The noise groups from the inside out, where there is no discrepancy.
     blocks
         The shapes of the blocks that rows under a discrepancy fall into; None without one.
-    borrowed
+    power_prior
         Which of `errors` have their prior from another fit, as all parameters have then; None without one.
     arrays
         What the program takes.
@@ -78,7 +78,7 @@ class ModelSpec:
     vectors: tuple[tuple[str, int], ...]
     levels: tuple[Grouping, ...]
     blocks: tuple[Any, ...] | None
-    borrowed: tuple[str, ...] | None
+    power_prior: tuple[str, ...] | None
     arrays: tuple[Array, ...]
 
     @cached_property
@@ -108,7 +108,7 @@ class ModelSpec:
             pooled = (population, law.spread_name(name), pooling.offset_name(sampled))
             found += pooled if prior.pooled else (sampled,)
         found += [name for name, _ in (*self.errors, *self.vectors)]
-        return (*found, latent.NAME) if self.count("latent_row") else tuple(found)
+        return (*found, measurement_error.NAME) if self.count("latent_row") else tuple(found)
 
     @cached_property
     def buckets(self) -> tuple[Any, ...]:
@@ -140,6 +140,6 @@ def describe(rows: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
             for level in rows.levels
         ),
         blocks=rows.partition.shapes if rows.noise.by_draw else None,
-        borrowed=tuple(n for n in rows.errors if n in rows.borrowed.sizes) if rows.borrowed else None,
+        power_prior=tuple(n for n in rows.errors if n in rows.power_prior.sizes) if rows.power_prior else None,
         arrays=tuple(Array(name, values.shape, str(values.dtype)) for name, values in arrays.items()),
     )

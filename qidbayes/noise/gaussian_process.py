@@ -47,10 +47,10 @@ class GaussianProcess(NormalErrors):
         return ("sigma", "smooth_sd", "suite_sd", *of_groups, *(SLOPES if self.wanders else ()), *lengths)
 
     def log_density(
-        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
+        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], xp: Any
     ) -> Any:
         """Return the log density of rows in the order of their blocks, the process integrated out."""
-        return gp_density.log_density(residual, variance, scale, where.blocks, data, ops)
+        return gp_density.log_density(residual, variance, scale, where.blocks, data, xp)
 
     def gram(self, where: Partition, coordinates: Coordinates, variance: np.ndarray) -> Gram:
         """Return the inner products over rows in these blocks, the process integrated out."""

@@ -89,7 +89,7 @@ class NoiseModel(Protocol):
         scale: Mapping[str, Any],
         where: Structure,
         data: Mapping[str, Any],
-        ops: Any,
+        xp: Any,
     ) -> Any:
         """Return the log density of all rows, in any array library.
 
@@ -101,7 +101,7 @@ class NoiseModel(Protocol):
             The numbers by name.
         where, data
             What the density goes by: its structure, and its arrays by name.
-        ops
+        xp
             The array library: NumPy or PyTensor.
         """
 

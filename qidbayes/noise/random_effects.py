@@ -58,11 +58,11 @@ class RandomEffects(NormalErrors):
         return ("model",) if "model" in self.groups else ()
 
     def log_density(
-        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
+        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], xp: Any
     ) -> Any:
         """Return the log density of rows, the effects integrated out."""
-        levels = [(scale[f"{level.name}_sd"] ** 2, group_sum(level, data, ops)) for level in where.levels]
-        return log_density(residual, variance, levels, ops.log)
+        levels = [(scale[f"{level.name}_sd"] ** 2, group_sum(level, data, xp)) for level in where.levels]
+        return log_density(residual, variance, levels, xp.log)
 
     def rows(self, frame: pl.DataFrame) -> Coordinates:
         """Return the groups that fitted rows are of."""
@@ -160,14 +160,14 @@ def _equal(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(codes[:, None] == others[None, :], dtype=float)
 
 
-def group_sum(level: Grouped, data: Mapping[str, Any], ops: Any) -> Callable[[Any], Any]:
+def group_sum(level: Grouped, data: Mapping[str, Any], xp: Any) -> Callable[[Any], Any]:
     """Return what sums an array over the members of each group; `data` has each member's group unless it is regular."""
     if level.regular:  # a reshape instead of a scatter: the gradient costs a fifth
         return lambda values: values.reshape((level.size, -1)).sum(axis=1)
     parent = data[f"{level.name}_parent"]
-    if ops is np:
+    if xp is np:
         return lambda values: np.bincount(parent, values, level.size)
-    return lambda values: ops.inc_subtensor(ops.zeros(level.size, dtype="float64")[parent], values)
+    return lambda values: xp.inc_subtensor(xp.zeros(level.size, dtype="float64")[parent], values)
 
 
 @dataclass(frozen=True)

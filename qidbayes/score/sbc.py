@@ -26,7 +26,7 @@ from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.fit import Fit, Kind
-from qidbayes.posterior.scatter import TRUE_LOG_QID
+from qidbayes.posterior.predictive_noise import TRUE_LOG_QID
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import dimension
 

@@ -32,7 +32,7 @@ _FAR = 8.0  # of log tokens: so far from the fitted ones the discrepancy knows n
 
 
 @dataclass(frozen=True)
-class Scatter:
+class PredictiveNoise:
     """How measurements scatter around a fit's law, given each of its draws."""
 
     fit: Posterior

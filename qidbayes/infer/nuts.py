@@ -12,7 +12,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from qidbayes.errors import SlowWarning
-from qidbayes.infer import latent, pooling
+from qidbayes.infer import measurement_error, pooling
 from qidbayes.infer.chains import Chains, Job
 from qidbayes.infer.convergence import convergence
 from qidbayes.infer.draws import STATS, Draws, Values
@@ -144,7 +144,7 @@ def _sample(
 def _start(rows: Inputs, found: Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Start every chain near the middle of the prior, a tenth of its spread away."""
     law = rows.law
-    where: dict[str, tuple[float | np.ndarray, float]] = {latent.NAME: (0.0, 1.0)}
+    where: dict[str, tuple[float | np.ndarray, float]] = {measurement_error.NAME: (0.0, 1.0)}
     for name, prior in law.priors.items():
         sampled, (center, within) = law.sampled_name(name), _middle(prior)
         if prior.spread is None:
@@ -155,10 +155,10 @@ def _start(rows: Inputs, found: Program, chains: int, rng: np.random.Generator) 
             where[pooling.offset_name(sampled)] = rows.centring[name] * center, 0.1 * prior.spread
     where |= {name: _middle(prior) for name, prior in rows.errors.items()}
     where |= dict.fromkeys(rows.vectors, (0.0, 0.1))
-    if rows.borrowed:
-        ends = np.cumsum(list(rows.borrowed.sizes.values()))[:-1]
-        means, sds = np.split(rows.borrowed.mean, ends), np.split(rows.borrowed.sd, ends)
-        for name, mean, sd in zip(rows.borrowed.sizes, means, sds, strict=True):
+    if rows.power_prior:
+        ends = np.cumsum(list(rows.power_prior.sizes.values()))[:-1]
+        means, sds = np.split(rows.power_prior.mean, ends), np.split(rows.power_prior.sd, ends)
+        for name, mean, sd in zip(rows.power_prior.sizes, means, sds, strict=True):
             where[name] = mean if len(mean) > 1 else float(mean[0]), 0.1 * float(sd.min())
     start = []
     for name, shape in zip(found.names, found.shapes, strict=True):
