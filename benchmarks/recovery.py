@@ -122,7 +122,7 @@ def recovered(name: str) -> pl.DataFrame:
     return pl.DataFrame(found, schema_overrides=empty)
 
 
-def squares(table: pl.DataFrame, law: Law) -> qb.Point | None:
+def squares(table: pl.DataFrame, law: Law) -> qb.PointEstimate | None:
     """Return least squares in logarithms, and None where the search finds none: a constant is at no finite value."""
     try:
         return qb.least_squares(table, law, space="log")
@@ -131,7 +131,7 @@ def squares(table: pl.DataFrame, law: Law) -> qb.Point | None:
 
 
 def of_points(
-    points: list[qb.Point | None], constant: str, label: str, value: float
+    points: list[qb.PointEstimate | None], constant: str, label: str, value: float
 ) -> tuple[tuple[float | None, float | None], float | None]:
     """Return the first estimate and its z, and the standard error; relative to the truth where it is positive."""
     values = [p.constants[constant] if p else np.nan for p in points]

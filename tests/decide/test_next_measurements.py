@@ -201,11 +201,6 @@ def test_refusals(data: pl.DataFrame, cells: pl.DataFrame, asked: dict, message:
         qb.next_measurements(regression_fit(data, NESTED), cells, **{"n_params": 7e9, "bits": 4.0, **asked})
 
 
-def test_the_old_name_says_the_new_one() -> None:
-    with pytest.warns(DeprecationWarning, match="qidbayes.design is now qidbayes.next_measurements"):
-        assert qb.design is qb.next_measurements
-
-
 def test_cells_without_a_column_are_refused(data: pl.DataFrame, cells: pl.DataFrame) -> None:
     fit = regression_fit(data, NESTED)
     for column in ("revision", "dataset", "cell_seconds"):
