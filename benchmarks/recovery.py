@@ -52,9 +52,9 @@ GRIDS: dict[str, dict[str, list[float]]] = {
 }  # fmt: skip
 
 
-def grid(law: Law) -> pl.DataFrame:
-    """Return the rows of a law's design: every combination of the values of its columns."""
-    axes = {"n_params": SIZES, "tokens": TOKENS, "bits": [2.0, 3, 4], **GRIDS.get(law.name, {})}
+def grid(law: Law, of: dict[str, list[float]] | None = None) -> pl.DataFrame:
+    """Return the rows of a law's design: every combination of the values of its columns, `GRIDS`' if none are given."""
+    axes = {"n_params": SIZES, "tokens": TOKENS, "bits": [2.0, 3, 4], **(of or GRIDS.get(law.name, {}))}
     axes |= {"bits": [16.0]} if law.response == "loss_16bit" else {}
     values = (mesh.ravel() for mesh in np.meshgrid(*axes.values(), indexing="ij"))
     table = pl.DataFrame(dict(zip(axes, values, strict=True)))
