@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qidbayes.reports.what_if import what_if
     from qidbayes.score.backtest import Backtest, backtest
     from qidbayes.score.compare import Comparison, compare
+    from qidbayes.score.search import search
     from qidbayes.table import join_tables, list_tables, load_table, read_table, write_table
 
 # Nothing heavy is imported before it is used: `import qidbayes` costs nothing, and asking a saved fit no sampler.
@@ -55,6 +56,7 @@ _HOMES = {
     "published": "qidbayes.posterior",
     "read_table": "qidbayes.table",
     "report": "qidbayes.reports.report",
+    "search": "qidbayes.score.search",
     "what_if": "qidbayes.reports.what_if",
     "write_table": "qidbayes.table",
 }
@@ -67,7 +69,7 @@ __all__ = [
     "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "PointEstimate", "Prior", "Stack", "advise",
     "backtest", "build_model", "compare", "fit", "gaussian_mse", "join_tables", "least_squares", "list_tables",
     "load_fit", "load_law", "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report",
-    "what_if", "write_table",
+    "search", "what_if", "write_table",
 ]  # fmt: skip
 
 

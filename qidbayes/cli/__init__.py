@@ -41,6 +41,7 @@ _COMMANDS = {
     "plot": "Draw a figure from a saved fit.",
     "project": "Project QiD to more tokens and larger models, with bands.",
     "report": "Write saved fits as one HTML page, with sliders.",
+    "search": "Search for the form of a law, by runs that are held out.",
     "summary": "Show a saved fit: parameters, credible intervals, diagnostics.",
     "tables": "List the shipped measurement tables, or print some.",
     "template": "Write a CSV to fill in: a table, or labels of runs.",
