@@ -1,4 +1,4 @@
-"""What `qidbayes search` says of tables whose law is known, and of shipped ones: `make search`, some minutes of one core.
+"""What `qidbayes search` says of tables whose law is known, and of shipped ones: `make search`, minutes of one core.
 
 Tables on the 360 rows of Pythia are simulated from Eq. 8 and from a law that falls with each bit by the same factor,
 with effects of runs and checkpoints. A row of search.csv counts how often something was better than Eq. 8, and how

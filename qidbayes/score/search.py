@@ -247,13 +247,12 @@ def unseen(density: np.ndarray) -> tuple[float, float]:
     [False, True]
     """
     runs, rng = density.shape[1], np.random.default_rng(0)
-    ahead, p_values = [], []
-    for _ in range(_HALVES):
-        order = rng.permutation(runs)
-        choose, judge = order[: runs // 2], order[runs // 2 :]
+    ahead = np.empty((_HALVES, runs - runs // 2))
+    for half in ahead:
+        choose, judge = np.split(rng.permutation(runs), [runs // 2])
         chosen = np.argmax(density[:, choose].mean(axis=1))
-        of_half = density[chosen, judge] - density[0, judge]
-        ahead.append(of_half.mean())
-        differs = np.ptp(of_half) > 0  # it does not where Eq. 8 is chosen
-        p_values.append(stats.ttest_1samp(of_half, 0.0, alternative="greater").pvalue if differs else 1.0)
-    return float(np.mean(ahead)), min(1.0, 2.0 * float(np.median(p_values)))
+        half[:] = density[chosen, judge] - density[0, judge]
+    mean, error = ahead.mean(axis=1), ahead.std(axis=1, ddof=1) / np.sqrt(ahead.shape[1])
+    with np.errstate(invalid="ignore"):  # Eq. 8 is nowhere ahead of itself
+        t = np.nan_to_num(mean / error, nan=-np.inf)
+    return float(mean.mean()), min(1.0, 2.0 * float(np.median(stats.t.sf(t, ahead.shape[1] - 1))))
