@@ -58,6 +58,8 @@ class Search:
         How many runs were held out.
     left_out
         Rows whose QiD is not above 0, or a fifth noise and more.
+    eq8
+        Eq. 8's equation, of what differs between rows.
     """
 
     table: pl.DataFrame
@@ -65,11 +67,13 @@ class Search:
     p_value: float
     runs: int
     left_out: int
+    eq8: str
 
     @property
     def better(self) -> str | None:
-        """The best equation; None if it is no better than Eq. 8."""
-        return str(self.table["equation"][0]) if self.p_value < LEVEL else None
+        """The best equation; None if it is Eq. 8, or no better."""
+        best = str(self.table["equation"][0])
+        return best if self.p_value < LEVEL and best != self.eq8 else None
 
 
 @shows_progress("searching", "reading the table")
@@ -125,7 +129,7 @@ def search(table: Table, columns: Sequence[str] = (), *, progress: Progress | bo
     found = pl.DataFrame({
         "equation": [equations[i] for i in order], "log_density": mean[order], "behind": mean[order[0]] - mean[order],
     })  # fmt: skip
-    return Search(found, *unseen(density), count, noisy)
+    return Search(found, *unseen(density), count, noisy, equations[0])
 
 
 def _rows(table: pl.DataFrame, columns: Sequence[str]) -> tuple[Design, int]:
