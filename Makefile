@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-hqq check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit exact growth move \
-	backtest compare contest recovery worlds kernels far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
+	backtest compare contest recovery search worlds kernels far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -170,6 +170,11 @@ recovery: $(VENV)/dev
 contest: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/contest.py $(CONTEST)
 	$(MADE) benchmarks/contest.csv benchmarks/contest-points.csv
+
+# What a search for a law's form says of tables whose law is known, and of shipped ones. Some minutes of a core.
+search: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/search.py
+	$(MADE) benchmarks/search.csv
 
 # Ten simulated worlds: how bands hold beyond the data where the truth is known. Seven minutes of a core.
 worlds: $(VENV)/dev

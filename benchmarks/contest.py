@@ -5,7 +5,8 @@ QiD has `kaplan-16bit`, fitted to the same checkpoints, beside it. And the QiD o
 a law of the loss answers by a difference, if it has the 16-bit losses among its rows. All laws are taken at their word,
 without a discrepancy and with effects of runs and checkpoints, so that equations are compared and not what mends them.
 
-A table that is not shipped joins by its name or path. `docs/contest.md` reads the results.
+A table that is not shipped joins by its name or path; rows of tables that are not named stay. Of `atlas` whole
+families are left out in turn. `docs/contest.md` reads the results.
 """
 
 import os
@@ -32,15 +33,20 @@ from qidbayes.score.parallel import each
 from qidbayes.score.stacking import stacking_weights
 
 HERE = Path(__file__).parent
+TABLE, POINTS = HERE / "contest.csv", HERE / "contest-points.csv"
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
 SEED, KEPT, EACH, RESAMPLES = 0, 500, 20, 400
 SAMPLER = {"chains": 2, "random_seed": SEED}
+FEWER = {"draws": 300, "tune": 400}
+"""Transitions of a fit to `atlas`, whose rows are on no grid."""
 QID = ("unified", "vanishing", "ceiling", "precision-ptq", "per-bit", "pooled-bit")
 LOSS = ("shannon", "precision-training")
 BESIDE = {"unified, shannon-16bit": "unified", "per-bit, shannon-16bit": "per-bit"}
 """Laws of QiD with the Shannon law of the 16-bit loss beside them, in the place of `kaplan-16bit`."""
 ON_NANO = ("unified", "per-bit", "decayed", "per-bit, shannon-16bit")
 """A fit to nano takes minutes, of `shannon` more than ten. No other table has the column of `decayed`."""
+FAMILIES, FAMILY = ("bloom", "llama-1", "opt", "pythia"), "a family that was not fitted"
+"""Of `atlas`, those with losses. `nano` is far from any model that somebody asks about: it is fitted, not left out."""
 KEYS = ("table", "split", "law")
 
 
@@ -57,10 +63,10 @@ def rows(name: str) -> pl.DataFrame:
     """Return a table's rows of GPTQ at 2 to 4 bits with the columns that some laws take."""
     table = qb.load_table(name)
     table = table.filter(pl.col("method") == "gptq", pl.col("bits") <= 4, pl.col("status") == "ok", pl.col("loss") > 0)
-    if name == "nano":  # of a QiD that is a twentieth noise or more, a law of the loss knows nothing
-        table = table.filter(
-            pl.col("group_size") == 64, pl.col("tokens") > 30e6, pl.col("qid_se") <= 0.05 * pl.col("qid")
-        )
+    if name in ("nano", "atlas"):  # of a QiD that is a twentieth noise or more, a law of the loss knows nothing
+        table = table.filter(pl.col("qid_se").fill_null(0.0) <= 0.05 * pl.col("qid"))
+    if name == "nano":
+        table = table.filter(pl.col("group_size") == 64, pl.col("tokens") > 30e6)
         schedule = pl.col("model").str.split("-").list.get(2)
         cosine = 1 - (pl.col("learning_rate") - 2e-4) / (2e-3 - 2e-4)
         decayed = pl.when(schedule == "stable").then(0.0).when(schedule == "decayed").then(1.0).otherwise(cosine)
@@ -68,8 +74,15 @@ def rows(name: str) -> pl.DataFrame:
     return table.filter(pl.col("qid") > 0).with_columns(bits_activation=pl.lit(16.0), bits_kv=pl.lit(16.0))
 
 
-def splits(table: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
-    """Return what is fitted and what is asked: larger models, the ends of runs, and both, as the Shannon paper does."""
+def splits(name: str) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+    """Return what is fitted and what is asked: larger models, the ends of runs, and both, as the Shannon paper does.
+
+    Of `atlas`, one family after the other.
+    """
+    table = rows(name)
+    if name == "atlas":
+        of = {suite: pl.col("suite") == suite for suite in FAMILIES}
+        return {f"{FAMILY}: {suite}": (table.filter(~own), table.filter(own)) for suite, own in of.items()}
     sizes = table["n_params"].unique().sort()
     large = pl.col("n_params") == sizes[-1]
     late = pl.col("tokens") > 0.33 * pl.col("tokens").max().over("model")
@@ -120,17 +133,21 @@ def _of_rest(part: Predictive, rest: np.ndarray) -> np.ndarray:
 @cache
 def base_of(table: str, split: str, law: str) -> qb.Fit:
     """Return the fit of a law of the 16-bit loss, which stands beside several laws of QiD."""
-    return qb.fit(splits(rows(table))[split][0], declared(law), **SAMPLER)
+    return fitted(table, split, law)
+
+
+def fitted(table: str, split: str, law: str) -> qb.Fit:
+    """Return a law's fit to the first part of a split."""
+    return qb.fit(splits(table)[split][0], declared(law), **SAMPLER, **(FEWER if table == "atlas" else {}))
 
 
 def answers(task: Task) -> tuple[pl.DataFrame, dict[str, object]]:
     """Fit, and return a row for each measurement that was held out, and what there is to say of the fit."""
     warnings.simplefilter("ignore")
-    train, asked = splits(rows(task.table))[task.split]
-    law = declared(task.law)
-    started = time.perf_counter()
-    fit = qb.fit(train, law, **SAMPLER)
-    seconds = time.perf_counter() - started
+    _, asked = splits(task.table)[task.split]
+    started = time.process_time()
+    fit = fitted(task.table, task.split, task.law)
+    seconds, law = time.process_time() - started, fit.law
     loss, qid = asked["loss"].to_numpy(), asked["qid"].to_numpy()
     expected = thinned(fit.predictive(asked))
     if law.response == "qid":
@@ -250,21 +267,32 @@ def main() -> None:
     """Run the contest on the tables named, and write its tables; what a run before has done is kept in a folder."""
     found: list[tuple[pl.DataFrame, dict[str, object]]] = []
     for name in sys.argv[1:] or ["pythia", "nano"]:
-        laws, asked = (*QID, *BESIDE, *LOSS), list(splits(rows(name)))
+        laws, asked = (*QID, *BESIDE, *LOSS), list(splits(name))
         if name == "nano":
             laws = ON_NANO
         for one in each(kept, [Task(name, split, law) for law in laws for split in asked], JOBS):
             found.append(one)
             print(*one[1].values(), flush=True)
-    points = pl.concat([one for one, _ in found], how="diagonal")
-    table = summary(points).join(pl.DataFrame([said for _, said in found]), on=KEYS, maintain_order="left")
+    whole = pl.col("split").str.split(": ").list.first()  # the families that were left out, together
+    points = pl.concat([one for one, _ in found], how="diagonal").with_columns(whole)
+    of_fits = pl.DataFrame([said for _, said in found]).with_columns(whole).group_by(KEYS, maintain_order=True)
+    said = of_fits.agg(pl.col("seconds").sum(), pl.col("failed").filter(pl.col("failed") != "").str.join("; "))
+    table = summary(points).join(said, on=KEYS, maintain_order="left")
     table = table.join(weights(points), on=KEYS, maintain_order="left").with_columns(pl.selectors.float().round(4))
+    points = points.select(*KEYS, pl.exclude(KEYS)).with_columns(pl.selectors.float().round_sig_figs(5))
+    table, points = (with_others(made, file) for made, file in ((table, TABLE), (points, POINTS)))
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=240):
         print(table)
-    table.write_csv(HERE / "contest.csv")
-    points = points.select(*KEYS, pl.exclude(KEYS)).with_columns(pl.selectors.float().round_sig_figs(5))
-    points.write_csv(HERE / "contest-points.csv")
+    table.write_csv(TABLE)
+    points.write_csv(POINTS)
     draw(table)
+
+
+def with_others(made: pl.DataFrame, file: Path) -> pl.DataFrame:
+    """Return a table with the rows of other tables that the file has."""
+    known = pl.read_csv(file, schema_overrides=made.schema) if file.exists() else made.clear()
+    others = known.filter(~pl.col("table").is_in(made["table"].unique().implode()))
+    return pl.concat([others, made], how="diagonal_relaxed")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def shapes() -> dict[str, pl.DataFrame]:
     }
 
 
-def covariance(rows: pl.DataFrame, scale: Mapping[str, Any], ops: Any) -> Any:
+def covariance(rows: pl.DataFrame, scale: Mapping[str, Any], xp: Any) -> Any:
     """Return the covariance of the rows' logarithms but for their own errors, pair by pair; ``(rows, rows)``."""
 
     def same(*columns: str) -> np.ndarray:
@@ -61,7 +61,7 @@ def covariance(rows: pl.DataFrame, scale: Mapping[str, Any], ops: Any) -> Any:
     def near(column: str, length: str) -> Any:
         at = np.log(rows[column].cast(pl.Float64).to_numpy())
         r = np.sqrt(5.0) * np.abs(at[:, None] - at[None, :]) / scale[length]
-        return (1.0 + r + r**2 / 3.0) * ops.exp(-r)
+        return (1.0 + r + r**2 / 3.0) * xp.exp(-r)
 
     smooth = near("n_params", "length_params") * near("tokens", "length_tokens")
     found = same("suite") * (scale["suite_sd"] ** 2 + scale["smooth_sd"] ** 2 * smooth)

@@ -26,7 +26,7 @@ def one(path: Path) -> None:
     import jax
 
     from qidbayes.infer.inputs import inputs
-    from qidbayes.infer.sample import sample
+    from qidbayes.infer.nuts import sample
     from qidbayes.law import load_law
     from qidbayes.table import load_table
 

@@ -37,25 +37,25 @@ DRAWS = 250
 FORMS = ("matern-5/2", "matern-3/2", "exponential", "walk")
 
 
-def matern_3_2(distance: Any, ops: Any) -> Any:
+def matern_3_2(distance: Any, xp: Any) -> Any:
     """Return Matérn's kernel of smoothness 3/2 (Rasmussen and Williams 2006, Eq. 4.17)."""
-    r = np.sqrt(3.0) * ops.abs(distance)
-    return (1.0 + r) * ops.exp(-r)
+    r = np.sqrt(3.0) * xp.abs(distance)
+    return (1.0 + r) * xp.exp(-r)
 
 
-def exponential(distance: Any, ops: Any) -> Any:
+def exponential(distance: Any, xp: Any) -> Any:
     """Return the exponential kernel, which is Matérn's of smoothness 1/2."""
-    return ops.exp(-ops.abs(distance))
+    return xp.exp(-xp.abs(distance))
 
 
 def use(form: str) -> None:
     """Put another kernel over N and D in the place of the default's, in this process; bit widths keep theirs."""
     if form not in ("matern-3/2", "exponential"):
         return
-    of_bits = types.FunctionType(kernels.quantizations.__code__, {**vars(kernels)})
+    of_bits = types.FunctionType(kernels.quantization_kernel.__code__, {**vars(kernels)})
     for module in (kernels, kronecker, dense):
         vars(module)["matern"] = matern_3_2 if form == "matern-3/2" else exponential
-        vars(module)["quantizations"] = of_bits
+        vars(module)["quantization_kernel"] = of_bits
 
 
 def rows(name: str) -> pl.DataFrame:

@@ -1,27 +1,35 @@
-"""Hold five posteriors to those of before the noise got a room of its own: `make move`, a minute of one core.
+"""Hold five posteriors to those of before the noise got a room of its own: `make move`, MINUTES minutes of one core.
 
 The commit before that move is checked out beside this one. Each tree makes the PyMC models of five fits and works out
-their log densities at the same points; a constant difference does not change a posterior. Draws are not compared:
-since then the default sampler integrates the linear constants out, so that its draws are others on purpose
-(tests/infer/test_collapsed.py and `make exact` hold them to the same densities).
+their log densities at the same points (move.csv); a constant difference does not change a posterior. Then each tree
+fits them (move-moments.csv). Since then the default sampler integrates the linear constants out, so that its draws are
+others on purpose: their means and standard deviations are compared, in Monte Carlo standard errors of the difference.
+Fits are kept in a folder, so that a run that was stopped goes on.
 """
 
 import importlib
 import inspect
 import os
+import resource
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
+import arviz_stats.base
 import numpy as np
 import polars as pl
 
+KEPT = Path(__file__).with_suffix("")
+SETTINGS = {"tune": 500, "draws": 500, "chains": 4, "random_seed": 0}
 ROOT = Path(__file__).resolve().parents[1]
 BEFORE = "5bb5e1c"
 """The last commit before `qidbayes/noise`."""
 POINTS, SPREAD = 20, 0.3
+OF_ROWS = ("true_log_qid", "model_effect")
+"""Draws that are no numbers of the model: worked out afterwards, of each row and each model."""
 
 
 def cases() -> dict[str, tuple[pl.DataFrame, str]]:
@@ -67,8 +75,56 @@ def densities(out: Path) -> None:
     np.savez(out, **found)
 
 
+def fits(folder: Path) -> None:
+    """Fit the cases with one tree, and keep the draws of each: an array a number, shape ``(chains, draws)``."""
+    import qidbayes as qb
+
+    warnings.simplefilter("ignore")
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (table, law) in enumerate(cases().values()):
+        file = folder / f"{number}.npz"
+        if file.exists():
+            continue
+        started = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+        fit = qb.fit(table, law, **SETTINGS)
+        seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) - started
+        parts = [("", fit), *([("16-bit ", fit.loss_16bit)] if fit.loss_16bit else [])]
+        found = {"cpu_seconds": np.array(seconds)}
+        for before, part in parts:
+            for name, values in part.draws.items():
+                if name not in OF_ROWS:
+                    flat = np.asarray(values).reshape(*np.shape(values)[:2], -1)
+                    found |= {f"{before}{name}|{i}": flat[..., i] for i in range(flat.shape[-1])}
+        np.savez(file, **found)
+        print(folder.name, number, round(seconds), "s", flush=True)
+
+
+def moments() -> pl.DataFrame:
+    """Return means and standard deviations of every number that both trees have, and how far apart they are."""
+    mcse = arviz_stats.base.array_stats.mcse
+    rows = []
+    for number, name in enumerate(cases()):
+        before, now = (dict(np.load(KEPT / tree / f"{number}.npz")) for tree in ("before", "now"))
+        seconds = [float(one.pop("cpu_seconds")) for one in (before, now)]
+        assert before.keys() == now.keys(), f"{name}: {before.keys() ^ now.keys()}"
+        for quantity in before:
+            both = [before[quantity], now[quantity]]
+            logs = all((values > 0).all() for values in both)  # of what is positive, the logarithm
+            both = [np.log(values) for values in both] if logs else both
+            for what in ("mean", "sd"):
+                numbers = [float(v.mean() if what == "mean" else v.std(ddof=1)) for v in both]
+                errors = [float(mcse(v, chain_axis=0, draw_axis=1, method=what)) for v in both]
+                rows.append({
+                    "fit": name, "quantity": f"log {quantity}" if logs else quantity, "what": what,
+                    "before": numbers[0], "now": numbers[1],
+                    "difference": (numbers[1] - numbers[0]) / float(np.hypot(*errors)),
+                    "sd": float(both[1].std(ddof=1)), "cpu_seconds_before": seconds[0], "cpu_seconds_now": seconds[1],
+                })  # fmt: skip
+    return pl.DataFrame(rows).with_columns(pl.selectors.float().round_sig_figs(4))
+
+
 def main() -> None:
-    """Work out both trees' densities and write benchmarks/move.csv."""
+    """Work out both trees' densities and fits, and write benchmarks/move.csv and benchmarks/move-moments.csv."""
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch) / "before"
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree, BEFORE], cwd=ROOT, check=True)
@@ -76,7 +132,8 @@ def main() -> None:
             trees = {tree: Path(scratch) / "before.npz", ROOT: Path(scratch) / "now.npz"}
             for where, file in trees.items():
                 environment = os.environ | {"PYTHONPATH": str(where)}
-                subprocess.run([sys.executable, __file__, str(file)], env=environment, cwd=scratch, check=True)
+                for given in (["densities", str(file)], ["fits", str(KEPT / file.stem)]):
+                    subprocess.run([sys.executable, __file__, *given], env=environment, cwd=scratch, check=True)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
         before, now = (dict(np.load(file)) for file in trees.values())
@@ -89,9 +146,15 @@ def main() -> None:
         })  # fmt: skip
     frame = pl.DataFrame(rows).with_columns(pl.selectors.float().round_sig_figs(3))
     frame.write_csv(ROOT / "benchmarks" / "move.csv")
-    with pl.Config(tbl_cols=-1, tbl_width_chars=150, fmt_str_lengths=50):
-        print(frame)
+    both = moments()
+    both.write_csv(ROOT / "benchmarks" / "move-moments.csv")
+    z = pl.col("difference")
+    of_fit = both.group_by("fit", "what", maintain_order=True).agg(
+        pl.len(), z.abs().max().alias("most"), z.pow(2).mean().sqrt().alias("root mean square")
+    )
+    with pl.Config(tbl_cols=-1, tbl_rows=-1, tbl_width_chars=150, fmt_str_lengths=50):
+        print(frame, of_fit)
 
 
 if __name__ == "__main__":
-    densities(Path(sys.argv[1])) if sys.argv[1:] else main()
+    {"densities": densities, "fits": fits}[sys.argv[1]](Path(sys.argv[2])) if sys.argv[1:] else main()

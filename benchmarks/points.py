@@ -57,7 +57,7 @@ def simulated(table: pl.DataFrame, fit: qb.Fit, number: int) -> pl.DataFrame:
     draw = int(np.linspace(0, fit.stats["lp"].size - 1, SPACED).round()[number])
     truth = {name: fit.flat(name)[draw] for name in fit.draws if name not in fit.dims}
     rng = generator(number, Stream.SIMULATION)
-    shared, _ = rows.noise.simulate(truth, rows.cells, rng)
+    shared, _ = rows.noise.simulate(truth, rows.coordinates, rng)
     steps = rng.standard_normal(rows.frame.height)
     qid = np.exp(_log_mean(rows, truth) + shared + truth["sigma"] * steps)
     return rows.frame.with_columns(qid=qid, loss=None, loss_16bit=None)

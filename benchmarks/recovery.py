@@ -52,9 +52,9 @@ GRIDS: dict[str, dict[str, list[float]]] = {
 }  # fmt: skip
 
 
-def grid(law: Law) -> pl.DataFrame:
-    """Return the rows of a law's design: every combination of the values of its columns."""
-    axes = {"n_params": SIZES, "tokens": TOKENS, "bits": [2.0, 3, 4], **GRIDS.get(law.name, {})}
+def grid(law: Law, of: dict[str, list[float]] | None = None) -> pl.DataFrame:
+    """Return the rows of a law's design: every combination of the values of its columns, `GRIDS`' if none are given."""
+    axes = {"n_params": SIZES, "tokens": TOKENS, "bits": [2.0, 3, 4], **(of or GRIDS.get(law.name, {}))}
     axes |= {"bits": [16.0]} if law.response == "loss_16bit" else {}
     values = (mesh.ravel() for mesh in np.meshgrid(*axes.values(), indexing="ij"))
     table = pl.DataFrame(dict(zip(axes, values, strict=True)))
@@ -122,7 +122,7 @@ def recovered(name: str) -> pl.DataFrame:
     return pl.DataFrame(found, schema_overrides=empty)
 
 
-def squares(table: pl.DataFrame, law: Law) -> qb.Point | None:
+def squares(table: pl.DataFrame, law: Law) -> qb.PointEstimate | None:
     """Return least squares in logarithms, and None where the search finds none: a constant is at no finite value."""
     try:
         return qb.least_squares(table, law, space="log")
@@ -131,7 +131,7 @@ def squares(table: pl.DataFrame, law: Law) -> qb.Point | None:
 
 
 def of_points(
-    points: list[qb.Point | None], constant: str, label: str, value: float
+    points: list[qb.PointEstimate | None], constant: str, label: str, value: float
 ) -> tuple[tuple[float | None, float | None], float | None]:
     """Return the first estimate and its z, and the standard error; relative to the truth where it is positive."""
     values = [p.constants[constant] if p else np.nan for p in points]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from recovery import grid
 
 import qidbayes as qb
 from qidbayes.score.parallel import pool
@@ -53,9 +54,13 @@ class Design:
     """Whether the fit, unlike the simulation, takes all rows to be of one suite: a wrong model, to be found out."""
     noisy: bool = False
     """Whether half of the rows have standard errors near the QiD expected of them, and the law narrow priors."""
+    axes: dict[str, list[float]] | None = None
+    """Of a law whose columns no shipped table has: their values, and every combination of them is a row."""
 
     def rows(self) -> pl.DataFrame:
         """Return the rows that are simulated."""
+        if self.axes:
+            return grid(self.declared(), self.axes)
         table = mixed() if self.table == MIXED else qb.load_table(self.table)
         for column, groups, keep in (("n_params", None, self.sizes), ("tokens", "model", self.every)):
             place = pl.col(column).rank("dense") - 1
@@ -104,6 +109,22 @@ def mixed() -> pl.DataFrame:
     return table.with_columns(qid=expected, loss=None, loss_16bit=None, qid_se=0.005 * expected)
 
 
+SIZES, TOKENS = [4e7, 1.6e8, 6.4e8], [1e10, 4e10, 1.6e11]
+OF_LOSS: dict[str, tuple[str, dict[str, list[float]]]] = {
+    "shannon": ("5 sizes × 5 lengths at 4 and 16 bits", {
+        "n_params": [1e7 * 8**i for i in range(5)], "tokens": [1e9 * 8**i for i in range(5)], "bits": [4]}),
+    "capacity": ("3 sizes × 3 lengths × 4 formats", {
+        "n_params": SIZES, "tokens": TOKENS, "bits": [4], "gaussian_mse": [0.0, 0.0115, 0.1188, 0.3634]}),
+    "float-training": ("3 sizes × 3 lengths × 8 formats", {
+        "n_params": SIZES, "tokens": TOKENS, "bits": [8], "exponent_bits": [1, 4], "mantissa_bits": [1, 3],
+        "group_size": [32, 256]}),
+    "precision-training": ("3 sizes × 3 lengths × 8 precisions", {
+        "n_params": SIZES, "tokens": TOKENS, "bits": [3, 16], "bits_activation": [3, 16], "bits_kv": [3, 16]}),
+    "task-stratified": ("3 sizes × 3 widths × 4 calibrations", {
+        "n_params": SIZES, "tokens": [1e11], "bits": [3, 4, 8], "calibration_samples": [8, 128],
+        "group_size": [32, 128]}),
+}  # fmt: skip
+"""Of the laws of the loss."""
 FEW = "3 runs × 4 checkpoints × 3 widths"
 GRID = "6 runs × 20 checkpoints × 3 widths"
 
@@ -141,6 +162,7 @@ DESIGNS = [
         "smooth",
         forgets=True,
     ),
+    *(Design(law, f"{name}, as shipped", "simulated", axes=axes) for law, (name, axes) in OF_LOSS.items()),
 ]
 
 

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from qidbayes.infer.model import build_model
     from qidbayes.law import Law, Noise, Prior, load_law
     from qidbayes.law.formats import gaussian_mse
-    from qidbayes.posterior import Fit, Point, Stack, load_fit, published
+    from qidbayes.posterior import Fit, PointEstimate, Stack, load_fit, published
     from qidbayes.reports.report import report
     from qidbayes.reports.what_if import what_if
     from qidbayes.score.backtest import Backtest, backtest
     from qidbayes.score.compare import Comparison, compare
+    from qidbayes.score.search import search
     from qidbayes.table import join_tables, list_tables, load_table, read_table, write_table
 
 # Nothing heavy is imported before it is used: `import qidbayes` costs nothing, and asking a saved fit no sampler.
@@ -35,7 +36,7 @@ _HOMES = {
     "InputError": "qidbayes.errors",
     "Law": "qidbayes.law",
     "Noise": "qidbayes.law",
-    "Point": "qidbayes.posterior",
+    "PointEstimate": "qidbayes.posterior",
     "Prior": "qidbayes.law",
     "Stack": "qidbayes.posterior",
     "advise": "qidbayes.decide.advise",
@@ -55,19 +56,20 @@ _HOMES = {
     "published": "qidbayes.posterior",
     "read_table": "qidbayes.table",
     "report": "qidbayes.reports.report",
+    "search": "qidbayes.score.search",
     "what_if": "qidbayes.reports.what_if",
     "write_table": "qidbayes.table",
 }
 
 # What was called otherwise in an earlier version.
-_RENAMED = {"design": "next_measurements"}
+_RENAMED = {"Point": "PointEstimate", "design": "next_measurements"}
 
 __version__ = "0.1.0"
 __all__ = [
-    "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "Point", "Prior", "Stack", "advise", "backtest",
-    "build_model", "compare", "fit", "gaussian_mse", "join_tables", "least_squares", "list_tables", "load_fit",
-    "load_law", "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report", "what_if",
-    "write_table",
+    "Backtest", "Comparison", "Fit", "InputError", "Law", "Noise", "PointEstimate", "Prior", "Stack", "advise",
+    "backtest", "build_model", "compare", "fit", "gaussian_mse", "join_tables", "least_squares", "list_tables",
+    "load_fit", "load_law", "load_table", "next_measurements", "pareto", "plot", "published", "read_table", "report",
+    "search", "what_if", "write_table",
 ]  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def refuse_unwritable(path: str | os.PathLike[str]) -> None:
-    """Refuse a place that `replacing` could not write to, before what is written there has been worked out.
+    """Refuse a path that `replacing` could not write to, before what is written there has been worked out.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def _replaced(path: Path) -> tuple[Path, os.stat_result | None]:
     if stat.S_ISDIR(found.st_mode):
         code = errno.EISDIR
     elif not stat.S_ISREG(found.st_mode):
-        raise InputError(f"{path}: cannot be written (it is no plain file); choose another place")
+        raise InputError(f"{path}: cannot be written (it is no plain file); choose another path")
     # Root may write to any file; one that nobody may write to was meant to stay as it is.
     elif not found.st_mode & 0o222 or not os.access(
         target, os.W_OK, effective_ids=os.access in os.supports_effective_ids
@@ -155,5 +155,5 @@ def _no_room(beside: Path) -> OSError | None:
 
 def _refusal(path: Path, error: OSError) -> InputError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    what = "free some space, or choose another place" if full else "choose another place"
+    what = "free some space, or choose another path" if full else "choose another path"
     return InputError(f"{path}: cannot be written ({error.strerror or error}); {what}")

@@ -1,4 +1,4 @@
-"""TOML that somebody else may have written, read strictly: within bounds, by kind, every mistake with its place."""
+"""TOML that somebody else may have written, read strictly: within bounds, by kind, every mistake with its key."""
 
 import sys
 import tomllib

@@ -26,6 +26,8 @@ make compare
 make contest
 # Each law's constants, simulated from and asked back. A quarter of an hour of one core.
 make recovery
+# A search for a law's form, on tables whose law is known and on shipped ones. Some minutes.
+make search
 make atlas
 # The table of many families and its posterior, as the package has them. Five minutes.
 make atlas-fit

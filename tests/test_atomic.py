@@ -88,7 +88,7 @@ def test_what_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
         for write in (lambda path: write_whole(path, b"newer"), refuse_unwritable):
             with pytest.raises(qb.InputError, match="cannot be written") as told:
                 write(path)
-            assert str(told.value) == f"{path}: cannot be written ({reason}); choose another place"
+            assert str(told.value) == f"{path}: cannot be written ({reason}); choose another path"
     assert sorted(tmp_path.iterdir()) == before
     assert kept.read_bytes() == b"older"
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)

@@ -3,7 +3,15 @@
 import subprocess
 import sys
 
+import pytest
+
 import qidbayes as qb
+
+
+@pytest.mark.parametrize(("old", "new"), {"Point": "PointEstimate", "design": "next_measurements"}.items())
+def test_an_old_name_says_the_new_one(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"qidbayes.{old} is now qidbayes.{new}"):
+        assert getattr(qb, old) is getattr(qb, new)
 
 
 def test_completion_offers_the_public_names() -> None:
@@ -26,8 +34,8 @@ def test_a_python_prompt_completes_them_without_a_sampler() -> None:
 
 
 def test_what_is_asked_of_several_is_written_once() -> None:
-    assert qb.Fit.predict is qb.Stack.predict is qb.Point.predict
-    assert qb.Fit.tokens_to_threshold is qb.Stack.tokens_to_threshold is qb.Point.tokens_to_threshold
+    assert qb.Fit.predict is qb.Stack.predict is qb.PointEstimate.predict
+    assert qb.Fit.tokens_to_threshold is qb.Stack.tokens_to_threshold is qb.PointEstimate.tokens_to_threshold
     assert qb.Fit.project is qb.Stack.project
     for asked in (qb.Fit.predict, qb.Fit.tokens_to_threshold, qb.Fit.project):
         assert asked.__doc__ and "Returns\n" in asked.__doc__

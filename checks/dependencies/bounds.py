@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 # Of each room what needs little time; together they import every dependency.
 TESTS = ("tests/table", "tests/law", "tests/posterior", "tests/infer/test_least_squares.py",
-         "tests/infer/test_bridge.py", "tests/plots/test_plot_qid.py")  # fmt: skip
+         "tests/infer/test_jax_log_density.py", "tests/plots/test_plot_qid.py")  # fmt: skip
 
 
 def lowest() -> list[str]:

@@ -41,6 +41,7 @@ _COMMANDS = {
     "plot": "Draw a figure from a saved fit.",
     "project": "Project QiD to more tokens and larger models, with bands.",
     "report": "Write saved fits as one HTML page, with sliders.",
+    "search": "Search for the form of a law, by runs that are held out.",
     "summary": "Show a saved fit: parameters, credible intervals, diagnostics.",
     "tables": "List the shipped measurement tables, or print some.",
     "template": "Write a CSV to fill in: a table, or labels of runs.",
@@ -104,11 +105,11 @@ def _telling() -> Iterator[None]:
     """Say once on stderr what an answer takes for granted, whichever command asks for it."""
     from qidbayes.cli.output import caution
 
-    def show(message: Warning | str, category: type[Warning], *place: Any, **further: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
         if issubclass(category, _TOLD):
             caution(str(message))
         else:
-            others(message, category, *place, **further)
+            others(message, category, *where, **further)
 
     with warnings.catch_warnings():
         others = warnings.showwarning

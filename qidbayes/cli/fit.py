@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qidbayes.cli.options import Numbers, fit_file, law_name, table_name
+from qidbayes.cli.options import fit_file, law_name, table_name
 from qidbayes.cli.output import say
+from qidbayes.cli.rows import only, row_options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where the fit is saved.  [default: LAW.nc]")
 @click.option("--quick", is_flag=True, help="Leave out what the equation misses: fitted in seconds, for a first look.")
 @click.option("--force", is_flag=True, help="Overwrite a file that is not a fit of these rows.")
-@click.option("--method", multiple=True, help="Use only rows of this method; may be repeated.")
-@click.option("--bits", type=Numbers(), help="Use only rows of these bit widths, such as 2,3,4.")
-@click.option("--dataset", multiple=True, help="Use only rows of this evaluation set; may be repeated.")
+@row_options
 @click.option(
     "--draws", type=int, help="Draws kept of each chain.  [default: 1000; up to 4000 if the checks want more]"
 )
@@ -62,8 +61,6 @@ def fit(
     rows is overwritten, one of others only with --force. Exits with 1 if the fit's diagnostics fail; it is saved all
     the same, and says so whenever it is asked.
     """
-    import polars as pl
-
     from qidbayes.atomic import refuse_unwritable
     from qidbayes.cli.progress import sampling
     from qidbayes.cli.summary import warn
@@ -71,7 +68,6 @@ def fit(
     from qidbayes.law import load_law
     from qidbayes.posterior import load_fit
     from qidbayes.table import load_table
-    from qidbayes.table.question import as_in_tables
 
     chosen = load_law(law)
     if quick:
@@ -82,16 +78,7 @@ def fit(
     path = output or Path(f"{chosen.name}.nc")
     if path.suffix != ".nc":
         raise InputError(f"--output {path}: a fit is saved as NetCDF; end its name in .nc")
-    table = load_table(*tables)
-    for column, given in (("method", method), ("bits", bits), ("dataset", dataset)):
-        if given:
-            held = sorted(table[column].unique())
-            wanted = as_in_tables(pl.DataFrame({column: given}))[column].to_list()
-            table = table.filter(pl.col(column).is_in(wanted))
-            if table.is_empty():
-                raise InputError(
-                    f"--{column}: no row has {', '.join(map(str, wanted))}; there are {', '.join(map(str, held))}"
-                )
+    table = only(load_table(*tables), method, bits, dataset)
     if not force:
         _keep_others(path, table)
     refuse_unwritable(path)

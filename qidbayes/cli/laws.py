@@ -64,7 +64,7 @@ def laws(name: str | None, latex: bool, toml: bool, fmt: str) -> None:
     echo_frame(pl.DataFrame(rows), fmt)
 
 
-def _cells(constants: "Constants") -> dict[str, Any]:
+def _flat(constants: "Constants") -> dict[str, Any]:
     """Return a point's constants as one column of a frame: where any differs by group, as JSON."""
     if not any(isinstance(constant, Mapping) for constant in constants.values()):
         return dict(constants)
@@ -75,7 +75,7 @@ def _parts(law: "Law") -> list[dict[str, Any]]:
     """Return a row for each parameter and definition of a law, with what papers give for it."""
     said: dict[str, tuple[str | None, str | None]] = {name: (repr(prior), None) for name, prior in law.priors.items()}
     said |= {name: (None, text) for name, text in law.define.items()}
-    points = {point: _cells(constants) for point, constants in law.published.items()}
+    points = {point: _flat(constants) for point, constants in law.published.items()}
     return [
         {"name": name, "prior": prior, "definition": text, **{point: c.get(name) for point, c in points.items()}}
         for name, (prior, text) in said.items()

@@ -27,24 +27,24 @@ _WORD = 30  # and of one with longer words, up to this
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its name, and its cells as they are read."""
+    """A column of a table: its name, and its texts as they are read."""
 
     name: str
-    cells: tuple[str, ...]
+    texts: tuple[str, ...]
     numeric: bool
     heading: str = ""
 
     @property
     def natural(self) -> int:
-        """The width in which no cell is broken."""
-        return max(map(cell_len, (*(self.heading or self.name).split("\n"), *self.cells)))
+        """The width in which no text is broken."""
+        return max(map(cell_len, (*(self.heading or self.name).split("\n"), *self.texts)))
 
     @property
     def least(self) -> int:
         """The width that the column needs: all of a number or name, some of a text, whose lines are broken."""
         if self.numeric or self.name in ("name", "law", "format"):
             return self.natural
-        words = (cell_len(piece.rstrip()) for cell in self.cells for piece in _pieces(cell))
+        words = (cell_len(piece.rstrip()) for text in self.texts for piece in _pieces(text))
         return min(self.natural, max(_TEXT, min(_WORD, max(words, default=0))))
 
 
@@ -76,11 +76,11 @@ def draw(columns: Sequence[Column], width: int | None = None) -> str:
     if width is None or _fits([column.natural for column in columns], width, gap=3):
         return _table(columns, [column.natural for column in columns], gap=3)
     kept = [_broken_heading(column) for column in columns]
-    if not _fits([column.least for column in kept], width) and len(columns[0].cells) == 1:
+    if not _fits([column.least for column in kept], width) and len(columns[0].texts) == 1:
         return _blocks(columns, width)
     same: list[Column] = []
     if not _fits([column.least for column in kept], width):
-        same = [column for column in kept if len(set(column.cells)) == 1 and column.name not in _ANSWERS]
+        same = [column for column in kept if len(set(column.texts)) == 1 and column.name not in _ANSWERS]
         kept = [column for column in kept if column not in same]
     left_out: list[str] = []
     for column in _leaving(kept):
@@ -90,7 +90,7 @@ def draw(columns: Sequence[Column], width: int | None = None) -> str:
         left_out.append(column.name)
     if not kept or not _fits([column.least for column in kept], width):
         return _blocks(columns, width)
-    told = [f"{column.name} {column.cells[0]}" for column in same if column.cells[0]]
+    told = [f"{column.name} {column.texts[0]}" for column in same if column.texts[0]]
     above = [f"In every row: {', '.join(told)}"] if told else []
     missing = f"Not shown, for want of room: {', '.join(left_out)}. A wider terminal or a pipe shows them."
     below = [missing] if left_out else []
@@ -114,8 +114,8 @@ def _leaving(columns: Sequence[Column]) -> list[Column]:
 
 
 def _broken_heading(column: Column) -> Column:
-    """Break a name that is wider than its cells after its underscores."""
-    room = max(map(cell_len, column.cells), default=0)
+    """Break a name that is wider than its texts after its underscores."""
+    room = max(map(cell_len, column.texts), default=0)
     parts = re.findall("[^_]+_?|_", column.name)
     return replace(column, heading="\n".join(_filled(parts, max(room, *map(len, parts)))))
 
@@ -137,8 +137,8 @@ def _table(columns: Sequence[Column], widths: Sequence[int], gap: int) -> str:
     headings = [(column.heading or column.name).split("\n") for column in columns]
     deep = max(map(len, headings))
     rows = [[[""] * (deep - len(heading)) + heading for heading in headings]]
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        rows.append([_broken(cell, width) for cell, width in zip(cells, widths, strict=True)])
+    for texts in zip(*(column.texts for column in columns), strict=True):
+        rows.append([_broken(text, width) for text, width in zip(texts, widths, strict=True)])
     lines: list[str] = []
     for i, row in enumerate(rows):
         for parts in zip_longest(*row, fillvalue=""):
@@ -156,11 +156,11 @@ def _blocks(columns: Sequence[Column], width: int) -> str:
     """Return a block of lines for each row: a column a line."""
     margin = 1 + max(cell_len(column.name) for column in columns) + 2
     blocks = []
-    for cells in zip(*(column.cells for column in columns), strict=True):
+    for texts in zip(*(column.texts for column in columns), strict=True):
         lines = []
-        for column, cell in zip(columns, cells, strict=True):
-            if cell:
-                first, *others = _broken(cell, max(width - margin, 8))
+        for column, text in zip(columns, texts, strict=True):
+            if text:
+                first, *others = _broken(text, max(width - margin, 8))
                 lines.append(f" {set_cell_size(column.name, margin - 1)}{first}")
                 lines += [" " * margin + other for other in others]
         blocks.append("\n".join(lines))

@@ -30,7 +30,7 @@ class Shard(click.ParamType[tuple[int, int]]):
 
 @click.command()
 @click.argument("plan", type=click.Path(path_type=Path))
-@click.option("-o", "--output", metavar="PLACE", help="Folder or address of the run.  [default: measured/SUITE]")
+@click.option("-o", "--output", metavar="RUN", help="Folder or address of the run.  [default: measured/SUITE]")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Checkpoints at a time.")
 @click.option("--shard", type=Shard(), help="Measure only the i-th of n parts that take about as long, 1/n to n/n.")
 @click.option(
@@ -54,7 +54,7 @@ def measure(
     PLAN is a TOML file, or the name of a shipped one (pythia, pythia-full, pythia-released, spectra, llama-qwen, nano,
     tiny). The table grows in the output folder by whole checkpoints; a run that was stopped goes on where it was. With
     --jobs, so many processes share the machine's cores. Several runs may share a folder, one per GPU: each takes the
-    checkpoints that no other holds. With --shard, each measures its part of the plan, whatever the others do. PLACE may
+    checkpoints that no other holds. With --shard, each measures its part of the plan, whatever the others do. RUN may
     also be the address of an object store, such as s3://bucket/runs/mine.
 
     With --drift, the table is another one (drift.parquet): for every checkpoint how far each weight matrix has moved

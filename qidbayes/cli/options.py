@@ -13,7 +13,7 @@ from qidbayes.resources import shipped
 from qidbayes.units import parse_bytes, parse_count
 
 if TYPE_CHECKING:
-    from qidbayes.posterior import Fit, Point
+    from qidbayes.posterior import Fit, PointEstimate
 
 
 class Counts(click.ParamType[list[float]]):
@@ -247,7 +247,7 @@ question_options = options(
 """What a question may name, as the parameters that `question` takes, and rows of one's own."""
 
 
-def asked(fit: str | None, published: str | None) -> "Fit | Point":
+def asked(fit: str | None, published: str | None) -> "Fit | PointEstimate":
     """Return the saved fit or the published point that a command was given; the shipped fit if neither."""
     if fit is not None and published is not None:
         raise click.UsageError("give either a saved FIT or --published LAW")
@@ -260,7 +260,7 @@ def asked(fit: str | None, published: str | None) -> "Fit | Point":
     return published_point(law, point or None)
 
 
-def question[Source: "Fit | Point"](
+def question[Source: "Fit | PointEstimate"](
     source: Source, named: dict[str, Any], kind: str = "response"
 ) -> tuple[Source, dict[str, Any]]:
     """Return what answers, with rows of one's own taken in, and what its question names.

@@ -105,7 +105,7 @@ def _print_table(frame: "pl.DataFrame", title: str | None, answers: set[str]) ->
     if title:
         say(textwrap.fill(title, width, break_on_hyphens=False) if width else title, bold=True)
     columns = [
-        Column(_line(column.name), tuple(_cell(column.name, value, answers) for value in column), numeric)
+        Column(_line(column.name), tuple(_text(column.name, value, answers) for value in column), numeric)
         for column in frame
         for numeric in [column.dtype.is_numeric()]
     ]
@@ -119,7 +119,7 @@ def terminal_width() -> int | None:
     return Console(file=sys.stdout).width if sys.stdout.isatty() else None
 
 
-def _cell(name: str, value: Any, answers: set[str]) -> str:
+def _text(name: str, value: Any, answers: set[str]) -> str:
     if name in answers and isinstance(value, float) and _MOST_TOKENS < value < math.inf:
         return f">{format_count(_MOST_TOKENS)}"
     return _line(format_value(value, name, count=name in _COUNTS | answers))

@@ -13,7 +13,7 @@ from qidbayes.posterior import query
 from qidbayes.posterior.band import answer_last, with_band
 from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.fit import Counts, Fit, Kind
-from qidbayes.posterior.scatter import Scatter
+from qidbayes.posterior.predictive_noise import PredictiveNoise
 
 
 def advise(
@@ -79,8 +79,8 @@ def advise(
         frame = query.combinations(values).join(types, how="cross", maintain_order="left_right")
     else:
         frame = query.combinations({**values, "bits": sorted(set(fit.widths if bits is None else bits))})
-    query.refuse_unused(law, frame.columns, (*query.needs(law), *Scatter(fit).asked))
-    Scatter(fit).refuse_unknown_models(frame)
+    query.refuse_unused(law, frame.columns, (*query.needs(law), *PredictiveNoise(fit).asked))
+    PredictiveNoise(fit).refuse_unknown_models(frame)
     draws = fit.log_draws(frame, kind)
     under = pl.Series("prob", (draws <= np.log(max_qid)).mean(axis=0))
     answer = with_band(frame, np.exp(draws), ci_prob).drop("mean", "sd").with_columns(under)

@@ -17,7 +17,7 @@ from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.joint import JointMoments
-from qidbayes.posterior.scatter import Scatter
+from qidbayes.posterior.predictive_noise import PredictiveNoise
 from qidbayes.table.question import as_in_tables
 
 _CELL = ("model", "tokens", "method", "bits", "dataset")
@@ -84,7 +84,7 @@ def next_measurements(
         raise InputError("give either tokens, for QiD there, or qid, for the tokens that reach it")
     if picks < 1:
         raise InputError(f"picks must be 1 or more, not {picks}")
-    query.refuse_unused(fit.law, further, (*query.needs(fit.law), *Scatter(fit).asked))
+    query.refuse_unused(fit.law, further, (*query.needs(fit.law), *PredictiveNoise(fit).asked))
     missing = [name for name in (*_CHECKPOINT, *_CELL, *_SECONDS) if name not in cells.columns]
     if missing:
         raise InputError(f"cells: column {missing[0]!r} is missing; give what planned_cells returns of a plan")

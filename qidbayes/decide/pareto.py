@@ -16,7 +16,7 @@ from qidbayes.posterior.band import answer_last, with_band
 from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.fit import Counts, Fit, Kind
 from qidbayes.posterior.guessing import loss_16bit_for, say_assumed
-from qidbayes.posterior.point import Point
+from qidbayes.posterior.point import PointEstimate
 from qidbayes.table.question import as_in_tables
 from qidbayes.units import parse_bytes
 
@@ -31,7 +31,7 @@ def pareto(
     tokens: float | str,
     bits: Sequence[float] | None = None,
     group_size: int | None = None,
-    loss_16bit: Fit | Point | None = None,
+    loss_16bit: Fit | PointEstimate | None = None,
     kind: Kind = "response",
     ci_prob: float = 0.9,
     **further: Any,

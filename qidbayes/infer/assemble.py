@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from qidbayes.infer import latent
+from qidbayes.infer import measurement_error
 from qidbayes.infer.draws import Draws
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.shared_effects import shared_effects
@@ -17,7 +17,7 @@ from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.random_effects import sample_effects
 from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior.constants import Curve, dimensions, raw_constants
-from qidbayes.posterior.scatter import MODEL_EFFECT, TRUE_LOG_QID
+from qidbayes.posterior.predictive_noise import MODEL_EFFECT, TRUE_LOG_QID
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import dimension
 
@@ -42,7 +42,7 @@ class Numbers:
 def assemble(rows: Inputs, law: Law, found: Draws, random_seed: int) -> Numbers:
     """Return the parameters, the law's constants, the noise's numbers, and the effects that were integrated out."""
     unconstrained = dict(found.unconstrained)
-    whitened = unconstrained.pop(latent.NAME, None)
+    whitened = unconstrained.pop(measurement_error.NAME, None)
     normal = {name: unconstrained.pop(name).reshape(-1, size) for name, size in rows.vectors.items()}
     flat = {name: v.reshape(-1, *v.shape[2:]) for name, v in _constrained(rows, unconstrained).items()}
     flat |= raw_constants(law, flat)
@@ -53,7 +53,7 @@ def assemble(rows: Inputs, law: Law, found: Draws, random_seed: int) -> Numbers:
     if rows.noise.by_draw and whitened is not None:
         noisy = rows.latent["latent_row"]
         values = whitened.reshape(-1, len(noisy))
-        flat[TRUE_LOG_QID] = latent.from_normal(rows.log_response[noisy], rows.variance[noisy], values, np)
+        flat[TRUE_LOG_QID] = measurement_error.from_normal(rows.log_response[noisy], rows.variance[noisy], values, np)
         coords["row"], dims[TRUE_LOG_QID] = tuple(str(row) for row in noisy), "row"
     if isinstance(rows.noise, Families):
         flat[SUITE_SCALE] = np.exp(flat[f"{SUITE_SCALE}_sd"][:, None] * normal[SUITE_SCALE])

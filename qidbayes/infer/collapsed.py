@@ -28,8 +28,6 @@ MOST = 20
 CONSTANTS = 8
 """Draws of the constants at each point, for as many repetitions of it in a chain."""
 _LINEAR = ("Normal", "LogNormal")
-_TRIES = 4
-"""Places at which a step of a constant must change the law by the same, if it is linear."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Left:
 
 
 class Collapsed:
-    """The posterior of a design's law, its linear constants integrated out.
+    """The posterior of a law on its rows, the linear constants integrated out.
 
     Attributes
     ----------
@@ -54,26 +52,24 @@ class Collapsed:
         Roughly, the operations of one density, and the bytes.
     """
 
-    def __init__(self, design: Inputs) -> None:
-        noise, law = design.noise, design.law
+    def __init__(self, rows: Inputs) -> None:
+        noise, law = rows.noise, rows.law
         assert isinstance(noise, Integrable)
-        self._law, self._problem, self._response = law, Problem(design), design.log_response
-        where = design.partition
+        self._law, self._problem, self._response = law, Problem(rows), rows.log_response
+        where = rows.partition
         assert isinstance(where, Partition)
-        self._gram = noise.gram(where, design.cells, design.variance)
+        self._gram = noise.gram(where, rows.coordinates, rows.variance)
         self.cost, self.memory = self._gram.cost, self._gram.memory
-        ends = np.cumsum(self._problem.sizes)
-        self._place = {n: slice(e - s, e) for n, s, e in zip(law.priors, self._problem.sizes, ends, strict=True)}
-        effects = self._problem.log_means(np.eye(ends[-1])) - self._problem.log_means(np.zeros((1, ends[-1])))
-        self._linear = [n for n, prior in law.priors.items() if prior.family in _LINEAR and self._is_linear(n, effects)]
+        problem = self._problem
+        self._linear = [n for n, prior in law.priors.items() if prior.family in _LINEAR and problem.is_linear(n)]
         self._rest = [name for name in law.priors if name not in self._linear]
-        self._noise = tuple(design.errors)
-        widths = {law.sampled_name(name): place.stop - place.start for name, place in self._place.items()}
+        self._noise = tuple(rows.errors)
+        widths = {law.sampled_name(name): size for name, size in zip(law.priors, problem.sizes, strict=True)}
         priors = {law.sampled_name(name): law.priors[name] for name in self._rest}
         priors |= {law.spread_name(n): _of_spread(law.priors[n]) for n in self._linear if law.priors[n].pooled}
         self.left: list[Left] = []
         self.dimension = 0
-        for name, prior in (priors | dict(design.errors)).items():
+        for name, prior in (priors | dict(rows.errors)).items():
             self.left.append(Left(name, prior, slice(self.dimension, self.dimension + widths.get(name, 1))))
             self.dimension = self.left[-1].where.stop
         self.possible = self.dimension <= MOST and not any(law.priors[name].pooled for name in self._rest)
@@ -81,7 +77,7 @@ class Collapsed:
         columns, mean, sd = [np.empty((len(self._response), 0))], [0.0] * 0, [0.0] * 0
         self._spreads: list[tuple[str, slice]] = []
         for name in self._linear:
-            prior, of_groups = law.priors[name], effects[self._place[name]].T
+            prior, of_groups = law.priors[name], problem.effects[problem.columns[name]].T
             given, size = dict(prior.arguments), of_groups.shape[1]
             if prior.pooled:
                 self._spreads.append((law.spread_name(name), slice(len(sd) + 1, len(sd) + 1 + size)))
@@ -91,16 +87,6 @@ class Collapsed:
             sd += [given["sigma"], *[1.0] * size] if prior.pooled else [given["sigma"]] * size
         self._effects, self._mean, self._sd = np.concatenate(columns, axis=1), np.array(mean), np.array(sd)
         self._at_mean = self._effects @ self._mean
-
-    def _is_linear(self, name: str, effects: np.ndarray) -> bool:
-        """Return whether steps of a constant change the law by as much anywhere as they do at the origin."""
-        where, (draws, numbers) = self._place[name], (_TRIES, len(effects))
-        rng = np.random.default_rng(0)
-        start = self._problem.start() + rng.normal(0.0, 0.5, (draws, numbers))
-        step = np.zeros((draws, numbers))
-        step[:, where] = rng.normal(0.0, 1.0, (draws, where.stop - where.start))
-        moved, before = np.split(self._problem.log_means(np.concatenate([start + step, start])), 2)
-        return np.allclose(moved - before, step @ effects, rtol=1e-9, atol=1e-9)
 
     def __call__(self, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return the log density at points, and draws of the constants given each.
@@ -146,7 +132,7 @@ class Collapsed:
         given = {name: values[self._law.sampled_name(name)] for name in self._rest}
         x = np.zeros((max((len(v) for v in given.values()), default=1), sum(self._problem.sizes)))
         for name, numbers in given.items():
-            x[:, self._place[name]] = self._law.priors[name].unconstrain(numbers)
+            x[:, self._problem.columns[name]] = self._law.priors[name].unconstrain(numbers)
         return self._problem.log_means(x)
 
     def unconstrained(self, points: np.ndarray, constants: np.ndarray) -> dict[str, np.ndarray]:
@@ -164,8 +150,8 @@ class Collapsed:
         found: dict[str, np.ndarray] = {}
         pooled: dict[str, np.ndarray] = {}
         start = 0
-        for name, prior in law.priors.items():
-            sampled, size = law.sampled_name(name), self._place[name].stop - self._place[name].start
+        for (name, prior), size in zip(law.priors.items(), self._problem.sizes, strict=True):
+            sampled = law.sampled_name(name)
             if name not in self._linear:
                 found[sampled] = left[sampled]
                 continue
@@ -202,9 +188,9 @@ def _of_spread(prior: Prior) -> Prior:
     return Prior("LogNormal", mu=np.log(prior.spread), sigma=SPREAD_LOG_SD)
 
 
-def collapsed(design: Inputs) -> Collapsed | None:
-    """Return a design's posterior without its linear constants; None if it cannot be had, or too much would be left."""
-    if not isinstance(design.noise, Integrable) or design.latent or design.borrowed:
+def collapsed(rows: Inputs) -> Collapsed | None:
+    """Return the posterior without the linear constants; None if it cannot be had, or too much would be left."""
+    if not isinstance(rows.noise, Integrable) or rows.latent or rows.power_prior:
         return None
-    found = Collapsed(design)
+    found = Collapsed(rows)
     return found if found.possible else None

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.errors import InputError
-from qidbayes.infer import latent
+from qidbayes.infer import measurement_error
 from qidbayes.law import Law
 from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.law import DATA, QUANTIZED, RESPONSES, column_of
@@ -34,7 +34,7 @@ class Design:
         What was measured and its standard error, nats per token; shape ``(rows,)``.
     log_response, variance
         The logarithm of the response, and the variance that its standard error gives that logarithm; shape ``(rows,)``.
-        For a row too noisy for it, its sketch (see `qidbayes.infer.latent`).
+        For a row too noisy for it, its sketch (see `qidbayes.infer.measurement_error`).
     log_covariates
         For each covariate of the law, the logarithm of its value over the law's reference, ``-inf`` of 0; shape
         ``(rows,)``.
@@ -87,15 +87,15 @@ def design(table: pl.DataFrame, law: Law) -> Design:
     error = standard_error(frame, law.response)
     if law.response in QUANTIZED:
         _refuse_hopeless(frame, law.response, response, error)
-    noisy = latent.is_noisy(response, error, latent.limit(law))
+    noisy = measurement_error.is_noisy(response, error, measurement_error.limit(law))
     if noisy.any() and law.noise.family == "student_t":
         raise InputError(
-            f"{noisy.sum()} of {frame.height} rows have a {law.response}_se above {latent.LIMIT:.0%} of their "
-            f"{RESPONSES[law.response]}, which goes with normal errors only; law {law.name!r} has noise family "
+            f"{noisy.sum()} of {frame.height} rows have a {law.response}_se above {measurement_error.LIMIT:.0%} of "
+            f"their {RESPONSES[law.response]}, which goes with normal errors only; law {law.name!r} has noise family "
             "'student_t'"
         )
     positive = response.copy()
-    positive[noisy] = latent.expected(response[noisy], error[noisy])
+    positive[noisy] = measurement_error.expected(response[noisy], error[noisy])
     raw = {symbol: _covariate(frame, column_of(symbol), law) for symbol in law.covariates}
     middle = {symbol: float(f"{np.exp(np.log(v).mean()):.1e}") for symbol, v in raw.items() if v.all()}
     if unplaced := [symbol for symbol, value in law.reference.items() if value == DATA and symbol not in middle]:
@@ -194,8 +194,8 @@ def _refuse_hopeless(frame: pl.DataFrame, response: str, value: np.ndarray, erro
             f"so nothing says how far above 0 it may be; give {response}_se, or",
         ),
         (
-            value < -latent.BELOW * error,
-            f"a {what} more than {latent.BELOW:g} {response}_se below 0",
+            value < -measurement_error.BELOW * error,
+            f"a {what} more than {measurement_error.BELOW:g} {response}_se below 0",
             f"which no {what} above 0 explains; see what else is in their error, or",
         ),
     ):

@@ -17,64 +17,64 @@ from qidbayes.posterior.diagnostics import Diagnostics
 _PRIOR_DRAWS = 20_000
 
 
-def diagnose(design: Inputs, found: Draws) -> Diagnostics:
+def diagnose(rows: Inputs, found: Draws) -> Diagnostics:
     """Return the diagnostics of a run, but for those that `qidbayes.posterior.contraction.judged` adds.
 
     Parameters
     ----------
-    design
+    rows
         What was fitted.
     found
         What the sampler gave back.
     """
     unconstrained, stats = found.unconstrained, found.stats
-    idle = _confounded(design, unconstrained)
-    if design.borrowed:  # what these rows do not tell, those of the other fit may have told
-        idle = [label for label in idle if label in design.borrowed.unidentified]
+    idle = _confounded(rows, unconstrained)
+    if rows.power_prior:  # what these rows do not tell, those of the other fit may have told
+        idle = [label for label in idle if label in rows.power_prior.unidentified]
     return Diagnostics(
         convergence=found.convergence,
         divergences=int(stats["diverging"].sum()),
         bfmi=bfmi(stats["energy"]),
-        contraction=_contraction(design, unconstrained) | dict.fromkeys(idle, 0.0),
-        shift={} if design.borrowed else _shift(design, unconstrained),
-        doubts=tuple(doubts(design.frame, of_families=design.law.noise.discrepancy == "families")),
+        contraction=_contraction(rows, unconstrained) | dict.fromkeys(idle, 0.0),
+        shift={} if rows.power_prior else _shift(rows, unconstrained),
+        doubts=tuple(doubts(rows.frame, of_families=rows.law.noise.discrepancy == "families")),
     )
 
 
-def _contraction(design: Inputs, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _contraction(rows: Inputs, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Compare each parameter's posterior variance with its prior's, where both are on the real line."""
     found = {}
-    for name, prior in design.law.priors.items():
-        sampled = design.law.sampled_name(name)
+    for name, prior in rows.law.priors.items():
+        sampled = rows.law.sampled_name(name)
         before = {sampled: prior_variance(prior)}
         if prior.pooled:
-            before[design.law.population_name(name)] = before[sampled]
+            before[rows.law.population_name(name)] = before[sampled]
             before[sampled] += spread_variance(prior)
-            before[design.law.spread_name(name)] = SPREAD_LOG_SD**2
+            before[rows.law.spread_name(name)] = SPREAD_LOG_SD**2
         for variable, width in before.items():
             after = np.atleast_1d(unconstrained[variable].var(axis=(0, 1), ddof=1))
-            for label, variance in zip(labels_of(design, variable), after, strict=True):
+            for label, variance in zip(labels_of(rows, variable), after, strict=True):
                 found[label] = max(0.0, float(1.0 - variance / width))
     return found
 
 
-def _shift(design: Inputs, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _shift(rows: Inputs, unconstrained: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Say how far each posterior's mean is from its prior's, in the prior's standard deviations, on the real line.
 
     Groups that are partially pooled follow their population, which is asked about in their place.
     """
     rng = np.random.default_rng(0)
-    law, found = design.law, {}
+    law, found = rows.law, {}
     for name, prior in law.priors.items():
         before = prior.unconstrain(prior.sample(_PRIOR_DRAWS, rng))
         variable = law.population_name(name) if prior.pooled else law.sampled_name(name)
         after = np.atleast_1d(unconstrained[variable].mean(axis=(0, 1)))
-        for label, mean in zip(labels_of(design, variable), after, strict=True):
+        for label, mean in zip(labels_of(rows, variable), after, strict=True):
             found[label] = float(abs(mean - before.mean()) / before.std())
     return found
 
 
-def _confounded(design: Inputs, unconstrained: Mapping[str, np.ndarray]) -> list[str]:
+def _confounded(rows: Inputs, unconstrained: Mapping[str, np.ndarray]) -> list[str]:
     """Find numbers whose effect on the fitted rows the law's other parameters can have too.
 
     At one bit width gamma only scales the response, as k does. Their priors then share it between them, and gamma's
@@ -82,16 +82,15 @@ def _confounded(design: Inputs, unconstrained: Mapping[str, np.ndarray]) -> list
     point (k) is not named here: where the reference is near the data, it is known all the same. Of groups that are
     partially pooled only their common value is asked about: a group the rows say nothing of is told by the others.
     """
-    law, problem = design.law, Problem(design)
+    law, problem = rows.law, Problem(rows)
     middle = np.concatenate(
         [np.median(unconstrained[law.sampled_name(p)], axis=(0, 1)).reshape(-1) for p in law.priors]
     )
-    steps = 1e-4 * np.eye(len(middle))
-    effects = np.stack([problem.log_mean(middle + s) - problem.log_mean(middle - s) for s in steps], axis=1)
+    slopes = problem.slopes(middle)
     named, columns = [], []
-    parts = np.split(effects, np.cumsum(problem.sizes)[:-1], axis=1)
-    for (name, prior), part in zip(law.priors.items(), parts, strict=True):
-        labels = labels_of(design, law.sampled_name(name))
+    for name, prior in law.priors.items():
+        part = slopes[:, problem.columns[name]]
+        labels = labels_of(rows, law.sampled_name(name))
         named += [(name, labels)] if prior.pooled else [(name, [label]) for label in labels]
         columns.append(part.sum(axis=1, keepdims=True) if prior.pooled else part)
     effects = np.concatenate(columns, axis=1)

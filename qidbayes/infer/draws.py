@@ -16,14 +16,14 @@ type Values = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of a law's parameters given a design.
+    """The draws of a law's parameters given its rows.
 
     Attributes
     ----------
     unconstrained
         The parameters on the real line, by their names in the model, with the populations and standard deviations of
-        those that are partially pooled; shape ``(chains, draws)`` or ``(chains, draws, groups)``. Under `latent.NAME`,
-        what noisy rows are drawn from.
+        those that are partially pooled; shape ``(chains, draws)`` or ``(chains, draws, groups)``. Under
+        `measurement_error.NAME`, what noisy rows are drawn from.
     stats
         For each draw, by `STATS`; shape ``(chains, draws)``.
     target_accept

@@ -11,9 +11,9 @@ import polars as pl
 
 from qidbayes.errors import DataWarning, InputError
 from qidbayes.infer.assemble import assemble
-from qidbayes.infer.borrowed import borrow, fit_hash
 from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.inputs import Inputs, inputs
+from qidbayes.infer.power_prior import fit_hash, power_prior
 from qidbayes.infer.sampling import sample
 from qidbayes.law import Law, load_law
 from qidbayes.law.law import column_of
@@ -179,7 +179,7 @@ def _rows(table: pl.DataFrame, law: Law, prior_from: Posterior | None, prior_wei
     """Return the rows that a law is fitted to, with another fit's posterior as the prior if there is one."""
     rows = inputs(table, law.with_reference(prior_from.law.reference) if prior_from else law)
     if prior_from is not None:
-        return replace(rows, borrowed=borrow(rows.law, rows.coords, rows.errors, prior_from, prior_weight))
+        return replace(rows, power_prior=power_prior(rows.law, rows.coords, rows.errors, prior_from, prior_weight))
     if rows.frame.height == 1:
         raise InputError(
             "nothing tells the law from the error of a single row; give more rows, or a fit of others as prior_from"

@@ -36,9 +36,9 @@ _LEAST_EFFICIENCY = 0.1
 _BURN_IN = 25
 """Transitions that are left out: about as many as there are in a hundred autocorrelation times of a good mixture."""
 _REFITS = 3
-"""How often the mixture is fitted anew, to what the chains proposed too, where one stays too long in one place."""
+"""How often the mixture is fitted anew, to what the chains proposed too, where one stays too long at one point."""
 _TAIL = 0.05
-"""Of a chain, in each of the tails that ESS is worked out of: who stays so long sees one place of a tail."""
+"""Of a chain, in each of the tails that ESS is worked out of: who stays so long sees one point of a tail."""
 _DEAR = 3e8
 _CHEAP = ((1e7, 4), (1e8, 2))
 """Operations of a density (`Gram.cost`): above the first, a quarter of the draws may do; up to each of the others, only
@@ -55,7 +55,7 @@ _REMEDY = 'take fewer rows or a law with discrepancy = "none"'
 
 
 def sample(
-    design: Inputs,
+    rows: Inputs,
     target: Collapsed,
     *,
     draws: int,
@@ -70,7 +70,7 @@ def sample(
 
     Parameters
     ----------
-    design, target
+    rows, target
         The rows, and their posterior without the linear constants.
     draws, most
         Draws of each chain: as many again are added while R-hat or ESS is out of bounds, up to `most`. If there may be
@@ -78,9 +78,9 @@ def sample(
     tune, chains, target_accept, random_seed, progress
         As in `qidbayes.infer.fit.fit`; `tune` counts for progress alone.
     """
-    rows, width = design.frame.height, os.cpu_count() or 1
-    check(width * target.memory, f"sampling {rows:,} rows on {width} cores", _REMEDY)
-    task = _Task(design, target, random_seed, chains * draws)
+    count, width = rows.frame.height, os.cpu_count() or 1
+    check(width * target.memory, f"sampling {count:,} rows on {width} cores", _REMEDY)
+    task = _Task(rows, target, random_seed, chains * draws)
 
     def whole() -> Draws | None:
         return _sample(task, draws, most, tune, chains, target_accept, progress)
@@ -97,7 +97,7 @@ def sample(
 class _Task:
     """Densities, on every core; each block of points draws its constants from a stream of its own."""
 
-    design: Inputs
+    rows: Inputs
     target: Collapsed
     seed: int
     draws: int
@@ -139,7 +139,7 @@ class _Task:
         memory = (os.cpu_count() or 1) * self.target.memory
         if self.draws and each * whole > _SAY_FROM:
             self.notices.put(
-                f"sampling {self.design.frame.height:,} rows will take about {in_words(each * whole)}: some {whole:,} "
+                f"sampling {self.rows.frame.height:,} rows will take about {in_words(each * whole)}: some {whole:,} "
                 f"densities, {each:.2g} s each, and {memory / 1e9:.1f} GB of memory; Ctrl-C stops it"
             )
         self.draws = 0
@@ -203,7 +203,7 @@ def _sample(
         kept.append(drawn)
         points, constants, *stats = (np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True))
         values = task.target.unconstrained(points, constants)
-        converged = convergence(task.design, values)
+        converged = convergence(task.rows, values)
         enough = all(one.enough for one in converged.values())
         if enough or points.shape[1] >= most:
             break

@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from qidbayes.infer import latent, pooling
-from qidbayes.infer.borrowed import Borrowed
+from qidbayes.infer import measurement_error, pooling
 from qidbayes.infer.design import Design, design, parameter_groups
+from qidbayes.infer.power_prior import PowerPrior
 from qidbayes.infer.problem import Problem
 from qidbayes.law import Law, Prior
 from qidbayes.noise.coordinates import distinct
@@ -18,7 +18,7 @@ from qidbayes.noise.family_density import Suites
 from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.noise.gaussian_process import GaussianProcess
 from qidbayes.noise.grid import Partition
-from qidbayes.noise.kernels import Cells
+from qidbayes.noise.kernels import Coordinates
 from qidbayes.noise.model import NoiseModel, noise_model
 from qidbayes.noise.random_effects import Level
 from qidbayes.noise.unknown_tokens import UNKNOWN
@@ -32,11 +32,11 @@ class Inputs(Design):
 
     Attributes
     ----------
-    borrowed
+    power_prior
         The prior, where it is another fit's posterior.
     """
 
-    borrowed: Borrowed | None = None
+    power_prior: PowerPrior | None = None
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
@@ -65,7 +65,7 @@ class Inputs(Design):
         return noise_model(self.law, list(several))
 
     @cached_property
-    def cells(self) -> Cells:
+    def coordinates(self) -> Coordinates:
         """The coordinates of the rows that the noise model goes by."""
         return self.noise.rows(self.frame)
 
@@ -73,7 +73,7 @@ class Inputs(Design):
     def partition(self) -> Partition | Suites:
         """The blocks of rows that the discrepancy's density goes by."""
         assert isinstance(self.noise, Families | GaussianProcess)
-        return self.noise.partition(self.cells)
+        return self.noise.partition(self.coordinates)
 
     @cached_property
     def errors(self) -> dict[str, Prior]:
@@ -93,14 +93,14 @@ class Inputs(Design):
     @cached_property
     def vectors(self) -> dict[str, int]:
         """The standard normals that the density takes beside the numbers, and how many."""
-        suites = {SUITE_SCALE: int(self.cells["suite"].max()) + 1} if isinstance(self.noise, Families) else {}
+        suites = {SUITE_SCALE: int(self.coordinates["suite"].max()) + 1} if isinstance(self.noise, Families) else {}
         unknown = {UNKNOWN: len(self.unknown[1])} if self.unknown[1] else {}
         return suites | unknown
 
     @cached_property
     def latent(self) -> Mapping[str, np.ndarray]:
-        """What the model is told of rows too noisy for a logarithm (see `qidbayes.infer.latent`); empty without any."""
-        return latent.data(self.response, self.error, self.levels, latent.limit(self.law))
+        """The arrays of `qidbayes.infer.measurement_error`; empty where no row is too noisy for a logarithm."""
+        return measurement_error.data(self.response, self.error, self.levels, measurement_error.limit(self.law))
 
     @property
     def row_data(self) -> dict[str, np.ndarray]:

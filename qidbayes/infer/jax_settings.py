@@ -18,7 +18,7 @@ def kept_on_disk() -> Iterator[None]:
     """Keep what is compiled here for the next process, unless the user has said where JAX keeps programs."""
     folder = cache_folder()
     if jax.config.jax_compilation_cache_dir is not None or "JAX_COMPILATION_CACHE_DIR" in os.environ or folder is None:
-        yield  # without a place to keep them, every process compiles again
+        yield  # without a folder to keep them in, every process compiles again
         return
     ours = {
         "jax_compilation_cache_dir": str(folder / "jax"),

@@ -11,14 +11,14 @@ from qidbayes.infer.design import design
 from qidbayes.infer.problem import Problem
 from qidbayes.law import Law, load_law
 from qidbayes.posterior.constants import dimensions
-from qidbayes.posterior.point import Point
+from qidbayes.posterior.point import PointEstimate
 from qidbayes.table.frames import Table
 from qidbayes.table.given import as_table
 
 type Space = Literal["linear", "log"]
 
 
-def least_squares(table: Table, law: str | os.PathLike[str] | Law, space: Space = "linear") -> Point:
+def least_squares(table: Table, law: str | os.PathLike[str] | Law, space: Space = "linear") -> PointEstimate:
     """Fit a law by unweighted least squares.
 
     Parameters
@@ -33,7 +33,7 @@ def least_squares(table: Table, law: str | os.PathLike[str] | Law, space: Space 
 
     Returns
     -------
-    Point
+    PointEstimate
         The constants in raw counts, which answers `predict` and `tokens_to_threshold` without intervals.
 
     Raises
@@ -108,10 +108,10 @@ def _residual(problem: Problem, x: np.ndarray, space: Space) -> np.ndarray:
     return np.asarray(np.exp(np.minimum(log_mean, 500.0)) - problem.rows.response)
 
 
-def _point(problem: Problem, x: np.ndarray, label: str) -> Point:
+def _point(problem: Problem, x: np.ndarray, label: str) -> PointEstimate:
     law, dims = problem.rows.law, dimensions(problem.rows.law)
     values, found = problem.constants(x[None]), {}
     for name in law.constants:
         labels = problem.rows.coords[dims[name]] if name in dims else None
         found[name] = dict(zip(labels, map(float, values[name][0]), strict=True)) if labels else float(values[name][0])
-    return Point(law, found, label)
+    return PointEstimate(law, found, label)

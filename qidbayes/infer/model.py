@@ -9,7 +9,7 @@ import polars as pl
 import pymc as pm
 import pytensor.tensor as pt
 
-from qidbayes.infer import latent, pooling, strata
+from qidbayes.infer import anova, measurement_error, pooling
 from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.spec import ModelSpec, describe
 from qidbayes.law import Law, load_law
@@ -29,8 +29,8 @@ def build_model(table: pl.DataFrame, law: str | os.PathLike[str] | Law) -> pm.Mo
 
     The logarithm of the response is normal around the law's, with effects shared by the rows of each noise group
     integrated out (see `qidbayes.noise.random_effects`), and the rows reduced to sufficient statistics where there are
-    any (see `qidbayes.infer.strata`). A discrepancy is integrated out too (see `qidbayes.noise.gp_density`). Of rows
-    too noisy for a logarithm, the true QiD is one variable more (see `qidbayes.infer.latent`).
+    any (see `qidbayes.infer.anova`). A discrepancy is integrated out too (see `qidbayes.noise.gp_density`). Of rows
+    too noisy for a logarithm, the true QiD is one variable more (see `qidbayes.infer.measurement_error`).
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ def build_model(table: pl.DataFrame, law: str | os.PathLike[str] | Law) -> pm.Mo
     return model_of_inputs(inputs(validate(table, "table"), law))
 
 
-def model_of_inputs(design: Inputs) -> pm.Model:
+def model_of_inputs(rows: Inputs) -> pm.Model:
     """Return the PyMC model of the rows that a law is fitted to."""
-    arrays = model_data(design)
-    return model_of(describe(design, arrays), arrays)
+    arrays = model_data(rows)
+    return model_of(describe(rows, arrays), arrays)
 
 
 def model_of(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> pm.Model:
@@ -79,20 +79,20 @@ def model_of(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> pm.Model:
             for (name, prior), size in zip(spec.priors, spec.groups, strict=True)
         }
         errors = {name: _error(name, prior, spec) for name, prior in spec.errors}
-        if spec.borrowed is not None:
-            pm.Potential("borrowed", _log_borrowed(spec, parameters, errors, data))
+        if spec.power_prior is not None:
+            pm.Potential("power_prior", _log_power_prior(spec, parameters, errors, data))
         likelihood = _of_strata if "root" in data else _of_rows if spec.blocks is None else _of_smooth
         pm.Potential("log_likelihood", likelihood(spec, data, parameters, errors))
     return model
 
 
-def model_data(design: Inputs) -> dict[str, np.ndarray]:
+def model_data(rows: Inputs) -> dict[str, np.ndarray]:
     """Return every array the model is given, by its name there: sufficient statistics if there are any, or the rows."""
-    found = strata.strata(design)
-    arrays = {**vars(found)} if found else design.row_data
-    if design.borrowed:
-        arrays |= {"borrowed_mean": design.borrowed.mean, "borrowed_root": design.borrowed.root}
-    return arrays | {f"{name}_centring": values for name, values in design.centring.items()}
+    found = anova.strata(rows)
+    arrays = {**vars(found)} if found else rows.row_data
+    if rows.power_prior:
+        arrays |= {"power_prior_mean": rows.power_prior.mean, "power_prior_root": rows.power_prior.root}
+    return arrays | {f"{name}_centring": values for name, values in rows.centring.items()}
 
 
 def _of_strata(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any:
@@ -101,7 +101,7 @@ def _of_strata(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> A
     position = [pt.log(value) if priors[name].log_scaled else value for name, value in parameters.items()]
     direction = pt.concatenate([[1.0], *(-pt.atleast_1d(z) for z in position)])
     steps = [variance, *(data["members"][i] * effect for i, effect in enumerate(effects))]
-    return strata.log_density(data["root"], data["freedom"], pt.cumsum(pt.stack(steps)), direction, pt.log)
+    return anova.log_density(data["root"], data["freedom"], pt.cumsum(pt.stack(steps)), direction, pt.log)
 
 
 def _of_rows(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> Any:
@@ -124,8 +124,8 @@ def _of_smooth(spec: ModelSpec, data: Data, parameters: Data, errors: Data) -> A
     log_response, variance, measured = data["log_response"], data["variance"], 0.0
     if "latent_row" in data:
         rows = data["latent_row"]
-        log_true = latent.from_normal(
-            log_response[rows], variance[rows], pm.Flat(latent.NAME, shape=spec.count("latent_row")), pt
+        log_true = measurement_error.from_normal(
+            log_response[rows], variance[rows], pm.Flat(measurement_error.NAME, shape=spec.count("latent_row")), pt
         )
         error = data["latent_error"]
         measured = (-0.5 * ((data["latent_qid"] - pt.exp(log_true)) / error) ** 2 - pt.log(error)).sum()
@@ -145,10 +145,10 @@ def _log_mean(spec: ModelSpec, data: Data, parameters: Data) -> Any:
 
 
 def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects: list[Any]) -> Any:
-    """Return the log density of the noisy rows, less that of their sketches (see `qidbayes.infer.latent`)."""
+    """Return the log density of the noisy rows, less that of their sketches; see `measurement_error`."""
     rows, count = data["latent_row"], spec.count("latent_row")
     groups = [spec.count(f"latent_{level.name}") for level in spec.levels]
-    normal = pm.Normal(latent.NAME, shape=count + sum(groups))
+    normal = pm.Normal(measurement_error.NAME, shape=count + sum(groups))
     levels, start = [], count
     for level, effect, size in zip(spec.levels, effects, groups, strict=True):
         own = pt.set_subtensor(pt.zeros(level.size)[data[f"latent_{level.name}"]], normal[start : start + size])
@@ -159,7 +159,7 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
     *_, shared = random_effects.effects(residual, variance + data["variance"], levels, pt.sqrt)
     log_qid, sketch = data["log_response"][rows], data["variance"][rows]
     known = log_qid - residual[rows] + (shared[rows] if levels else 0.0)
-    log_true = latent.given_effects(known, log_qid, sketch, variance, normal[:count], pt.sqrt)
+    log_true = measurement_error.given_effects(known, log_qid, sketch, variance, normal[:count], pt.sqrt)
     error = data["latent_error"]
     measured = -0.5 * ((data["latent_qid"] - pt.exp(log_true)) / error) ** 2 - pt.log(error)
     sketched = -0.5 * (log_qid - log_true) ** 2 / sketch - 0.5 * pt.log(sketch)
@@ -167,7 +167,7 @@ def _of_noise(spec: ModelSpec, data: Data, residual: Any, variance: Any, effects
 
 
 def _error(name: str, prior: Prior, spec: ModelSpec) -> Any:
-    family, arguments = _flat(prior) if name in (spec.borrowed or ()) else _declared(prior)
+    family, arguments = _flat(prior) if name in (spec.power_prior or ()) else _declared(prior)
     return family(name, **arguments)
 
 
@@ -176,11 +176,11 @@ def _declared(prior: Prior) -> tuple[Any, dict[str, float]]:
     return getattr(pm, prior.family), {name: float(value) for name, value in prior.arguments}
 
 
-def _log_borrowed(spec: ModelSpec, parameters: Data, errors: Data, data: Data) -> Any:
-    """Return the log density of the borrowed prior over the flat ones that stand in the model, on the real line."""
+def _log_power_prior(spec: ModelSpec, parameters: Data, errors: Data, data: Data) -> Any:
+    """Return the log density of the power prior over the flat ones that stand in the model, on the real line."""
     position, jacobian = [], pt.as_tensor(0.0)
-    borrowed_errors = [(prior, errors[name]) for name, prior in spec.errors if name in (spec.borrowed or ())]
-    for prior, value in [*((prior, parameters[name]) for name, prior in spec.priors), *borrowed_errors]:
+    covered = [(prior, errors[name]) for name, prior in spec.errors if name in (spec.power_prior or ())]
+    for prior, value in [*((prior, parameters[name]) for name, prior in spec.priors), *covered]:
         value = pt.atleast_1d(value)
         position.append(_real_line(prior, value))
         if prior.log_scaled:
@@ -188,7 +188,7 @@ def _log_borrowed(spec: ModelSpec, parameters: Data, errors: Data, data: Data) -
         elif prior.bounds:
             lower, upper = prior.bounds
             jacobian += pt.log((value - lower) * (upper - value)).sum()
-    step = data["borrowed_root"] @ (pt.concatenate(position) - data["borrowed_mean"])
+    step = data["power_prior_root"] @ (pt.concatenate(position) - data["power_prior_mean"])
     return -0.5 * (step**2).sum() - jacobian
 
 
@@ -210,7 +210,7 @@ def _flat(prior: Prior) -> tuple[Any, dict[str, float]]:
 
 def _prior(name: str, prior: Prior, groups: int | None, spec: ModelSpec, data: Data) -> Any:
     law, sampled = spec.law, spec.law.sampled_name(name)
-    family, arguments = _declared(prior) if spec.borrowed is None else _flat(prior)
+    family, arguments = _declared(prior) if spec.power_prior is None else _flat(prior)
     if groups is None:
         return family(sampled, **arguments)
     if prior.spread is None:

@@ -5,7 +5,7 @@ declared prior, and log τ ~ N(log spread, 0.7²), which keeps τ within a facto
 away from 0, where two to six groups could not hold it.
 
 Sampling z_g itself (centred) suits groups that their rows know well, sampling (z_g − μ)/τ (non-centred) those they do
-not; between the two lies a line, and each group gets its own place c_g on it (Papaspiliopoulos, Roberts and Sköld
+not; between the two lies a line, and each group gets its own point c_g on it (Papaspiliopoulos, Roberts and Sköld
 2003):
 
     x_g ~ N(c_g μ, τ^(2 c_g))        z_g = μ + τ^(1 − c_g) (x_g − c_g μ)
@@ -95,12 +95,14 @@ def centring(problem: Problem) -> dict[str, np.ndarray]:
     if not any(prior.pooled for prior in priors.values()):
         return {}
     middle = problem.start()
-    steps = 1e-4 * np.eye(len(middle))
-    effects = np.stack([problem.log_mean(middle + s) - problem.log_mean(middle - s) for s in steps], axis=1) / 2e-4
+    effects = problem.slopes(middle)
     left = problem.rows.log_response - problem.log_mean(middle)
     ridge = 1e-3 * np.eye(len(middle))
     left = left - effects @ np.linalg.solve(effects.T @ effects + ridge, effects.T @ left)
     error = np.square(left).mean() + (0.1 * problem.rows.law.noise.scale) ** 2
-    information = np.split(np.square(effects).sum(axis=0) / error, np.cumsum(problem.sizes)[:-1])
-    of_parameter = zip(priors.items(), information, strict=True)
-    return {name: 1.0 - 1.0 / (1.0 + p.spread**2 * known) for (name, p), known in of_parameter if p.spread is not None}
+    known = np.square(effects).sum(axis=0) / error
+    return {
+        name: 1.0 - 1.0 / (1.0 + prior.spread**2 * known[problem.columns[name]])
+        for name, prior in priors.items()
+        if prior.spread is not None
+    }

@@ -15,8 +15,8 @@ from jax import numpy as jnp
 from jax.experimental import io_callback
 from numpyro.infer import NUTS
 
-from qidbayes.infer import latent
-from qidbayes.infer.bridge import log_density
+from qidbayes.infer import measurement_error
+from qidbayes.infer.jax_log_density import log_density
 from qidbayes.infer.jax_settings import kept_on_disk
 from qidbayes.infer.laplace import Gradient
 from qidbayes.infer.model import model_of
@@ -120,7 +120,7 @@ def _compile(spec: ProgramSpec) -> Program:
     names = spec.model.names
     shapes = tuple(np.shape(initial[v.name]) for v in model.value_vars)
     # What noisy rows are drawn from is nearly independent standard normals, whatever the parameters are.
-    correlated = [name for name in names if name != latent.NAME]
+    correlated = [name for name in names if name != measurement_error.NAME]
     dimension = sum(int(np.prod(s)) for name, s in zip(names, shapes, strict=True) if name in correlated)
     stopped = threading.Event()
     total = sum(int(np.prod(shape)) for shape in shapes)

@@ -6,7 +6,7 @@ from qidbayes.progress import Progress
 
 
 def sample(
-    design: Inputs,
+    rows: Inputs,
     *,
     draws: int,
     tune: int,
@@ -16,25 +16,25 @@ def sample(
     progress: Progress | None = None,
     most: int | None = None,
 ) -> Draws:
-    """Sample the posterior of a law given a design.
+    """Sample the posterior of a law given its rows.
 
     Under a discrepancy the linear constants are integrated out, and chains propose from a mixture that follows what is
     left (`qidbayes.infer.independent`). Where that cannot be, or goes badly, NUTS draws all numbers of the PyMC model
-    (`qidbayes.infer.sample`).
+    (`qidbayes.infer.nuts`).
     """
     from qidbayes.infer.collapsed import collapsed
     from qidbayes.infer.independent import sample as by_proposals
 
-    target = collapsed(design)
+    target = collapsed(rows)
     found = by_proposals(
-        design, target, draws=draws, most=most or draws, tune=tune, chains=chains, target_accept=target_accept,
+        rows, target, draws=draws, most=most or draws, tune=tune, chains=chains, target_accept=target_accept,
         random_seed=random_seed, progress=progress,
     ) if target else None  # fmt: skip
     if found:
         return found
-    from qidbayes.infer.sample import sample as by_nuts  # imported here: PyMC and JAX take seconds
+    from qidbayes.infer.nuts import sample as by_nuts  # imported here: PyMC and JAX take seconds
 
     return by_nuts(
-        design, draws=draws, most=most, tune=tune, chains=chains, target_accept=target_accept,
+        rows, draws=draws, most=most, tune=tune, chains=chains, target_accept=target_accept,
         random_seed=random_seed, progress=progress,
     )  # fmt: skip

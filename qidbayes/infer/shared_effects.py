@@ -34,7 +34,7 @@ def shared_effects(
     assert isinstance(parts, Suites)
     log_raw = {c: v + law.log_reference.get(c, 0.0) for c, v in rows.log_covariates.items()}
     count = len(log_response)
-    at_tokens = np.broadcast_to(rows.cells["log_tokens"], (count, len(rows.log_response)))
+    at_tokens = np.broadcast_to(rows.coordinates["log_tokens"], (count, len(rows.log_response)))
     if rows.unknown[1]:
         at, model = rows.unknown[0]
         log_raw["D"] = np.tile(log_raw["D"], (count, 1))

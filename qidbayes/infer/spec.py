@@ -1,4 +1,4 @@
-"""All that the model of a design may know but the values of its arrays: one hashable description.
+"""all that the model of a law's rows may know but the values of its arrays: one hashable description.
 
 What is not in it reaches a compiled program as an argument. So the description is a key that leaves nothing out.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.infer import latent, pooling
+from qidbayes.infer import measurement_error, pooling
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.problem import Problem
 from qidbayes.law.law import Law, Noise
@@ -45,7 +45,7 @@ class Grouping:
 class ModelSpec:
     """What a model is made from, and nothing else.
 
-    Two designs with equal descriptions differ in the values of their arrays alone, and can share a program.
+    Two sets of rows with equal descriptions differ in the values of their arrays alone, and can share a program.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class ModelSpec:
         The noise groups from the inside out, where there is no discrepancy.
     blocks
         The shapes of the blocks that rows under a discrepancy fall into; None without one.
-    borrowed
+    power_prior
         Which of `errors` have their prior from another fit, as all parameters have then; None without one.
     arrays
         What the program takes.
@@ -78,7 +78,7 @@ class ModelSpec:
     vectors: tuple[tuple[str, int], ...]
     levels: tuple[Grouping, ...]
     blocks: tuple[Any, ...] | None
-    borrowed: tuple[str, ...] | None
+    power_prior: tuple[str, ...] | None
     arrays: tuple[Array, ...]
 
     @cached_property
@@ -108,7 +108,7 @@ class ModelSpec:
             pooled = (population, law.spread_name(name), pooling.offset_name(sampled))
             found += pooled if prior.pooled else (sampled,)
         found += [name for name, _ in (*self.errors, *self.vectors)]
-        return (*found, latent.NAME) if self.count("latent_row") else tuple(found)
+        return (*found, measurement_error.NAME) if self.count("latent_row") else tuple(found)
 
     @cached_property
     def buckets(self) -> tuple[Any, ...]:
@@ -120,10 +120,10 @@ class ModelSpec:
         return next((array.shape[0] for array in self.arrays if array.name == name), 0)
 
 
-def describe(design: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
-    """Return the description of a design's program, given what `model_data` says of it."""
-    law = design.law
-    groups = zip(law.priors.values(), Problem(design).sizes, strict=True)
+def describe(rows: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
+    """Return the description of the rows' program, given what `model_data` says of it."""
+    law = rows.law
+    groups = zip(law.priors.values(), Problem(rows).sizes, strict=True)
     return ModelSpec(
         equation=law.equation,
         define=tuple(law.define.items()),
@@ -133,13 +133,13 @@ def describe(design: Inputs, arrays: Mapping[str, np.ndarray]) -> ModelSpec:
         discrepancy=law.noise.discrepancy,
         # How many groups there are is part of the program only where it works on rows.
         groups=tuple(size if prior.by else None for prior, size in groups),
-        errors=tuple(design.errors.items()),
-        vectors=tuple(design.vectors.items()),
+        errors=tuple(rows.errors.items()),
+        vectors=tuple(rows.vectors.items()),
         levels=tuple(
             Grouping(level.name, *((level.size, len(level.parent)) if "root" not in arrays else (0, 0)), level.regular)
-            for level in design.levels
+            for level in rows.levels
         ),
-        blocks=design.partition.shapes if design.noise.by_draw else None,
-        borrowed=tuple(n for n in design.errors if n in design.borrowed.sizes) if design.borrowed else None,
+        blocks=rows.partition.shapes if rows.noise.by_draw else None,
+        power_prior=tuple(n for n in rows.errors if n in rows.power_prior.sizes) if rows.power_prior else None,
         arrays=tuple(Array(name, values.shape, str(values.dtype)) for name, values in arrays.items()),
     )

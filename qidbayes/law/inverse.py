@@ -110,7 +110,7 @@ def _split(left: Expression, right: Expression, symbol: str) -> tuple[Expression
 
 
 def _bisect(equation: Expression, symbol: str, log_target: Array, scope: Scope) -> Array:
-    """Find the first place on a grid where the equation rises through the target, then halve the bracket."""
+    """Find the first interval of a grid where the equation rises through the target, then halve the bracket."""
 
     def above(log_symbol: Array) -> Array:
         scope.set(symbol, log=log_symbol)

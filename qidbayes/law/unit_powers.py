@@ -104,7 +104,7 @@ class _Finder:
         name, sign = carriers[0]
         powers = {covariate: _times(power, Number(-sign)) for covariate, power in total.items()}
         if self.found.setdefault(name, powers) != powers:
-            raise InputError(f"equation: {name!r} carries different units in different places; leave [reference] out")
+            raise InputError(f"equation: {name!r} carries different units in different terms; leave [reference] out")
         return {}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from qidbayes.noise.dense import inverse
 from qidbayes.noise.filtered import Filtered
 from qidbayes.noise.grid import QUANTIZATION, RUN, Grid
-from qidbayes.noise.kernels import Cells, covariance, prior_variance
+from qidbayes.noise.kernels import Coordinates, covariance, prior_variance
 from qidbayes.noise.kronecker import Factored, inner, named
 from qidbayes.noise.state_space import cheapest
 
@@ -38,7 +38,7 @@ class FittedResiduals:
     scale: Mapping[str, np.ndarray]
     members: Sequence["ConditionedBlock"]
 
-    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, asked: Coordinates) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of the process at each new measurement; shapes ``(draws, new measurements)``."""
         before = prior_variance(self.scale, asked)
         shape = (len(before), len(asked["log_params"]))
@@ -48,7 +48,7 @@ class FittedResiduals:
             mean, known = mean + of_block, known + taken
         return mean, np.maximum(before - known, 0.0)
 
-    def blocks(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def blocks(self, asked: Coordinates, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and covariance of the process at blocks of new measurements, each block for itself.
 
         Shapes ``(draws, blocks, measurements)`` and ``(draws, blocks, measurements, measurements)``.
@@ -65,7 +65,7 @@ class FittedResiduals:
             mean, left = mean + of_block, left - taken
         return mean, left
 
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+    def between(self, asked: Coordinates, one: Coordinates) -> np.ndarray:
         """Return the covariance of new measurements with one of them, the mean over the draws; ``(measurements,)``."""
         found = (covariance(_wide(self.scale), asked, one, np) * np.ones((len(asked["log_params"]), 1))).mean(axis=0)
         return np.asarray(found[:, 0] - sum(block.between(asked, one) for block in self.members))
@@ -85,14 +85,19 @@ class ConditionedBlock:
         grid get the mean of theirs.
     where
         The block's grid.
-    cells
+    coordinates
         Where the rows stand.
     """
 
     def __init__(
-        self, scale: Mapping[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, where: Grid, cells: Cells
+        self,
+        scale: Mapping[str, np.ndarray],
+        residual: np.ndarray,
+        variance: np.ndarray,
+        where: Grid,
+        coordinates: Coordinates,
     ) -> None:
-        self._scale, self._residual, self._where, self._cells = scale, residual, where, cells
+        self._scale, self._residual, self._where, self._coordinates = scale, residual, where, coordinates
         self._variance = np.broadcast_to(variance, residual.shape)
         self._draws, rows = residual.shape
         # The inverse among the rows beside the grid, what they have of the grid, and what its holes take.
@@ -102,11 +107,11 @@ class ConditionedBlock:
         self._step = int(np.clip(_AT_ONCE // max(1, rows, each), 1, self._draws))
         self._kept: list[_Some] = []
         # What is too much to keep would be worked out for every question: cheaper in the order of an axis, if it can.
-        self._along = cheapest(cells, np.zeros(rows)) if self.bytes > _MOST and not where.slopes else None
+        self._along = cheapest(coordinates, np.zeros(rows)) if self.bytes > _MOST and not where.slopes else None
         if self._along:
             self.bytes = 16.0 * self._draws * rows
 
-    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, asked: Coordinates) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean at new measurements, and the variance that the rows take off; ``(draws, measurements)``."""
         count = len(asked["log_params"])
         mean, known = np.empty((self._draws, count)), np.empty((self._draws, count))
@@ -115,7 +120,7 @@ class ConditionedBlock:
                 mean[draws, part], known[draws, part] = some.at(_cut(asked, part))
         return mean, known
 
-    def together(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def together(self, asked: Coordinates, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean at blocks of new measurements, and the covariance that the rows take off in each."""
         width = len(asked["log_params"]) // count
         mean, known = np.empty((self._draws, count, width)), np.empty((self._draws, count, width, width))
@@ -125,7 +130,7 @@ class ConditionedBlock:
                 mean[draws, part], known[draws, part] = some.together(_cut(asked, of_part), part.stop - part.start)
         return mean, known
 
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+    def between(self, asked: Coordinates, one: Coordinates) -> np.ndarray:
         """Return what the rows take off of the covariance with one measurement, the mean over the draws."""
         count = len(asked["log_params"])
         found = np.zeros(count)
@@ -140,7 +145,7 @@ class ConditionedBlock:
             for draw in range(self._draws):
                 one = {name: float(values[draw]) for name, values in self._scale.items()}
                 of_draw = slice(draw, draw + 1)
-                yield of_draw, Filtered(self._along, self._cells, one, self._residual[draw], self._variance[draw])
+                yield of_draw, Filtered(self._along, self._coordinates, one, self._residual[draw], self._variance[draw])
             return
         for i, first in enumerate(range(0, self._draws, self._step)):
             draws = slice(first, min(first + self._step, self._draws))
@@ -187,7 +192,7 @@ class _Some:
             self.inverse = inverse(left)
             self.over = (self.inverse @ over[..., None])[..., 0]
 
-    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, asked: Coordinates) -> tuple[np.ndarray, np.ndarray]:
         mean: Any = 0.0
         known: Any = 0.0
         of_grid = None
@@ -203,7 +208,7 @@ class _Some:
             known = known + (shared * (self.inverse @ shared)).sum(axis=1)
         return np.asarray(mean), np.asarray(known)
 
-    def together(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def together(self, asked: Coordinates, count: int) -> tuple[np.ndarray, np.ndarray]:
         mean: Any = 0.0
         known: Any = 0.0
         cross = None
@@ -220,7 +225,7 @@ class _Some:
             known = known + _products(shared, self.inverse @ shared, count)
         return np.asarray(mean).reshape(-1, count, width), np.asarray(known)
 
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+    def between(self, asked: Coordinates, one: Coordinates) -> np.ndarray:
         found: Any = 0.0
         of_grid, of_one = None, None
         if self.grid:
@@ -234,7 +239,7 @@ class _Some:
             found = found + (reach.mT @ (self.inverse @ own))[..., 0]
         return np.asarray(found)
 
-    def _beside(self, asked: Cells) -> np.ndarray:
+    def _beside(self, asked: Coordinates) -> np.ndarray:
         found = covariance(self.scale, self.outside, asked, np)
         return np.asarray(found * np.ones((self.others, len(asked["log_params"]))))
 
@@ -258,7 +263,7 @@ def _wide(scale: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: values[:, None, None] for name, values in scale.items()}
 
 
-def _cut(asked: Cells, part: slice) -> Cells:
+def _cut(asked: Coordinates, part: slice) -> Coordinates:
     return {name: values[part] for name, values in asked.items()}
 
 

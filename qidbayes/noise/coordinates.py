@@ -34,24 +34,24 @@ class Fitted:
     models: tuple[str, ...] = ()
 
     @cached_property
-    def own_cells(self) -> Mapping[str, np.ndarray]:
-        """The coordinates of the fitted rows; see `cells`."""
-        return self.cells(self.data)
+    def own_coordinates(self) -> Mapping[str, np.ndarray]:
+        """The coordinates of the fitted rows; see `coordinates`."""
+        return self.coordinates(self.data)
 
     @cached_property
     def parts(self) -> np.ndarray:
         """Which of the rows share anything; see `qidbayes.noise.grid.connected`."""
-        return connected(self.own_cells)
+        return connected(self.own_coordinates)
 
     @cached_property
     def kept(self) -> Kept:
         """A cache: what was worked out of the rows given the fit's draws."""
         return Kept()
 
-    def cells(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
+    def coordinates(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return where a frame's rows stand.
 
-        A suite or a model that a row does not name, because its cell is empty or the frame has no such column, is new.
+        A suite or a model that a row does not name, because its field is empty or the frame has no such column, is new.
         Of a fitted model that is named, suite and size need not be given. A method, group size or data set that is not
         named is new as well, unless all fitted rows agree on it: then it is taken to be theirs. Each row stands where
         it would stand alone.
@@ -121,7 +121,7 @@ class Fitted:
         known = [self.last_tokens.get(str(model)) for model in frame["model"]]
         return frame.with_columns(_filled(frame, "tokens", pl.Series(known, dtype=pl.Float64)))
 
-    def cells_together(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
+    def coordinates_together(self, frame: pl.DataFrame) -> dict[str, np.ndarray]:
         """Return where rows stand that are known together: new groups are told apart by their labels."""
         known = self.data["model"].unique().to_list()
         named = frame["model"] if "model" in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
@@ -133,7 +133,7 @@ class Fitted:
         )
         found: dict[str, np.ndarray] = {}
         for rows, part in parts:
-            for name, values in self.cells(part).items() if part.height else ():
+            for name, values in self.coordinates(part).items() if part.height else ():
                 found.setdefault(name, np.empty(frame.height, dtype=values.dtype))[rows.to_numpy()] = values
         apart = {"model": models(frame), CHECKPOINT: checkpoints(frame)}
         for group, columns in (("suite", ("suite",)), ("kind", KIND)):

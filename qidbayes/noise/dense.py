@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qidbayes.noise.kernels import SIMILARITY, Cells, between_tokens, matern, quantizations
+from qidbayes.noise.kernels import SIMILARITY, Coordinates, between_tokens, matern, quantization_kernel
 
 # SciPy is imported where it is used, since a fit that only answers mostly does without.
 
@@ -27,7 +27,7 @@ class Among:
     """The covariance of measurements among themselves; see `qidbayes.noise.kernels`.
 
     They are taken in the order of the axis, tokens or sizes, on which more of them differ. What else they differ in is
-    worked out between the places (suite, other axis, model, bits, kind) that occur.
+    worked out between the locations (suite, other axis, model, bits, kind) that occur.
 
     Attributes
     ----------
@@ -35,18 +35,20 @@ class Among:
         Numbers of the measurements in that order.
     """
 
-    def __init__(self, cells: Cells) -> None:
-        distinct = {name: np.unique(cells[f"log_{name}"]).size for name in ("tokens", "params")}
+    def __init__(self, coordinates: Coordinates) -> None:
+        distinct = {name: np.unique(coordinates[f"log_{name}"]).size for name in ("tokens", "params")}
         self._axis, self._other = sorted(distinct, key=lambda name: -distinct[name])
-        self.order = np.argsort(cells[f"log_{self._axis}"], kind="stable")
-        ordered = {name: np.asarray(values)[self.order] for name, values in cells.items()}
+        self.order = np.argsort(coordinates[f"log_{self._axis}"], kind="stable")
+        ordered = {name: np.asarray(values)[self.order] for name, values in coordinates.items()}
         self._at, self._tokens = ordered[f"log_{self._axis}"], ordered["log_tokens"]
         names = ("suite", f"log_{self._other}", "model", "log_bits", "kind")
-        places, place = np.unique(np.stack([ordered[name] for name in names]), axis=1, return_inverse=True)
-        self._places, self._place = dict(zip(names, places, strict=True)), place.reshape(-1)
-        kinds, kind = np.unique(places[-2:], axis=1, return_inverse=True)
+        locations, location = np.unique(np.stack([ordered[name] for name in names]), axis=1, return_inverse=True)
+        self._locations, self._location = dict(zip(names, locations, strict=True)), location.reshape(-1)
+        kinds, kind = np.unique(locations[-2:], axis=1, return_inverse=True)
         self._kinds, self._kind = dict(zip(names[-2:], kinds, strict=True)), kind.reshape(-1)
-        self._alike = {g: (self._places[g][:, None] == self._places[g][None, :]) * 1.0 for g in ("suite", "model")}
+        self._alike = {
+            g: (self._locations[g][:, None] == self._locations[g][None, :]) * 1.0 for g in ("suite", "model")
+        }
         codes = ordered["checkpoint"]
         self._checkpoints = np.nonzero(np.triu(codes[:, None] == codes[None, :]))
 
@@ -56,12 +58,12 @@ class Among:
         What is below the diagonal has no meaning.
         """
         suite, model = self._alike["suite"], self._alike["model"]
-        other = self._places[f"log_{self._other}"]
+        other = self._locations[f"log_{self._other}"]
         near = matern((other[:, None] - other[None, :]) / scale[f"length_{self._other}"], np)
         shared = scale["suite_sd"] ** 2 * suite + scale.get("model_sd", 0.0) ** 2 * model
         between = np.ones((len(self._kind), len(self._kind)))
         if SIMILARITY in scale:
-            between = _spread(quantizations(scale, self._kinds, self._kinds, np), self._kind)
+            between = _spread(quantization_kernel(scale, self._kinds, self._kinds, np), self._kind)
         tables = [scale["smooth_sd"] ** 2 * near * suite * between, shared * between]
         if "walk_sd" in scale:
             tables.append(scale["model_tokens_sd"] ** 2 * model * between)
@@ -72,7 +74,7 @@ class Among:
         for first in range(0, rows, _PANEL):
             part, later = slice(first, first + _PANEL), slice(first, None)
             panel = found[part, later]
-            spread = (table[self._place[part]].take(self._place[later], axis=1) for table in tables)
+            spread = (table[self._location[part]].take(self._location[later], axis=1) for table in tables)
             np.multiply(_along(at[part], at[later]), next(spread), out=panel)
             panel += next(spread)
             if "walk_sd" in scale:
@@ -80,12 +82,12 @@ class Among:
                     panel += with_walk * next(spread)
         if "checkpoint_sd" in scale:
             i, j = self._checkpoints
-            found[i, j] += scale["checkpoint_sd"] ** 2 * between[self._place[i], self._place[j]]
+            found[i, j] += scale["checkpoint_sd"] ** 2 * between[self._location[i], self._location[j]]
         return found
 
 
-def _spread(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-    return values.take(place, axis=0).take(place, axis=1)
+def _spread(values: np.ndarray, location: np.ndarray) -> np.ndarray:
+    return values.take(location, axis=0).take(location, axis=1)
 
 
 def _along(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qidbayes.noise.kernels import Cells, covariance
+from qidbayes.noise.kernels import Coordinates, covariance
 from qidbayes.noise.state_space import StateSpace
 
 
@@ -15,7 +15,7 @@ class Filtered:
     ----------
     along
         The rows along an axis.
-    cells
+    coordinates
         Where they stand.
     scale
         One number of each name.
@@ -24,29 +24,34 @@ class Filtered:
     """
 
     def __init__(
-        self, along: StateSpace, cells: Cells, scale: Mapping[str, float], residual: np.ndarray, variance: np.ndarray
+        self,
+        along: StateSpace,
+        coordinates: Coordinates,
+        scale: Mapping[str, float],
+        residual: np.ndarray,
+        variance: np.ndarray,
     ) -> None:
-        self._along, self._cells, self._scale = along, cells, scale
+        self._along, self._coordinates, self._scale = along, coordinates, scale
         self._residual, self._variance = residual[:, None], variance
 
-    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, asked: Coordinates) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean at new measurements and the variance that the rows take off; shapes ``(1, measurements)``."""
         products = self._products(self._residual, self._cross(asked))
         return products[:1, 1:], np.diag(products)[None, 1:]
 
-    def together(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def together(self, asked: Coordinates, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean at blocks of new measurements and the covariance that the rows take off in each."""
         products = self._products(self._residual, self._cross(asked))
         width = (len(products) - 1) // count
         known = products[1:, 1:].reshape(count, width, count, width)[np.arange(count), :, np.arange(count)]
         return products[0, 1:].reshape(1, count, width), known[None]
 
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+    def between(self, asked: Coordinates, one: Coordinates) -> np.ndarray:
         """Return what the rows take off of the covariance with one measurement; shape ``(1, measurements)``."""
         return self._products(self._cross(one), self._cross(asked))[:1, 1:]
 
-    def _cross(self, asked: Cells) -> np.ndarray:
-        found = covariance(self._scale, self._cells, asked, np)
+    def _cross(self, asked: Coordinates) -> np.ndarray:
+        found = covariance(self._scale, self._coordinates, asked, np)
         return np.asarray(found * np.ones((len(self._residual), len(asked["log_params"]))))
 
     def _products(self, *columns: np.ndarray) -> np.ndarray:

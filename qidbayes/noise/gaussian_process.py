@@ -13,7 +13,7 @@ from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import KIND, Fitted
 from qidbayes.noise.gram import Gram
 from qidbayes.noise.grid import Partition, best_grid, partition
-from qidbayes.noise.kernels import SIMILARITY, SLOPES, Cells, covariance
+from qidbayes.noise.kernels import SIMILARITY, SLOPES, Coordinates, covariance
 from qidbayes.noise.own_error import NormalErrors
 from qidbayes.table.groups import CHECKPOINT
 
@@ -29,7 +29,7 @@ class GaussianProcess(NormalErrors):
     has_quantizations
         Whether rows differ in their quantization: of QiD, not of 16-bit losses.
     wanders
-        Whether slopes in log D wander (see `qidbayes.noise.kernels.wandering`).
+        Whether slopes in log D wander (see `qidbayes.noise.kernels.walk_kernel`).
     """
 
     groups: tuple[str, ...]
@@ -47,33 +47,33 @@ class GaussianProcess(NormalErrors):
         return ("sigma", "smooth_sd", "suite_sd", *of_groups, *(SLOPES if self.wanders else ()), *lengths)
 
     def log_density(
-        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
+        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], xp: Any
     ) -> Any:
         """Return the log density of rows in the order of their blocks, the process integrated out."""
-        return gp_density.log_density(residual, variance, scale, where.blocks, data, ops)
+        return gp_density.log_density(residual, variance, scale, where.blocks, data, xp)
 
-    def gram(self, where: Partition, cells: Cells, variance: np.ndarray) -> Gram:
+    def gram(self, where: Partition, coordinates: Coordinates, variance: np.ndarray) -> Gram:
         """Return the inner products over rows in these blocks, the process integrated out."""
-        return Gram(where, cells, variance)
+        return Gram(where, coordinates, variance)
 
-    def rows(self, frame: pl.DataFrame) -> Cells:
+    def rows(self, frame: pl.DataFrame) -> Coordinates:
         """Return where fitted rows stand."""
         return self.coordinates(Fitted(frame), frame)
 
-    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Cells:
+    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Coordinates:
         """Return where new measurements stand."""
-        return self._from_middle(fitted, fitted.cells_together(frame) if together else fitted.cells(frame))
+        return self._from_middle(fitted, fitted.coordinates_together(frame) if together else fitted.coordinates(frame))
 
-    def partition(self, cells: Cells) -> Partition:
+    def partition(self, coordinates: Coordinates) -> Partition:
         """Return the blocks of rows that the density goes by."""
-        return partition(cells, slopes=self.wanders)
+        return partition(coordinates, slopes=self.wanders)
 
-    def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+    def covariance(self, scale: Mapping[str, Any], where: Coordinates) -> np.ndarray:
         """Return the covariance of rows without their own errors."""
         return np.asarray(covariance(scale, where, where, np))
 
     def simulate(
-        self, scale: Mapping[str, Any], where: Cells, rng: np.random.Generator
+        self, scale: Mapping[str, Any], where: Coordinates, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return a draw of the process at rows; a fit keeps nothing of it."""
         found = self.covariance(scale, where)
@@ -84,7 +84,7 @@ class GaussianProcess(NormalErrors):
         self,
         scale: Mapping[str, np.ndarray],
         fitted: Fitted,
-        asked: Cells,
+        asked: Coordinates,
         residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> FittedResiduals:
         """Take up those of the fitted rows that share anything with what is asked."""
@@ -92,16 +92,16 @@ class GaussianProcess(NormalErrors):
 
         def taken_up(part: int) -> ConditionedBlock:
             rows = np.flatnonzero(fitted.parts == part)
-            of_part = {name: values[rows] for name, values in cells.items()}
+            of_part = {name: values[rows] for name, values in coordinates.items()}
             return ConditionedBlock(scale, *residuals(rows), best_grid(of_part, slopes=self.wanders), of_part)
 
-        cells = self._from_middle(fitted, fitted.own_cells)
-        near = [np.isin(cells[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
+        coordinates = self._from_middle(fitted, fitted.own_coordinates)
+        near = [np.isin(coordinates[g], asked[g][asked[g] >= 0]) for g in ("suite", "model", CHECKPOINT)]
         parts = np.unique(fitted.parts[np.any(near, axis=0)]).tolist()
         return FittedResiduals(scale, [fitted.kept.block(part, partial(taken_up, part)) for part in parts])
 
-    def _from_middle(self, fitted: Fitted, cells: Cells) -> Cells:
+    def _from_middle(self, fitted: Fitted, coordinates: Coordinates) -> Coordinates:
         """Return where measurements stand, their tokens over the middle of the fitted ones where slopes wander."""
         if not self.wanders:
-            return cells
-        return {**cells, "log_tokens": cells["log_tokens"] - fitted.own_cells["log_tokens"].mean()}
+            return coordinates
+        return {**coordinates, "log_tokens": coordinates["log_tokens"] - fitted.own_coordinates["log_tokens"].mean()}

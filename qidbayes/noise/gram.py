@@ -12,7 +12,7 @@ import numpy as np
 
 from qidbayes.noise.dense import Among, solved_by_factor
 from qidbayes.noise.grid import QUANTIZATION, RUN, Grid, Partition
-from qidbayes.noise.kernels import Cells, covariance
+from qidbayes.noise.kernels import Coordinates, covariance
 from qidbayes.noise.kronecker import Factored, inner, named
 from qidbayes.noise.state_space import cheapest
 
@@ -39,17 +39,19 @@ class Gram:
     ----------
     where
         The blocks of rows.
-    cells
+    coordinates
         Where the rows stand.
     variance
         The variance of each row's own error beside sigma²; shape ``(rows,)``.
     """
 
-    def __init__(self, where: Partition, cells: Cells, variance: np.ndarray) -> None:
+    def __init__(self, where: Partition, coordinates: Coordinates, variance: np.ndarray) -> None:
         self._members = [block.members for block in where.blocks]
         self._blocks = [
             _cheapest(
-                block.grid, {name: values[block.members] for name, values in cells.items()}, variance[block.members]
+                block.grid,
+                {name: values[block.members] for name, values in coordinates.items()},
+                variance[block.members],
             )
             for block in where.blocks
         ]
@@ -116,8 +118,8 @@ class _OfGrid:
 class _Dense:
     """A block as one matrix."""
 
-    def __init__(self, cells: Cells, variance: np.ndarray) -> None:
-        self._among = Among(cells)
+    def __init__(self, coordinates: Coordinates, variance: np.ndarray) -> None:
+        self._among = Among(coordinates)
         self._own = variance[self._among.order]
         self.memory = 32.0 * float(len(variance)) ** 2
         self.cost = cost_of_matrix(len(variance))
@@ -135,15 +137,15 @@ class _Dense:
         return found, log_determinant
 
 
-def _cheapest(grid: Grid, cells: Cells, variance: np.ndarray) -> _Solver:
+def _cheapest(grid: Grid, coordinates: Coordinates, variance: np.ndarray) -> _Solver:
     """Return the way that costs least. All give the same numbers, so that a grid goes only where errors are equal."""
-    along = None if grid.slopes else cheapest(cells, variance)  # slopes that wander have no part in its state
+    along = None if grid.slopes else cheapest(coordinates, variance)  # slopes that wander have no part in its state
     costs = [cost_of_matrix(len(variance)), along.cost if along else np.inf]
     costs.append(cost_of_grid(grid) if grid.rows.size and _equal(grid, variance) else np.inf)
     best = int(np.argmin(costs))
     if best == 1 and along:
         return along
-    return _Dense(cells, variance) if best == 0 else _OfGrid(grid, variance)
+    return _Dense(coordinates, variance) if best == 0 else _OfGrid(grid, variance)
 
 
 def cost_of_matrix(rows: int) -> float:
@@ -154,8 +156,8 @@ def cost_of_matrix(rows: int) -> float:
 def cost_of_grid(grid: Grid) -> float:
     """Return what a grid costs in the same operations: eigenvectors of its sides, and its holes and the rows beside."""
     runs, gaps = len(grid.rows), float(grid.holes.shape[1] + len(grid.rest))
-    places = runs if grid.slopes else np.unique(grid.run[:3], axis=1).shape[1] + np.unique(grid.run[3]).size
-    sides = grid.models**3 + (runs / grid.models) ** 3 if grid.models else float(min(runs, places)) ** 3 + runs**2
+    locations = runs if grid.slopes else np.unique(grid.run[:3], axis=1).shape[1] + np.unique(grid.run[3]).size
+    sides = grid.models**3 + (runs / grid.models) ** 3 if grid.models else float(min(runs, locations)) ** 3 + runs**2
     found = 25.0 * sides + 4.0 * gaps**3 + 4.0 * gaps**2 * grid.rows.size + 1e3 * gaps + 25.0 * grid.rows.shape[1] ** 3
     return float(found)
 

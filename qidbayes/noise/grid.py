@@ -56,7 +56,7 @@ class Grid:
         Where the runs, the quantizations and the others stand, by the names `RUN` and `QUANTIZATION`; shapes
         ``(5, runs)``, ``(2, quantizations)`` and ``(7, others)``.
     slopes
-        Whether runs differ by more than their places and the levels of their models and checkpoints.
+        Whether runs differ by more than their locations and the levels of their models and checkpoints.
     """
 
     rows: np.ndarray
@@ -77,16 +77,16 @@ class Grid:
         """Of runs that are none of models and not all apart: what they share."""
         if self.models or not self.rows.shape[0]:
             return None
-        spots, spot = np.unique(self.run[:3], axis=1, return_inverse=True)
+        locations, location = np.unique(self.run[:3], axis=1, return_inverse=True)
         _, model = np.unique(self.run[RUN.index("model")], return_inverse=True)
         if self.slopes:
             every, alike = np.eye(len(model)), model.reshape(-1)
             return Spread(every, len(every), self.run[:3], every, (alike[:, None] == alike[None, :]) * 1.0)
-        at_spot, of_model = (np.eye(codes.max() + 1)[codes.reshape(-1)] for codes in (spot, model))
-        basis, sizes, _ = np.linalg.svd(np.concatenate([at_spot, of_model], axis=1), full_matrices=True)
+        at_location, of_model = (np.eye(codes.max() + 1)[codes.reshape(-1)] for codes in (location, model))
+        basis, sizes, _ = np.linalg.svd(np.concatenate([at_location, of_model], axis=1), full_matrices=True)
         rank = int((sizes > 1e-9 * sizes[0]).sum())
         shared = basis[:, :rank].T
-        return Spread(basis, rank, spots, shared @ at_spot, shared @ of_model @ of_model.T @ shared.T)
+        return Spread(basis, rank, locations, shared @ at_location, shared @ of_model @ of_model.T @ shared.T)
 
     @property
     def rank(self) -> int:
@@ -123,32 +123,32 @@ class Grid:
         if self.holes.size:
             found["known"] = (self.rows >= 0).astype(float)
         if self.spread:
-            found |= {"basis": self.spread.basis, "spots": self.spread.spots}
-            found |= {"to_spot": self.spread.to_spot, "same": self.spread.same_model}
+            found |= {"basis": self.spread.basis, "locations": self.spread.locations}
+            found |= {"to_location": self.spread.to_location, "same": self.spread.same_model}
         return found
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Runs by their places (suite, N, D) and models: what they have beside is the effect of their checkpoint alone.
+    """Runs by their locations (suite, N, D) and models: what they have beside is the effect of their checkpoint alone.
 
     Attributes
     ----------
     basis
-        Directions of the runs, the first `rank` of them those in which places and models differ; shape
+        Directions of the runs, the first `rank` of them those in which locations and models differ; shape
         ``(runs, runs)``.
     rank
         How many.
-    spots
-        The places: log N, log D and the suite; shape ``(3, places)``.
-    to_spot, same_model
-        The first directions at the places, shape ``(rank, places)``, and the matrix of equal models in them.
+    locations
+        The locations: log N, log D and the suite; shape ``(3, locations)``.
+    to_location, same_model
+        The first directions at the locations, shape ``(rank, locations)``, and the matrix of equal models in them.
     """
 
     basis: np.ndarray
     rank: int
-    spots: np.ndarray
-    to_spot: np.ndarray
+    locations: np.ndarray
+    to_location: np.ndarray
     same_model: np.ndarray
 
 
@@ -195,21 +195,25 @@ class Partition:
         return {f"block{i}_{k}": v for i, block in enumerate(self.blocks) for k, v in block.grid.arrays.items()}
 
 
-def partition(cells: Mapping[str, np.ndarray], *, slopes: bool = False) -> Partition:
+def partition(coordinates: Mapping[str, np.ndarray], *, slopes: bool = False) -> Partition:
     """Take a table apart, given where its rows stand, and whether its models have slopes."""
-    if not len(cells["suite"]):  # nothing that was fitted has to do with what is asked
+    if not len(coordinates["suite"]):  # nothing that was fitted has to do with what is asked
         return Partition(())
-    codes = connected(cells)
+    codes = connected(coordinates)
     order = np.argsort(codes, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
     return Partition(
-        tuple(Block(rows, best_grid({name: v[rows] for name, v in cells.items()}, slopes=slopes)) for rows in parts)
+        tuple(
+            Block(rows, best_grid({name: v[rows] for name, v in coordinates.items()}, slopes=slopes)) for rows in parts
+        )
     )
 
 
-def connected(cells: Mapping[str, np.ndarray]) -> np.ndarray:
+def connected(coordinates: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return which measurements share a suite, a model or a checkpoint, directly or through others; ``(rows,)``."""
-    codes = [np.unique(cells[name], return_inverse=True)[1].reshape(-1) for name in ("suite", "model", "checkpoint")]
+    codes = [
+        np.unique(coordinates[name], return_inverse=True)[1].reshape(-1) for name in ("suite", "model", "checkpoint")
+    ]
     found = codes[0]
     while True:
         before = found
@@ -221,34 +225,37 @@ def connected(cells: Mapping[str, np.ndarray]) -> np.ndarray:
             return found
 
 
-def best_grid(cells: Mapping[str, np.ndarray], *, slopes: bool = False) -> Grid:
+def best_grid(coordinates: Mapping[str, np.ndarray], *, slopes: bool = False) -> Grid:
     """Return the cheapest grid among those of runs and quantizations, and of models, tokens and quantizations.
 
     Where models have slopes, their kernel is no product over models and tokens: then it is one of runs.
     """
-    total = len(cells["suite"])
-    _, quantization = np.unique(np.stack([cells[n] for n in QUANTIZATION]), axis=1, return_inverse=True)
+    total = len(coordinates["suite"])
+    _, quantization = np.unique(np.stack([coordinates[n] for n in QUANTIZATION]), axis=1, return_inverse=True)
     quantization = quantization.reshape(-1)
-    rows = np.arange(total)[::-1]  # of two in one place the first stays
-    _, run = np.unique(cells["checkpoint"], return_inverse=True)
-    _check_search(cells, int(run.max()) + 1, int(quantization.max()) + 1)
-    place = np.full((run.max() + 1, quantization.max() + 1), -1)
-    place[run[rows], quantization[rows]] = rows
-    place = place[(place >= 0).any(axis=1)]
-    place = place[:, np.argsort(-(place >= 0).sum(axis=0), kind="stable")]
-    found = [(float(total) ** 3, _grid(cells, place[:0, :0], 0)), _of_runs(cells, place, total, slopes=slopes)]
-    found += [] if slopes else _of_models(cells, place, total)
+    rows = np.arange(total)[::-1]  # of two at one location the first stays
+    _, run = np.unique(coordinates["checkpoint"], return_inverse=True)
+    _check_search(coordinates, int(run.max()) + 1, int(quantization.max()) + 1)
+    row_at = np.full((run.max() + 1, quantization.max() + 1), -1)
+    row_at[run[rows], quantization[rows]] = rows
+    row_at = row_at[(row_at >= 0).any(axis=1)]
+    row_at = row_at[:, np.argsort(-(row_at >= 0).sum(axis=0), kind="stable")]
+    found = [
+        (float(total) ** 3, _grid(coordinates, row_at[:0, :0], 0)),
+        _of_runs(coordinates, row_at, total, slopes=slopes),
+    ]
+    found += [] if slopes else _of_models(coordinates, row_at, total)
     return replace(min(found, key=lambda one: one[0])[1], slopes=slopes)
 
 
-def _check_search(cells: Mapping[str, np.ndarray], runs: int, quantizations: int) -> None:
+def _check_search(coordinates: Mapping[str, np.ndarray], runs: int, quantizations: int) -> None:
     """Refuse a table whose grids cannot be searched for: of runs, and of models and tokens."""
-    models, tokens = (np.unique(cells[name]).size for name in ("model", "log_tokens"))
+    models, tokens = (np.unique(coordinates[name]).size for name in ("model", "log_tokens"))
     # What stands where, what is known of it in two orders, and the cost of each choice.
-    cells_of = 2.0 * runs * quantizations + (2.0 * quantizations + 8.0) * models * tokens
-    rows = len(cells["model"])
+    numbers = 2.0 * runs * quantizations + (2.0 * quantizations + 8.0) * models * tokens
+    rows = len(coordinates["model"])
     what = f"the search for a grid among {rows:,} rows of {models:,} models, {tokens:,} training tokens and "
-    check(_FLOAT * cells_of, f"{what}{quantizations:,} quantizations", _REMEDY)
+    check(_FLOAT * numbers, f"{what}{quantizations:,} quantizations", _REMEDY)
 
 
 def _cost(sides: Any, holes: Any, rest: Any, size: Any) -> Any:
@@ -257,25 +264,27 @@ def _cost(sides: Any, holes: Any, rest: Any, size: Any) -> Any:
     return _STEP * steps + 4.0 * sides + (holes**2 + rest**2) * size + holes**3 + rest**3
 
 
-def _of_runs(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int, *, slopes: bool) -> tuple[float, Grid]:
+def _of_runs(
+    coordinates: Mapping[str, np.ndarray], row_at: np.ndarray, total: int, *, slopes: bool
+) -> tuple[float, Grid]:
     """Take the widths with the most measurements, and of the runs those with the fewest holes there."""
-    at = place.max(axis=1)
-    _, spot = np.unique(np.stack([cells[n][at] for n in RUN[:3]]), axis=1, return_inverse=True)
-    best: tuple[float, np.ndarray] = (np.inf, place[:0, :0])
-    for width in range(1, place.shape[1] + 1):
-        have = (place[:, :width] >= 0).sum(axis=1)
+    at = row_at.max(axis=1)
+    _, location = np.unique(np.stack([coordinates[n][at] for n in RUN[:3]]), axis=1, return_inverse=True)
+    best: tuple[float, np.ndarray] = (np.inf, row_at[:0, :0])
+    for width in range(1, row_at.shape[1] + 1):
+        have = (row_at[:, :width] >= 0).sum(axis=1)
         order = np.argsort(-have, kind="stable")
         order = order[have[order] > 0]
         runs = np.arange(1.0, len(order) + 1)
         seen = np.cumsum(have[order])
-        apart = sum(np.cumsum(_is_first(codes[order])) for codes in (spot.reshape(-1), cells["model"][at]))
+        apart = sum(np.cumsum(_is_first(codes[order])) for codes in (location.reshape(-1), coordinates["model"][at]))
         sides = (runs if slopes else np.minimum(runs, apart)) ** 3 + width**3
         cost = _cost(sides, runs * width - seen, total - seen, runs * width)
         # Where every run is a direction of its own, those beside the grid cost more than those in it.
         least = len(cost) - 1 if slopes else int(np.argmin(cost))
         if cost[least] < best[0]:
-            best = float(cost[least]), place[np.sort(order[: least + 1]), :width]
-    return best[0], _grid(cells, best[1], 0)
+            best = float(cost[least]), row_at[np.sort(order[: least + 1]), :width]
+    return best[0], _grid(coordinates, best[1], 0)
 
 
 def _is_first(codes: np.ndarray) -> np.ndarray:
@@ -284,23 +293,23 @@ def _is_first(codes: np.ndarray) -> np.ndarray:
     return found
 
 
-def _of_models(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int) -> list[tuple[float, Grid]]:
-    """Do the same with models in the place of runs, for the tokens of the most measurements."""
-    at = place.max(axis=1)
-    suites, counts = np.unique(cells["suite"][at], return_counts=True)
-    runs = np.flatnonzero(cells["suite"][at] == suites[np.argmax(counts)])
-    models, model = np.unique(cells["model"][at[runs]], return_inverse=True)
-    tokens, token = np.unique(cells["log_tokens"][at[runs]], return_inverse=True)
-    sizes = cells["log_params"][at[runs]]
+def _of_models(coordinates: Mapping[str, np.ndarray], row_at: np.ndarray, total: int) -> list[tuple[float, Grid]]:
+    """Do the same with models instead of runs, for the tokens of the most measurements."""
+    at = row_at.max(axis=1)
+    suites, counts = np.unique(coordinates["suite"][at], return_counts=True)
+    runs = np.flatnonzero(coordinates["suite"][at] == suites[np.argmax(counts)])
+    models, model = np.unique(coordinates["model"][at[runs]], return_inverse=True)
+    tokens, token = np.unique(coordinates["log_tokens"][at[runs]], return_inverse=True)
+    sizes = coordinates["log_params"][at[runs]]
     size = np.full(len(models), np.nan)
     size[model] = sizes
     if len(models) < 2 or (size[model] != sizes).any():
         return []
     where = np.full((len(models), len(tokens)), -1)
     where[model[::-1], token[::-1]] = runs[::-1]
-    cube = np.where(where[:, :, None] >= 0, place[where], -1)
+    cube = np.where(where[:, :, None] >= 0, row_at[where], -1)
     best: tuple[float, Any] = (np.inf, None)
-    for width in range(1, place.shape[1] + 1):
+    for width in range(1, row_at.shape[1] + 1):
         have = (cube[:, :, :width] >= 0).sum(axis=2)
         along = np.argsort(-have.sum(axis=0), kind="stable")
         have = np.cumsum(have[:, along], axis=1)  # by how many of the tokens are taken
@@ -308,27 +317,27 @@ def _of_models(cells: Mapping[str, np.ndarray], place: np.ndarray, total: int) -
         seen = np.cumsum(np.take_along_axis(have, order, axis=0), axis=0)
         blocks = np.arange(1.0, len(models) + 1)[:, None]
         length = np.arange(1.0, len(tokens) + 1)[None, :]
-        cells_of = blocks * length * width
-        cost = _cost(blocks**3 + length**3 + width**3, cells_of - seen, total - seen, cells_of)
+        numbers = blocks * length * width
+        cost = _cost(blocks**3 + length**3 + width**3, numbers - seen, total - seen, numbers)
         least = np.unravel_index(np.argmin(cost), cost.shape)
         if cost[least] < best[0]:
             chosen = np.sort(order[: least[0] + 1, least[1]]), np.sort(along[: least[1] + 1])
             best = float(cost[least]), (*chosen, width)
     taken_models, taken_tokens, width = best[1]
     rows = cube[np.ix_(taken_models, taken_tokens, np.arange(width))].reshape(-1, width)
-    found = _grid(cells, rows, len(taken_models))
+    found = _grid(coordinates, rows, len(taken_models))
     run = found.run.copy()
     run[0], run[1] = np.repeat(size[taken_models], len(taken_tokens)), np.tile(tokens[taken_tokens], len(taken_models))
     run[2], run[3] = suites[np.argmax(counts)], np.repeat(models[taken_models], len(taken_tokens))
     return [(best[0], replace(found, run=run))]
 
 
-def _grid(cells: Mapping[str, np.ndarray], rows: np.ndarray, models: int) -> Grid:
-    rest = np.setdiff1d(np.arange(len(cells["checkpoint"])), rows)
+def _grid(coordinates: Mapping[str, np.ndarray], rows: np.ndarray, models: int) -> Grid:
+    rest = np.setdiff1d(np.arange(len(coordinates["checkpoint"])), rows)
     of_run, of_width = (rows.max(axis=axis) if rows.size else np.zeros(0, dtype=int) for axis in (1, 0))
-    run = np.stack([cells[name][of_run].astype(float) for name in RUN])
+    run = np.stack([coordinates[name][of_run].astype(float) for name in RUN])
     missing = of_run < 0
     run[RUN.index("checkpoint"), missing] = _NOWHERE - np.arange(missing.sum())
-    width = np.stack([cells[name][of_width].astype(float) for name in QUANTIZATION])
-    beside = np.stack([cells[name][rest].astype(float) for name in (*RUN, *QUANTIZATION)])
+    width = np.stack([coordinates[name][of_width].astype(float) for name in QUANTIZATION])
+    beside = np.stack([coordinates[name][rest].astype(float) for name in (*RUN, *QUANTIZATION)])
     return Grid(rows, models, rest, run, width, beside)

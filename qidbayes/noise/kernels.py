@@ -7,7 +7,7 @@ the law's logarithm it scatters with the covariance σ²·1[i = j] + R(r_i, r_j)
         + 1[model]·model_sd² + 1[checkpoint]·checkpoint_sd²
     Q = k(Δ log P / length_bits)·(1 if of one kind, else similarity)
 
-and k is Matérn's kernel of smoothness 5/2. A process whose slopes wander adds `wandering` to R. So what the law misses
+and k is Matérn's kernel of smoothness 5/2. A process whose slopes wander adds `walk_kernel` to R. What the law misses
 at one checkpoint is missed by all its quantizations, the more alike the nearer their widths; it drifts along a run and
 over sizes; and away from the data it is anything that its standard deviations allow (Kennedy and O'Hagan 2001). Nothing
 here knows of PyMC: the same functions serve the model, on PyTensor, and the questions to a saved fit, on NumPy.
@@ -23,12 +23,12 @@ LENGTHS = ("length_params", "length_tokens", "length_bits")
 SLOPES = ("model_tokens_sd", "walk_sd")
 SIMILARITY = "similarity"
 
-type Cells = Mapping[str, Any]
+type Coordinates = Mapping[str, Any]
 """Where measurements stand, arrays of shape ``(rows,)``: ``log_params``, ``log_tokens``, ``log_bits`` and the codes of
 ``suite``, ``model``, ``checkpoint`` and ``kind``."""
 
 
-def covariance(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def covariance(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, xp: Any) -> Any:
     """Return R·Q between measurements; shape ``(…, rows of a, rows of b)``.
 
     Parameters
@@ -36,22 +36,22 @@ def covariance(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     scale
         What `SCALES`, `SLOPES`, `LENGTHS` and `SIMILARITY` name, each broadcasting with ``(rows of a, rows of b)``;
         what is missing is not part of the covariance.
-    ops
+    xp
         The array library: NumPy or PyTensor.
     """
-    return runs(scale, a, b, ops) * quantizations(scale, a, b, ops)
+    return run_kernel(scale, a, b, xp) * quantization_kernel(scale, a, b, xp)
 
 
-def runs(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def run_kernel(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, xp: Any) -> Any:
     """Return R; see `covariance`."""
-    found = places(scale, a, b, ops)
+    found = suite_kernel(scale, a, b, xp)
     for group in ("model", "checkpoint"):
         if f"{group}_sd" in scale:
-            found = found + same(a, b, group, ops) * scale[f"{group}_sd"] ** 2
-    return found + wandering(scale, a, b, ops) if "walk_sd" in scale else found
+            found = found + same(a, b, group, xp) * scale[f"{group}_sd"] ** 2
+    return found + walk_kernel(scale, a, b, xp) if "walk_sd" in scale else found
 
 
-def wandering(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def walk_kernel(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, xp: Any) -> Any:
     """Return what R has more where slopes in log D wander: the covariance of runs' slopes and of a random walk of them.
 
     With d = log D over the middle of the fitted rows,
@@ -62,14 +62,14 @@ def wandering(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
     smaller and the larger of \\|d\\| and \\|d'\\|, and 0 on either side of it (Wahba 1978). So `walk_sd` is how far a
     slope goes in an e-folding of tokens, half of its variance in all runs of a suite alike and half in each by itself.
     """
-    model = same(a, b, "model", ops)
-    walk = 0.5 * scale["walk_sd"] ** 2 * (same(a, b, "suite", ops) + model)
-    slope, walked = between_tokens(a["log_tokens"], b["log_tokens"], ops)
+    model = same(a, b, "model", xp)
+    walk = 0.5 * scale["walk_sd"] ** 2 * (same(a, b, "suite", xp) + model)
+    slope, walked = between_tokens(a["log_tokens"], b["log_tokens"], xp)
     return model * scale["model_tokens_sd"] ** 2 * slope + walk * walked
 
 
-def between_tokens(a: Any, b: Any, ops: Any) -> tuple[Any, Any]:
-    """Return d·d' and W between two arrays of log tokens; see `wandering`.
+def between_tokens(a: Any, b: Any, xp: Any) -> tuple[Any, Any]:
+    """Return d·d' and W between two arrays of log tokens; see `walk_kernel`.
 
     Examples
     --------
@@ -78,26 +78,26 @@ def between_tokens(a: Any, b: Any, ops: Any) -> tuple[Any, Any]:
     ([[-2.0, 2.0, 4.0]], [[0.0, 0.833, 2.667]])
     """
     slope = a[:, None] * b[None, :]
-    near, far = (take(ops.abs(a)[:, None], ops.abs(b)[None, :]) for take in (ops.minimum, ops.maximum))
-    return slope, 0.5 * (1.0 + ops.sign(slope)) * near**2 * (3.0 * far - near) / 6.0
+    near, far = (take(xp.abs(a)[:, None], xp.abs(b)[None, :]) for take in (xp.minimum, xp.maximum))
+    return slope, 0.5 * (1.0 + xp.sign(slope)) * near**2 * (3.0 * far - near) / 6.0
 
 
-def places(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def suite_kernel(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, xp: Any) -> Any:
     """Return R without the effects of models and checkpoints: what depends on suite, N and D."""
-    near = matern(_apart(a, b, "log_params") / scale["length_params"], ops)
-    near = near * matern(_apart(a, b, "log_tokens") / scale["length_tokens"], ops)
-    return same(a, b, "suite", ops) * (scale["suite_sd"] ** 2 + scale["smooth_sd"] ** 2 * near)
+    near = matern(_apart(a, b, "log_params") / scale["length_params"], xp)
+    near = near * matern(_apart(a, b, "log_tokens") / scale["length_tokens"], xp)
+    return same(a, b, "suite", xp) * (scale["suite_sd"] ** 2 + scale["smooth_sd"] ** 2 * near)
 
 
-def quantizations(scale: Mapping[str, Any], a: Cells, b: Cells, ops: Any) -> Any:
+def quantization_kernel(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, xp: Any) -> Any:
     """Return Q; see `covariance`."""
     if SIMILARITY not in scale:
         return 1.0
-    alike = scale[SIMILARITY] + (1.0 - scale[SIMILARITY]) * same(a, b, "kind", ops)
-    return matern(_apart(a, b, "log_bits") / scale["length_bits"], ops) * alike
+    alike = scale[SIMILARITY] + (1.0 - scale[SIMILARITY]) * same(a, b, "kind", xp)
+    return matern(_apart(a, b, "log_bits") / scale["length_bits"], xp) * alike
 
 
-def matern(distance: Any, ops: Any) -> Any:
+def matern(distance: Any, xp: Any) -> Any:
     """Return Matérn's kernel of smoothness 5/2 (Rasmussen and Williams 2006, Eq. 4.17).
 
     Examples
@@ -105,20 +105,20 @@ def matern(distance: Any, ops: Any) -> Any:
     >>> matern(np.array([0.0, 1.0]), np).round(3).tolist()
     [1.0, 0.524]
     """
-    r = np.sqrt(5.0) * ops.abs(distance)
-    return (1.0 + r + r**2 / 3.0) * ops.exp(-r)
+    r = np.sqrt(5.0) * xp.abs(distance)
+    return (1.0 + r + r**2 / 3.0) * xp.exp(-r)
 
 
-def _apart(a: Cells, b: Cells, name: str) -> Any:
+def _apart(a: Coordinates, b: Coordinates, name: str) -> Any:
     return a[name][:, None] - b[name][None, :]
 
 
-def same(a: Cells, b: Cells, group: str, ops: Any) -> Any:
+def same(a: Coordinates, b: Coordinates, group: str, xp: Any) -> Any:
     """Return 1 where two measurements are of one group, 0 elsewhere; shape ``(rows of a, rows of b)``."""
-    return 1.0 - ops.minimum(1.0, ops.abs(_apart(a, b, group)))
+    return 1.0 - xp.minimum(1.0, xp.abs(_apart(a, b, group)))
 
 
-def prior_variance(scale: Mapping[str, np.ndarray], asked: Cells) -> np.ndarray:
+def prior_variance(scale: Mapping[str, np.ndarray], asked: Coordinates) -> np.ndarray:
     """Return the variance of the discrepancy at measurements that nothing is known of; shape ``(draws, rows or 1)``."""
     found = np.asarray(sum(scale[name] ** 2 for name in SCALES if name in scale))[:, None]
     if "walk_sd" not in scale:

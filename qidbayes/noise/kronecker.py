@@ -5,8 +5,8 @@ variance d_q of quantization q and D^-½ Q D^-½ = V Λ V', rotating the measure
 runs for each eigenvalue: covariance λ·R + I. The eigenvectors of R make that diagonal. Where the runs in turn are a
 grid of models and training tokens, R's parts are Kronecker products too, and the eigenvectors of k(Δ log N) and of
 k(Δ log D) do; what the checkpoints of a model share, and those of a suite, is one direction more of each (Sherman and
-Morrison). So 360 rows cost the eigenvectors of matrices of 3, 6 and 20 rows. Where the runs are no such grid, those of
-one place (N, D) and model differ by their checkpoints' effects alone, and R's eigenvectors are sought among the others.
+Morrison). So 360 rows cost the eigenvectors of matrices of 3, 6 and 20 rows. Where the runs are no such grid, those at
+one (N, D) and of one model differ by their checkpoints' effects alone, and R's eigenvectors are sought among the rest.
 
 Holes are taken out of a full grid. With S the inverse of its covariance and E the unit vectors of the holes, what was
 measured has the inverse S − S·E (E'S·E)⁻¹ E'S, whatever stands in the holes, and the determinant of the full grid's
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from qidbayes.noise.grid import QUANTIZATION, RUN, Shape
-from qidbayes.noise.kernels import Cells, matern, places, quantizations, runs, same, wandering
+from qidbayes.noise.kernels import Coordinates, matern, quantization_kernel, run_kernel, same, suite_kernel, walk_kernel
 
 
 class Factored:
@@ -33,7 +33,7 @@ class Factored:
     """
 
     def __init__(
-        self, where: Shape, at: Mapping[str, Any], own: Any, scale: Mapping[str, Any], ops: Any, apart: float = 0.0
+        self, where: Shape, at: Mapping[str, Any], own: Any, scale: Mapping[str, Any], xp: Any, apart: float = 0.0
     ) -> None:
         """Factor the covariance.
 
@@ -47,7 +47,7 @@ class Factored:
             The variance of the rows' own errors; shape ``(…, quantizations)``.
         scale
             See `covariance`; each of shape ``(…)``.
-        ops
+        xp
             The array library: NumPy or PyTensor.
         apart
             Tells equal eigenvalues apart where derivatives are asked: their vectors have none otherwise.
@@ -56,13 +56,13 @@ class Factored:
         count, width = where.runs, where.quantizations
         self.blocks = max(1, where.models)
         self.length = count // self.blocks
-        self.own, self.ops, self.of_models = own, ops, bool(where.models)
-        self.scale = {name: _wide(values, 2, ops) for name, values in scale.items()}
-        self.lead = tuple(own.shape[:-1]) if ops is np else ()
+        self.own, self.xp, self.of_models = own, xp, bool(where.models)
+        self.scale = {name: _wide(values, 2, xp) for name, values in scale.items()}
+        self.lead = tuple(own.shape[:-1]) if xp is np else ()
         self.run = named(RUN, at["run"])
         self.quantization = named(QUANTIZATION, at["quantization"])
-        alike = quantizations(self.scale, self.quantization, self.quantization, ops) * ops.ones((width, width))
-        alike = alike / ops.sqrt(own[..., :, None] * own[..., None, :])
+        alike = quantization_kernel(self.scale, self.quantization, self.quantization, xp) * xp.ones((width, width))
+        alike = alike / xp.sqrt(own[..., :, None] * own[..., None, :])
         values, self.vectors = self._eigenvectors(alike, width)
         checkpoint = self._squared("checkpoint_sd")
         if where.models:
@@ -73,26 +73,26 @@ class Factored:
             spread = self._squared("smooth_sd") * of_model[..., :, None] * of_token[..., None, :] + checkpoint
             self.model, self.suite = (values * self._squared(f"{g}_sd")[..., 0] for g in ("model", "suite"))
         else:
-            spots = named(RUN[:3], at["spots"])
-            between = at["to_spot"] @ places(self.scale, spots, spots, ops) @ at["to_spot"].T
+            locations = named(RUN[:3], at["locations"])
+            between = at["to_location"] @ suite_kernel(self.scale, locations, locations, xp) @ at["to_location"].T
             between = between + self._squared("model_sd") * at["same"]
             if "walk_sd" in self.scale:  # there every run is a direction of its own
-                between = between + wandering(self.scale, self.run, self.run, ops)
+                between = between + walk_kernel(self.scale, self.run, self.run, xp)
             spread, along = self._eigenvectors(between, where.rank)
             first, others = at["basis"][:, : where.rank], at["basis"][:, where.rank :]
-            nothing = ops.zeros((*self.lead, count - where.rank))
-            spread = ops.concatenate([spread, nothing], axis=-1)[..., None, :] + checkpoint
-            if ops is np:
+            nothing = xp.zeros((*self.lead, count - where.rank))
+            spread = xp.concatenate([spread, nothing], axis=-1)[..., None, :] + checkpoint
+            if xp is np:
                 others = np.broadcast_to(others, (*self.lead, *others.shape))
-            self.along = ops.concatenate([first @ along, others], axis=-1)
-            self.turn, self.model, self.suite = ops.ones((1, 1)), 0.0 * values, 0.0 * values
+            self.along = xp.concatenate([first @ along, others], axis=-1)
+            self.turn, self.model, self.suite = xp.ones((1, 1)), 0.0 * values, 0.0 * values
         self.variance = values[..., :, None, None] * spread[..., None, :, :] + 1.0
         # The directions shared by a model's runs and by a suite's models, and what they have of each problem.
         self.of_run, self.of_model = self.along.sum(axis=-2), self.turn.sum(axis=-2)
         share = (self.of_run[..., None, None, :] ** 2 / self.variance).sum(axis=-1)
         self.growth = 1.0 + self.model[..., None] * share
         self.outer = 1.0 + self.suite * (self.of_model[..., None, :] ** 2 * share / self.growth).sum(axis=-1)
-        log = ops.log
+        log = xp.log
         found = _total(log(self.variance), 3) + _total(log(self.growth), 2) + _total(log(self.outer), 1)
         self.log_determinant = found + count * _total(log(self.own), 1)
         """The log determinant of the covariance of what was measured."""
@@ -100,21 +100,21 @@ class Factored:
         if where.holes:
             unit = self._unit(at["holes"][0], at["holes"][1])
             solved = self._full(unit)
-            factor = ops.linalg.cholesky(inner(unit, solved, ops))
-            diagonal = np.diagonal(factor, axis1=-2, axis2=-1) if ops is np else ops.diagonal(factor)
+            factor = xp.linalg.cholesky(inner(unit, solved, xp))
+            diagonal = np.diagonal(factor, axis1=-2, axis2=-1) if xp is np else xp.diagonal(factor)
             self.log_determinant = self.log_determinant + 2.0 * _total(log(diagonal), 1)
-            self.gaps = forward(factor, solved.reshape((*self.lead, -1, where.holes)).mT, ops)
+            self.gaps = forward(factor, solved.reshape((*self.lead, -1, where.holes)).mT, xp)
 
     def rotate(self, residual: Any) -> Any:
         """Return residuals ``(…, columns, runs, quantizations)`` as columns, ``(…, columns)``."""
         columns, _, width = residual.shape[-3:]
-        turned = (residual / self.ops.sqrt(self.own)[..., None, None, :]) @ self.vectors[..., None, :, :]
+        turned = (residual / self.xp.sqrt(self.own)[..., None, None, :]) @ self.vectors[..., None, :, :]
         by_run = turned.swapaxes(-3, -2).swapaxes(-2, -1)
         turned = self._turned(by_run.reshape((*self.lead, self.blocks * self.length, -1)))
         split = turned.reshape((*self.lead, self.blocks, self.length, width, columns))
         return split.swapaxes(-3, -2).swapaxes(-4, -3)
 
-    def reach(self, others: Cells) -> tuple[Any, Any]:
+    def reach(self, others: Coordinates) -> tuple[Any, Any]:
         """Return what the covariance with other measurements is the product of, a column each.
 
         Returns
@@ -124,27 +124,27 @@ class Factored:
             others)``.
         """
         count = others["log_tokens"].shape[0]
-        alike = quantizations(self.scale, others, self.quantization, self.ops)
-        alike = alike * self.ops.ones((count, self.own.shape[-1]))
-        weight = (alike / self.ops.sqrt(self.own)[..., None, :]) @ self.vectors
+        alike = quantization_kernel(self.scale, others, self.quantization, self.xp)
+        alike = alike * self.xp.ones((count, self.own.shape[-1]))
+        weight = (alike / self.xp.sqrt(self.own)[..., None, :]) @ self.vectors
         return weight.mT, self._of_models(others) if self.of_models else self._turned(
-            runs(self.scale, self.run, others, self.ops)
+            run_kernel(self.scale, self.run, others, self.xp)
         )
 
-    def _of_models(self, others: Cells) -> Any:
+    def _of_models(self, others: Coordinates) -> Any:
         """Return the runs' part where they are a grid of models of one suite, by kernels of models and of tokens."""
         first = {name: values[:1] for name, values in self.one_model.items()}
-        suite = same(first, others, "suite", self.ops)[..., None, :]
+        suite = same(first, others, "suite", self.xp)[..., None, :]
         near = self._squared("smooth_sd")[..., None] * self._side("turn", self._near(self.one_model, others, "params"))
         near = near * self._side("along", self._near(self.token, others, "tokens"))
         shared = self.of_model[..., :, None, None] * self._squared("suite_sd")[..., None] * suite
         if "model_sd" in self.scale:
-            model = self._side("turn", same(self.one_model, others, "model", self.ops))
+            model = self._side("turn", same(self.one_model, others, "model", self.xp))
             shared = shared + self._squared("model_sd")[..., None] * model
         found = near * suite + shared * self.of_run[..., None, :, None]
         if "checkpoint_sd" in self.scale:
-            one = same(self.run, others, "checkpoint", self.ops)
-            if self.ops is not np or one.any():
+            one = same(self.run, others, "checkpoint", self.xp)
+            if self.xp is not np or one.any():
                 found = found + self._squared("checkpoint_sd")[..., None] * self._turned(one)
         return found
 
@@ -154,7 +154,7 @@ class Factored:
             return (self.turn.mT @ columns)[..., :, None, :]
         return (self.along.mT @ columns)[..., None, :, :]
 
-    def cross(self, others: Cells) -> Any:
+    def cross(self, others: Coordinates) -> Any:
         """Return the covariance with other measurements, a column each; ``(…, others)``."""
         weight, of_run = self.reach(others)
         return weight[..., :, None, None, :] * of_run[..., None, :, :, :]
@@ -202,24 +202,24 @@ class Factored:
 
     def _unit(self, run: Any, quantization: Any) -> Any:
         """Return rotated columns that are 1 at one measurement each."""
-        weight = self.vectors[..., quantization, :] / self.ops.sqrt(self.own[..., quantization])[..., None]
+        weight = self.vectors[..., quantization, :] / self.xp.sqrt(self.own[..., quantization])[..., None]
         of_model = self.turn[..., run // self.length, :].mT
         of_run = of_model[..., :, None, :] * self.along[..., run % self.length, :].mT[..., None, :, :]
         return weight.mT[..., :, None, None, :] * of_run[..., None, :, :, :]
 
     def _turned(self, of_runs: Any) -> Any:
         """Return ``(…, runs, columns)`` as ``(…, models, runs of a model, columns)`` in the eigenvectors of R."""
-        lead = tuple(of_runs.shape[:-2]) if self.ops is np else ()
+        lead = tuple(of_runs.shape[:-2]) if self.xp is np else ()
         of_model = self.turn.mT @ of_runs.reshape((*lead, self.blocks, -1))
-        lead = tuple(of_model.shape[:-2]) if self.ops is np else ()
+        lead = tuple(of_model.shape[:-2]) if self.xp is np else ()
         return self.along.mT[..., None, :, :] @ of_model.reshape((*lead, self.blocks, self.length, -1))
 
     def _eigenvectors(self, matrix: Any, size: int) -> Any:
-        return self.ops.linalg.eigh(matrix + np.diag(self.apart * (np.arange(size) - 0.5 * (size - 1))))
+        return self.xp.linalg.eigh(matrix + np.diag(self.apart * (np.arange(size) - 0.5 * (size - 1))))
 
-    def _near(self, cells: Cells, others: Cells, name: str) -> Any:
-        apart = cells[f"log_{name}"][:, None] - others[f"log_{name}"][None, :]
-        return matern(apart / self.scale[f"length_{name}"], self.ops)
+    def _near(self, coordinates: Coordinates, others: Coordinates, name: str) -> Any:
+        apart = coordinates[f"log_{name}"][:, None] - others[f"log_{name}"][None, :]
+        return matern(apart / self.scale[f"length_{name}"], self.xp)
 
     def _squared(self, name: str) -> Any:
         """Return a number's square, 0 of one that is not part of the covariance; shape ``(…, 1, 1)``."""
@@ -231,24 +231,24 @@ def named(names: tuple[str, ...], values: Any) -> dict[str, Any]:
     return {name: values[i] for i, name in enumerate(names)}
 
 
-def forward(factor: Any, columns: Any, ops: Any) -> Any:
+def forward(factor: Any, columns: Any, xp: Any) -> Any:
     """Return the inverse of a lower triangular factor times columns."""
-    if ops is np:
+    if xp is np:
         return np.linalg.solve(factor, columns)
-    return ops.linalg.solve_triangular(factor, columns, lower=True, b_ndim=2)
+    return xp.linalg.solve_triangular(factor, columns, lower=True, b_ndim=2)
 
 
-def inner(one: Any, other: Any, ops: Any) -> Any:
+def inner(one: Any, other: Any, xp: Any) -> Any:
     """Return the inner products of rotated columns; shape ``(…, columns of one, columns of other)``."""
-    lead = tuple(one.shape[:-4]) if ops is np else ()
+    lead = tuple(one.shape[:-4]) if xp is np else ()
     size = one.shape[-4] * one.shape[-3] * one.shape[-2]
     left, right = (columns.reshape((*lead, size, columns.shape[-1])) for columns in (one, other))
     return left.mT @ right
 
 
-def _wide(value: Any, axes: int, ops: Any) -> Any:
+def _wide(value: Any, axes: int, xp: Any) -> Any:
     """Return a number with so many axes of one more."""
-    value = np.asarray(value) if ops is np else value
+    value = np.asarray(value) if xp is np else value
     return value[(..., *(None,) * axes)]
 
 

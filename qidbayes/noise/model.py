@@ -17,7 +17,7 @@ from qidbayes.noise.families import Families
 from qidbayes.noise.gaussian_process import GaussianProcess
 from qidbayes.noise.gram import Gram
 from qidbayes.noise.grid import Partition, Shape
-from qidbayes.noise.kernels import Cells
+from qidbayes.noise.kernels import Coordinates
 from qidbayes.noise.random_effects import Grouped, RandomEffects
 from qidbayes.noise.student_t import StudentT
 
@@ -41,16 +41,16 @@ class Structure(Protocol):
 class Conditioned(Protocol):
     """What the fitted rows say of new measurements, without these measurements' own errors."""
 
-    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, asked: Coordinates) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of each measurement given each draw; shapes ``(draws, rows or 1)``."""
 
-    def blocks(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def blocks(self, asked: Coordinates, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and covariance of so many blocks of equally many measurements, which follow each other.
 
         Shapes ``(draws, blocks or 1, rows)`` and ``(draws, blocks or 1, rows, rows)``.
         """
 
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+    def between(self, asked: Coordinates, one: Coordinates) -> np.ndarray:
         """Return the covariance with one measurement, the mean over the draws; broadcasts with ``(rows,)``."""
 
 
@@ -89,7 +89,7 @@ class NoiseModel(Protocol):
         scale: Mapping[str, Any],
         where: Structure,
         data: Mapping[str, Any],
-        ops: Any,
+        xp: Any,
     ) -> Any:
         """Return the log density of all rows, in any array library.
 
@@ -101,26 +101,26 @@ class NoiseModel(Protocol):
             The numbers by name.
         where, data
             What the density goes by: its structure, and its arrays by name.
-        ops
+        xp
             The array library: NumPy or PyTensor.
         """
 
-    def rows(self, frame: pl.DataFrame) -> Cells:
+    def rows(self, frame: pl.DataFrame) -> Coordinates:
         """Return where fitted rows stand."""
 
-    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Cells:
+    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Coordinates:
         """Return where new measurements stand beside the fitted rows; new groups are told apart if `together`."""
 
-    def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+    def covariance(self, scale: Mapping[str, Any], where: Coordinates) -> np.ndarray:
         """Return the covariance of rows without their own errors; shape ``(rows, rows)``."""
 
     def simulate(
-        self, scale: Mapping[str, Any], where: Cells, rng: np.random.Generator
+        self, scale: Mapping[str, Any], where: Coordinates, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return what rows share, shape ``(rows,)``, and the effects in it that a fit keeps, by name."""
 
     def condition(
-        self, scale: Mapping[str, np.ndarray], fitted: Fitted, asked: Cells, residuals: Residuals
+        self, scale: Mapping[str, np.ndarray], fitted: Fitted, asked: Coordinates, residuals: Residuals
     ) -> Conditioned:
         """Return what the fitted rows say of measurements, given draws of the numbers and of kept effects."""
 
@@ -138,7 +138,7 @@ class NoiseModel(Protocol):
 class Integrable(Protocol):
     """A noise model whose covariance can be had for many draws at once, so that constants can be integrated out."""
 
-    def gram(self, where: Partition, cells: Cells, variance: np.ndarray) -> Gram:
+    def gram(self, where: Partition, coordinates: Coordinates, variance: np.ndarray) -> Gram:
         """Return the inner products over rows in these blocks, given the variance of their errors beside sigma²."""
 
 

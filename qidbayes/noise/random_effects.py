@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from qidbayes.noise.coordinates import NEW, Fitted, checkpoints, distinct, models
-from qidbayes.noise.kernels import Cells
+from qidbayes.noise.kernels import Coordinates
 from qidbayes.noise.own_error import NormalErrors
 from qidbayes.table.groups import labels
 
@@ -58,24 +58,24 @@ class RandomEffects(NormalErrors):
         return ("model",) if "model" in self.groups else ()
 
     def log_density(
-        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], ops: Any
+        self, residual: Any, variance: Any, scale: Mapping[str, Any], where: Any, data: Mapping[str, Any], xp: Any
     ) -> Any:
         """Return the log density of rows, the effects integrated out."""
-        levels = [(scale[f"{level.name}_sd"] ** 2, group_sum(level, data, ops)) for level in where.levels]
-        return log_density(residual, variance, levels, ops.log)
+        levels = [(scale[f"{level.name}_sd"] ** 2, group_sum(level, data, xp)) for level in where.levels]
+        return log_density(residual, variance, levels, xp.log)
 
-    def rows(self, frame: pl.DataFrame) -> Cells:
+    def rows(self, frame: pl.DataFrame) -> Coordinates:
         """Return the groups that fitted rows are of."""
         return {group: distinct(labels(frame, [group]).to_list()) for group in ("checkpoint", "model")}
 
-    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Cells:  # noqa: ARG002
+    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Coordinates:  # noqa: ARG002
         """Return the groups of new measurements: models with a known effect by its number, all else below 0."""
         known = {label: i for i, label in enumerate(fitted.models)}
         names, codes = models(frame), NEW - 1 - distinct(models(frame))
         model = np.array([known.get(name, code) for name, code in zip(names, codes, strict=True)], dtype=np.int64)
         return {"model": model, "checkpoint": NEW - 1 - distinct(checkpoints(frame))}
 
-    def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+    def covariance(self, scale: Mapping[str, Any], where: Coordinates) -> np.ndarray:
         """Return the covariance of rows without their own errors."""
         found = np.zeros_like(_equal(where["model"], where["model"]))
         for group in self.groups:
@@ -83,7 +83,7 @@ class RandomEffects(NormalErrors):
         return found
 
     def simulate(
-        self, scale: Mapping[str, Any], where: Cells, rng: np.random.Generator
+        self, scale: Mapping[str, Any], where: Coordinates, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return draws of the effects at rows, and those of the models."""
         found, kept = np.zeros(1), {}
@@ -98,7 +98,7 @@ class RandomEffects(NormalErrors):
         self,
         scale: Mapping[str, np.ndarray],
         fitted: Fitted,  # noqa: ARG002
-        asked: Cells,  # noqa: ARG002
+        asked: Coordinates,  # noqa: ARG002
         residuals: Any,  # noqa: ARG002
     ) -> "KnownEffects":
         """Return what is known of effects: those of the fitted models were drawn, all others are new."""
@@ -121,14 +121,14 @@ class KnownEffects:
     groups: tuple[str, ...]
     scale: Mapping[str, np.ndarray]
 
-    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, asked: Coordinates) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of each measurement; shapes ``(draws, rows or 1)``."""
         variance = sum((self._variance(g)[:, None] for g in self.groups if g != "model"), np.zeros((1, 1)))
         if "model" in self.groups:
             variance = variance + np.where(asked["model"] >= 0, 0.0, self._variance("model")[:, None])
         return self._mean(asked["model"]), variance
 
-    def blocks(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def blocks(self, asked: Coordinates, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and covariance of one block: which effects are shared is the same in every one."""
         rows = len(asked["model"]) // count
         found = np.zeros((1, rows, rows))
@@ -137,7 +137,7 @@ class KnownEffects:
             found = found + self._variance(group)[:, None, None] * _shared(codes, codes)
         return self._mean(asked["model"][:rows])[:, None], found[:, None]
 
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+    def between(self, asked: Coordinates, one: Coordinates) -> np.ndarray:
         """Return the covariance with one measurement, the mean over the draws."""
         shared = (self._variance(g).mean() * _shared(asked[g], one[g])[:, 0] for g in self.groups)
         return sum(shared, np.zeros(1))
@@ -160,14 +160,14 @@ def _equal(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(codes[:, None] == others[None, :], dtype=float)
 
 
-def group_sum(level: Grouped, data: Mapping[str, Any], ops: Any) -> Callable[[Any], Any]:
+def group_sum(level: Grouped, data: Mapping[str, Any], xp: Any) -> Callable[[Any], Any]:
     """Return what sums an array over the members of each group; `data` has each member's group unless it is regular."""
     if level.regular:  # a reshape instead of a scatter: the gradient costs a fifth
         return lambda values: values.reshape((level.size, -1)).sum(axis=1)
     parent = data[f"{level.name}_parent"]
-    if ops is np:
+    if xp is np:
         return lambda values: np.bincount(parent, values, level.size)
-    return lambda values: ops.inc_subtensor(ops.zeros(level.size, dtype="float64")[parent], values)
+    return lambda values: xp.inc_subtensor(xp.zeros(level.size, dtype="float64")[parent], values)
 
 
 @dataclass(frozen=True)

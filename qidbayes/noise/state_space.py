@@ -1,8 +1,8 @@
 """Rows of one block in the order of their tokens or of their sizes, along which the process has a state.
 
-Matérn's kernel of smoothness 5/2 is Markov: given f, f' and f'' at one place of an axis, what comes after it knows
+Matérn's kernel of smoothness 5/2 is Markov: given f, f' and f'' at one location of an axis, what comes after it knows
 nothing more of what came before (Hartikainen and Särkkä 2010). With a kernel of the other coordinates beside it, the
-state is f, f' and f'' at every one of the p places (suite, size, bits, kind) that occur, and rows are taken in windows:
+state is f, f' and f'' at each of the p locations (suite, size, bits, kind) that occur, and rows are taken in windows:
 with x the state where the last window ended, whose covariance is that of the prior plus Δ, rows y of the next one have
 
     cov(y) = K ∘ k(t, t') + G Δ G' + errors = L L'        cov(x₁, y) = c ⊗ K + A Δ G'        V = L⁻¹ cov(y, x₁)
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from qidbayes.noise.dense import solved_by_factor
-from qidbayes.noise.kernels import SIMILARITY, Cells, matern, quantizations
+from qidbayes.noise.kernels import SIMILARITY, Coordinates, matern, quantization_kernel
 
 _STATES = 3
 _PRIOR = np.array([1.0, 0.0, -1.0 / 3.0])
@@ -41,8 +41,8 @@ class StateSpace:
 
     Parameters
     ----------
-    cells
-        Where they stand; see `qidbayes.noise.kernels.Cells`.
+    coordinates
+        Where they stand; see `qidbayes.noise.kernels.Coordinates`.
     variance
         The variance of each row's own error beside sigma²; shape ``(rows,)``.
     axis
@@ -51,22 +51,22 @@ class StateSpace:
     Attributes
     ----------
     possible
-        Whether each checkpoint is at one place of the axis.
+        Whether each checkpoint is at one location of the axis.
     cost, memory
         Roughly, the operations of one density, as for `qidbayes.noise.gram.Gram`, and the bytes.
     """
 
-    def __init__(self, cells: Cells, variance: np.ndarray, axis: str) -> None:
+    def __init__(self, coordinates: Coordinates, variance: np.ndarray, axis: str) -> None:
         self._length, other = f"length_{axis}", f"log_{_AXES[axis]}"
         self._other = f"length_{_AXES[axis]}"
-        at = cells[f"log_{axis}"]
-        self._order = np.lexsort((cells["checkpoint"], at))
-        ordered = {name: np.asarray(values)[self._order] for name, values in cells.items()}
+        at = coordinates[f"log_{axis}"]
+        self._order = np.lexsort((coordinates["checkpoint"], at))
+        ordered = {name: np.asarray(values)[self._order] for name, values in coordinates.items()}
         self._at, self._variance = at[self._order], variance
-        places = np.stack([ordered[name] for name in ("suite", other, "log_bits", "kind")])
-        distinct, place = np.unique(places, axis=1, return_inverse=True)
-        self._place = place.reshape(-1)
-        self._places = dict(zip(("suite", "other", "log_bits", "kind"), distinct, strict=True))
+        locations = np.stack([ordered[name] for name in ("suite", other, "log_bits", "kind")])
+        distinct, location = np.unique(locations, axis=1, return_inverse=True)
+        self._location = location.reshape(-1)
+        self._locations = dict(zip(("suite", "other", "log_bits", "kind"), distinct, strict=True))
         starts = np.flatnonzero(np.diff(ordered["checkpoint"], prepend=np.nan) != 0)
         self.possible = len(starts) == np.unique(ordered["checkpoint"]).size
         size = max(_LEAST, distinct.shape[1])
@@ -125,7 +125,7 @@ class StateSpace:
     ) -> tuple[np.ndarray, float]:
         """Return the products of columns and groups, and log |C|, without what suites and models share."""
         width = columns.shape[1] + sum(one.count for one in shared)
-        near = scale["smooth_sd"] ** 2 * self._between_places(scale)
+        near = scale["smooth_sd"] ** 2 * self._between_locations(scale)
         if self._alone:
             own = own + scale.get("checkpoint_sd", 0.0) ** 2
         at = self._at * (np.sqrt(5.0) / scale[self._length])
@@ -134,23 +134,23 @@ class StateSpace:
         products, log_determinant = np.zeros((width, width)), 0.0
         before = at[0] if len(at) else 0.0
         for window in self._windows:
-            place, when = self._place[window], at[window]
+            location, when = self._location[window], at[window]
             end = when[-1]
             ahead, behind = _step(when - before)[:, 0], _step(end - when) @ _PRIOR  # (rows, 3) each
-            known = ahead[:, 0, None] * change[place]
+            known = ahead[:, 0, None] * change[location]
             for i in (1, 2):
-                known += ahead[:, i, None] * change[i * count + place]
+                known += ahead[:, i, None] * change[i * count + location]
             known = known.reshape(-1, _STATES, count)
-            of_rows = near[place]
-            among = of_rows[:, place]
+            of_rows = near[location]
+            among = of_rows[:, location]
             among *= matern((when[:, None] - when[None, :]) / np.sqrt(5.0), np)
             for i in range(_STATES):
-                among += ahead[:, i, None] * known[:, i, :].take(place, axis=1).T
+                among += ahead[:, i, None] * known[:, i, :].take(location, axis=1).T
             if not self._alone and "checkpoint_sd" in scale:
                 among += self._within_checkpoints(window, scale)
             among.flat[:: len(when) + 1] += own[window]
             of_window = np.concatenate([columns[window], *(one.columns(window) for one in shared)], axis=1)
-            residual = of_window - np.einsum("ri,irc->rc", ahead, mean[:, place])
+            residual = of_window - np.einsum("ri,irc->rc", ahead, mean[:, location])
             step = _step(end - before)
             onward = np.matmul(step, known) + behind[:, :, None] * of_rows[:, None, :]
             solved, log_of_window = solved_by_factor(
@@ -165,10 +165,10 @@ class StateSpace:
             before = end
         return products, log_determinant
 
-    def _between_places(self, scale: Mapping[str, float]) -> np.ndarray:
-        suite, other = self._places["suite"], self._places["other"]
+    def _between_locations(self, scale: Mapping[str, float]) -> np.ndarray:
+        suite, other = self._locations["suite"], self._locations["other"]
         found = matern((other[:, None] - other[None, :]) / scale[self._other], np)
-        return np.asarray(found * (suite[:, None] == suite[None, :]) * _alike(scale, self._places))
+        return np.asarray(found * (suite[:, None] == suite[None, :]) * _alike(scale, self._locations))
 
     def _within_checkpoints(self, window: slice, scale: Mapping[str, float]) -> np.ndarray:
         codes = self._checkpoint[window]
@@ -181,9 +181,9 @@ class StateSpace:
 class _Shared:
     """The effects of suites or of models, one for each of its quantizations."""
 
-    def __init__(self, cells: Cells, group: str) -> None:
+    def __init__(self, coordinates: Coordinates, group: str) -> None:
         distinct, code = np.unique(
-            np.stack([cells[n] for n in (group, "log_bits", "kind")]), axis=1, return_inverse=True
+            np.stack([coordinates[n] for n in (group, "log_bits", "kind")]), axis=1, return_inverse=True
         )
         self.count = distinct.shape[1]
         self._code = code.reshape(-1)
@@ -198,9 +198,9 @@ class _Shared:
         return np.asarray(scale[self._name] ** 2 * self._same * _alike(scale, self._quantization))
 
 
-def cheapest(cells: Cells, variance: np.ndarray) -> StateSpace | None:
-    """Return the rows along the axis that costs less; None if a checkpoint is at several places of both."""
-    both = [one for one in (StateSpace(cells, variance, axis) for axis in _AXES) if one.possible]
+def cheapest(coordinates: Coordinates, variance: np.ndarray) -> StateSpace | None:
+    """Return the rows along the axis that costs less; None if a checkpoint is at several locations of both."""
+    both = [one for one in (StateSpace(coordinates, variance, axis) for axis in _AXES) if one.possible]
     return min(both, key=lambda one: one.cost, default=None)
 
 
@@ -225,5 +225,5 @@ def _moved(step: np.ndarray, matrix: np.ndarray, count: int) -> np.ndarray:
     return np.asarray((step @ matrix.reshape(_STATES, -1)).reshape(_STATES * count, _STATES * count))
 
 
-def _alike(scale: Mapping[str, float], cells: Cells) -> Any:
-    return quantizations(scale, cells, cells, np) if SIMILARITY in scale else 1.0
+def _alike(scale: Mapping[str, float], coordinates: Coordinates) -> Any:
+    return quantization_kernel(scale, coordinates, coordinates, np) if SIMILARITY in scale else 1.0

@@ -27,11 +27,11 @@ class StudentT(RandomEffects):
         scale: Mapping[str, Any],  # noqa: ARG002
         where: Any,  # noqa: ARG002
         data: Mapping[str, Any],  # noqa: ARG002
-        ops: Any,
+        xp: Any,
     ) -> Any:
         """Return the log density of all rows, of squared scales `variance`."""
-        tail = 0.5 * (STUDENT_T_FREEDOM + 1) * ops.log1p(residual**2 / (STUDENT_T_FREEDOM * variance))
-        return (_CONSTANT - 0.5 * ops.log(variance) - tail).sum()
+        tail = 0.5 * (STUDENT_T_FREEDOM + 1) * xp.log1p(residual**2 / (STUDENT_T_FREEDOM * variance))
+        return (_CONSTANT - 0.5 * xp.log(variance) - tail).sum()
 
     def own_steps(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Return draws of the standard distribution."""

@@ -10,7 +10,7 @@ UNKNOWN = "unknown_tokens"
 """The standard normals that unknown tokens are sampled as, and their draws, in tokens."""
 
 
-def log_tokens(normal: Any, ops: Any) -> Any:
+def log_tokens(normal: Any, xp: Any) -> Any:
     """Return log tokens that are uniform between the ends, from standard normals.
 
     Examples
@@ -20,4 +20,4 @@ def log_tokens(normal: Any, ops: Any) -> Any:
     3162000000000.0
     """
     low, high = np.log(BETWEEN)
-    return low + (high - low) * 0.5 * (1.0 + ops.erf(normal / np.sqrt(2.0)))
+    return low + (high - low) * 0.5 * (1.0 + xp.erf(normal / np.sqrt(2.0)))

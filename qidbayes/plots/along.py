@@ -12,7 +12,7 @@ from qidbayes.noise.coordinates import KIND
 from qidbayes.plots import banded, caption, style
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind, Response
-from qidbayes.posterior.scatter import Scatter
+from qidbayes.posterior.predictive_noise import PredictiveNoise
 
 type X = Literal["tokens", "n_params", "bits"]
 type Looks = Mapping[Any, style.Look]
@@ -80,7 +80,7 @@ def _labels(frame: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
 
 def runs_differ(fit: Fit, kind: Kind) -> bool:
     """Return whether two runs of one size have different bands."""
-    return "model" in query.needs(fit.law) or (kind == "response" and "model" in Scatter(fit).asked)
+    return "model" in query.needs(fit.law) or (kind == "response" and "model" in PredictiveNoise(fit).asked)
 
 
 def grid(points: pl.DataFrame, x: X) -> np.ndarray:
@@ -101,7 +101,7 @@ def bands(
     response: Response | None = None,
 ) -> pl.DataFrame:
     """Return the fit's answer along `x` for every combination of `split`, and of what else the answer depends on."""
-    known = [name for name in Scatter(fit).asked if name in points.columns] if kind == "response" else []
+    known = [name for name in PredictiveNoise(fit).asked if name in points.columns] if kind == "response" else []
     apart = {"tokens": {"revision"}, "n_params": {"revision", "model"}, "bits": set()}[x]
     wanted = [*split, *query.needs(fit.law), *(name for name in known if name not in apart)]
     fixed = [name for name in dict.fromkeys(wanted) if name != x]
@@ -115,7 +115,7 @@ def ask(fit: Fit, frame: pl.DataFrame, kind: Kind, ci_prob: float, response: Res
     A run that was fitted has an effect that is known; of another, the question must not name it. The answers to those
     come last.
     """
-    if "model" not in frame.columns or "model" in query.needs(fit.law) or "model" not in Scatter(fit).asked:
+    if "model" not in frame.columns or "model" in query.needs(fit.law) or "model" not in PredictiveNoise(fit).asked:
         return fit.predict(frame, response=response, kind=kind, ci_prob=ci_prob)
     known = pl.col("model").is_in(fit.data["model"].unique().implode())
     fitted, others = frame.filter(known), frame.filter(~known).rename({"model": "new_model"})
@@ -127,9 +127,9 @@ def one_kind(points: pl.DataFrame, figure: str, split: Sequence[str]) -> None:
     """Refuse points of which one curve would stand for several methods, group sizes or evaluation sets."""
     for column in KIND:
         if column not in split:
-            cells = points.group_by(split).agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1)
-            if cells.height:
-                values = ", ".join(map(str, cells[column][0]))
+            several = points.group_by(split).agg(pl.col(column).unique().sort()).filter(pl.col(column).list.len() > 1)
+            if several.height:
+                values = ", ".join(map(str, several[column][0]))
                 raise InputError(f"{figure} draws one {column}, and the points have {values}; give a table with one")
 
 

@@ -20,23 +20,23 @@ def draw(
 
 
 def hidden(axes: Axes, line: Line2D, x: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Return for each place on a line in view whether the band around it is thinner than the line is.
+    """Return for each point on a line in view whether the band around it is thinner than the line is.
 
     Both are measured on the laid-out axes, across the line: a steep line hides more of a band than a flat one.
 
     Parameters
     ----------
     axes
-        Laid out, so that its limits and its place in the figure are final.
+        Laid out, so that its limits and its position in the figure are final.
     line
         The median.
     x, lower, upper
-        The band's ends at each place of the line, in data coordinates.
+        The band's ends at each point of the line, in data coordinates.
 
     Returns
     -------
     numpy.ndarray
-        Booleans, for the places within the axes' limits alone; empty where there are none.
+        Booleans, for the points within the axes' limits alone; empty where there are none.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def note_hidden(figure: Figure) -> None:
             corners = np.asarray(area.get_paths()[0].vertices)
             at = [corners[corners[:, 0] == value, 1] for value in x]
             found.append(hidden(axes, line, x, np.array([y.min() for y in at]), np.array([y.max() for y in at])))
-    seen = [places for places in found if places.size]
+    seen = [points for points in found if points.size]
     count, throughout = sum(p.any() for p in seen), sum(p.all() for p in seen)
     if count:
         rest = f", and throughout for {throughout}" if throughout else ""

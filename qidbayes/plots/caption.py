@@ -7,7 +7,7 @@ import polars as pl
 
 from qidbayes.posterior.cautions import extrapolated
 from qidbayes.posterior.fit import Fit, Kind
-from qidbayes.posterior.scatter import Scatter
+from qidbayes.posterior.predictive_noise import PredictiveNoise
 from qidbayes.units import format_count
 
 
@@ -50,7 +50,7 @@ def scatter(fit: Fit, kind: Kind, *, known_runs: float = 0.0) -> str:
     """
     if kind == "response_params":
         return "of the law alone, without the scatter of measurements"
-    if "model" not in Scatter(fit).asked:
+    if "model" not in PredictiveNoise(fit).asked:
         return "for a newly measured checkpoint"
     if 0.0 < known_runs < 1.0:
         return "for a newly measured checkpoint of a new training run, or of the same one where it was fitted"
@@ -59,7 +59,7 @@ def scatter(fit: Fit, kind: Kind, *, known_runs: float = 0.0) -> str:
 
 def suite(fit: Fit, further: Mapping[str, Any], kind: Kind) -> list[str]:
     """Return a sentence on the suite whose measurements a figure is of; none where it depends on no suite."""
-    if kind != "response" or "suite" not in Scatter(fit).asked or "model" in further:
+    if kind != "response" or "suite" not in PredictiveNoise(fit).asked or "model" in further:
         return []
     return [f"Of suite {further['suite']}."] if "suite" in further else ["Of a suite that was not fitted."]
 

@@ -7,7 +7,7 @@ from qidbayes.errors import InputError
 from qidbayes.posterior import query
 from qidbayes.posterior.assumed import only_suite
 from qidbayes.posterior.fit import Fit, Kind
-from qidbayes.posterior.point import Point
+from qidbayes.posterior.point import PointEstimate
 
 
 def check_law(fit: Fit, figure: str, further: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ def with_suite(fit: Fit, further: Mapping[str, Any], kind: Kind) -> dict[str, An
     return {**({} if {"suite", "model"} & set(further) else only_suite(fit, kind)), **further}
 
 
-def asked_of(published: Point, question: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
+def asked_of(published: PointEstimate, question: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
     """Return the question as a published point is asked it: without such further columns as its law does not know."""
     known = query.needs(published.law)
     return {name: value for name, value in question.items() if name not in further or name in known}

@@ -67,12 +67,12 @@ def loss(
         title = "Loss before and after quantization"
         figure = style.figure(title, small_print, height=0.55 + 1.95 * style.panel_rows(len(shown)))
         panels = style.panels(figure, len(shown))
-        for axes, cell in zip(panels, shown, strict=True):
-            here = pl.col("model") == cell["model"], pl.col("n_params") == cell["n_params"]
+        for axes, panel in zip(panels, shown, strict=True):
+            here = pl.col("model") == panel["model"], pl.col("n_params") == panel["n_params"]
             for band, measured in ((after_band, points), (before_band, before)):
                 along.draw_bands(axes, band.filter(here), "tokens", "bits", looks)
                 along.draw_points(axes, measured.filter(here), "tokens", "loss", "bits", looks)
-            axes.set_title(f"{caption.short(cell['model'])}, $N$ = {caption.size(cell['n_params'])}")
+            axes.set_title(f"{caption.short(panel['model'])}, $N$ = {caption.size(panel['n_params'])}")
         for axes in panels:
             style.log_axes(axes)
             axes.set_xlabel(style.TOKENS)

@@ -17,7 +17,7 @@ from qidbayes.plots.far import asked_of, check_law, with_suite
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.guessing import VOCABULARY
-from qidbayes.posterior.point import Point
+from qidbayes.posterior.point import PointEstimate
 from qidbayes.units import format_count
 
 _COVER = {"facecolor": style.GUESSING, "edgecolor": "none", "pad": 1.0}  # the dotted line does not cross the label
@@ -31,8 +31,8 @@ def projection(
     n_params: Sequence[float] = (7e9, 70e9, 405e9),
     bits: Sequence[float] = (2, 3, 4),
     tokens_max: float = 100e12,
-    loss_16bit: Fit | Point | None = None,
-    published: Point | None = None,
+    loss_16bit: Fit | PointEstimate | None = None,
+    published: PointEstimate | None = None,
     kind: Kind = "response",
     ci_prob: float = 0.9,
     **further: Any,
@@ -162,7 +162,9 @@ def _title(size: float, measured: np.ndarray) -> str:
     return f"$N$ = {caption.size(size)}\n{where}"
 
 
-def _handles(looks: dict[float, style.Look], by_bits: dict[str, list[float]], published: Point | None) -> list[Artist]:
+def _handles(
+    looks: dict[float, style.Look], by_bits: dict[str, list[float]], published: PointEstimate | None
+) -> list[Artist]:
     handles: list[Artist] = [
         Line2D([], [], color=look.color, marker=look.marker, label=f"{bits:g} bits" if by_bits else "QiD")
         for bits, look in looks.items()

@@ -93,9 +93,9 @@ def qid(
         title = "Quantization-induced degradation against training tokens"
         figure = style.figure(title, small_print, height=0.75 + 1.5 * len(rows))
         grid = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
-        for row, cells in zip(rows, grid, strict=True):
+        for row, panels in zip(rows, grid, strict=True):
             here = [pl.col(column).eq_missing(value) for column, value in row.items()]
-            for (n_params, model), axes in zip(columns, cells, strict=True):
+            for (n_params, model), axes in zip(columns, panels, strict=True):
                 own = pl.col("model") == model, pl.col("n_params") == n_params
                 _others(axes, answer.filter(*here, ~(own[0] & own[1])))
                 along.draw_bands(axes, answer.filter(*here, *own), "tokens", "n_params", looks)
@@ -104,8 +104,8 @@ def qid(
                 along.draw_points(axes, points.filter(*here, *own), "tokens", "qid", "n_params", looks)
                 style.log_axes(axes)
                 axes.minorticks_off()  # no room for them, and they are most of the time to draw
-                axes.tick_params(axis="y", left=axes is cells[0])
-            cells[-1].annotate(
+                axes.tick_params(axis="y", left=axes is panels[0])
+            panels[-1].annotate(
                 _row_title(row), (1.03, 0.5), xycoords="axes fraction", rotation=-90, va="center", fontsize=8
             )
         for (n_params, model), axes in zip(columns, grid[0], strict=True):

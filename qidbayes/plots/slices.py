@@ -98,14 +98,14 @@ class Slices:
             rows = style.panel_rows(len(shown))
             figure = style.figure(self.title, small_print, height=0.55 + 1.95 * rows)
             panels = style.panels(figure, len(shown))
-            for axes, cell in zip(panels, shown, strict=True):
-                here = [pl.col(column) == value for column, value in cell.items()]
+            for axes, panel in zip(panels, shown, strict=True):
+                here = [pl.col(column) == value for column, value in panel.items()]
                 for answer in answers:
                     along.draw_bands(axes, answer.filter(here), self.x, self.series, looks)
                 if law is not None:
                     along.draw_law_alone(axes, law.filter(here), self.x, self.series, looks)
                 along.draw_points(axes, points.filter(here), self.x, "qid", self.series, looks)
-                axes.set_title(_title(cell))
+                axes.set_title(_title(panel))
             for axes in panels:
                 self._axes(axes, points)
             for axes in panels[:: style.ACROSS]:
@@ -180,10 +180,10 @@ def compared(points: pl.DataFrame, slices: Slices) -> pl.DataFrame:
     return found
 
 
-def _title(cell: dict[str, object]) -> str:
+def _title(panel: dict[str, object]) -> str:
     parts = []
-    if "model" in cell:
-        parts.append(f"{caption.short(str(cell['model']))}, $N$ = {caption.size(float(str(cell['n_params'])))}")
-    if "bits" in cell:
-        parts.append(f"{cell['bits']:g} bits")
+    if "model" in panel:
+        parts.append(f"{caption.short(str(panel['model']))}, $N$ = {caption.size(float(str(panel['n_params'])))}")
+    if "bits" in panel:
+        parts.append(f"{panel['bits']:g} bits")
     return "\n".join(parts)

@@ -207,16 +207,16 @@ def _draw_growth(axes: Axes, released: np.ndarray, tokens: np.ndarray, growth: G
 def _draw_thresholds(left: Axes, right: Axes, answer: pl.DataFrame) -> None:
     thresholds = answer["qid"].to_list()
     looks = style.by_tokens(thresholds)
-    for place, one in enumerate(answer.iter_rows(named=True)):
+    for x, one in enumerate(answer.iter_rows(named=True)):
         look = looks[one["qid"]]
         ends = [max(one["lower"], _FEWEST), min(one["upper"], _MOST)]
-        right.plot([place, place], ends, color=look.color, linewidth=1.8)
+        right.plot([x, x], ends, color=look.color, linewidth=1.8)
         if one["tokens"] < _MOST:
-            right.plot(place, one["tokens"], marker="o", color=look.color, markersize=5)  # arrows are triangles
+            right.plot(x, one["tokens"], marker="o", color=look.color, markersize=5)  # arrows are triangles
             left.axhline(one["tokens"], color=look.color, linewidth=0.8, linestyle="-.")
         for end, beyond, arrow in ((_MOST, one["upper"] >= _MOST, "^"), (_FEWEST, one["lower"] <= _FEWEST, "v")):
             if beyond:
-                right.plot(place, end, marker=arrow, color=look.color, markersize=4, clip_on=False)
+                right.plot(x, end, marker=arrow, color=look.color, markersize=4, clip_on=False)
     right.axhline(1e14, color=style.GUIDE, linestyle=":", linewidth=1.0)
     right.set_xticks(range(len(thresholds)), [f"{threshold:g}" for threshold in thresholds])
     right.set_xlim(-0.6, len(thresholds) - 0.4)

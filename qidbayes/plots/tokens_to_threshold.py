@@ -14,7 +14,7 @@ from qidbayes.plots import caption, style
 from qidbayes.plots.far import asked_of, check_law, with_suite
 from qidbayes.posterior import query
 from qidbayes.posterior.fit import Fit, Kind
-from qidbayes.posterior.point import Point
+from qidbayes.posterior.point import PointEstimate
 
 _ROW = 0.17
 """Inches for each interval."""
@@ -30,7 +30,7 @@ def tokens_to_threshold(
     qid: Sequence[float] = (0.2, 0.3, 0.4, 0.5),
     n_params: Sequence[float] = (1e9, 7e9, 70e9, 405e9),
     bits: Sequence[float] = (2, 3, 4),
-    published: Point | None = None,
+    published: PointEstimate | None = None,
     kind: Kind = "response",
     ci_prob: float = 0.9,
     **further: Any,
@@ -167,7 +167,7 @@ def _meaning(fit: Fit, kind: Kind, ci_prob: float) -> str:
     return f"Marks: medians; bars: {100 * ci_prob:g}% {what}."
 
 
-def _handles(looks: Mapping[float, style.Look], published: Point | None) -> list[Artist]:
+def _handles(looks: Mapping[float, style.Look], published: PointEstimate | None) -> list[Artist]:
     handles: list[Artist] = [
         Line2D([], [], color=look.color, marker=look.marker, label=f"$N$ = {caption.size(size)}")
         for size, look in looks.items()

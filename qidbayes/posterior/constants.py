@@ -122,7 +122,7 @@ class Curve:
         return Curve(self.law, constants, self._coords)
 
     def group_index(self, dimension: str, labels: Sequence[str]) -> np.ndarray:
-        """Return each label's place among the groups of a dimension, drawing those that are new if it can.
+        """Return each label's index among the groups of a dimension, drawing those that are new if it can.
 
         Raises
         ------
@@ -141,8 +141,8 @@ class Curve:
             self._constants |= {n: np.concatenate([self._constants[n], v], axis=1) for n, v in found.items()}
             self._coords[dimension] = (*known, *unknown)
             self.drawn += unknown
-        places = {label: i for i, label in enumerate(self._coords[dimension])}
-        return np.array([places[label] for label in labels], dtype=np.int64)
+        numbers = {label: i for i, label in enumerate(self._coords[dimension])}
+        return np.array([numbers[label] for label in labels], dtype=np.int64)
 
     def scope(self, log_covariates: Mapping[str, np.ndarray], index: Mapping[str, np.ndarray]) -> Scope:
         """Return a scope in which every name has shape ``(draws or 1, queries or 1)``.

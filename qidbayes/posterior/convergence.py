@@ -89,9 +89,9 @@ def _scores(values: np.ndarray) -> np.ndarray:
     quantiles = _normal_quantiles(flat.shape[1])
     found = np.empty_like(flat)
     for row, into in zip(flat, found, strict=True):
-        _, place, count = np.unique(row, return_inverse=True, return_counts=True)
+        _, which, count = np.unique(row, return_inverse=True, return_counts=True)
         last = np.cumsum(count)
-        into[:] = quantiles[2 * last - count - 1][place]  # equal draws have the mean of their ranks
+        into[:] = quantiles[2 * last - count - 1][which]  # equal draws have the mean of their ranks
     return found.reshape(values.shape)
 
 

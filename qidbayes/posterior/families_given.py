@@ -23,7 +23,7 @@ from qidbayes.noise.suite_rows import Weighed
 from qidbayes.noise.unknown_tokens import BETWEEN, UNKNOWN
 from qidbayes.posterior import query
 from qidbayes.posterior.posterior import Posterior
-from qidbayes.posterior.scatter import Scatter
+from qidbayes.posterior.predictive_noise import PredictiveNoise
 
 _ASIDE = "\0 own rows"
 _MOST = 8000
@@ -96,7 +96,7 @@ class OwnRows:
         others = np.setdiff1d(np.arange(few.data.height), self.before)
         at_others = {name: values[others] for name, values in cells.items()}
         parts = family_density.suites(at_others, whole["shared"][others], whole["shared_kind"])
-        residual, variance = Scatter(few).residual(few.curve(), others)
+        residual, variance = PredictiveNoise(few).residual(few.curve(), others)
         log_tokens = few.log_tokens_of(few.data[others]) - few.law.log_reference.get("D", 0.0)
         scale = {name: few.flat(name) for name in (*NUMBERS, SUITE_SCALE)}
         own = variance - np.square(scale["sigma"])[:, None]
@@ -214,7 +214,7 @@ def given_rows(rows: OwnRows, tokens: np.ndarray | None = None, integrated: int 
     curve = source.curve()
     frame = pl.concat([fit.data[again].select(rows.asked.columns), rows.asked], how="vertical_relaxed")
     asked = query.build(curve, frame, {})
-    scatter = Scatter(source)
+    scatter = PredictiveNoise(source)
     where = scatter.coordinates(asked.frame, together=True)
     conditioned = scatter.conditioned(curve, where)
     assert isinstance(conditioned, FamilyResiduals)

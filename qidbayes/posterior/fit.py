@@ -22,8 +22,8 @@ from qidbayes.posterior.joint import Joint, joint
 from qidbayes.posterior.of_loss import TWO_ERRORS, not_quantized, qid_draws
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.posterior.predictive import Predictive
+from qidbayes.posterior.predictive_noise import PredictiveNoise
 from qidbayes.posterior.projects import Projects
-from qidbayes.posterior.scatter import Scatter
 from qidbayes.posterior.shown import warn_who_asked
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 from qidbayes.posterior.training_level import BETWEEN, LOOKING, measurements, training_level
@@ -280,7 +280,7 @@ class Fit(Cautious, Projects, OneLaw):
         """Return mean and standard deviation of each row's log response given each draw; shape ``(draws, rows)``."""
         source, curve = self._answering("response", frame)
         asked = query.build(curve, frame, {})
-        added, variance = Scatter(source).of(asked.frame, curve)
+        added, variance = PredictiveNoise(source).of(asked.frame, curve)
         mean = curve.log_response(asked.log_covariates, asked.index) + added
         mean, variance = np.broadcast_arrays(mean, variance)
         if mean.shape[1] < frame.height:
@@ -373,7 +373,7 @@ class Fit(Cautious, Projects, OneLaw):
         self.warn_if_unfitted(asked.frame, kind)
         found = curve.log_response(asked.log_covariates, asked.index)
         if kind == "response":
-            scatter = Scatter(self)
+            scatter = PredictiveNoise(self)
             scatter.refuse_unknown_models(asked.frame)
             mean, variance = scatter.of(asked.frame, curve)
             found = scatter.spread(found + mean, variance)
@@ -395,7 +395,7 @@ class Fit(Cautious, Projects, OneLaw):
         self.warn_if_unfitted(asked.frame, kind)
         if kind == "response_params":
             return log_tokens(curve, asked, log_qid)
-        scatter = Scatter(self)
+        scatter = PredictiveNoise(self)
         scatter.refuse_unknown_models(asked.frame)
         return scatter.log_tokens(curve, asked, log_qid)
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from qidbayes.errors import AssumptionWarning, InputError
 from qidbayes.posterior.answers import Kind, OneLaw
-from qidbayes.posterior.point import Point, published
+from qidbayes.posterior.point import PointEstimate, published
 
 VOCABULARY = 128_256
 """The size of Llama 3's vocabulary, whose tokens the paper's losses are counted in."""
@@ -81,7 +81,7 @@ def _own_losses(data: pl.DataFrame) -> pl.DataFrame:
     return known.unique(each, keep="first", maintain_order=True)
 
 
-def _scaled(paper: Point, own: pl.DataFrame) -> tuple[Point, float, float]:
+def _scaled(paper: PointEstimate, own: pl.DataFrame) -> tuple[PointEstimate, float, float]:
     """Return the paper's curve times what brings it to losses of one's own, that factor, and their scatter about it."""
     expected = paper.predict(own.select("n_params", "tokens").cast(pl.Float64))["median"].to_numpy()
     apart = np.log(own["loss_16bit"].to_numpy() / expected)
@@ -91,7 +91,7 @@ def _scaled(paper: Point, own: pl.DataFrame) -> tuple[Point, float, float]:
     found["Nc"] *= ratio ** (1 / found["alphaN"])
     found["Dc"] *= ratio ** (1 / found["alphaD"])
     return (
-        Point(paper.law, found, f"{ratio:.3g} × {paper.label}"),
+        PointEstimate(paper.law, found, f"{ratio:.3g} × {paper.label}"),
         ratio,
         float(np.sqrt(np.square(apart - apart.mean()).mean())),
     )

@@ -13,7 +13,7 @@ from qidbayes.noise.coordinates import NEW
 from qidbayes.posterior import query
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.posterior import Posterior
-from qidbayes.posterior.scatter import Scatter
+from qidbayes.posterior.predictive_noise import PredictiveNoise
 from qidbayes.seeds import Stream, generator
 
 _ELSEWHERE = -1_000_000  # the code of a new group that no other measurement is of
@@ -76,7 +76,7 @@ def joint(fit: Posterior, curve: Curve, frame: pl.DataFrame, blocks: int = 1) ->
     law = curve.log_response(asked.log_covariates, asked.index)
     shape = (_draws(fit), blocks, frame.height // blocks)
     law = np.broadcast_to(law, (shape[0], frame.height)).reshape(shape)
-    scatter, rows = Scatter(fit), shape[2]
+    scatter, rows = PredictiveNoise(fit), shape[2]
     where = scatter.coordinates(asked.frame, together=True)
     mean, shared = scatter.conditioned(curve, where).blocks(where, blocks)
     return Joint(law + mean, shared + (scatter.own_variance(rows)[..., None] * np.eye(rows))[:, None])
@@ -105,7 +105,7 @@ class JointMoments:
         frame = asked.frame
         mean = np.broadcast_to(curve.log_response(asked.log_covariates, asked.index), (_draws(fit), frame.height))
         own = fit.noise.mean_own_variance(np.square(fit.flat("sigma")))
-        scatter = Scatter(fit)
+        scatter = PredictiveNoise(fit)
         self._where = scatter.coordinates(frame, together=True)
         self._conditioned = scatter.conditioned(curve, self._where)
         missed, left = self._conditioned.at(self._where)

@@ -55,7 +55,7 @@ def grouped_log_likelihood(fit: Posterior, draws: np.ndarray) -> dict[Unit, np.n
     # Groups of one size are solved for together.
     sizes = {*map(len, members.values())}
     by_size = [np.array([m for m in members.values() if len(m) == size]) for size in sizes]
-    place = np.argsort([group[0] for groups in by_size for group in groups])
+    order = np.argsort([group[0] for groups in by_size for group in groups])
     units: dict[Unit, list[np.ndarray]] = {"row": [np.arange(frame.height)[:, None]], "checkpoint": by_size}
     residual = np.log(frame[response].to_numpy()) - _log_law(fit)
     found: dict[Unit, list[np.ndarray]] = {unit: [] for unit in units}
@@ -69,7 +69,7 @@ def grouped_log_likelihood(fit: Posterior, draws: np.ndarray) -> dict[Unit, np.n
         pulled = precision @ residual[draw]
         for unit, groups in units.items():
             found[unit].append(np.concatenate([_conditional(precision, pulled, group) for group in groups]))
-    return {"row": np.array(found["row"]), "checkpoint": np.array(found["checkpoint"])[:, place]}
+    return {"row": np.array(found["row"]), "checkpoint": np.array(found["checkpoint"])[:, order]}
 
 
 def checkpoints(frame: pl.DataFrame) -> list[str]:

@@ -69,12 +69,12 @@ def usable(fit: Posterior, rows: pl.DataFrame, suite: str) -> tuple[pl.DataFrame
     rows = rows.with_columns(pl.col(n).cast(t) for n, t in fit.data.schema.items() if n in rows.columns)
     rows = fit.fitted.with_models_tokens(rows).with_columns(pl.col("tokens").cast(fit.data.schema["tokens"]))
     # Under whatever suite: a row that is counted twice makes bands too narrow.
-    cell = [
+    alike = [
         c
         for c in ("model", "tokens", "method", "bits", "group_size", "dataset", "settings", "qid")
         if c in fit.data.columns
     ]
-    same = rows.join(fit.data, on=cell, how="semi", nulls_equal=True)
+    same = rows.join(fit.data, on=alike, how="semi", nulls_equal=True)
     if same.height:
         raise InputError(f"{same.height} of the rows of suite {suite!r} are in the fit already: leave them out")
     rows = rows.with_columns(

@@ -18,7 +18,7 @@ from qidbayes.posterior.of_loss import not_quantized, qid_of_law
 from qidbayes.posterior.threshold import log_tokens, threshold_query
 
 
-class Point(OneLaw):
+class PointEstimate(OneLaw):
     """A law with one value for each of its constants, in raw counts.
 
     Parameters
@@ -104,7 +104,7 @@ class Point(OneLaw):
         return Curve(self.law, values, coords)
 
     def __repr__(self) -> str:
-        return f"Point({self.label}: {self.constants})"
+        return f"PointEstimate({self.label}: {self.constants})"
 
     def _repr_html_(self) -> str:
         rows = []
@@ -115,7 +115,7 @@ class Point(OneLaw):
         return f"<p><b>{escape(self.label)}</b>: {escape(self.law.source)}</p>{html_equation(self.law.latex())}{table}"
 
 
-def published(law: str | Law, point: str | None = None) -> Point:
+def published(law: str | Law, point: str | None = None) -> PointEstimate:
     """Return the constants a paper gives for a law: its first named point, or the one named.
 
     Raises
@@ -135,7 +135,7 @@ def published(law: str | Law, point: str | None = None) -> Point:
     point = next(iter(points)) if point is None else point
     if point not in points:
         raise InputError(f"law {law.name!r} has no published point {point!r}; it has {', '.join(points)}")
-    return Point(law, points[point], f"{law.name}:{point}")
+    return PointEstimate(law, points[point], f"{law.name}:{point}")
 
 
 def _null(name: str) -> pl.Expr:

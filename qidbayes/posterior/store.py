@@ -207,11 +207,11 @@ class _Numbers:
         self._left = len(content)
         self._where = where
 
-    def at(self, place: Any) -> np.ndarray:
-        """Return the array at a place that `_place` gave."""
-        first, kind, shape = place["at"], place["type"], place["shape"]
+    def at(self, entry: Any) -> np.ndarray:
+        """Return the array that an entry of the index describes."""
+        first, kind, shape = entry["at"], entry["type"], entry["shape"]
         if kind not in _TYPES or not all(isinstance(n, int) and n >= 0 for n in (first, *shape)) or len(shape) > 3:
-            raise InputError(f"{self._where}: is a damaged fit: its index says {place!r:.100} of some numbers")
+            raise InputError(f"{self._where}: is a damaged fit: its index says {entry!r:.100} of some numbers")
         size = math.prod(shape) * _TYPES[kind]
         self._left -= size
         if self._left < 0 or first + size > len(self._content):
@@ -234,7 +234,7 @@ def _read(index: Any, numbers: _Numbers, where: str) -> Posterior:
     shape = stats["lp"].shape
     if len(shape) != 2 or not all(shape) or any(values.shape != shape for values in stats.values()):
         raise InputError(f"{where}: the sampler's statistics are not all of one shape, chains by draws")
-    draws = {str(name): numbers.at(place).astype(float) for name, place in index["draws"].items()}
+    draws = {str(name): numbers.at(entry).astype(float) for name, entry in index["draws"].items()}
     for name, values in draws.items():
         if values.shape != (*shape, *([len(coords[dims[name]])] if name in dims else [])):
             raise InputError(f"{where}: {name!r} has not a draw for each of the sampler's")

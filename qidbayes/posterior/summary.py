@@ -10,7 +10,7 @@ from qidbayes.noise.kernels import LENGTHS, SIMILARITY
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.posterior import Posterior
-from qidbayes.posterior.scatter import KEPT, TRUE_LOG_QID
+from qidbayes.posterior.predictive_noise import KEPT, TRUE_LOG_QID
 
 NOISE = ("sigma", *LENGTHS, SIMILARITY)
 HIDDEN = (*KEPT, TRUE_LOG_QID)

@@ -23,7 +23,7 @@ from qidbayes.posterior.band import tails
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.joint import joint
 from qidbayes.posterior.posterior import Posterior
-from qidbayes.posterior.scatter import Scatter
+from qidbayes.posterior.predictive_noise import PredictiveNoise
 from qidbayes.posterior.threshold import check_grows
 from qidbayes.table.question import as_in_tables
 from qidbayes.units import format_count, parse_count
@@ -111,8 +111,8 @@ def training_level(
     if not 0 < start < end < np.inf:
         raise InputError(f"between must be two counts of tokens, the smaller one first; got {start:g} and {end:g}")
     asked = frame.drop("qid", "qid_se", strict=False)
-    query.refuse_unused(fit.law, asked.columns, (*query.needs(fit.law, "tokens"), *Scatter(fit).asked))
-    Scatter(fit).refuse_unknown_models(frame)
+    query.refuse_unused(fit.law, asked.columns, (*query.needs(fit.law, "tokens"), *PredictiveNoise(fit).asked))
+    PredictiveNoise(fit).refuse_unknown_models(frame)
     coarse = np.linspace(np.log(start), np.log(end), _COARSE)
     found = log_density(some, some.curve(), frame, coarse)
     if not np.isfinite(found).any():

@@ -52,8 +52,8 @@ def table(frame: pl.DataFrame, counts: tuple[str, ...] = ()) -> str:
     head = "".join(_heading(name, right) for name, right in zip(frame.columns, numeric, strict=True))
     rows = []
     for row in frame.iter_rows(named=True):
-        cells = (format_value(value, name, count=name in (*_COUNTS, *counts)) for name, value in row.items())
-        rows.append("".join(_cell(cell, right) for cell, right in zip(cells, numeric, strict=True)))
+        texts = (format_value(value, name, count=name in (*_COUNTS, *counts)) for name, value in row.items())
+        rows.append("".join(_entry(text, right) for text, right in zip(texts, numeric, strict=True)))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     csv = escape(as_text(frame).write_csv())
     return (
@@ -92,7 +92,7 @@ def equation(latex: str, plain: str, number: int) -> str:
     return f'<p class="equation">{_NAMED.sub(rf"\g<1>e{number}-", svg)}</p>'
 
 
-def _cell(content: str, right: bool) -> str:
+def _entry(content: str, right: bool) -> str:
     return f"<td{' class=n' if right else ''}>{escape(content)}</td>"
 
 

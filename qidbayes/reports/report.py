@@ -106,9 +106,9 @@ def _with_links(number: int, part: str) -> tuple[str, str]:
     links: list[str] = []
 
     def anchor(found: re.Match[str]) -> str:
-        place = f"fit-{number}-{re.sub('[^a-z0-9]+', '-', found[1].lower()).strip('-')}"
-        links.append(f'<a href="#{place}">{found[1]}</a>')
-        return f'<h3 id="{place}">{found[1]}</h3>'
+        anchor = f"fit-{number}-{re.sub('[^a-z0-9]+', '-', found[1].lower()).strip('-')}"
+        links.append(f'<a href="#{anchor}">{found[1]}</a>')
+        return f'<h3 id="{anchor}">{found[1]}</h3>'
 
     part = re.sub(r"<h3>([^<]*)</h3>", anchor, part)
     title = re.search("<h2>(.*?)</h2>", part)

@@ -70,7 +70,7 @@ def payload(fit: Fit, ci_prob: float, held: Mapping[str, Any]) -> dict[str, Any]
     Returns
     -------
     dict
-        ``axes``: for each, its name, label, values, their texts and the place to start at; ``quantiles``: for
+        ``axes``: for each, its name, label, values, their texts and the position to start at; ``quantiles``: for
         ``median``, ``lower``, ``upper``, ``inner_lower`` and ``inner_upper`` a number for each point of the grid, the
         last axis varying fastest, to four digits (None if infinite); ``measured``: the fitted rows; ``range``: what
         sizes and tokens they span.

@@ -26,7 +26,7 @@ from qidbayes.law.evaluate import evaluate_log
 from qidbayes.law.prior import SPREAD_LOG_SD
 from qidbayes.posterior.diagnostics import number
 from qidbayes.posterior.fit import Fit, Kind
-from qidbayes.posterior.scatter import TRUE_LOG_QID
+from qidbayes.posterior.predictive_noise import TRUE_LOG_QID
 from qidbayes.seeds import Stream, generator
 from qidbayes.table.groups import dimension
 
@@ -121,7 +121,7 @@ def _draw(rows: Inputs, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
     truth = {name: values[0] for name, values in problem.constants(np.concatenate(x)[None]).items()} | populations
     truth |= {name: prior.sample(1, rng)[0] for name, prior in rows.errors.items()}
     log_true = _log_mean(rows, truth)
-    shared, effects = rows.noise.simulate(truth, rows.cells, rng)
+    shared, effects = rows.noise.simulate(truth, rows.coordinates, rng)
     truth |= effects
     log_true = log_true + shared
     steps = rows.noise.own_steps(len(log_true), rng)

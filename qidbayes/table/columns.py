@@ -1,4 +1,4 @@
-"""The columns of a measurement table, one line each: type, what is accepted, what an empty cell means."""
+"""The columns of a measurement table, one line each: type, what is accepted, what an empty field means."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its type, the values it accepts and what happens to an empty cell."""
+    """One column: its type, the values it accepts and what happens to an empty field."""
 
     name: str
     dtype: type[pl.DataType]
@@ -21,8 +21,8 @@ class Column:
     required: bool = False
     default: str | None = None
     tidy: Callable[[pl.Series], pl.Series] | None = None  # what makes one value of its several spellings
-    spoken: bool = False  # whether cells may say 7B, as people do
-    unknown: bool = False  # whether a cell of a required column may be empty
+    spoken: bool = False  # whether fields may say 7B, as people do
+    unknown: bool = False  # whether a field of a required column may be empty
 
 
 def _text(name: str, accepts: str, *, required: bool = False, default: str | None = None) -> Column:

@@ -10,7 +10,7 @@ _STARTS = r"[=+\-@\t\r\n]"
 
 
 def as_text(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a frame to be written as CSV, with no cell that a spreadsheet would run. Numbers stay as they are.
+    """Return a frame to be written as CSV, with no field that a spreadsheet would run. Numbers stay as they are.
 
     Examples
     --------

@@ -60,7 +60,7 @@ def unknown(frame: pl.DataFrame) -> list[str]:
 def columns(frame: pl.DataFrame, problems: Problems) -> tuple[list[pl.Series], list[str]]:
     """Return the further columns that hold numbers, as floats, and the names of the others.
 
-    A cell that is empty or not a number (NaN) is null; an infinite one is a problem.
+    A field that is empty or not a number (NaN) is null; an infinite one is a problem.
     """
     kept, aside = [], []
     for name in unknown(frame):

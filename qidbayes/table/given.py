@@ -28,7 +28,7 @@ def read_table(
     Parameters
     ----------
     table
-        - A `.csv` or `.parquet` file. A CSV file is in UTF-8. Its cells are separated by commas, or by semicolons or
+        - A `.csv` or `.parquet` file. A CSV file is in UTF-8. Its fields are separated by commas, or by semicolons or
           tabs where the header has no comma or a first line such as ``sep=;`` says so. Numbers have a decimal point; a
           decimal comma is refused. Counts may be typed like 7B.
         - The name of a shipped table: see `list_tables`.
@@ -42,7 +42,7 @@ def read_table(
         Further files of runs, or tables to be joined with them.
     labels
         What the runs' files do not say: a table with the column `file` and any of the schema's columns that are not
-        measured. Empty cells say nothing.
+        measured. Empty fields say nothing.
     tokenizer
         A ``tokenizer.json``, or a folder with one, to count the texts of lm-eval's samples in tokens: its results are
         per byte.

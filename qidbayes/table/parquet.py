@@ -53,7 +53,7 @@ def to_parquet(frame: pl.DataFrame, metadata: Mapping[str, str] | None = None) -
     written = io.BytesIO()
     frame.write_parquet(written, metadata={**(metadata or {}), DIGEST_KEY: _BLANK})
     content = written.getvalue()
-    start = _place_of_digest(content)
+    start = _start_of_digest(content)
     assert start is not None, "polars writes metadata as the Parquet format says"
     return content[:start] + _digest(content, start) + content[start + len(_BLANK) :]
 
@@ -73,7 +73,7 @@ def from_parquet(content: bytes, *, digested: bool = False) -> Parquet:
     UnreadableError
         If it is none, or not as it was written.
     """
-    start = _place_of_digest(content)
+    start = _start_of_digest(content)
     if start is None and digested:
         raise UnreadableError("it has no digest; earlier versions wrote none")
     if start is not None and content[start : start + len(_BLANK)] != _digest(content, start):
@@ -86,7 +86,7 @@ def from_parquet(content: bytes, *, digested: bool = False) -> Parquet:
         raise UnreadableError(str(error)) from error
 
 
-def _place_of_digest(content: bytes) -> int | None:
+def _start_of_digest(content: bytes) -> int | None:
     found = content.rfind(_MARK)
     return None if found < 0 else found + len(_MARK)
 

@@ -27,7 +27,7 @@ VERSION_KEY = "qidbayes.schema_version"  # in the metadata of a Parquet file
 def read_file(path: str | os.PathLike[str]) -> pl.DataFrame:
     """Read a measurement table from a `.csv` or `.parquet` file and check it against the schema.
 
-    A CSV file is in UTF-8. Its cells are separated by commas, or by semicolons or tabs where the header has no comma or
+    A CSV file is in UTF-8. Commas separate its fields, or semicolons or tabs where the header has no comma or
     a first line such as ``sep=;`` says so. Numbers have a decimal point; a decimal comma is refused.
 
     Raises
@@ -96,7 +96,7 @@ def _content(path: Path) -> bytes:
 
 
 def _read_csv(content: bytes, where: str) -> tuple[pl.DataFrame, list[int]]:
-    """Read every cell as text, so that a refusal can show what stands in the file; also return each row's line."""
+    """Read every field as text, so that a refusal can show what stands in the file; also return each row's line."""
     text = _text(content, where)
     delimiter = _delimiter(text)
     if said := _SEP.match(text):  # Excel's own line; a blank one in its place keeps the numbers of the others
@@ -104,7 +104,7 @@ def _read_csv(content: bytes, where: str) -> tuple[pl.DataFrame, list[int]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     lines: list[int] = []
     records: list[list[str]] = []
-    start = 1  # a quoted cell may run over several lines; its record is called by the first
+    start = 1  # a quoted field may run over several lines; its record is called by the first
     try:
         for record in reader:
             if record:
@@ -151,7 +151,7 @@ def _check_shape(header: list[str], records: list[list[str]], lines: list[int], 
             found.append(f"row 1: column {name!r} stands there twice; keep one")
     for line, record in zip(lines, records, strict=True):
         if len(record) != len(header):
-            found.append(f"row {line}: {len(record)} cells; give {len(header)}, one for each column of the header")
+            found.append(f"row {line}: {len(record)} fields; give {len(header)}, one for each column of the header")
     if found:
         refuse(where, found)
 

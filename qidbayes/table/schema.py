@@ -28,7 +28,7 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
     `loss` alone takes the 16-bit loss from the row of method `none` beside it: of the same model, revision, data set
     and context. `ppl_16bit` and `ppl` are turned into losses, and so are `bits_per_byte_16bit` and `bits_per_byte` with
     `n_eval_tokens` and `n_eval_bytes`. Text is stripped, methods get their one name (`qidbayes.methods`), counts may be
-    typed like 7B, and an empty cell is a missing one. Further columns of numbers stay, after those of the schema;
+    typed like 7B, and an empty field is a missing one. Further columns of numbers stay, after those of the schema;
     others are named in a `TableWarning` and left out.
 
     Parameters
@@ -75,7 +75,7 @@ def _check_header(frame: pl.DataFrame, where: str) -> None:
         some = ", ".join(map(repr, unknown[:_SHOWN])) + (", …" if len(unknown) > _SHOWN else "")
         lines.append(f"column {some} is unknown; the columns are {', '.join(NAMES)}")
     for column in missing:
-        empty = ", or leave its cells empty where nobody tells" if column.unknown else ""
+        empty = ", or leave its fields empty where nobody tells" if column.unknown else ""
         lines.append(f"column {column.name!r} is missing; give {column.accepts}{empty}")
     if lines:
         refuse(where, lines)
@@ -95,7 +95,7 @@ def _complete_column(frame: pl.DataFrame, column: Column, where: str, problems: 
 
 
 def read_column(frame: pl.DataFrame, column: Column, problems: Problems) -> pl.Series:
-    """Return a column of a frame as the schema types it: null where a cell is empty or, noted, not accepted.
+    """Return a column of a frame as the schema types it: null where a field is empty or, noted, not accepted.
 
     Raises
     ------

@@ -43,8 +43,8 @@ def test_nothing_is_cut_nor_wider_than_the_terminal(columns: list[Column], width
     assert not {"name", "law", "median", "lower", "upper", "what", "model"} & set(gone)
     kept = [column for column in columns if column.name not in gone]
     for column in kept:
-        assert not column.numeric or set(column.cells) <= set(re.split(r"[\s,]+", shown))  # whole, on one line
-    once = [set(column.cells) if len(set(column.cells)) == 1 else column.cells for column in kept]
+        assert not column.numeric or set(column.texts) <= set(re.split(r"[\s,]+", shown))  # whole, on one line
+    once = [set(column.texts) if len(set(column.texts)) == 1 else column.texts for column in kept]
     assert Counter(re.sub(r"\s", "", "".join(map("".join, once)))) <= Counter(shown)  # every character of every cell
 
 

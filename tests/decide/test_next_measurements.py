@@ -142,15 +142,15 @@ def test_with_a_discrepancy_it_is_one_big_normal(data: pl.DataFrame, cells: pl.D
     found = qb.next_measurements(fit, cells, **asked, picks=3)
     picked = found.join(cells, on=["model", "tokens", "bits"], maintain_order="left")
     place = Fitted(data)
-    parts = [place.cells(data)]
+    parts = [place.coordinates(data)]
     # Names of models that were not fitted would all be one new model to `Fitted`: tell them apart.
     for i, values in enumerate(picked.select("n_params", "tokens", "bits", "model", "revision").rows(named=True)):
         of_cell = {k: v for k, v in values.items() if k not in ("model", "revision")}
-        at = place.cells(pl.DataFrame([{**of_cell, "suite": "pythia"}]))
+        at = place.coordinates(pl.DataFrame([{**of_cell, "suite": "pythia"}]))
         model = picked["model"].to_list().index(values["model"])
         run = picked.select("model", "revision").rows().index((values["model"], values["revision"]))
         parts.append({**at, "model": np.array([-10 - model]), "checkpoint": np.array([-10 - run])})
-        target = {**place.cells(pl.DataFrame([asked])), "model": np.array([-99]), "checkpoint": np.array([-99])}
+        target = {**place.coordinates(pl.DataFrame([asked])), "model": np.array([-99]), "checkpoint": np.array([-99])}
         both = {name: np.concatenate([p[name] for p in (*parts, target)]) for name in target}
         full = covariance(SMOOTH, both, both, np) + 0.01 * np.eye(data.height + i + 2)
         own, cross = full[:-1, :-1], full[:-1, -1]
@@ -199,11 +199,6 @@ def test_less_variance_is_what_measuring_gives(data: pl.DataFrame, cells: pl.Dat
 def test_refusals(data: pl.DataFrame, cells: pl.DataFrame, asked: dict, message: str) -> None:
     with pytest.raises(qb.InputError, match=message):
         qb.next_measurements(regression_fit(data, NESTED), cells, **{"n_params": 7e9, "bits": 4.0, **asked})
-
-
-def test_the_old_name_says_the_new_one() -> None:
-    with pytest.warns(DeprecationWarning, match="qidbayes.design is now qidbayes.next_measurements"):
-        assert qb.design is qb.next_measurements
 
 
 def test_cells_without_a_column_are_refused(data: pl.DataFrame, cells: pl.DataFrame) -> None:

@@ -65,7 +65,7 @@ def test_a_full_disk(every: dict[str, Writer], tmp_path: Path) -> None:
         for left in (0, 1, len(whole) // 2, len(whole) - 1):
             for before in (None, b"older"):
                 path.unlink() if before is None else path.write_bytes(before)
-                with room(left), pytest.raises(qb.InputError, match="free some space, or choose another place") as told:
+                with room(left), pytest.raises(qb.InputError, match="free some space, or choose another path") as told:
                     write(path)
                 assert str(told.value).startswith(f"{path}: cannot be written (File too large")
                 assert [p.name for p in tmp_path.iterdir()] == ([] if before is None else [name])
@@ -117,7 +117,7 @@ def test_a_folder_that_may_not_be_written_to(every: dict[str, Writer], tmp_path:
     try:
         for name, write in every.items():
             for path in (tmp_path / name, tmp_path / "below" / name):
-                with as_nobody(), pytest.raises(qb.InputError, match=r"\(Permission denied\); choose another place"):
+                with as_nobody(), pytest.raises(qb.InputError, match=r"\(Permission denied\); choose another path"):
                     write(path)
     finally:
         tmp_path.chmod(0o755)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import qidbayes as qb
-from qidbayes.infer.bridge import log_density
 from qidbayes.infer.inputs import inputs
+from qidbayes.infer.jax_log_density import log_density
 from qidbayes.infer.model import model_data, model_of_inputs
 from qidbayes.law import law_names, load_law
 

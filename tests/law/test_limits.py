@@ -6,15 +6,15 @@ import pytest
 
 import qidbayes as qb
 from qidbayes.law import load_law
-from qidbayes.posterior.point import Point
+from qidbayes.posterior.point import PointEstimate
 
 CONSTANTS = {"k": 0.034 * 1e9**0.3 / 1e11**0.47, "beta": 0.47, "alpha": 0.3, "gamma": 4.8}
 """0.034 nats at 1B parameters, 100B tokens and 4 bits."""
 
 
-def law(name: str) -> Point:
+def law(name: str) -> PointEstimate:
     further = {"ceiling": 9.0} if name == "ceiling" else {}
-    return Point(load_law(name), CONSTANTS | further, name)
+    return PointEstimate(load_law(name), CONSTANTS | further, name)
 
 
 @pytest.mark.parametrize("name", ["vanishing", "ceiling"])

@@ -44,7 +44,7 @@ def test_a_folder_that_may_not_be_written_to(plan: Plan, tmp_path: Path) -> None
     closed.mkdir()
     _open_up_to(tmp_path)
     closed.chmod(0o555)
-    with as_nobody(), pytest.raises(InputError, match=r"cannot be written .Permission denied.; choose another place"):
+    with as_nobody(), pytest.raises(InputError, match=r"cannot be written .Permission denied.; choose another path"):
         measure(plan, closed / "run")
 
 

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from qidbayes.infer.bridge import log_density as jax_log_density
 from qidbayes.infer.inputs import inputs
+from qidbayes.infer.jax_log_density import log_density as jax_log_density
 from qidbayes.infer.model import build_model
 from qidbayes.law import load_law
 from qidbayes.noise.coordinates import Fitted

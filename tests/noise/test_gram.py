@@ -20,7 +20,7 @@ NUMBERS = {name: value * np.array([1.0, 1.1, 0.9]) for name, value in SCALE.item
 def test_products_are_those_of_the_dense_covariance(name: str) -> None:
     rows = inputs(with_errors(TABLES[name][0]), LAW)
     columns = np.random.default_rng(0).standard_normal((3, rows.frame.height, 2))
-    gram = Gram(rows.partition, rows.cells, rows.variance)
+    gram = Gram(rows.partition, rows.coordinates, rows.variance)
     found, log_determinant = gram(columns, NUMBERS)
     shared, _ = gram(columns[:1], NUMBERS)
     for draw in range(3):
@@ -45,8 +45,8 @@ def test_along_an_axis_the_products_are_the_same(name: str, axis: str, monkeypat
     one = {name: values[:1] for name, values in NUMBERS.items()}
     found, log_determinant = np.zeros((2, 2)), 0.0
     for block in rows.partition.blocks:
-        cells = {name: values[block.members] for name, values in rows.cells.items()}
-        along = StateSpace(cells, rows.variance[block.members], axis)
+        coordinates = {name: values[block.members] for name, values in rows.coordinates.items()}
+        along = StateSpace(coordinates, rows.variance[block.members], axis)
         assert along.possible
         products, of_block = along(columns[:, block.members], one)
         found, log_determinant = found + products[0], log_determinant + of_block[0]
@@ -63,7 +63,7 @@ def test_the_matrix_is_the_dense_covariance_at_any_length(length: float) -> None
     table = TABLES["models × tokens × bits"][0]
     some = table.with_columns(tokens=pl.Series(np.exp(rng.uniform(20.0, 27.0, table.height)).astype(int)))
     rows = inputs(some, LAW)
-    among = Among(rows.cells)
+    among = Among(rows.coordinates)
     one = {name: float(values[0]) for name, values in NUMBERS.items()} | {"length_tokens": length}
     expected = covariance(one, rows.frame, rows.frame)[np.ix_(among.order, among.order)]
     np.testing.assert_allclose(np.triu(among.covariance(one)), np.triu(expected), rtol=0.0, atol=1e-10)
@@ -76,7 +76,7 @@ def test_every_row_has_its_own_standard_error(name: str) -> None:
     rows = inputs(table.with_columns(qid_se=pl.Series(share) * pl.col("qid")), LAW)
     full = covariance({n: float(v[0]) for n, v in NUMBERS.items()}, rows.frame, rows.frame)
     full += np.diag(NUMBERS["sigma"][0] ** 2 + variance(rows.frame))
-    found, _ = Gram(rows.partition, rows.cells, rows.variance)(
+    found, _ = Gram(rows.partition, rows.coordinates, rows.variance)(
         rows.log_response[None, :, None], {n: v[:1] for n, v in NUMBERS.items()}
     )
     assert found[0, 0, 0] == pytest.approx(rows.log_response @ np.linalg.solve(full, rows.log_response), rel=1e-7)
@@ -93,7 +93,7 @@ def test_a_large_grid_with_holes_goes_along_an_axis_and_a_full_one_by_its_sides(
     })  # fmt: skip
     for some, way in ((table, _OfGrid), (table.filter(pl.Series(rng.random(600) > 1 / 3)), StateSpace)):
         rows = inputs(some, LAW)
-        gram = Gram(rows.partition, rows.cells, rows.variance)
+        gram = Gram(rows.partition, rows.coordinates, rows.variance)
         assert [type(block) for block in gram._blocks] == [way]
         one = {name: NUMBERS[name][:1] for name in (*rows.noise.names,)}
         found, log_determinant = gram(rows.log_response[None, :, None], one)
@@ -107,7 +107,7 @@ def test_a_large_grid_with_holes_goes_along_an_axis_and_a_full_one_by_its_sides(
 def test_a_covariance_without_a_factor_has_no_density() -> None:
     rows = inputs(TABLES["no grid"][0], LAW)
     numbers = {name: values[:1] for name, values in NUMBERS.items()} | {"sigma": np.array([np.nan])}
-    found, log_determinant = Gram(rows.partition, rows.cells, rows.variance)(
+    found, log_determinant = Gram(rows.partition, rows.coordinates, rows.variance)(
         np.ones((1, rows.frame.height, 1)), numbers
     )
     assert np.isnan(found).all() and np.isnan(log_determinant).all()

@@ -10,7 +10,7 @@ import qidbayes as qb
 from qidbayes.noise.conditioned import ConditionedBlock, FittedResiduals
 from qidbayes.noise.coordinates import NEW, Fitted
 from qidbayes.noise.grid import Block, partition
-from qidbayes.noise.kernels import Cells, matern, prior_variance
+from qidbayes.noise.kernels import Coordinates, matern, prior_variance
 from qidbayes.posterior.fit import SMOOTH_DRAWS
 
 SCALE = {
@@ -30,12 +30,12 @@ def rows() -> pl.DataFrame:
 
 
 def conditioned(
-    scale: dict[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, blocks: tuple[Block, ...], at: Cells
+    scale: dict[str, np.ndarray], residual: np.ndarray, variance: np.ndarray, blocks: tuple[Block, ...], at: Coordinates
 ) -> FittedResiduals:
-    cells = [{name: values[b.members] for name, values in at.items()} for b in blocks]
+    coordinates = [{name: values[b.members] for name, values in at.items()} for b in blocks]
     parts = [
         ConditionedBlock(scale, residual[:, b.members], variance[:, b.members], b.grid, of_block)
-        for b, of_block in zip(blocks, cells, strict=True)
+        for b, of_block in zip(blocks, coordinates, strict=True)
     ]
     return FittedResiduals(scale, parts)
 
@@ -51,7 +51,7 @@ def test_conditional_is_that_of_a_multivariate_normal(
     fitted, asked = table.filter(of_grid), table.filter(~of_grid)
     fitted, asked = pl.concat([fitted[holes:], asked.head(rest)]), asked[rest : rest + 20]
     place = Fitted(fitted)
-    here, there = place.cells(fitted), place.cells(asked)
+    here, there = place.coordinates(fitted), place.coordinates(asked)
     # New checkpoints, told apart.
     _, checkpoint = np.unique(asked["model"] + asked["revision"], return_inverse=True)
     there["checkpoint"] = np.where(there["checkpoint"] == NEW, NEW - 1 - checkpoint, there["checkpoint"])
@@ -113,10 +113,10 @@ def test_what_is_kept_answers_as_what_is_taken_up_anew(monkeypatch: pytest.Monke
 def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
     table = rows()
     place = Fitted(table)
-    far = place.cells(pl.DataFrame({"n_params": [1e14], "tokens": [1e20], "bits": [4.0], "suite": ["another"]}))
+    far = place.coordinates(pl.DataFrame({"n_params": [1e14], "tokens": [1e20], "bits": [4.0], "suite": ["another"]}))
     scale = {name: np.array([value]) for name, value in SCALE.items()}
     residual, variance = np.ones((1, table.height)), np.full((1, table.height), 0.01)
-    fitted = place.cells(table)
+    fitted = place.coordinates(table)
     where = partition(fitted).blocks
     mean, left = conditioned(scale, residual, variance, where, fitted).at(far)
     assert mean[0, 0] == pytest.approx(0.0, abs=1e-6)
@@ -126,19 +126,19 @@ def test_far_from_the_data_anything_goes_that_the_scales_allow() -> None:
 
 def test_a_suite_left_out_is_new_and_a_method_only_where_the_rows_do_not_agree() -> None:
     place = Fitted(rows())
-    bare = place.cells(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0]}))
+    bare = place.coordinates(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0]}))
     assert (bare["suite"][0], bare["kind"][0], bare["model"][0], bare["checkpoint"][0]) == (NEW, 0, NEW, NEW)
-    of_model = place.cells(pl.DataFrame({"tokens": [1e11], "bits": [4.0], "model": [rows()["model"][0]]}))
+    of_model = place.coordinates(pl.DataFrame({"tokens": [1e11], "bits": [4.0], "model": [rows()["model"][0]]}))
     assert of_model["suite"][0] == 0, "a fitted model brings its suite along"
-    named = place.cells(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0], "method": ["awq"]}))
+    named = place.coordinates(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0], "method": ["awq"]}))
     assert named["kind"][0] == NEW
     both = Fitted(qb.join_tables(rows(), qb.load_table("pythia/awq-bnb")))
-    assert both.cells(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0]}))["kind"][0] == NEW
+    assert both.coordinates(pl.DataFrame({"n_params": [1e9], "tokens": [1e11], "bits": [4.0]}))["kind"][0] == NEW
 
 
 def test_the_size_of_a_named_model_need_not_be_given() -> None:
     table = rows()
-    found = Fitted(table).cells(pl.DataFrame({"model": [table["model"][0]], "tokens": [1e11], "bits": [4.0]}))
+    found = Fitted(table).coordinates(pl.DataFrame({"model": [table["model"][0]], "tokens": [1e11], "bits": [4.0]}))
     assert found["log_params"][0] == pytest.approx(np.log(table["n_params"][0]))
 
 

@@ -15,7 +15,7 @@ from qidbayes.noise.gaussian_process import GaussianProcess
 from qidbayes.noise.model import noise_model
 from qidbayes.noise.random_effects import RandomEffects
 from qidbayes.noise.student_t import StudentT
-from qidbayes.posterior import Fit, Point, Stack
+from qidbayes.posterior import Fit, PointEstimate, Stack
 
 LAW = qb.load_law("unified")
 SCALE = {"sigma": 0.1, "checkpoint_sd": 0.2, "model_sd": 0.3}
@@ -72,6 +72,6 @@ def test_the_room_knows_nothing_of_fits_and_samplers() -> None:
 
 
 def test_predict_has_one_signature() -> None:
-    assert Fit.predict is Stack.predict is Point.predict
+    assert Fit.predict is Stack.predict is PointEstimate.predict
     with pytest.raises(qb.InputError, match="answers with 'qid', not 'loss'"):
         qb.published("unified").predict(n_params=1e9, tokens=1e11, bits=4, response="loss")

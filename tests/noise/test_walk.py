@@ -70,7 +70,7 @@ def test_the_density_is_that_of_a_dense_normal(name: str) -> None:
     numbers = {n: np.array([v, 1.2 * v]) for n, v in (WALK | {"sigma": SIGMA}).items()} | {
         "similarity": np.full(2, 0.6)
     }
-    products, log_determinant = Gram(rows.partition, rows.cells, rows.variance)(residual[None, :, None], numbers)
+    products, log_determinant = Gram(rows.partition, rows.coordinates, rows.variance)(residual[None, :, None], numbers)
     assert products[0, 0, 0] == pytest.approx(residual @ np.linalg.solve(full, residual), rel=1e-6)
     assert log_determinant[0] == pytest.approx(np.linalg.slogdet(full)[1], rel=1e-7, abs=1e-5)
 

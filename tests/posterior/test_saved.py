@@ -32,7 +32,7 @@ def test_its_rows_are_still_those_of_the_table(saved: Path, per_bit: qb.Fit) -> 
     again = qb.load_fit(saved).data
     assert again.null_count().equals(per_bit.data.null_count())
     assert again["group_size"].is_null().all()  # not a number would be another kind of quantization
-    assert (Fitted(again).cells(qb.load_table("pythia"))["kind"] == 0).all()
+    assert (Fitted(again).coordinates(qb.load_table("pythia"))["kind"] == 0).all()
 
 
 def test_it_answers_as_before(saved: Path, per_bit: qb.Fit) -> None:

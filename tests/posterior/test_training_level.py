@@ -72,7 +72,7 @@ def test_with_a_discrepancy_it_is_a_ratio_of_multivariate_normals(data: pl.DataF
     found = fit.training_level(qid, n_params=n, bits=bits, between=(1e9, 1e14), **run)
     grid = np.linspace(np.log(1e9), np.log(1e14), 200)
     place = Fitted(data)
-    here = place.cells(data)
+    here = place.coordinates(data)
     own, d, p = (data[c].to_numpy() for c in ("qid", "tokens", "bits"))
     density = np.zeros(len(grid))
     for beta in draws["beta"]:
@@ -84,7 +84,7 @@ def test_with_a_discrepancy_it_is_a_ratio_of_multivariate_normals(data: pl.DataF
             frame = pl.DataFrame(
                 {"n_params": [n] * 2, "tokens": [np.exp(x)] * 2, "bits": bits, "revision": ["new"] * 2}
             )
-            there = place.cells(frame.with_columns(pl.lit(v).alias(k) for k, v in run.items()))
+            there = place.coordinates(frame.with_columns(pl.lit(v).alias(k) for k, v in run.items()))
             both = {name: np.concatenate([here[name], there[name]]) for name in here}
             full = covariance(SMOOTH, both, both, np) + 0.01 * np.eye(len(own) + 2)
             all_left = np.concatenate([left, np.log(qid) - log_law(one, x, n, bits)])

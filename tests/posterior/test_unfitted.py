@@ -105,7 +105,7 @@ def test_what_the_discrepancy_needs_is_asked_for(left_out: str) -> None:
     place, question = Fitted(data()), pl.DataFrame(WHERE)
     for frame in (question.drop(left_out), question.with_columns(pl.lit(None, pl.Float64).alias(left_out))):
         with pytest.raises(qb.InputError, match=f"depends on {left_out} too: give it with every question"):
-            place.cells(frame)
+            place.coordinates(frame)
 
 
 @pytest.mark.parametrize(

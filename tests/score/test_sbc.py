@@ -11,7 +11,7 @@ from arviz_stats.ecdf_utils import ecdf_pit
 from plain import plain
 
 import qidbayes as qb
-from qidbayes.infer import bridge, program, strata
+from qidbayes.infer import anova, jax_log_density, program
 from qidbayes.infer.inputs import inputs
 from qidbayes.score.ecdf_envelope import Envelope
 from qidbayes.score.sbc import calibrate, simulate
@@ -58,14 +58,14 @@ def without_the_jacobian_of_k(monkeypatch: pytest.MonkeyPatch) -> None:
         right, k = type(model).logp, model["k_ref"]
         rest = [v for v in [*model.free_RVs, *model.potentials] if v is not k]
         model.logp = lambda: right(model, [k], jacobian=False) + right(model, rest)
-        return bridge.log_density(model)
+        return jax_log_density.log_density(model)
 
     monkeypatch.setattr(program, "log_density", log_density)
 
 
 def with_a_wrong_noise_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = strata.log_density  # every variance half as large again as the parameters say
-    monkeypatch.setattr(strata, "log_density", lambda r, n, variance, z, log: right(r, n, 1.5 * variance, z, log))
+    right = anova.log_density  # every variance half as large again as the parameters say
+    monkeypatch.setattr(anova, "log_density", lambda r, n, variance, z, log: right(r, n, 1.5 * variance, z, log))
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def test_frames_and_parquet_are_read_alike(form: str, kept: str, tmp_path: Path)
             r"rows 2 and 3, column 'n_params': '85,056,000' .* without separators of thousands",
         ),
         (("0.052", '"0,052"'), r"row 2, column 'qid': '0,052' .* with a decimal point"),
-        (("0.052", "0,052"), r"row 2: 12 cells; give 11"),
+        (("0.052", "0,052"), r"row 2: 12 fields; give 11"),
         (("gptq,4,", "gptq,four,"), r"row 2, column 'bits': 'four'"),
         (("85056000", "85056000.5"), r"rows 2 and 3, column 'n_params': '85056000.5'"),
         (("85056000", "85MB"), r"rows 2 and 3, column 'n_params': '85MB' .* plain count"),

@@ -207,9 +207,9 @@ class DriftRun:
             if quantization is not None and quantization in errors:
                 rows.append(self._row(quantization, ALL) | failure_of(errors[quantization]))
                 continue
-            place = None if quantization is None else self._order.index(quantization)
+            index = None if quantization is None else self._order.index(quantization)
             rows += [
-                self._row(quantization, name) | {"status": "ok", **matrix.numbers(place)} for name, matrix in matrices
+                self._row(quantization, name) | {"status": "ok", **matrix.numbers(index)} for name, matrix in matrices
             ]
         return rows
 

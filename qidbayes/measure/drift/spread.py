@@ -11,7 +11,7 @@ _LEAST, _DECADES, _PER_DECADE = -9, 12, 512  # from 1e-9, below which a length c
 class Spread:
     """Mean square and percentiles of absolute values.
 
-    Percentiles are within half a bin (.23%) of the value itself. Spreads of parts add up to that of the whole.
+    Percentiles are within half a decade (.23%) of the value itself. Spreads of parts add up to that of the whole.
 
     Examples
     --------
@@ -29,8 +29,8 @@ class Spread:
     def add(self, values: Tensor) -> None:
         """Add values of any shape, float32."""
         flat = values.abs().flatten()
-        place = ((flat.clamp(min=1e-30).log10() - _LEAST) * _PER_DECADE).floor().long() + 1
-        counts = torch.bincount(place.clamp(0, _DECADES * _PER_DECADE + 1), minlength=_DECADES * _PER_DECADE + 2)
+        decade = ((flat.clamp(min=1e-30).log10() - _LEAST) * _PER_DECADE).floor().long() + 1
+        counts = torch.bincount(decade.clamp(0, _DECADES * _PER_DECADE + 1), minlength=_DECADES * _PER_DECADE + 2)
         self._counts = counts.cpu() if self._counts is None else self._counts + counts.cpu()
         self._squares += float(flat.double().square().sum())
         self.n += flat.numel()

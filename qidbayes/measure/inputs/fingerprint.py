@@ -78,13 +78,13 @@ class Fingerprints:
 
     def asked(self, checkpoint: Checkpoint, quantization: Quantization | None, texts: TextSet) -> str:
         """Return the digest of what the plan says of a cell's numbers, whatever its names stand for by now."""
-        place, apart = checkpoint.source.name, checkpoint.tokenizer
+        source, apart = checkpoint.source.name, checkpoint.tokenizer
         files = quantization.files_of(checkpoint).whole_name if quantization and quantization.source else None
-        return digest(self._of_cell(place, apart.name if apart else place, quantization, files, texts))
+        return digest(self._of_cell(source, apart.name if apart else source, quantization, files, texts))
 
     def _of_cell(
-        self, place: str, tokenizer: str, quantization: Quantization | None, files: str | None, texts: TextSet
+        self, source: str, tokenizer: str, quantization: Quantization | None, files: str | None, texts: TextSet
     ) -> list[object]:
         method = quantization and {**quantization.for_quantizer(), "calibration": self._calibration, "files": files}
         method = method and {**method, **self._until}  # the 16-bit model is always evaluated on all windows
-        return [self._common, place, tokenizer, method, self._evaluation, self._texts[texts.name]]
+        return [self._common, source, tokenizer, method, self._evaluation, self._texts[texts.name]]

@@ -185,7 +185,7 @@ def _read_separated(text: str, separator: str, file: Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
         found = str(error).partition("\n")[0]  # what follows is advice on arguments of polars
         raise InputError(
-            f"{file}: not a table that can be read ({found}); part its cells by {_SEPARATORS[separator]}, and quote "
+            f"{file}: not a table that can be read ({found}); part its fields by {_SEPARATORS[separator]}, and quote "
             "those that hold one"
         ) from error
 

@@ -52,7 +52,7 @@ class Estimate:
     checkpoints, rows
         How many of it are measured, and the table's rows they give.
     repositories
-        Places on the hub whose weights are downloaded: revisions of the model, and files that others have quantized.
+        Of the hub, whose weights are downloaded: revisions of the model, and files that others have quantized.
     download_bytes
         Bytes to download for all of them; 0 for a local folder.
     disk_bytes

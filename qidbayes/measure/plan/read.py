@@ -140,7 +140,7 @@ def _checkpoints_of(table: Section, folder: Path, steps: _Steps | None) -> list[
     def checkpoint(revision: str, tokens: int, rate: float | None) -> Checkpoint:
         filled = source.filled(revision=revision)
         if len(filled.name) > LONGEST:
-            raise InputError(f"{table.where}: its place is longer than {LONGEST:,} characters; give a shorter one")
+            raise InputError(f"{table.where}: its path is longer than {LONGEST:,} characters; give a shorter one")
         return Checkpoint(model, filled, revision, n_params, tokens, rate, tokenizer)
 
     if "tokens" in table:
@@ -162,7 +162,7 @@ def _checkpoints_of(table: Section, folder: Path, steps: _Steps | None) -> list[
 
 
 def _tokenizer(table: Section, key: str, folder: Path) -> Source | None:
-    """A tokenizer's place: a folder if there is one, else a repository of the hub."""
+    """Where a tokenizer is: a folder if there is one, else a repository of the hub."""
     name = table.optional_text(key)
     if name is None:
         return None

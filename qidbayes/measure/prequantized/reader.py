@@ -20,7 +20,7 @@ from qidbayes.measure.prequantized.model import Prequantized, assemble
 _INDEX = "model.safetensors.index.json"
 
 
-def read_prequantized(place: str | PathLike[str], dtype: torch.dtype = torch.float16) -> Prequantized:
+def read_prequantized(path: str | PathLike[str], dtype: torch.dtype = torch.float16) -> Prequantized:
     """Read quantized files of any of these formats and dequantize them.
 
     AutoGPTQ's and GPTQModel's (GPTQ v1 and v2), AutoAWQ's (gemm), AutoRound's, bitsandbytes', compressed-tensors' (as
@@ -28,7 +28,7 @@ def read_prequantized(place: str | PathLike[str], dtype: torch.dtype = torch.flo
 
     Parameters
     ----------
-    place
+    path
         A GGUF file, a folder with one and no safetensors, or a folder with `config.json`, whose `quantization_config`
         says what the safetensors beside it are (or AutoGPTQ's `quantize_config.json`).
     dtype
@@ -41,13 +41,13 @@ def read_prequantized(place: str | PathLike[str], dtype: torch.dtype = torch.flo
     MeasureError
         If a GGUF file holds tensors that its architecture does not use.
     """
-    place = Path(place)
-    file = gguf_file(place)
+    path = Path(path)
+    file = gguf_file(path)
     if file is not None:
         from qidbayes.measure.prequantized.gguf import read_gguf
 
         return _quantized(read_gguf(file, dtype), file)
-    return _read_folder(place, dtype)
+    return _read_folder(path, dtype)
 
 
 def _quantized(read: Prequantized, file: Path) -> Prequantized:
@@ -56,21 +56,21 @@ def _quantized(read: Prequantized, file: Path) -> Prequantized:
     return read
 
 
-def gguf_file(place: Path) -> Path | None:
-    """Return the GGUF file that a place is or holds; None if its weights are safetensors.
+def gguf_file(path: Path) -> Path | None:
+    """Return the GGUF file that a path is or holds; None if its weights are safetensors.
 
     Raises
     ------
     InputError
         If a folder holds several and no safetensors.
     """
-    if not place.is_dir():
-        return place if place.suffix == ".gguf" else None
-    found = sorted(place.glob("*.gguf"))
-    if not found or any(place.glob("*.safetensors")):
+    if not path.is_dir():
+        return path if path.suffix == ".gguf" else None
+    found = sorted(path.glob("*.gguf"))
+    if not found or any(path.glob("*.safetensors")):
         return None
     if len(found) > 1:
-        raise InputError(f"{place}: has {len(found)} GGUF files; name one of them with file, such as {found[0].name}")
+        raise InputError(f"{path}: has {len(found)} GGUF files; name one of them with file, such as {found[0].name}")
     return found[0]
 
 
@@ -112,13 +112,13 @@ def _read_folder(folder: Path, dtype: torch.dtype) -> Prequantized:
 
 
 def load_prequantized(
-    place: str | PathLike[str], dtype: torch.dtype = torch.float16, original: PreTrainedConfig | None = None
+    path: str | PathLike[str], dtype: torch.dtype = torch.float16, original: PreTrainedConfig | None = None
 ) -> tuple[PreTrainedModel, Prequantized]:
     """Read a quantized checkpoint into a plain model of its architecture.
 
     Parameters
     ----------
-    place, dtype
+    path, dtype
         As `read_prequantized` takes them.
     original
         The configuration of what was quantized. GGUF's metadata lack some of its settings, so its own are then used;
@@ -131,21 +131,21 @@ def load_prequantized(
     MeasureError
         If the files hold weights that the architecture does not use.
     """
-    place = Path(place)
-    file = gguf_file(place)
+    path = Path(path)
+    file = gguf_file(path)
     if file is not None:
         from qidbayes.measure.prequantized.gguf import load_gguf
 
         model, read = load_gguf(file, dtype, original)
         return model, _quantized(read, file)
-    read = read_prequantized(place, dtype)
+    read = read_prequantized(path, dtype)
     try:
-        config = AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{place}: config.json cannot be used ({error})") from error
+        raise InputError(f"{path}: config.json cannot be used ({error})") from error
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    return assemble(str(place), config, read.weights, dtype), read
+    return assemble(str(path), config, read.weights, dtype), read
 
 
 def _read_format(folder: Path) -> Format:

@@ -80,7 +80,7 @@ class Prepared:
     grids
         Each group's grid, where they are static.
     group_of
-        Where they are, by the place in that order, the group that a column was born in.
+        Where they are, by the position in that order, the group that a column was born in.
     damping, dead_columns
         As in `Solution`.
     """

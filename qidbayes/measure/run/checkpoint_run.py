@@ -118,7 +118,7 @@ class CheckpointRun:
                     stored = self._stored.get(cell_of(row))
                     if stored is not None and _measured_as(stored, "fingerprint", fingerprint):
                         self._context.reporter.done(1)
-                        if stored["asked"] != row["asked"]:  # of another place, where the same was
+                        if stored["asked"] != row["asked"]:  # of another source, where the same was
                             self.rows.made.append(stored | {"asked": row["asked"]})
                     else:
                         todo.append(cell)
@@ -363,8 +363,8 @@ class CheckpointRun:
                     yield model, done.columns
             return
         source = quantization.files_of(self._checkpoint)
-        place = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))
-        theirs, read = load_prequantized(place, model.dtype, model.config)
+        folder = fetch(source, self._context.pins.pin(source, "main"), self._context.store.downloads(self._checkpoint))
+        theirs, read = load_prequantized(folder, model.dtype, model.config)
         _check_width(source.whole_name, quantization, read)
         nn.Module.to(theirs, self._context.device)
         check_against_original(read, theirs, model)

@@ -92,13 +92,13 @@ class Folder:
         try:
             return path.open("w")
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
 
     def _make(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another place") from error
+            raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another path") from error
 
 
 def _locked(lock: IO[str], how: int) -> bool:

@@ -232,7 +232,7 @@ class Store:
 
 
 def _with_new_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return rows with the columns that the table has got since they were written, as an empty cell has them."""
+    """Return rows with the columns that the table has got since they were written, as an empty field has them."""
     new = [pl.lit(c.default, c.dtype).alias(c.name) for c in COLUMNS if not c.required and c.name not in frame.columns]
     return frame.with_columns(new)
 

@@ -47,7 +47,7 @@ def read_labels(values: Mapping[str, Any], table: pl.DataFrame | None, where: st
     values
         For all runs: a column's name and its value.
     table
-        A row for a file, which `file` names; empty cells say nothing.
+        A row for a file, which `file` names; empty fields say nothing.
     where
         What messages call the table.
 

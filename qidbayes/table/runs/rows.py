@@ -24,13 +24,13 @@ def without_repetitions(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Leave out what a run before says too, and a perplexity where a comparison of the same quantization says more."""
     first: dict[tuple[object, ...], Run] = {}
     for run in sorted(runs, key=lambda run: run.loss is not None):  # comparisons come first
-        first.setdefault(_cell(run), run)
+        first.setdefault(_identity(run), run)
     told = []
     for run in runs:
-        taken = first[_cell(run)]
+        taken = first[_identity(run)]
         if taken is not run:
             told.append(f"{run.file}: {taken.file} {_instead(run, taken)}")
-    return [run for run in runs if first[_cell(run)] is run], told
+    return [run for run in runs if first[_identity(run)] is run], told
 
 
 def _instead(run: Run, taken: Run) -> str:
@@ -44,7 +44,7 @@ def _instead(run: Run, taken: Run) -> str:
     return "compares the same with its base, token by token" if taken.loss is None else "says the same and is taken"
 
 
-def _cell(run: Run) -> tuple[object, ...]:
+def _identity(run: Run) -> tuple[object, ...]:
     q = run.quantization
     return (run.stem.lower(), run.revision, q.method, q.bits, q.group_size, q.settings, run.dataset, run.seq_len)
 
@@ -53,8 +53,8 @@ def by_context(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Tell data sets apart by context where one was evaluated in several: a table's cells do not know of it."""
     contexts: dict[tuple[object, ...], set[int | None]] = {}
     for run in runs:
-        contexts.setdefault(_cell(run)[:-1], set()).add(run.seq_len)
-    several = {run.dataset for run in runs if len(contexts[_cell(run)[:-1]]) > 1}
+        contexts.setdefault(_identity(run)[:-1], set()).add(run.seq_len)
+    several = {run.dataset for run in runs if len(contexts[_identity(run)[:-1]]) > 1}
     found = [
         replace(run, dataset=f"{run.dataset or 'unspecified'}-ctx{run.seq_len}") if run.dataset in several else run
         for run in runs

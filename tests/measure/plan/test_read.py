@@ -131,7 +131,7 @@ TOO_MUCH = {
     ),
     "a place": (
         lambda text: text.replace("models/{revision}", 300 * "{revision}/").replace("step{step}", 200 * "s" + "{step}"),
-        "its place is longer than 4,096 characters; give a shorter one",
+        "its path is longer than 4,096 characters; give a shorter one",
     ),
     "a text": (
         lambda text: text.replace("models/{revision}", 5_000 * "a"),

@@ -44,5 +44,5 @@ def log_density(model: pm.Model) -> tuple[LogDensity, list[str]]:
     checks = [node for node in graph.toposort() if isinstance(node.op, CheckParameterValue)]
     graph.replace_all([(node.outputs[0], node.inputs[0]) for node in checks])
     function = jax_funcify(graph)
-    # Jitted by itself, so that a sampler which calls it in several places has it traced once.
+    # Jitted by itself, so that a sampler which calls it several times has it traced once.
     return jax.jit(lambda values, data: function(*values, *data)[0]), [v.name for v in shared]

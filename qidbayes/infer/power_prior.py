@@ -19,7 +19,7 @@ from qidbayes.table.groups import dimension
 
 
 @dataclass(frozen=True)
-class Borrowed:
+class PowerPrior:
     """The law's parameters and the noise's standard deviations, jointly normal on the real line.
 
     Attributes
@@ -45,9 +45,9 @@ class Borrowed:
         return np.linalg.norm(np.linalg.inv(self.root), axis=1)
 
 
-def borrow(
+def power_prior(
     law: Law, coords: Mapping[str, tuple[str, ...]], errors: Mapping[str, Prior], other: Posterior, weight: float
-) -> Borrowed:
+) -> PowerPrior:
     """Return the posterior of another fit of the same law as a prior.
 
     Parameters
@@ -92,7 +92,7 @@ def borrow(
     except np.linalg.LinAlgError:
         raise InputError("prior_from: the fit's draws have no covariance; draw more") from None
     root = np.sqrt(weight) * np.linalg.inv(factor)
-    return Borrowed(sizes, draws.mean(axis=0), root, other.diagnostics.unidentified)
+    return PowerPrior(sizes, draws.mean(axis=0), root, other.diagnostics.unidentified)
 
 
 def fit_hash(fit: Posterior) -> str:

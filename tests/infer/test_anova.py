@@ -11,10 +11,10 @@ from scipy import stats
 
 import qidbayes as qb
 from qidbayes.infer import program
+from qidbayes.infer.anova import log_density, strata
 from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.model import model_of_inputs
 from qidbayes.infer.problem import Problem
-from qidbayes.infer.strata import log_density, strata
 
 
 def dense_covariance(rows: Inputs, variance: float, effects: list[float]) -> np.ndarray:

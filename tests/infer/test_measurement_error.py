@@ -9,10 +9,10 @@ from plain import plain
 from scipy import stats
 
 import qidbayes as qb
-from qidbayes.infer import latent
+from qidbayes.infer import measurement_error
 from qidbayes.infer.assemble import model_effect
-from qidbayes.infer.bridge import log_density
 from qidbayes.infer.inputs import Inputs, inputs
+from qidbayes.infer.jax_log_density import log_density
 from qidbayes.infer.model import model_data, model_of_inputs
 
 LEVEL = {"c": qb.Prior("LogNormal", mu=-3, sigma=1)}
@@ -105,9 +105,9 @@ def pull(ratio: float, sigma: float) -> float:
 
 def test_taking_logarithms_pulls_the_law_less_than_is_said() -> None:
     for sigma in (0.0, 0.01, 0.03, 0.1, 0.3, 1.0):
-        assert abs(pull(latent.LIMIT, sigma)) < 0.004, sigma
-    assert pull(2 * latent.LIMIT, 0.0) > 0.01  # and at twice the limit it would not hold
-    assert pull(latent.LIMIT, 0.0) == pytest.approx(1.5 * latent.LIMIT**2, rel=0.1)
+        assert abs(pull(measurement_error.LIMIT, sigma)) < 0.004, sigma
+    assert pull(2 * measurement_error.LIMIT, 0.0) > 0.01  # and at twice the limit it would not hold
+    assert pull(measurement_error.LIMIT, 0.0) == pytest.approx(1.5 * measurement_error.LIMIT**2, rel=0.1)
 
 
 def test_dropping_rows_below_0_biases_an_exponent_and_keeping_them_does_not() -> None:

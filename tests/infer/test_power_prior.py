@@ -16,9 +16,9 @@ from scipy import stats
 from scipy.special import expit
 
 import qidbayes as qb
-from qidbayes.infer.borrowed import borrow
 from qidbayes.infer.inputs import inputs
 from qidbayes.infer.model import model_data, model_of_inputs
+from qidbayes.infer.power_prior import power_prior
 from qidbayes.law import Law, Prior, load_law
 from qidbayes.posterior.diagnostics import Diagnostics
 from qidbayes.posterior.posterior import Posterior
@@ -65,8 +65,8 @@ def test_the_prior_is_the_normal_to_the_power_of_the_weight(
     pythia: pl.DataFrame, law: Law, early: qb.Fit, weight: float
 ) -> None:
     rows = inputs(pythia.head(50), law)
-    rows = dataclasses.replace(rows, borrowed=borrow(law, rows.coords, rows.errors, early, weight))
-    assert set(model_data(rows)) >= {"borrowed_mean", "borrowed_root"}
+    rows = dataclasses.replace(rows, power_prior=power_prior(law, rows.coords, rows.errors, early, weight))
+    assert set(model_data(rows)) >= {"power_prior_mean", "power_prior_root"}
     model = model_of_inputs(rows)
     density = model.compile_logp(mode="FAST_COMPILE")
     likelihood = model.compile_logp(
@@ -125,10 +125,10 @@ def test_a_borrowed_prior_is_normal_on_the_real_line_of_every_family(
         draws[name] = values[None] if prior.by else values[None, :, 0]
     diagnostics = Diagnostics({}, 0, (1.0,), {})
     other = Posterior(law, draws, {}, coords, {}, rows.frame, diagnostics)
-    borrowed = borrow(law, rows.coords, rows.errors, other, 0.5)
-    assert dict(borrowed.sizes) == sizes
+    theirs = power_prior(law, rows.coords, rows.errors, other, 0.5)
+    assert dict(theirs.sizes) == sizes
 
-    model = model_of_inputs(dataclasses.replace(rows, borrowed=borrowed))
+    model = model_of_inputs(dataclasses.replace(rows, power_prior=theirs))
     density = model.compile_logp(mode="FAST_COMPILE")
     (potential,) = [v for v in model.potentials if v.name == "log_likelihood"]
     likelihood = model.compile_logp(vars=[potential], mode="FAST_COMPILE")

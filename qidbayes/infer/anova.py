@@ -40,29 +40,26 @@ class Strata:
     members: np.ndarray
 
 
-def strata(design: Inputs) -> Strata | None:
-    """Return a design's sufficient statistics, None if the law or the table has none."""
-    if design.noise.by_draw or not design.noise.is_normal or design.latent or design.variance.any():
+def strata(rows: Inputs) -> Strata | None:
+    """Return the rows' sufficient statistics, None if the law or the table has none."""
+    if rows.noise.by_draw or not rows.noise.is_normal or rows.latent or rows.variance.any():
         return None
-    if not all(level.regular for level in design.levels):
+    if not all(level.regular for level in rows.levels):
         return None
-    problem = Problem(design)
-    origin = np.zeros(sum(problem.sizes))
-    at_origin = problem.log_mean(origin)
-    effects = np.stack([problem.log_mean(unit) - at_origin for unit in np.eye(len(origin))], axis=1)
-    for x in np.random.default_rng(0).normal(0.0, 0.5, (3, len(origin))):
-        if not np.allclose(problem.log_mean(x), at_origin + effects @ x, rtol=1e-9, atol=1e-9):
-            return None
-    data = np.column_stack([design.log_response - at_origin, effects])
+    problem = Problem(rows)
+    if not all(problem.is_linear(name) for name in rows.law.priors):
+        return None
+    at_origin = problem.log_mean(np.zeros(sum(problem.sizes)))
+    data = np.column_stack([rows.log_response - at_origin, problem.effects.T])
     root, freedom, members = [], [], []
-    rows = len(data)
-    inner, dimension = data, rows
-    for level in design.levels:
+    count = len(data)
+    inner, dimension = data, count
+    for level in rows.levels:
         means = data.reshape(level.size, -1, data.shape[1]).mean(axis=1)
-        outer = np.repeat(means, rows // level.size, axis=0)
+        outer = np.repeat(means, count // level.size, axis=0)
         root.append(_factor(inner - outer))
         freedom.append(dimension - level.size)
-        members.append(rows // level.size)
+        members.append(count // level.size)
         inner, dimension = outer, level.size
     root.append(_factor(inner))
     freedom.append(dimension)

@@ -10,7 +10,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.law import suggestion
 from qidbayes.noise.families import SHARED_EFFECT
 from qidbayes.noise.family_kernel import SUITE_SCALE
-from qidbayes.noise.kernels import Cells
+from qidbayes.noise.kernels import Coordinates
 from qidbayes.noise.model import Conditioned
 from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior import query
@@ -32,7 +32,7 @@ _FAR = 8.0  # of log tokens: so far from the fitted ones the discrepancy knows n
 
 
 @dataclass(frozen=True)
-class Scatter:
+class PredictiveNoise:
     """How measurements scatter around a fit's law, given each of its draws."""
 
     fit: Posterior
@@ -75,7 +75,7 @@ class Scatter:
         mean, variance = self.conditioned(curve, where).at(where)
         return mean, variance + self.own_variance(1)
 
-    def coordinates(self, frame: pl.DataFrame, *, together: bool = False) -> Cells:
+    def coordinates(self, frame: pl.DataFrame, *, together: bool = False) -> Coordinates:
         """Return where measurements stand beside the fitted rows; new groups are told apart if they are together."""
         found = dict(self.fit.noise.coordinates(self.fit.fitted, frame, together=together))
         if "log_tokens" in found and np.isnan(found["log_tokens"]).any():
@@ -83,7 +83,7 @@ class Scatter:
             found["log_tokens"] = self.fit.log_tokens_of(frame) - reference
         return found
 
-    def conditioned(self, curve: Curve, asked: Cells) -> Conditioned:
+    def conditioned(self, curve: Curve, asked: Coordinates) -> Conditioned:
         """Return what the fitted rows say of measurements, given each draw."""
         kept = [name for name in (*self.fit.noise.names, *KEPT) if name in self.fit.draws]
         scale = {name: self.fit.flat(name) for name in kept}
@@ -113,18 +113,18 @@ class Scatter:
         # Thresholds of one model and width share what is expected at each token.
         names = [name for name in asked.frame.columns if name != "qid"]
         rows = asked.frame.select(names).rows()
-        places = {row: i for i, row in enumerate(dict.fromkeys(rows))}
-        place = np.array([places[row] for row in rows])
-        once = pl.DataFrame(list(places), schema=asked.frame.select(names).schema, orient="row")
+        numbers = {row: i for i, row in enumerate(dict.fromkeys(rows))}
+        number = np.array([numbers[row] for row in rows])
+        once = pl.DataFrame(list(numbers), schema=asked.frame.select(names).schema, orient="row")
         frame = pl.DataFrame({"tokens": np.exp(grid)})
         frame = once.join(frame, how="cross", maintain_order="left_right") if names else frame
         questions = query.build(curve, frame, {})
         mean, variance = self.of(frame, curve)
         law = curve.log_response(questions.log_covariates, questions.index)
-        height = self.spread(law + mean, variance).reshape(-1, len(places), len(grid))
+        height = self.spread(law + mean, variance).reshape(-1, len(numbers), len(grid))
         law = np.repeat(law, _EACH, axis=0)
-        added = (height - law.reshape(height.shape))[:, place]
-        height = height[:, place] - log_qid.reshape(1, -1, 1)
+        added = (height - law.reshape(height.shape))[:, number]
+        height = height[:, number] - log_qid.reshape(1, -1, 1)
         # Below and beyond the grid the discrepancy stays as it is at its ends, and the law is solved as it stands.
         repeated = curve.repeated(_EACH)
         before = log_tokens(repeated, asked, log_qid - added[:, :, 0])

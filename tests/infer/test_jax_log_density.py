@@ -12,8 +12,8 @@ from plain import plain
 
 import qidbayes as qb
 from qidbayes.infer import program
-from qidbayes.infer.bridge import log_density
 from qidbayes.infer.inputs import Inputs, inputs
+from qidbayes.infer.jax_log_density import log_density
 from qidbayes.infer.model import model_data, model_of_inputs
 from qidbayes.infer.spec import describe
 

@@ -89,9 +89,9 @@ def given_effects(shared: Any, log_qid: Any, sketch: Any, variance: Any, normal:
     return (variance * log_qid + sketch * shared) / total + sqrt(sketch * variance / total) * normal
 
 
-def from_normal(log_qid: Any, sketch: Any, normal: Any, ops: Any) -> Any:
+def from_normal(log_qid: Any, sketch: Any, normal: Any, xp: Any) -> Any:
     """Return log(true QiD) from the variable that is sampled where the discrepancy is modelled.
 
-    There the effects are not drawn one by one, and the sampled variable only has the place and the scale of the sketch.
+    There the effects are not drawn one by one, and the sampled variable has the location and scale of the sketch.
     """
-    return log_qid + ops.sqrt(ops.minimum(sketch, 1.0)) * normal
+    return log_qid + xp.sqrt(xp.minimum(sketch, 1.0)) * normal

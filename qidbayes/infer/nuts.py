@@ -12,7 +12,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from qidbayes.errors import SlowWarning
-from qidbayes.infer import latent, pooling
+from qidbayes.infer import measurement_error, pooling
 from qidbayes.infer.chains import Chains, Job
 from qidbayes.infer.convergence import convergence
 from qidbayes.infer.draws import STATS, Draws, Values
@@ -31,7 +31,7 @@ _SMALLER_STEPS = (0.97, 0.99, 0.997)
 
 
 def sample(
-    design: Inputs,
+    rows: Inputs,
     *,
     draws: int,
     tune: int,
@@ -41,7 +41,7 @@ def sample(
     progress: Progress | None = None,
     most: int | None = None,
 ) -> Draws:
-    """Sample the posterior of a law given a design.
+    """Sample the posterior of a law given its rows.
 
     A program is compiled once for a law and the shapes of its data; later fits in this process reuse it, and later
     processes find it in the compilation cache. Where transitions diverge, the run is repeated with smaller steps. While
@@ -54,7 +54,7 @@ def sample(
     def task() -> Draws:
         with jax.enable_x64(True):
             return _sample(
-                design, draws, tune, chains, target_accept, random_seed, progress, most or draws, under_way
+                rows, draws, tune, chains, target_accept, random_seed, progress, most or draws, under_way
             )  # fmt: skip
 
     (found,) = run([task], under_way.stop, awake=under_way.tell)
@@ -89,7 +89,7 @@ class _UnderWay:
 
 
 def _sample(
-    design: Inputs,
+    rows: Inputs,
     draws: int,
     tune: int,
     chains: int,
@@ -99,38 +99,38 @@ def _sample(
     most: int,
     under_way: _UnderWay,
 ) -> Draws:
-    arrays = model_data(design)
-    with program(spec_of(describe(design, arrays), tune, chains)) as found:
+    arrays = model_data(rows)
+    with program(spec_of(describe(rows, arrays), tune, chains)) as found:
         under_way.lend(found)
         at_once = 1 if found.together else min(chains, os.cpu_count() or 1)
         check(
             at_once * found.memory,
-            f"sampling {design.frame.height:,} rows in {at_once} chains at a time",
+            f"sampling {rows.frame.height:,} rows in {at_once} chains at a time",
             'take fewer rows or a law with discrepancy = "none"',
         )
         data = [jnp.asarray(arrays[name]) for name in found.data_names]
-        start = _start(design, found, chains, np.random.default_rng(random_seed))
+        start = _start(rows, found, chains, np.random.default_rng(random_seed))
         root = None
         if found.gradient:
             middle, root = laplace(found.gradient, np.concatenate([v[0].reshape(-1) for v in start]), data)
             data += [jnp.asarray(middle), jnp.asarray(root)]
             start = [np.random.default_rng(random_seed).normal(0.0, 0.5, (chains, len(middle)))]
         keys = jax.random.split(jax.random.key(random_seed), chains)
-        pace = Pace(design.frame.height, chains * (tune + draws), under_way.notices.put)
+        pace = Pace(rows.frame.height, chains * (tune + draws), under_way.notices.put)
 
         def known(leaves: list[np.ndarray]) -> Values:
             values = leaves[len(STATS) :]
             if root is not None:
                 values = found.parts(middle + values[0] @ root.T)
             drawn = dict(zip(found.names, values, strict=True))
-            return pooling.groups_and_populations(design.law, drawn, design.centring)
+            return pooling.groups_and_populations(rows.law, drawn, rows.centring)
 
         for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
             running = Chains(Job(found, keys, start, data, accept, progress, pace))
             leaves = [v[:, tune:] for v in running.advance(tune + draws)]
             while True:
                 values, diverging = known(leaves), leaves[0]
-                converged = convergence(design, values)
+                converged = convergence(rows, values)
                 enough = all(one.enough for one in converged.values())
                 if enough or diverging.any() or diverging.shape[1] >= most:
                     break
@@ -141,10 +141,10 @@ def _sample(
     return Draws(values, dict(zip(STATS, leaves, strict=False)), accept, converged)
 
 
-def _start(design: Inputs, found: Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _start(rows: Inputs, found: Program, chains: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Start every chain near the middle of the prior, a tenth of its spread away."""
-    law = design.law
-    where: dict[str, tuple[float | np.ndarray, float]] = {latent.NAME: (0.0, 1.0)}
+    law = rows.law
+    where: dict[str, tuple[float | np.ndarray, float]] = {measurement_error.NAME: (0.0, 1.0)}
     for name, prior in law.priors.items():
         sampled, (center, within) = law.sampled_name(name), _middle(prior)
         if prior.spread is None:
@@ -152,13 +152,13 @@ def _start(design: Inputs, found: Program, chains: int, rng: np.random.Generator
         else:
             where[pooling.offset_name(law.population_name(name))] = 0.0, 0.1
             where[law.spread_name(name)] = float(np.log(prior.spread)), 0.5
-            where[pooling.offset_name(sampled)] = design.centring[name] * center, 0.1 * prior.spread
-    where |= {name: _middle(prior) for name, prior in design.errors.items()}
-    where |= dict.fromkeys(design.vectors, (0.0, 0.1))
-    if design.borrowed:
-        ends = np.cumsum(list(design.borrowed.sizes.values()))[:-1]
-        means, sds = np.split(design.borrowed.mean, ends), np.split(design.borrowed.sd, ends)
-        for name, mean, sd in zip(design.borrowed.sizes, means, sds, strict=True):
+            where[pooling.offset_name(sampled)] = rows.centring[name] * center, 0.1 * prior.spread
+    where |= {name: _middle(prior) for name, prior in rows.errors.items()}
+    where |= dict.fromkeys(rows.vectors, (0.0, 0.1))
+    if rows.power_prior:
+        ends = np.cumsum(list(rows.power_prior.sizes.values()))[:-1]
+        means, sds = np.split(rows.power_prior.mean, ends), np.split(rows.power_prior.sd, ends)
+        for name, mean, sd in zip(rows.power_prior.sizes, means, sds, strict=True):
             where[name] = mean if len(mean) > 1 else float(mean[0]), 0.1 * float(sd.min())
     start = []
     for name, shape in zip(found.names, found.shapes, strict=True):
