@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,9 @@ def measure(
     if dry_run:
         _echo_estimate(replace(asked, checkpoints=mine))
         return
+    missing = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"measuring needs {', '.join(missing)}; pip install 'qidbayes[measure]'")
     from qidbayes.measure.run.progress import console_reporter
 
     where = output or str(Path("measured") / asked.suite)
