@@ -201,8 +201,11 @@ def panels(made: Figure, count: int) -> list[Axes]:
 
 def log_axes(axes: Axes) -> None:
     """Give a panel logarithmic axes of counts and nats, labelled for the limits it has now, and a faint grid."""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    # Setting a scale sets that of all panels that share it, and lays them all out again.
+    if axes.get_xscale() != "log":
+        axes.set_xscale("log")
+    if axes.get_yscale() != "log":
+        axes.set_yscale("log")
     counts_axis(axes.xaxis)
     nats_axis(axes.yaxis)
     grid(axes)
