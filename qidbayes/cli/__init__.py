@@ -135,8 +135,8 @@ def main() -> None:
         sys.exit(2)
     except click.ClickException as error:
         vars(error)["message"] = printable(error.message)
-        told = filled(f"Error: {error.format_message()}", sys.stderr).removeprefix("Error: ")
-        vars(error)["format_message"] = lambda: told
+        message = filled(f"Error: {error.format_message()}", sys.stderr).removeprefix("Error: ")
+        vars(error)["format_message"] = lambda: message
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):

@@ -144,11 +144,11 @@ def _echo_estimate(plan: "Plan") -> None:
     from qidbayes.measure.plan.cost import estimate
 
     parts = estimate(plan)
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (p.model, p.checkpoints, p.rows, p.repositories, _gigabytes(p.download_bytes), f"{p.gpu_hours:.2f}")
         for p in parts
     ]
-    sums = [sum(row[i] for row in rows) for i in (1, 2, 3)]
+    sums = (sum(p.checkpoints for p in parts), sum(p.rows for p in parts), sum(p.repositories for p in parts))
     size, hours = sum(p.download_bytes for p in parts), sum(p.gpu_hours for p in parts)
     rows.append(("together", *sums, _gigabytes(size), f"{hours:.2f}"))
     names = ("model", "checkpoints", "cells", "repositories", "download", "GPU-hours")

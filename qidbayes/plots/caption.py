@@ -5,10 +5,13 @@ from typing import Any
 
 import polars as pl
 
+from qidbayes.noise.coordinates import KIND
 from qidbayes.posterior.cautions import extrapolated
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.units import format_count
+
+_KINDS = {"group_size": "groups of {:g}"}
 
 
 def subject(*fits: Fit) -> str:
@@ -61,7 +64,9 @@ def suite(fit: Fit, further: Mapping[str, Any], kind: Kind) -> list[str]:
     """Return a sentence on the suite whose measurements a figure is of; none where it depends on no suite."""
     if kind != "response" or "suite" not in Scatter(fit).asked or "model" in further:
         return []
-    return [f"Of suite {further['suite']}."] if "suite" in further else ["Of a suite that was not fitted."]
+    kinds = [_KINDS.get(name, "{}").format(further[name]) for name in KIND if name in further]
+    named = f"suite {further['suite']}" if "suite" in further else "a suite that was not fitted"
+    return [f"Of {', '.join([named, *kinds])}."]
 
 
 def most_tokens(fit: Fit) -> float:

@@ -10,7 +10,7 @@ from qidbayes.errors import InputError
 from qidbayes.law.expression import to_text
 from qidbayes.posterior import query
 from qidbayes.posterior.assumed import assumed as left_out
-from qidbayes.posterior.assumed import only_suite
+from qidbayes.posterior.assumed import shown
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.coverage import LEAST_CHECKPOINTS, LEAST_RUNS, coverage, read_backtest
 from qidbayes.posterior.fit import Fit
@@ -108,7 +108,7 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         return ""
     found = ""
     asked: dict[str, Any] = {"bits": fit.widths} if "bits" in query.needs(fit.law) else {}
-    asked |= only_suite(fit)
+    asked |= shown(fit)
     try:
         reached = fit.tokens_to_threshold([0.1, 0.2, 0.5], n_params=[1e9, 7e9, 70e9, 405e9], ci_prob=ci_prob, **asked)
         counts = ("lower", "upper")
