@@ -11,6 +11,7 @@ from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.scatter import Scatter
 from qidbayes.units import format_count
 
+_SOURCES = 6
 _KINDS = {"group_size": "groups of {:g}"}
 
 
@@ -85,12 +86,22 @@ def beyond_widths(fit: Fit, bits: Sequence[float | None]) -> list[str]:
     return [f"{sentence}." for sentence in extrapolated(fit, asked)]
 
 
-def sources(points: pl.DataFrame) -> list[str]:
-    """Return a sentence on where the points come from, none if their table does not say."""
+def sources(points: pl.DataFrame) -> str:
+    """Return where points come from, at most six sources by name; empty if their table does not say.
+
+    What stands after a semicolon is of single rows, such as the perplexities that a QiD was worked out from.
+    """
     if "source" not in points.columns:
-        return []
-    found = [source for source in points["source"].unique(maintain_order=True) if source]
-    return [f"Points: {'; '.join(found)}."] if found else []
+        return ""
+    found = [source.split(";")[0] for source in points["source"].unique(maintain_order=True) if source]
+    every = list(dict.fromkeys(found))
+    return "; ".join([*every[:_SOURCES], *([f"and {len(every) - _SOURCES} more"] if len(every) > _SOURCES else [])])
+
+
+def points_from(points: pl.DataFrame) -> list[str]:
+    """Return a sentence on where the points come from, none if their table does not say."""
+    found = sources(points)
+    return [f"Points: {found}."] if found else []
 
 
 def short(model: str) -> str:

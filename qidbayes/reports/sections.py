@@ -8,6 +8,7 @@ import polars as pl
 from qidbayes import plots
 from qidbayes.errors import InputError
 from qidbayes.law.expression import to_text
+from qidbayes.plots import caption
 from qidbayes.posterior import query
 from qidbayes.posterior.assumed import assumed as left_out
 from qidbayes.posterior.assumed import shown
@@ -54,8 +55,8 @@ def data_section(fit: Fit) -> str:
     models = pl.col("model").n_unique().alias("models")
     found = fit.data.group_by(groups, maintain_order=True).agg(pl.len().alias("rows"), models, *spans)
     counts = tuple(f"{name} {end}" for name in ("n_params", "tokens") for end in ("from", "to"))
-    sources = [s for s in fit.data["source"].unique(maintain_order=True) if s] if "source" in fit.data.columns else []
-    from_where = f"<p>Measurements from: {escape('; '.join(map(str, sources)))}.</p>" if sources else ""
+    sources = caption.sources(fit.data)
+    from_where = f"<p>Measurements from: {escape(sources)}.</p>" if sources else ""
     about = fit.attributes
     made = ", ".join(f"{name} {about[name]}" for name in ("random_seed", "draws", "chains") if name in about)
     versions = ", ".join(f"{name} {v}" for name, v in about.get("versions", {}).items())

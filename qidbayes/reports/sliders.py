@@ -52,12 +52,12 @@ def sliders(fit: Fit, ci_prob: float, held: Mapping[str, Any]) -> str:
     data = json.dumps(found, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     asked = {axis["name"]: axis["values"][:1] for axis in found["axes"]}
     about = _shown(fit, held)
-    taken = " ".join(caption.suite(fit, about, "response") if about else [])
-    taken += str(assumed(fit, query.combinations(about | asked))).replace("assumed: ", " Assumed: ")
+    taken = str(assumed(fit, query.combinations(about | asked))).replace("assumed: ", "Assumed: ")
+    told = [*(caption.suite(fit, about, "response") if about else []), *([f"{taken}."] if taken else [])]
     return (
         f'<div class="what-if"><script type="application/json">{data}</script></div>'
         f"<p class=note>Median and bands of a newly measured checkpoint, as <code>Fit.predict</code> gives them, to "
-        f"four digits. {escape(f'{taken}. ') if taken else ''}Sliders stop where the answer has been worked out. "
+        f"four digits. {escape(''.join(f'{one} ' for one in told))}Sliders stop where the answer has been worked out. "
         "Between these points only the chart's lines are drawn.</p>"
     )
 
