@@ -32,6 +32,11 @@ def main(wheel: Path) -> None:
         assert home.startswith(folder), f"the wheel is not what was imported: {home}"
         missing = subprocess.run([python, "-c", "import torch"], cwd=folder, capture_output=True).returncode
         assert missing, "the modelling half must install without torch"
+        refused = subprocess.run(
+            [f"{folder}/venv/bin/qidbayes", "measure", "tiny"], cwd=folder, capture_output=True, text=True
+        )
+        assert (refused.returncode, refused.stdout) == (2, ""), refused
+        assert refused.stderr.startswith("qidbayes: measuring needs torch"), refused.stderr
         qidbayes("fit", "pythia", "--law", "unified", "--seed", "0")
         beta = next(
             row for row in json.loads(qidbayes("summary", "unified.nc", "--format", "json")) if row["name"] == "beta"

@@ -10,6 +10,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from qidbayes.cli import cli
+from qidbayes.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "checks" / "dependencies"
 
@@ -82,3 +86,12 @@ def test_a_database_that_does_not_answer_is_told() -> None:
     for arguments, status in (((), 0), (("--require",), 2)):
         done = audit("--address", "http://127.0.0.1:9", *arguments)
         assert done.returncode == status and done.stderr.startswith("VULNERABILITIES NOT CHECKED")
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers"])
+def test_measuring_without_its_libraries_says_what_to_install(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    with pytest.raises(InputError, match=rf"measuring needs {library}; pip install 'qidbayes\[measure\]'"):
+        CliRunner().invoke(cli, ["measure", "tiny"], catch_exceptions=False)
+    planned = CliRunner().invoke(cli, ["measure", "tiny", "--dry-run"])
+    assert planned.exit_code == 0 and "together" in planned.output

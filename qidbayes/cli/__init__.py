@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from qidbayes.cli import interrupts
+from qidbayes.cli.output import caution, filled, say
 from qidbayes.errors import (
     AssumptionWarning,
     DataWarning,
@@ -103,7 +104,6 @@ def cli(context: click.Context) -> None:
 @contextmanager
 def _telling() -> Iterator[None]:
     """Say once on stderr what an answer takes for granted, whichever command asks for it."""
-    from qidbayes.cli.output import caution
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
         if issubclass(category, _TOLD):
@@ -132,10 +132,12 @@ def main() -> None:
         sys.stdout.flush()  # a full disk shows here, and not when Python ends
         sys.exit(status)
     except InputError as error:
-        click.echo(f"qidbayes: {error}", err=True)
+        say(f"qidbayes: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
         vars(error)["message"] = printable(error.message)
+        message = filled(f"Error: {error.format_message()}", sys.stderr).removeprefix("Error: ")
+        vars(error)["format_message"] = lambda: message
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -145,7 +147,7 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:  # a full disk behind stdout, a folder that may not be read, …
         where = error.filename or "standard output"
-        click.echo(printable(f"qidbayes: {where}: {error.strerror or error}"), err=True)
+        say(f"qidbayes: {where}: {error.strerror or error}", err=True)
         _let_go(sys.stdout)
         sys.exit(2)
     except Exception:

@@ -29,7 +29,7 @@ def demo(output: Path, seed: int) -> None:
     table = load_table("pythia")
     fits = {}
     for law in ("unified", "kaplan-16bit"):
-        say(f"fitting {law} to the {table.height} GPTQ points of arXiv:2411.17691 …", err=True)
+        say(f"fitting {law} to the GPTQ points of arXiv:2411.17691 …", err=True)
         with sampling() as progress:
             from qidbayes.infer.fit import fit  # takes seconds, under the bar
 

@@ -8,6 +8,7 @@ import click
 
 from qidbayes.cli.options import law_name
 from qidbayes.cli.output import echo_frame, echo_json, format_option, say
+from qidbayes.errors import printable
 
 if TYPE_CHECKING:
     from qidbayes.law import Law
@@ -39,14 +40,17 @@ def laws(name: str | None, latex: bool, toml: bool, fmt: str) -> None:
     if name:
         law = load_law(name)
         if toml:
-            say(law_file(name).read_text(encoding="utf-8-sig").rstrip("\n"))
+            click.echo(printable(law_file(name).read_text(encoding="utf-8-sig").rstrip("\n")))
         elif fmt == "json":
             echo_json({**law.to_dict(), "latex": law.latex()})
         elif fmt == "csv":
             echo_frame(pl.DataFrame(_parts(law), infer_schema_length=None), fmt)
         else:
-            say(law.latex() if latex else str(law))
-            for point, constants in {} if latex else law.published.items():
+            if latex:
+                click.echo(printable(law.latex()))
+                return
+            say(str(law))
+            for point, constants in law.published.items():
                 say(f"  published {point}: " + ", ".join(f"{n} = {v}" for n, v in constants.items()))
         return
 

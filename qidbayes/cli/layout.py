@@ -16,8 +16,8 @@ _FIRST = (
 _ANSWERS = frozenset(("name", "law", "equation", "what", "median", "lower", "upper", "qid", "prob", "advised", "r_hat"))
 # What a table is for: these never leave. Where they do not fit, every row becomes a block of lines.
 _NEVER = _ANSWERS | {
-    "fit", "split", "format", "model", "method", "response", "group", "memory", "n_params", "tokens", "bits", "rows",
-    "points", "never", "prob_best", "worse_than_random", "measurements", "variance_left", "log_density",
+    "fit", "split", "format", "settings", "model", "method", "response", "group", "memory", "n_params", "tokens",
+    "bits", "rows", "points", "never", "prob_best", "worse_than_random", "measurements", "variance_left", "log_density",
 }  # fmt: skip
 # What the name of a format says too, and so leaves early where that stands.
 _OF_FORMATS = ("settings", "group_size", "method", "bits")
@@ -61,9 +61,9 @@ def draw(columns: Sequence[Column], width: int | None = None) -> str:
     Returns
     -------
     str
-        The table as it is, if it fits. Else one with broken headings and texts; without the columns in which all rows
-        agree, which are then said above; without those that matter least, named below; or, where even that does not
-        fit, a block of lines for each row, with every column.
+        For a pipe the table as it is. On a terminal columns in which all rows agree are said above. The others are
+        as they are, if they fit. Else headings and texts are broken, and those that matter least are left out and named
+        below. Where even that does not fit, every row becomes a block of lines, with each of these columns.
 
     Examples
     --------
@@ -73,29 +73,39 @@ def draw(columns: Sequence[Column], width: int | None = None) -> str:
      beta      0.46
      gamma      5.6
     """
-    if width is None or _fits([column.natural for column in columns], width, gap=3):
+    if width is None:
         return _table(columns, [column.natural for column in columns], gap=3)
-    kept = [_broken_heading(column) for column in columns]
-    if not _fits([column.least for column in kept], width) and len(columns[0].texts) == 1:
-        return _blocks(columns, width)
-    same: list[Column] = []
-    if not _fits([column.least for column in kept], width):
-        same = [column for column in kept if len(set(column.texts)) == 1 and column.name not in _ANSWERS]
-        kept = [column for column in kept if column not in same]
+    same, kept = _parted(columns)
+    above = _lines(_told(same), width)
+    if _fits([column.natural for column in kept], width, gap=3):
+        return "\n".join([*above, _table(kept, [column.natural for column in kept], gap=3)])
+    blocks = "\n".join([*above, _blocks(kept, width)])
+    kept = [_broken_heading(column) for column in kept]
     left_out: list[str] = []
     for column in _leaving(kept):
-        if _fits([column.least for column in kept], width):
+        if len(column.texts) == 1 or _fits([column.least for column in kept], width):
             break
         kept.remove(column)
         left_out.append(column.name)
     if not kept or not _fits([column.least for column in kept], width):
-        return _blocks(columns, width)
-    told = [f"{column.name} {column.texts[0]}" for column in same if column.texts[0]]
-    above = [f"In every row: {', '.join(told)}"] if told else []
+        return blocks
     missing = f"Not shown, for want of room: {', '.join(left_out)}. A wider terminal or a pipe shows them."
     below = [missing] if left_out else []
-    parts = [*_lines(above, width), _table(kept, _widths(kept, width), gap=2), *_lines(below, width)]
-    return "\n".join(parts)
+    kept, widths = _widened(kept, width)
+    return "\n".join([*above, _table(kept, widths, gap=2), *_lines(below, width)])
+
+
+def _parted(columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+    """Return the columns in which all rows agree, but for answers, and the others; those of one row stay together."""
+    many = [column for column in columns if len(column.texts) > 1]
+    same = [column for column in many if len(set(column.texts)) == 1 and column.name not in _ANSWERS]
+    others = [column for column in columns if column not in same]
+    return (same, others) if others else ([], list(columns))
+
+
+def _told(same: Sequence[Column]) -> list[str]:
+    told = [f"{column.name} {column.texts[0]}" for column in same if column.texts[0]]
+    return [f"In every row: {'; '.join(told)}"] if told else []
 
 
 def _fits(widths: Sequence[int], width: int, gap: int = 2) -> bool:
@@ -120,8 +130,8 @@ def _broken_heading(column: Column) -> Column:
     return replace(column, heading="\n".join(_filled(parts, max(room, *map(len, parts)))))
 
 
-def _widths(columns: Sequence[Column], width: int) -> list[int]:
-    """Give each column what it needs, and the texts what is left, the same to each that wants it."""
+def _widened(columns: Sequence[Column], width: int) -> tuple[list[Column], list[int]]:
+    """Give each column what it needs, texts what is left, the same to each that wants it, and then headings."""
     widths = [column.least for column in columns]
     room = width - 1 - sum(widths) - 2 * (len(widths) - 1)
     while room > 0:
@@ -130,7 +140,14 @@ def _widths(columns: Sequence[Column], width: int) -> list[int]:
             break
         widths[min(wanting, key=lambda i: widths[i])] += 1
         room -= 1
-    return widths
+    found = list(columns)
+    missing = [max(cell_len(column.name) - has, 0) for column, has in zip(columns, widths, strict=True)]
+    for i in sorted(range(len(found)), key=missing.__getitem__):
+        if missing[i] <= room:  # the name on one line
+            found[i] = replace(found[i], heading="")
+            widths[i] += missing[i]
+            room -= missing[i]
+    return found, widths
 
 
 def _table(columns: Sequence[Column], widths: Sequence[int], gap: int) -> str:

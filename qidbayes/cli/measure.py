@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from qidbayes.cli.output import say
+from qidbayes.cli.output import say, terminal_width
+from qidbayes.errors import printable
 
 if TYPE_CHECKING:
     from qidbayes.measure import Plan
@@ -81,6 +83,9 @@ def measure(
     if dry_run:
         _echo_estimate(replace(asked, checkpoints=mine))
         return
+    missing = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"measuring needs {', '.join(missing)}; pip install 'qidbayes[measure]'")
     from qidbayes.measure.run.progress import console_reporter
 
     where = output or str(Path("measured") / asked.suite)
@@ -135,24 +140,21 @@ def plan_file(plan: Path) -> Path:
 
 
 def _echo_estimate(plan: "Plan") -> None:
+    from qidbayes.cli.layout import Column, draw
     from qidbayes.measure.plan.cost import estimate
 
-    line = "{:<36}{:>12}{:>8}{:>14}{:>14}{:>12}".format
-    say(line("model", "checkpoints", "cells", "repositories", "download", "GPU-hours"))
     parts = estimate(plan)
-    for part in parts:
-        hours = f"{part.gpu_hours:.2f}"
-        say(line(part.model, part.checkpoints, part.rows, part.repositories, _gigabytes(part.download_bytes), hours))
-    say(
-        line(
-            "together",
-            sum(part.checkpoints for part in parts),
-            sum(part.rows for part in parts),
-            sum(part.repositories for part in parts),
-            _gigabytes(sum(part.download_bytes for part in parts)),
-            f"{sum(part.gpu_hours for part in parts):.2f}",
-        )
-    )
+    rows: list[tuple[object, ...]] = [
+        (p.model, p.checkpoints, p.rows, p.repositories, _gigabytes(p.download_bytes), f"{p.gpu_hours:.2f}")
+        for p in parts
+    ]
+    sums = (sum(p.checkpoints for p in parts), sum(p.rows for p in parts), sum(p.repositories for p in parts))
+    size, hours = sum(p.download_bytes for p in parts), sum(p.gpu_hours for p in parts)
+    rows.append(("together", *sums, _gigabytes(size), f"{hours:.2f}"))
+    names = ("model", "checkpoints", "cells", "repositories", "download", "GPU-hours")
+    columns = (tuple(map(str, texts)) for texts in zip(*rows, strict=True))
+    table = [Column(name, texts, name != "model") for name, texts in zip(names, columns, strict=True)]
+    click.echo(printable(draw(table, terminal_width())))
     disk = _gigabytes(max((part.disk_bytes for part in parts), default=0))
     say(f"\nDisk: {disk} at once; a checkpoint is removed when it has been measured. Texts come on top.")
     say("Repositories are the models' revisions, and files that others have quantized.")

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -37,14 +37,23 @@ def format_option[F: Callable[..., Any]](command: F) -> F:
 def say(text: str = "", *, err: bool = False, **style: Any) -> None:
     """Print a text for people, on stdout or stderr, without what a terminal would obey.
 
-    On a terminal stderr's lines break between words.
+    On a terminal lines break between words, and go on further to the right where they were indented.
     """
-    text = printable(text)
-    if err and sys.stderr.isatty():
-        width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
-        lines = text.split("\n")
-        text = "\n".join(textwrap.fill(x, width, break_long_words=False, break_on_hyphens=False) for x in lines)
+    text = filled(printable(text), sys.stderr if err else sys.stdout)
     click.echo(click.style(text, **style) if style else text, err=err)
+
+
+def filled(text: str, stream: TextIO) -> str:
+    """Return a text whose lines are as wide as the terminal that a stream is, and as they are where it is none."""
+    if not stream.isatty():
+        return text
+    width = max(40, os.get_terminal_size(stream.fileno()).columns)
+    return "\n".join(_filled(line, width) for line in text.split("\n"))
+
+
+def _filled(line: str, width: int) -> str:
+    further = " " * (2 * (len(line) - len(line.lstrip())))
+    return textwrap.fill(line, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
 
 
 def caution(remark: str) -> None:
@@ -103,13 +112,19 @@ def _print_table(frame: "pl.DataFrame", title: str | None, answers: set[str]) ->
 
     width = terminal_width()
     if title:
-        say(textwrap.fill(title, width, break_on_hyphens=False) if width else title, bold=True)
+        say(title, bold=True)
     columns = [
         Column(_line(column.name), tuple(_text(column.name, value, answers) for value in column), numeric)
         for column in frame
-        for numeric in [column.dtype.is_numeric()]
+        for numeric in [column.dtype.is_numeric() or column.name == "median"]
+        if not _is_inside(column)
     ]
     click.echo(draw(columns, width))
+
+
+def _is_inside(column: "pl.Series") -> bool:
+    """Whether a column says that no row lies outside what was fitted, which a table need not: a factor of 1 in all."""
+    return column.name.endswith("_beyond") and column.len() > 0 and bool((column == 1).all())
 
 
 def terminal_width() -> int | None:

@@ -210,7 +210,7 @@ def notes(fits: Sequence[Fit], points: pl.DataFrame, kind: Kind, ci_prob: float,
         Whether the questions named the points' models.
     """
     band = caption.band(fits[0], kind, ci_prob, known_runs=known_runs(fits, points) * named)
-    return [caption.fitted(*fits), band, *in_sample(points["fitted"]), *caption.sources(points)]
+    return [caption.fitted(*fits), band, *in_sample(points["fitted"]), *caption.points_from(points)]
 
 
 def in_sample(fitted: pl.Series) -> list[str]:

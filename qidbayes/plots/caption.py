@@ -5,10 +5,14 @@ from typing import Any
 
 import polars as pl
 
+from qidbayes.noise.coordinates import KIND
 from qidbayes.posterior.cautions import extrapolated
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.predictive_noise import PredictiveNoise
 from qidbayes.units import format_count
+
+_SOURCES = 6
+_KINDS = {"group_size": "groups of {:g}"}
 
 
 def subject(*fits: Fit) -> str:
@@ -61,7 +65,9 @@ def suite(fit: Fit, further: Mapping[str, Any], kind: Kind) -> list[str]:
     """Return a sentence on the suite whose measurements a figure is of; none where it depends on no suite."""
     if kind != "response" or "suite" not in PredictiveNoise(fit).asked or "model" in further:
         return []
-    return [f"Of suite {further['suite']}."] if "suite" in further else ["Of a suite that was not fitted."]
+    kinds = [_KINDS.get(name, "{}").format(further[name]) for name in KIND if name in further]
+    named = f"suite {further['suite']}" if "suite" in further else "a suite that was not fitted"
+    return [f"Of {', '.join([named, *kinds])}."]
 
 
 def most_tokens(fit: Fit) -> float:
@@ -80,12 +86,22 @@ def beyond_widths(fit: Fit, bits: Sequence[float | None]) -> list[str]:
     return [f"{sentence}." for sentence in extrapolated(fit, asked)]
 
 
-def sources(points: pl.DataFrame) -> list[str]:
-    """Return a sentence on where the points come from, none if their table does not say."""
+def sources(points: pl.DataFrame) -> str:
+    """Return where points come from, at most six sources by name; empty if their table does not say.
+
+    What stands after a semicolon is of single rows, such as the perplexities that a QiD was worked out from.
+    """
     if "source" not in points.columns:
-        return []
-    found = [source for source in points["source"].unique(maintain_order=True) if source]
-    return [f"Points: {'; '.join(found)}."] if found else []
+        return ""
+    found = [source.split(";")[0] for source in points["source"].unique(maintain_order=True) if source]
+    every = list(dict.fromkeys(found))
+    return "; ".join([*every[:_SOURCES], *([f"and {len(every) - _SOURCES} more"] if len(every) > _SOURCES else [])])
+
+
+def points_from(points: pl.DataFrame) -> list[str]:
+    """Return a sentence on where the points come from, none if their table does not say."""
+    found = sources(points)
+    return [f"Points: {found}."] if found else []
 
 
 def short(model: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
-from qidbayes.posterior.assumed import only_suite
+from qidbayes.posterior.assumed import shown
 from qidbayes.posterior.fit import Fit, Kind
 from qidbayes.posterior.point import PointEstimate
 
@@ -21,8 +21,8 @@ def check_law(fit: Fit, figure: str, further: Mapping[str, Any]) -> None:
 
 
 def with_suite(fit: Fit, further: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
-    """Return the further columns of a question; of a fit of one suite with that suite, unless they name another."""
-    return {**({} if {"suite", "model"} & set(further) else only_suite(fit, kind)), **further}
+    """Return the further columns of a question, with what is shown of the fit unless they name a suite or a model."""
+    return {**({} if {"suite", "model"} & set(further) else shown(fit, kind)), **further}
 
 
 def asked_of(published: PointEstimate, question: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:

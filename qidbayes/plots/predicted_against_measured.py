@@ -64,7 +64,7 @@ def predicted_against_measured(
     small_print = [
         f"Marks: medians; bars: {100 * ci_prob:g}% {meaning}.{caption.failed(*fits)}",
         *along.in_sample(pl.concat([answer["fitted"] for answer in predicted])),
-        *caption.sources(pl.concat(predicted, how="diagonal_relaxed")),
+        *caption.points_from(pl.concat(predicted, how="diagonal_relaxed")),
     ]
     limits = _limits(predicted)
     with style.context():

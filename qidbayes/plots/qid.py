@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 
 from qidbayes.noise.coordinates import KIND
 from qidbayes.plots import along, banded, caption, style
+from qidbayes.posterior.assumed import shown
 from qidbayes.posterior.fit import Fit, Kind
 
 _MAX_COLUMNS = 6
 _MAX_ROWS = 12
-_LABELS = {"bits": "{:g} bits", "group_size": "groups of {}"}
+_TITLE = 22  # characters of a row's title on a line, which has the height of a panel
+_LABELS = {"bits": "{:g} bits", "group_size": "groups of {:g}"}
 
 
 def qid(
@@ -39,7 +41,8 @@ def qid(
     fit
         A fit of a QiD law with D in its equation.
     table
-        The measurements to draw, if not those that were fitted; hollow where they were not.
+        The measurements to draw, if not those that were fitted; hollow where they were not. Of a fit of many families
+        only those of one are drawn by default: that of the rows that it was conditioned on, or with most checkpoints.
     bits, models
         Which bit widths and models of those to draw; all by default.
     kind, ci_prob
@@ -61,7 +64,7 @@ def qid(
     >>> qid(load_fit("unified.nc"), bits=[3, 4]).savefig("qid.svg")  # doctest: +SKIP
     """
     along.check_law(fit, "qid", "tokens")
-    measured = fit.data if table is None else along.measured(table, "qid")
+    measured = _of_fit(fit) if table is None else along.measured(table, "qid")
     measured = along.chosen(along.chosen(measured, "bits", bits), "model", models)
     split = ["bits", *(column for column in KIND if measured[column].n_unique() > 1)]
     every_row = along.mark_fitted([fit], measured, split)
@@ -75,6 +78,8 @@ def qid(
     looks = style.by_size(n_params for n_params, _ in columns)
     rows = points.select(split).unique().sort(split, nulls_last=True).rows(named=True)
     small_print = along.notes([fit], points, kind, ci_prob)
+    if table is None and measured.height < fit.data.height:
+        small_print.append(f"Only suite {measured['suite'][0]} is shown.")
     if law is not None:
         small_print.append(along.LAW_ALONE)
     if len(columns) > 1:
@@ -117,6 +122,15 @@ def qid(
     return figure
 
 
+def _of_fit(fit: Fit) -> pl.DataFrame:
+    """Return the fitted rows that are drawn: of many families one, that of the rows that the fit was conditioned on."""
+    if fit.law.noise.discrepancy != "families":
+        return fit.data
+    checkpoints = fit.data.group_by("suite").agg(pl.struct("model", "tokens").n_unique().alias("checkpoints"))
+    most = checkpoints.sort("checkpoints", "suite", descending=[True, False])["suite"][0]
+    return fit.data.filter(suite=shown(fit).get("suite", most))
+
+
 def _fullest(points: pl.DataFrame, split: Sequence[str]) -> pl.DataFrame:
     """Return the points of the rows of panels that are drawn: of all, if they are few."""
     models = points.group_by(split).agg(pl.col("model").n_unique().alias("models"), pl.len().alias("points"))
@@ -132,4 +146,5 @@ def _others(axes: Axes, answer: pl.DataFrame) -> None:
 
 
 def _row_title(row: dict[str, object]) -> str:
-    return ", ".join(_LABELS.get(name, "{}").format(value) for name, value in row.items() if value is not None)
+    title = ", ".join(_LABELS.get(name, "{}").format(value) for name, value in row.items() if value is not None)
+    return textwrap.fill(title, _TITLE)

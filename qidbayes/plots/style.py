@@ -201,8 +201,11 @@ def panels(made: Figure, count: int) -> list[Axes]:
 
 def log_axes(axes: Axes) -> None:
     """Give a panel logarithmic axes of counts and nats, labelled for the limits it has now, and a faint grid."""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    # Setting a scale sets that of all panels that share it, and lays them all out again.
+    if axes.get_xscale() != "log":
+        axes.set_xscale("log")
+    if axes.get_yscale() != "log":
+        axes.set_yscale("log")
     counts_axis(axes.xaxis)
     nats_axis(axes.yaxis)
     grid(axes)
@@ -217,9 +220,13 @@ def grid(axes: Axes, axis: Literal["both", "x"] = "both") -> None:
 def counts_axis(axis: Axis) -> None:
     """Label a logarithmic axis of counts 10B, 1T, 100T, or at each power of ten where there is room."""
     low, high = axis.get_view_interval()
-    # Labels at every power of ten run into each other over more than four; of every second one, 100T is one.
-    roomy = np.log10(high / low) <= 4
-    axis.set_major_locator(LogLocator(numticks=99) if roomy else FixedLocator([10.0**k for k in range(2, 22, 2)]))
+    # Labels at every power of ten run into each other over more than four; of every second or fourth, 100T is one.
+    decades = np.log10(high / low)
+    roomy, step = decades <= 4, 2 if decades <= 10 else 4
+    between = (1, 2, 3, 5, 7) if decades < 1 else (1,)  # a range of 200B to 600B has no power of ten
+    axis.set_major_locator(
+        LogLocator(subs=between, numticks=99) if roomy else FixedLocator([10.0**k for k in range(2, 22, step)])
+    )
     axis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
     # Nine minor ticks a decade are a smear where two decades share a label.
     axis.set_minor_locator(LogLocator(subs=range(2, 10) if roomy else (1.0,), numticks=99))

@@ -20,8 +20,8 @@ _ROW = 0.17
 """Inches for each interval."""
 _GAP = 0.6
 """Between two sizes, in rows."""
-_FARTHEST = 1e16
-"""Where the axis ends (count) if intervals go on: ten thousand times what has been trained on matters to nobody."""
+_NEAREST, _FARTHEST = 1e6, 1e16
+"""Where the axis ends (count) if intervals go on: a batch, and hundreds of times what has been trained on."""
 
 
 def tokens_to_threshold(
@@ -83,7 +83,7 @@ def tokens_to_threshold(
         limits = _limits([frame for frame in (answer, beside) if frame is not None])
         small_print = [caption.fitted(fit), _meaning(fit, kind, ci_prob), *caption.suite(fit, further, kind)]
         small_print.append(caption.measured_to(fit))
-        if (answer["upper"] >= limits[1]).any():
+        if (answer["upper"] >= limits[1]).any() or (answer["lower"] <= limits[0]).any():
             small_print.append("Arrows: on beyond the axis.")
         small_print += caption.beyond_widths(fit, widths)
         tall = max(1.7, 0.7 + _ROW * max(rows.values())) * style.panel_rows(len(widths))
@@ -91,7 +91,7 @@ def tokens_to_threshold(
         panels = style.panels(figure, len(widths))
         for axes, width in zip(panels, widths, strict=True):
             here = pl.lit(True) if width is None else pl.col("bits") == width
-            _intervals(axes, answer.filter(here), rows, looks, limits[1])
+            _intervals(axes, answer.filter(here), rows, looks, limits)
             if beside is not None:
                 _published(axes, beside.filter(here), rows)
             axes.axvline(caption.most_tokens(fit), color=style.GUIDE, linestyle=":", linewidth=1.0)
@@ -131,18 +131,23 @@ def _label_rows(panels: Sequence[Axes], rows: Rows) -> None:
 def _limits(frames: Sequence[pl.DataFrame]) -> tuple[float, float]:
     found = np.concatenate([f[c].drop_nulls().to_numpy() for f in frames for c in ("tokens", "lower", "upper")])
     found = found[np.isfinite(found)]
-    return found.min() / 2, min(found.max() * 2, _FARTHEST)
+    return max(found.min() / 2, _NEAREST), min(found.max() * 2, _FARTHEST)
 
 
-def _intervals(axes: Axes, answer: pl.DataFrame, rows: Rows, looks: Mapping[float, style.Look], right: float) -> None:
+def _intervals(
+    axes: Axes, answer: pl.DataFrame, rows: Rows, looks: Mapping[float, style.Look], ends: tuple[float, float]
+) -> None:
+    left, right = ends
     for one in answer.iter_rows(named=True):
         y, look = rows[one["n_params"], one["qid"]], looks[one["n_params"]]
-        axes.plot([min(one["lower"], right), min(one["upper"], right)], [y, y], color=look.color, linewidth=1.6)
-        if one["tokens"] < right:
+        axes.plot(np.clip([one["lower"], one["upper"]], left, right), [y, y], color=look.color, linewidth=1.6)
+        if left < one["tokens"] < right:
             axes.plot(one["tokens"], y, marker=look.marker, color=look.color, markersize=4.5)
         if one["upper"] >= right:
             axes.plot(right, y, marker=">", color=look.color, markersize=4, clip_on=False)
-        if one["never"] > 0:
+        if one["lower"] <= left:
+            axes.plot(left, y, marker="<", color=look.color, markersize=4, clip_on=False)
+        if round(100 * one["never"]):  # not 0%
             axes.annotate(
                 f"never: {one['never']:.0%}",
                 (right, y),

@@ -1,6 +1,7 @@
 """What an answer takes for granted because its question does not say it, in one sentence."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -112,15 +113,24 @@ def projected(tokens: Counts | None) -> Counts:
     return FAR_END if tokens is None else tokens
 
 
-def only_suite(fit: Posterior, kind: Kind = "response") -> dict[str, str]:
-    """Return the suite of a fit of one suite by its column, for figures and pages that show that one; else nothing.
+def shown(fit: Posterior, kind: Kind = "response") -> dict[str, Any]:
+    """Return what figures and pages show of a fit that is asked about nothing in particular, by column.
 
-    Nothing either where an answer depends on no suite.
+    It is the suite of a fit of one suite, or of the rows that a fit was conditioned on. Of these it is also their
+    method, group size and data set, where all have the same. Nothing where an answer depends on no suite.
     """
     if kind != "response" or "suite" not in fit.noise.asked:
         return {}
-    suites = fit.data["suite"].unique().to_list()
-    return {"suite": str(suites[0])} if len(suites) == 1 else {}
+    taken = fit.attributes.get("conditioned_on", ())
+    suites = {str(one["suite"]) for one in taken} or set(fit.data["suite"].unique().to_list())
+    if len(suites) != 1:
+        return {}
+    found: dict[str, Any] = {"suite": str(suites.pop())}
+    if taken:
+        rows = fit.data.filter(suite=found["suite"])
+        values = {name: rows[name].unique().to_list() for name in KIND if name in fit.noise.asked}
+        found |= {name: own[0] for name, own in values.items() if len(own) == 1 and own[0] is not None}
+    return found
 
 
 def _as_in_table(fit: Posterior, model: str) -> str:

@@ -16,7 +16,7 @@ from qidbayes.units import format_value
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _COUNTS = ("n_params", "tokens")
 _HEADINGS = {
-    "n_params": "parameters N", "tokens": "tokens D", "qid": "QiD", "loss_16bit": "16-bit loss", "r_hat": "R-hat",
+    "n_params": "size N", "tokens": "tokens D", "qid": "QiD", "loss_16bit": "16-bit loss", "r_hat": "R-hat",
     "ess_bulk": "ESS, bulk", "ess_tail": "ESS, tail", "sd": "standard deviation", "never": "share that never reach it",
     "worse_than_random": "chance of being worse than guessing", "n_params_beyond": "size, times outside the data",
     "tokens_beyond": "tokens, times outside the data", "bits_beyond": "bits, times outside the data",

@@ -143,8 +143,11 @@ def _page(parts: Sequence[str], fits: Sequence[Fit], title: str | None) -> str:
 
 
 def _title(fits: Sequence[Fit]) -> str:
-    """Return what a page is about: the laws, and the suites that they were fitted to."""
+    """Return what a page is about: the laws, and the suites that they were fitted to or given rows of."""
     laws = ", ".join(dict.fromkeys(fit.law.title or fit.law.name for fit in fits))
+    given = dict.fromkeys(one["suite"] for fit in fits for one in fit.attributes.get("conditioned_on", ()))
+    if given:
+        return f"{laws}, given rows of {', '.join(given)}"
     suites = [suite for fit in fits if "suite" in fit.data.columns for suite in fit.data["suite"].unique().sort()]
     named = list(dict.fromkeys(str(suite) for suite in suites if suite))
     several = f"{', '.join(named[:3])} and {len(named) - 3} more" if len(named) > 3 else ", ".join(named)

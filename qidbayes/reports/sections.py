@@ -8,9 +8,10 @@ import polars as pl
 from qidbayes import plots
 from qidbayes.errors import InputError
 from qidbayes.law.expression import to_text
+from qidbayes.plots import caption
 from qidbayes.posterior import query
 from qidbayes.posterior.assumed import assumed as left_out
-from qidbayes.posterior.assumed import only_suite
+from qidbayes.posterior.assumed import shown
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.coverage import LEAST_CHECKPOINTS, LEAST_RUNS, coverage, read_backtest
 from qidbayes.posterior.fit import Fit
@@ -54,8 +55,8 @@ def data_section(fit: Fit) -> str:
     models = pl.col("model").n_unique().alias("models")
     found = fit.data.group_by(groups, maintain_order=True).agg(pl.len().alias("rows"), models, *spans)
     counts = tuple(f"{name} {end}" for name in ("n_params", "tokens") for end in ("from", "to"))
-    sources = [s for s in fit.data["source"].unique(maintain_order=True) if s] if "source" in fit.data.columns else []
-    from_where = f"<p>Measurements from: {escape('; '.join(map(str, sources)))}.</p>" if sources else ""
+    sources = caption.sources(fit.data)
+    from_where = f"<p>Measurements from: {escape(sources)}.</p>" if sources else ""
     about = fit.attributes
     made = ", ".join(f"{name} {about[name]}" for name in ("random_seed", "draws", "chains") if name in about)
     versions = ", ".join(f"{name} {v}" for name, v in about.get("versions", {}).items())
@@ -108,7 +109,7 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         return ""
     found = ""
     asked: dict[str, Any] = {"bits": fit.widths} if "bits" in query.needs(fit.law) else {}
-    asked |= only_suite(fit)
+    asked |= shown(fit)
     try:
         reached = fit.tokens_to_threshold([0.1, 0.2, 0.5], n_params=[1e9, 7e9, 70e9, 405e9], ci_prob=ci_prob, **asked)
         counts = ("lower", "upper")

@@ -15,8 +15,9 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.law.law import RESPONSES
+from qidbayes.plots import caption
 from qidbayes.posterior import query
-from qidbayes.posterior.assumed import assumed, only_suite
+from qidbayes.posterior.assumed import assumed, shown
 from qidbayes.posterior.band import tails
 from qidbayes.posterior.fit import Fit
 from qidbayes.units import format_count
@@ -50,11 +51,13 @@ def sliders(fit: Fit, ci_prob: float, held: Mapping[str, Any]) -> str:
     # "</script>" in a name would end the element.
     data = json.dumps(found, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     asked = {axis["name"]: axis["values"][:1] for axis in found["axes"]}
-    taken = str(assumed(fit, query.combinations(asked | _suite(fit, held)))).replace("assumed: ", "Assumed: ")
+    about = _shown(fit, held)
+    taken = str(assumed(fit, query.combinations(about | asked))).replace("assumed: ", "Assumed: ")
+    told = [*(caption.suite(fit, about, "response") if about else []), *([f"{taken}."] if taken else [])]
     return (
         f'<div class="what-if"><script type="application/json">{data}</script></div>'
         f"<p class=note>Median and bands of a newly measured checkpoint, as <code>Fit.predict</code> gives them, to "
-        f"four digits. {escape(f'{taken}. ') if taken else ''}Sliders stop where the answer has been worked out. "
+        f"four digits. {escape(''.join(f'{one} ' for one in told))}Sliders stop where the answer has been worked out. "
         "Between these points only the chart's lines are drawn.</p>"
     )
 
@@ -83,12 +86,12 @@ def payload(fit: Fit, ci_prob: float, held: Mapping[str, Any]) -> dict[str, Any]
     """
     needed = query.needs(fit.law)
     query.refuse_unused(fit.law, held, (*needed, *fit.noise.asked))
-    like = _like(fit, held)
+    like = _like(fit, {**_shown(fit, held), **held})
     axes = {name: _values(fit, name, like) for name in needed if name not in held}
     axes |= {name: query.combinations({name: value})[name].to_list() for name, value in held.items()}
     if math.prod(len(values) for values in axes.values()) > _MOST_POINTS:
         raise InputError(f"law {fit.law.name!r} depends on too much for a page to hold; hold a value, such as bits=4")
-    frame = query.combinations(axes | _suite(fit, held))
+    frame = query.combinations(_shown(fit, held) | axes)
     lower, upper = tails(ci_prob)
     inner_lower, inner_upper = tails(INNER)
     levels = {"median": 0.5, "lower": lower, "upper": upper, "inner_lower": inner_lower, "inner_upper": inner_upper}
@@ -113,16 +116,16 @@ def payload(fit: Fit, ci_prob: float, held: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _suite(fit: Fit, held: Mapping[str, Any]) -> dict[str, str]:
-    """The suite of a fit of one suite, unless a question names its run."""
-    return {} if {"suite", "model"} & set(held) else only_suite(fit)
+def _shown(fit: Fit, held: Mapping[str, Any]) -> dict[str, Any]:
+    """What is shown of a fit, unless a question names its suite or run."""
+    return {} if {"suite", "model"} & set(held) else shown(fit)
 
 
 def _like(fit: Fit, held: Mapping[str, Any]) -> pl.DataFrame:
     """The fitted rows of the suite or model that is asked about; all of them if it is new."""
     for name in ("model", "suite"):
         known = fit.data.filter(pl.col(name) == held[name]) if isinstance(held.get(name), str) else fit.data[:0]
-        if known.height:
+        if all(known[axis].count() for axis in BEYOND):
             return known
     return fit.data
 

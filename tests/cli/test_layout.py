@@ -63,8 +63,27 @@ def test_what_leaves_first_and_what_is_said_of_it() -> None:
     assert "Not shown" not in draw(columns, 80)
     assert " Not shown, for want of room: mean, sd." in draw(columns, 40)
     same = [*columns, Column("tokens", ("100T", "100T"), True)]
-    assert draw(same, 44).startswith(" In every row: tokens 100T\n")
-    assert "tokens" in draw(same, 80).splitlines()[0]
+    for width in (44, 80, 200):
+        assert draw(same, width).splitlines()[0] == " In every row: tokens 100T"
+        assert draw(same, width).count("tokens") == 1
+    assert "In every row" not in draw(same)  # in a pipe every column is in its place
+
+
+def test_what_is_the_same_in_one_row_or_in_every_column_stays() -> None:
+    one = [Column("tokens", ("100T",), True), Column("bits", ("4",), True)]
+    assert draw(one, 80) == draw(one)
+    twice = [Column("tokens", ("100T", "100T"), True), Column("bits", ("4", "4"), True)]
+    assert draw(twice, 80) == draw(twice)
+
+
+def test_headings_are_broken_only_where_room_is_short() -> None:
+    columns = [Column("text", ("some words " * 3, "x"), False)]
+    columns += [Column(name, ("0.1", "0.2"), True) for name in ("n_params", "worse_than_random", "prob_best")]
+    assert draw(columns, 64).splitlines()[:3] == [
+        "                                              worse_",
+        "                                               than_",
+        " text                               n_params  random  prob_best",
+    ]
 
 
 def test_a_projection_keeps_both_its_bands() -> None:
@@ -106,6 +125,9 @@ COMMANDS = {
     "project fit.nc --params 7B --bits 4": ("median", "lower", "upper", "mean", "sd", "tokens_beyond"),
     "tokens fit.nc": ("qid", "n_params", "bits", "tokens", "lower", "upper"),
     "advise fit.nc --memory 8GB,24GB --tokens 1T": ("memory", "bits", "n_params", "median", "lower", "upper"),
+    "advise --params 8B --max-qid 0.1 --settings bartowski/Q4_K_M": ("settings", "bits", "median", "lower", "advised"),
+    "training-level fit.nc --qid 0.05,0.2 --bits 4,3 --params 7B": ("n_params", "median", "lower", "upper"),
+    "measure pythia-full --dry-run": ("model", "checkpoints", "cells"),
 }
 
 
@@ -116,8 +138,8 @@ def test_every_answer_is_whole_on_a_terminal(width: int, folder: Path, monkeypat
         piped = CliRunner().invoke(cli, command.split()).stdout
         shown = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(command.split(), folder, width))
         assert "…" not in shown, (command, shown)
-        rows = [line for line in shown.splitlines() if re.match(r" \S", line)]
-        assert rows and max(map(len, rows)) <= width, (command, shown)
+        assert all(cell_len(line) <= width for line in shown.splitlines()), (command, shown)
+        assert "_beyond 1;" not in shown and not re.search(r"_beyond 1\n", shown), (command, shown)
         for name in wanted:
             for cell in cells(piped, name):
                 words = re.split(r"[ /]+", cell)  # where a text may go on in the next line
@@ -141,6 +163,15 @@ def test_the_reader_of_pipes_reads_them() -> None:
     rows = csv.DictReader(io.StringIO(CliRunner().invoke(cli, ["laws", "--format", "csv"]).stdout))
     piped = CliRunner().invoke(cli, ["laws"]).stdout
     assert [row["law"] for row in rows if row["published"]] == cells(piped, "law")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("command", ["laws unified", "project fit.nc --params seven", "project none.nc"])
+def test_texts_and_errors_break_between_words(command: str, width: int, folder: Path) -> None:
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(command.split(), folder, width))
+    assert all(cell_len(line) <= width for line in shown.splitlines())
+    wide = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(command.split(), folder, 400))
+    assert shown.split() == wide.split()
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -82,6 +82,19 @@ def test_a_phone_shows_median_and_interval(tab: Tab, file: Path) -> None:
         assert edges and all(edge <= 390 for table in edges for edge in table), (name, edges)
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_word_of_a_heading_is_broken(tab: Tab, file: Path, width: int) -> None:
+    tab.open(file, width)
+    broken = tab.value("""[...document.querySelectorAll('th')].flatMap((th) => {
+        const text = th.firstChild, range = document.createRange();
+        return [...text.data.matchAll(/[^\\s-]+/g)].filter((word) => {
+            range.setStart(text, word.index); range.setEnd(text, word.index + word[0].length);
+            return range.getClientRects().length > 1;
+        }).map((word) => word[0]);
+    })""")
+    assert broken == []
+
+
 def test_figures_stand_before_long_tables(tab: Tab, file: Path) -> None:
     tab.open(file, 1280)
     last, first = tab.value(

@@ -77,5 +77,5 @@ def test_the_option_refuses_what_is_no_shard(given: str) -> None:
 def test_a_dry_run_is_of_the_shard() -> None:
     done = CliRunner().invoke(command, [str(TINY / "plan.toml"), "--shard=1/5", "--dry-run"])
     assert done.exit_code == 0
-    (together,) = [line for line in done.output.splitlines() if line.startswith("together")]
+    (together,) = [line for line in done.output.splitlines() if line.startswith(" together")]
     assert together.split()[1] == str(len(shard_of(PLANS["tiny"], 1, 5)))
