@@ -11,9 +11,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedModel
 
 from measure.decoders import GROUPED, SHAPE, calibration, sentences, trained, trained_weights
+from measure.mixtures import MIXTURES, random_mixture
 from qidbayes.measure.decoder import compare, layers
 from qidbayes.measure.decoder.compare import Compared, Reference, compare_tokens, compare_windows
 from qidbayes.measure.decoder.layers import restoring_weights
+from qidbayes.measure.inputs.experts import list_experts
 from qidbayes.measure.quantize import GPTQ, RTN, Floats, GPTQFloats, Quantizer
 from qidbayes.measure.quantize.block import WHOLE, Block, Codes
 from qidbayes.measure.quantize.elements import E2M1, E2M3, E3M2, E4M3
@@ -131,6 +133,23 @@ def test_the_sweep_is_the_plain_path_for_every_format(name: str) -> None:
     ours = [variant.compared[0] for variant in found.variants]
     for quantity in ("losses", "kld"):
         torch.testing.assert_close(together(ours, quantity), together(alone, quantity), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_the_sweep_of_experts_is_the_plain_path(name: str) -> None:
+    model = random_mixture(name).half().to(GPU)
+    list_experts(model)
+    generator = torch.Generator().manual_seed(2)
+    texts, windows = (torch.randint(3, 64, shape, generator=generator) for shape in ((16, 48), (16, 33)))
+    quantizers = [RTN(3, 16), GPTQ(3, 16), GPTQFloats("nvfp4")]
+    found = sweep(model, quantizers, texts.to(GPU), [windows], GPU)
+    reference = Reference(model, windows)
+    for quantizer, variant in zip(quantizers, found.variants, strict=True):
+        with restoring_weights(model):
+            report = quantizer.quantize(model, texts.to(GPU))
+            alone = compare_windows(model, reference)
+        assert variant.report == report
+        torch.testing.assert_close(variant.losses[0], alone.losses, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("how", ["in main memory", "started anew", "in small batches"])
