@@ -39,8 +39,21 @@ def solve_together(quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared])
     tensor([[ 0.0000,  0.6667, -0.6667,  0.6667]])
     tensor([[ 0.2667,  0.9333, -0.8000,  0.2667]])
     """
+    quantized = round_columns(quantizers, torch.stack([p.weight for p in prepared]), prepared)
+    return [ready.solution(quantized[v]) for v, ready in enumerate(prepared)]
+
+
+def round_columns(quantizers: Sequence[GPTQKind], weight: Tensor, prepared: Sequence[Prepared]) -> Tensor:
+    """Return the columns as they are rounded, `[settings, out, in]`, in the order in which they are.
+
+    Parameters
+    ----------
+    quantizers, prepared
+        As `solve_together` takes them.
+    weight
+        The weights of `prepared`, likewise; they are used up.
+    """
     (block_size,) = {quantizer.block_size for quantizer in quantizers}
-    weight = torch.stack([p.weight for p in prepared])
     quantized = torch.empty_like(weight)
     codes = _codes(quantizers, weight)
     alike = [_Alike(quantizers[part.start], prepared[part.start], part) for part in _neighbours(quantizers)]
@@ -63,7 +76,7 @@ def solve_together(quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared])
         quantized[:, :, start:stop] = done.quantized
         for v, ready in enumerate(prepared):
             weight[v, :, stop:] -= done.errors[v] @ ready.spread[start:stop, stop:]
-    return [ready.solution(quantized[v]) for v, ready in enumerate(prepared)]
+    return quantized
 
 
 @dataclass

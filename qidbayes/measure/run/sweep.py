@@ -44,6 +44,7 @@ from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan.methods import METHODS
 from qidbayes.measure.quantize.activations import rounding_inputs
 from qidbayes.measure.quantize.gptq import GPTQKind
+from qidbayes.measure.quantize.recorded import RecordedSolver
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
 from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
 
@@ -226,6 +227,7 @@ class _Pass:
         self._stack, self._layers = decoder_layers(model)
         self._blocks = [in_blocks(texts, until) for texts in windows]
         self._seconds_quantize = 0.0
+        self._solver = RecordedSolver()
         calibrated = orders * sum(isinstance(q, GPTQKind) for q in quantizers)
         self._watch, watched = watch, watch is not None and len(calibration) > 0
         variants = sum(orders if isinstance(q, GPTQKind) else 1 for q in quantizers)
@@ -299,7 +301,7 @@ class _Pass:
                 variant.kept = variant.kept if sets else []
 
     def _let_go_of_calibration(self) -> None:
-        self._calibrations, self._watched = [], None
+        self._calibrations, self._watched, self._solver = [], None, RecordedSolver()
         for variant in self._variants:
             variant.calibration = None
 
@@ -361,6 +363,7 @@ class _Pass:
                         self._device,
                         self._outside,
                         is_last=index + 1 == len(self._layers),
+                        solver=self._solver,
                     ).solve(ready)
             use_weights(linears, own)
         if self._watch is not None:

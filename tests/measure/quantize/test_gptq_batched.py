@@ -108,9 +108,12 @@ for columns in (5, 16):
 logits = (20 * torch.randn(3, 9000, generator=generator)).half()
 logits[0, 7] = -torch.inf
 targets = torch.tensor([0, 4096, 8999])
-torch.testing.assert_close(token_losses_triton.token_losses(logits, targets), token_losses(logits, targets))
+losses, logs, firsts = token_losses_triton.summarize(logits, targets)
+torch.testing.assert_close(losses, token_losses(logits, targets)[0])
+torch.testing.assert_close(logs, logits.float().logsumexp(1))
+assert firsts.tolist() == logits.argmax(1).tolist()
 logits[1, 5] = torch.nan
-assert token_losses_triton.token_losses(logits, targets).isfinite().tolist() == [True, False, True]
+assert token_losses_triton.summarize(logits, targets)[0].isfinite().tolist() == [True, False, True]
 
 from transformers.models.gpt_neox import modeling_gpt_neox
 from transformers.models.llama import modeling_llama
