@@ -75,7 +75,7 @@ def round_columns(quantizers: Sequence[GPTQKind], weight: Tensor, prepared: Sequ
         )
         quantized[:, :, start:stop] = done.quantized
         for v, ready in enumerate(prepared):
-            weight[v, :, stop:] -= done.errors[v] @ ready.spread[start:stop, stop:]
+            weight[v, :, stop:].addmm_(done.errors[v], ready.spread[start:stop, stop:], alpha=-1)
     return quantized
 
 
@@ -114,7 +114,7 @@ class _Alike:
             fitted = [(grid.scale[None], grid.zero[None]) for grid in alone]
         found = fitted if first == start or self.open is None else [self.open, *fitted]
         self.open = found[-1]
-        scale, zero = (torch.cat([one[i] for one in found], dim=2) for i in (0, 1))
+        scale, zero = found[0] if len(found) == 1 else (torch.cat([one[i] for one in found], dim=2) for i in (0, 1))
         return (scale, zero), [column // size - start // size for column in range(start, stop)]
 
 
@@ -150,6 +150,8 @@ def _codes(quantizers: Sequence[GPTQKind], weight: Tensor) -> Codes:
 
 def _side_by_side(parts: list[Scales]) -> Scales:
     """Join the scales and zeros of all settings; one with fewer grids repeats its last, which no column uses."""
+    if len(parts) == 1:
+        return parts[0]
     most = max(scale.shape[2] for scale, _ in parts)
 
     def filled(x: Tensor) -> Tensor:

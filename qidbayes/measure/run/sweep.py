@@ -227,6 +227,7 @@ class _Pass:
         self._stack, self._layers = decoder_layers(model)
         self._blocks = [in_blocks(texts, until) for texts in windows]
         self._seconds_quantize = 0.0
+        self._timed: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._solver = RecordedSolver()
         calibrated = orders * sum(isinstance(q, GPTQKind) for q in quantizers)
         self._watch, watched = watch, watch is not None and len(calibration) > 0
@@ -274,6 +275,7 @@ class _Pass:
                 continue
             found = [[Compared.joined(blocks) for blocks in v.compared] for v in repeats]
             variants.append(Swept(self._reported(repeats[0]), found, None))
+        self._count_seconds()
         seconds = time.perf_counter() - began
         baseline = [torch.cat(blocks) for blocks in self._losses]
         return Sweep(baseline, variants, self._seconds_quantize, seconds - self._seconds_quantize)
@@ -424,13 +426,19 @@ class _Pass:
 
     @contextmanager
     def _quantizing(self) -> Iterator[None]:
-        """Count the block's seconds as quantizing; all others evaluate."""
-        self._wait()
-        began = time.perf_counter()
+        """Count the block's seconds as quantizing; all others evaluate. On a GPU they are its own: nothing waits."""
+        if self._device.type != "cuda":
+            began = time.perf_counter()
+            yield
+            self._seconds_quantize += time.perf_counter() - began
+            return
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
         yield
-        self._wait()
-        self._seconds_quantize += time.perf_counter() - began
+        last.record()
+        self._timed.append((first, last))
 
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
+    def _count_seconds(self) -> None:
+        if self._timed:
             torch.cuda.synchronize(self._device)
+        self._seconds_quantize += sum(first.elapsed_time(last) for first, last in self._timed) / 1000

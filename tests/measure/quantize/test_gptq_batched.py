@@ -115,6 +115,16 @@ assert firsts.tolist() == logits.argmax(1).tolist()
 logits[1, 5] = torch.nan
 assert token_losses_triton.summarize(logits, targets)[0].isfinite().tolist() == [True, False, True]
 
+from qidbayes.measure.decoder import hessian_triton
+
+for columns in (7, 1500):
+    into, parts = torch.randn(5, 2000, generator=generator), torch.randn(9, 5, columns, generator=generator)
+    wanted, found = into.clone(), into.clone()
+    for part in parts:
+        wanted[:, 3 : 3 + columns] += part
+    hessian_triton.add_parts(found[:, 3 : 3 + columns], parts)
+    assert torch.equal(found, wanted) and not torch.equal(found, into)
+
 from transformers.models.gpt_neox import modeling_gpt_neox
 from transformers.models.llama import modeling_llama
 from qidbayes.measure.decoder import rotary_triton
