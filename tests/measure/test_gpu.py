@@ -11,10 +11,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedModel
 
 from measure.decoders import GROUPED, SHAPE, calibration, sentences, trained, trained_weights
-from qidbayes.measure.decoder import compare, layers
+from measure.mixtures import MIXTURES, random_mixture
+from qidbayes.measure.decoder import compare, hessian, layers
 from qidbayes.measure.decoder.compare import Compared, Reference, compare_tokens, compare_windows
+from qidbayes.measure.decoder.hessian import SecondMoment
 from qidbayes.measure.decoder.layers import restoring_weights
-from qidbayes.measure.quantize import GPTQ, RTN, Floats, GPTQFloats, Quantizer
+from qidbayes.measure.inputs.experts import list_experts
+from qidbayes.measure.quantize import GPTQ, RTN, Floats, GPTQFloats, Quantizer, recorded
 from qidbayes.measure.quantize.block import WHOLE, Block, Codes
 from qidbayes.measure.quantize.elements import E2M1, E2M3, E3M2, E4M3
 from qidbayes.measure.quantize.float_grid import FORMATS
@@ -133,6 +136,23 @@ def test_the_sweep_is_the_plain_path_for_every_format(name: str) -> None:
         torch.testing.assert_close(together(ours, quantity), together(alone, quantity), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", MIXTURES)
+def test_the_sweep_of_experts_is_the_plain_path(name: str) -> None:
+    model = random_mixture(name).half().to(GPU)
+    list_experts(model)
+    generator = torch.Generator().manual_seed(2)
+    texts, windows = (torch.randint(3, 64, shape, generator=generator) for shape in ((16, 48), (16, 33)))
+    quantizers = [RTN(3, 16), GPTQ(3, 16), GPTQFloats("nvfp4")]
+    found = sweep(model, quantizers, texts.to(GPU), [windows], GPU)
+    reference = Reference(model, windows)
+    for quantizer, variant in zip(quantizers, found.variants, strict=True):
+        with restoring_weights(model):
+            report = quantizer.quantize(model, texts.to(GPU))
+            alone = compare_windows(model, reference)
+        assert variant.report == report
+        torch.testing.assert_close(variant.losses[0], alone.losses, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("how", ["in main memory", "started anew", "in small batches"])
 def test_where_states_wait_changes_nothing(
     how: str, trained: PreTrainedModel, calibration: Tensor, monkeypatch: pytest.MonkeyPatch
@@ -170,18 +190,47 @@ def test_evaluation_that_ends_early_is_the_first_windows_of_a_full_one(
         torch.testing.assert_close(one.losses[0], other.losses[0][:end], rtol=0, atol=1e-6)
 
 
-def test_a_cpu_and_a_gpu_agree_within_the_quantizers_own_error(trained: PreTrainedModel, calibration: Tensor) -> None:
-    """Over the cells: what lies between the machines is what four orders of calibration say on either."""
+def test_a_cpu_and_a_gpu_agree_within_their_errors(trained: PreTrainedModel, calibration: Tensor) -> None:
+    """Over the cells, in one number format: the row's error is of its windows and of four orders of calibration."""
     windows = [sentences(64, 65, seed=10_003)]
     quantizers = [GPTQ(bits, size, act_order=by) for bits in (2, 3) for size in (8, 16, 32) for by in (False, True)]
-    model = trained.bfloat16()
     means, variances = [], []
     for device in (torch.device("cpu"), GPU):
-        found = sweep(model.to(device), quantizers, calibration[:, :32].to(device), windows, device, orders=4)  # type: ignore[arg-type]
-        qid = torch.tensor(
-            [[float((one.losses - found.baseline[0]).mean()) for (one,) in v.orders] for v in found.variants]
-        )
-        means.append(qid.mean(dim=1))
-        variances.append(qid.var(dim=1) / 4)
-    chi_square = (means[0] - means[1]).square().sum() / (variances[0] + variances[1]).sum()
-    assert 1 / 5 < float(chi_square) < 5  # 72 degrees of freedom below, and tails
+        found = sweep(trained.to(device), quantizers, calibration.to(device), windows, device, orders=4)  # type: ignore[arg-type]
+        off = torch.stack(
+            [torch.stack([one.losses - found.baseline[0] for (one,) in v.orders]) for v in found.variants]
+        )  # [quantizers, orders, windows]
+        means.append(off.mean(dim=(1, 2)))
+        variances.append(off.mean(dim=1).var(dim=1) / off.shape[2] + off.mean(dim=2).var(dim=1) / 4)
+    chi_square = ((means[0] - means[1]).square() / (variances[0] + variances[1])).mean()
+    assert float(chi_square) < 0.5  # windows are the same, so that their error is no difference
+
+
+def test_second_moments_are_those_of_float64_and_of_any_batches() -> None:
+    generator = torch.Generator(GPU).manual_seed(0)
+    x = torch.randn(5 * hessian.SUMMED + 100, 600, device=GPU, generator=generator).half()  # two strips, and a rest
+    whole, parted = SecondMoment(), SecondMoment()
+    whole.add(x)
+    for some in torch.split(x, 2 * hessian.SUMMED):
+        parted.add(some)
+    exact = x.double().T @ x.double() / len(x)
+    assert float((whole.value() - exact).norm() / exact.norm()) < 2e-4
+    assert float((whole.value() - parted.value()).norm() / exact.norm()) < 1e-6
+    assert torch.equal(whole.value(), whole.value().T)
+
+
+def test_recorded_columns_are_those_that_are_not(
+    trained: PreTrainedModel, calibration: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained.half().to(GPU)
+    windows = [sentences(64, 65, seed=10_003)]
+    quantizers = [GPTQ(2, 32), GPTQ(3, 16, act_order=True), GPTQ(4, None, symmetric=False)]
+    made: list[object] = []
+    record = recorded._record
+    monkeypatch.setattr(recorded, "_record", lambda *args: made.append(args) or record(*args))
+    found = sweep(model, quantizers, calibration.to(GPU), windows, GPU)
+    assert len(made) > 1
+    monkeypatch.setattr(recorded, "_SHARE", 0.0)
+    alone = sweep(model, quantizers, calibration.to(GPU), windows, GPU)
+    for one, other in zip(found.variants, alone.variants, strict=True):
+        assert torch.equal(one.losses[0], other.losses[0])

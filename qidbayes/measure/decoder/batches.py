@@ -119,10 +119,11 @@ def compare_batches(
         there = [torch.split(states.batch(number), rows) for states in variants]
         for part, (i, t, h) in enumerate(zip(*split, strict=True)):
             reference = leave_stack(model, i, h, batches.tupled).flatten(0, 1)
-            losses.append(token_losses(reference, t.flatten()).view(len(i), -1).double().mean(dim=1))
+            own, known = token_losses(reference, t.flatten())
+            losses.append(own.view(len(i), -1).double().mean(dim=1))
             for done, some in zip(compared, there, strict=True):
                 logits = leave_stack(model, i, some[part], batches.tupled).flatten(0, 1)
-                done.append(compare_tokens(logits, reference, t.flatten()).by_window(len(i)))
+                done.append(compare_tokens(logits, reference, t.flatten(), known).by_window(len(i)))
                 del logits
     return torch.cat(losses).cpu(), [Compared.joined(done) for done in compared]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from qidbayes.measure.decoder.evaluate import check_finite, windows_at_once
+from qidbayes.measure.decoder.evaluate import Known, check_finite, windows_at_once
 from qidbayes.measure.decoder.layers import decoder_layers, leave_stack
 
 try:
@@ -58,7 +58,7 @@ class Compared:
 
 
 @torch.no_grad()
-def compare_tokens(logits: Tensor, reference: Tensor, targets: Tensor) -> Compared:
+def compare_tokens(logits: Tensor, reference: Tensor, targets: Tensor, known: Known | None = None) -> Compared:
     """Compare next-token distributions, token by token; `[n]` each, float32.
 
     The divergence is summed so that no term is below 0, and what rounding does to sums enters it squared.
@@ -70,6 +70,8 @@ def compare_tokens(logits: Tensor, reference: Tensor, targets: Tensor) -> Compar
         GPU one kernel reads both.
     targets
         `[n]` token ids.
+    known
+        What `token_losses` has kept of the reference's, if it has been asked.
 
     Examples
     --------
@@ -78,7 +80,7 @@ def compare_tokens(logits: Tensor, reference: Tensor, targets: Tensor) -> Compar
     (tensor([0.4621]), tensor([0.]))
     """
     if compare_triton is not None and logits.is_cuda:
-        return Compared(*compare_triton.compare_tokens(logits, reference, targets))
+        return Compared(*compare_triton.compare_tokens(logits, reference, targets, known))
     parts = zip(*(torch.split(x, _CHUNK) for x in (logits, reference, targets)), strict=True)
     return Compared(*map(torch.cat, zip(*(_compare(*some) for some in parts), strict=True)))
 

@@ -19,6 +19,9 @@ except ImportError:  # Triton comes with torch's CUDA builds only
 _BATCH_TOKENS = {"cuda": 16_384, "cpu": 4_096}
 _CHUNK = 1_024  # tokens whose logits are in float32 at once
 
+type Known = tuple[Tensor, Tensor, Tensor]
+"""Each token's loss, the logarithm of the sum of its exponentials, and the top token."""
+
 
 @torch.no_grad()
 def window_losses(model: PreTrainedModel, windows: Tensor, report: Callable[[float], None] | None = None) -> Tensor:
@@ -75,8 +78,8 @@ def check_finite(losses: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @torch.no_grad()
-def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return each token's loss, `[n]`, float32, nats.
+def token_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Known | None]:
+    """Return each token's loss, `[n]`, float32, nats; and on a GPU what else its kernel has found.
 
     Parameters
     ----------
@@ -89,12 +92,12 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     Examples
     --------
     >>> token_losses(torch.zeros(2, 4), torch.tensor([0, 3]))
-    tensor([1.3863, 1.3863])
+    (tensor([1.3863, 1.3863]), None)
     """
     if token_losses_triton is not None and logits.is_cuda:
-        found: Tensor = token_losses_triton.token_losses(logits, targets)
-        return found
-    return _losses_in_chunks(logits, targets)
+        known: Known = token_losses_triton.summarize(logits, targets)
+        return known[0], known
+    return _losses_in_chunks(logits, targets), None
 
 
 def _losses_in_chunks(logits: Tensor, targets: Tensor) -> Tensor:

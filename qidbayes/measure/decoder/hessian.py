@@ -8,9 +8,14 @@ from torch import Tensor, nn
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.inputs.experts import routed
 
+try:
+    from qidbayes.measure.decoder import hessian_triton
+except ImportError:  # Triton comes with torch's CUDA builds only
+    hessian_triton = None  # type: ignore[assignment]
+
 SUMMED = 8_192
 """Inputs whose outer products a GPU's matrix units sum before a float32 takes the sum over."""
-_STRIP = 2_048  # rows of the moment that are worked out at once, from the diagonal on: the rest mirrors them
+_STRIP = 512  # rows of the moment that are worked out at once, from the diagonal on: the rest mirrors them
 
 
 class SecondMoment:
@@ -52,17 +57,21 @@ class SecondMoment:
     def add(self, x: Tensor) -> None:
         """Add inputs `[..., in_features]`."""
         rows = x.reshape(-1, x.shape[-1])
-        on_matrix_units = rows.is_cuda and rows.dtype != torch.float32
         if self._sum is None:
             self._sum = torch.zeros(rows.shape[1], rows.shape[1], device=rows.device)
         self.tokens += rows.shape[0]
-        for some in torch.split(rows, SUMMED) if on_matrix_units else [rows.float()]:
+        if not rows.is_cuda or rows.dtype == torch.float32:
+            rows = rows.float()
             for start in range(0, rows.shape[1], _STRIP):
-                strip, into = some[:, start : start + _STRIP].T, self._sum[start : start + _STRIP, start:]
-                if on_matrix_units:
-                    into += torch.mm(strip, some[:, start:], out_dtype=torch.float32)
-                else:
-                    into.addmm_(strip, some[:, start:])
+                strip = rows[:, start : start + _STRIP].T
+                self._sum[start : start + _STRIP, start:].addmm_(strip, rows[:, start:])
+            return
+        whole = len(rows) - len(rows) % SUMMED
+        for some in (rows[:whole].view(-1, SUMMED, rows.shape[1]), rows[None, whole:]):
+            for start in range(0, rows.shape[1] if some.numel() else 0, _STRIP):
+                strip = some[:, :, start : start + _STRIP].transpose(1, 2)
+                parts = torch.bmm(strip, some[:, :, start:], out_dtype=torch.float32)
+                add_parts(self._sum[start : start + _STRIP, start:], parts)
 
     def value(self) -> Tensor:
         """Return the mean so far."""
@@ -76,6 +85,15 @@ class SecondMoment:
         for start in range(_STRIP, len(mean), _STRIP):
             mean[start:, start - _STRIP : start] = mean[start - _STRIP : start, start:].T
         return mean
+
+
+def add_parts(into: Tensor, parts: Tensor) -> None:
+    """Add parts `[n, rows, columns]` to a matrix one after another."""
+    if hessian_triton is not None and into.is_cuda:
+        hessian_triton.add_parts(into, parts)
+        return
+    for part in parts:
+        into += part
 
 
 def second_moments(layer: nn.Module, groups: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], SecondMoment]:

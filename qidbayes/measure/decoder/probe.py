@@ -79,10 +79,10 @@ def _pass(model: PreTrainedModel, layers: nn.ModuleList, tokens: Tensor, tupled:
 def _with_other_weights(layer: nn.Module, hidden: Tensor, call: Call) -> Tensor:
     linears = [module for module in layer.modules() if isinstance(module, nn.Linear)]
     kept = [linear.weight.data for linear in linears]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(kept[0].device if kept else "cpu").manual_seed(0)
     try:
         for linear, weight in zip(linears, kept, strict=True):
-            noise = torch.randn(weight.shape, generator=generator).to(weight)
+            noise = torch.randn(weight.shape, generator=generator, device=weight.device).to(weight)
             linear.weight.data = weight + noise * weight.float().std().clamp(min=0.01).to(weight.dtype)
         with evaluating(layer):
             return run_layer(layer, hidden, call)

@@ -59,7 +59,7 @@ class Experts(nn.Module):
         inner = _each(first, hidden_states[order // top_k_index.shape[-1]], counts)
         inner = self.fused._apply_gate(inner) if self.fused.has_gate else self.fused.act_fn(inner)
         outputs = _each(second, inner, counts)
-        if self.fused.has_post_expert_norm:
+        if getattr(self.fused, "has_post_expert_norm", False):  # transformers 5.17 knows of none
             outputs = self.fused.post_expert_norm(outputs)
         weighted = outputs * top_k_weights.reshape(-1)[order, None]
         by_token = torch.empty_like(weighted).index_copy_(0, order, weighted)

@@ -79,5 +79,25 @@ def _invert_upper(upper: Tensor) -> None:
     first, corner, last = upper[:half, :half], upper[:half, half:], upper[half:, half:]
     _invert_upper(first)
     _invert_upper(last)
-    corner.copy_(first @ corner @ last)
+    corner.copy_(_times_upper(_upper_times(first, corner), last))
     corner.neg_()
+
+
+def _upper_times(upper: Tensor, x: Tensor) -> Tensor:
+    """An upper triangle times a matrix, by halves: what lies below the diagonal is left out."""
+    size = len(upper)
+    if size <= _SMALL:
+        return upper @ x
+    half = size // 2
+    first = _upper_times(upper[:half, :half], x[:half]).addmm_(upper[:half, half:], x[half:])
+    return torch.cat([first, _upper_times(upper[half:, half:], x[half:])])
+
+
+def _times_upper(x: Tensor, upper: Tensor) -> Tensor:
+    """A matrix times an upper triangle, likewise."""
+    size = len(upper)
+    if size <= _SMALL:
+        return x @ upper
+    half = size // 2
+    last = _times_upper(x[:, half:], upper[half:, half:]).addmm_(x[:, :half], upper[:half, half:])
+    return torch.cat([_times_upper(x[:, :half], upper[:half, :half]), last], dim=1)

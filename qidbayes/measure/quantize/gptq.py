@@ -272,7 +272,7 @@ class GPTQKind:
                 block[:, i:] -= error @ block_spread[i : i + 1, i:]
                 quantized[:, column : column + 1] = rounded
                 errors[:, i : i + 1] = error
-            weight[:, stop:] -= errors @ spread[start:stop, stop:]
+            weight[:, stop:].addmm_(errors, spread[start:stop, stop:], alpha=-1)
         return prepared.solution(quantized)
 
     def prepare(

@@ -39,8 +39,21 @@ def solve_together(quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared])
     tensor([[ 0.0000,  0.6667, -0.6667,  0.6667]])
     tensor([[ 0.2667,  0.9333, -0.8000,  0.2667]])
     """
+    quantized = round_columns(quantizers, torch.stack([p.weight for p in prepared]), prepared)
+    return [ready.solution(quantized[v]) for v, ready in enumerate(prepared)]
+
+
+def round_columns(quantizers: Sequence[GPTQKind], weight: Tensor, prepared: Sequence[Prepared]) -> Tensor:
+    """Return the columns as they are rounded, `[settings, out, in]`, in the order in which they are.
+
+    Parameters
+    ----------
+    quantizers, prepared
+        As `solve_together` takes them.
+    weight
+        The weights of `prepared`, likewise; they are used up.
+    """
     (block_size,) = {quantizer.block_size for quantizer in quantizers}
-    weight = torch.stack([p.weight for p in prepared])
     quantized = torch.empty_like(weight)
     codes = _codes(quantizers, weight)
     alike = [_Alike(quantizers[part.start], prepared[part.start], part) for part in _neighbours(quantizers)]
@@ -62,8 +75,8 @@ def solve_together(quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared])
         )
         quantized[:, :, start:stop] = done.quantized
         for v, ready in enumerate(prepared):
-            weight[v, :, stop:] -= done.errors[v] @ ready.spread[start:stop, stop:]
-    return [ready.solution(quantized[v]) for v, ready in enumerate(prepared)]
+            weight[v, :, stop:].addmm_(done.errors[v], ready.spread[start:stop, stop:], alpha=-1)
+    return quantized
 
 
 @dataclass
@@ -101,7 +114,7 @@ class _Alike:
             fitted = [(grid.scale[None], grid.zero[None]) for grid in alone]
         found = fitted if first == start or self.open is None else [self.open, *fitted]
         self.open = found[-1]
-        scale, zero = (torch.cat([one[i] for one in found], dim=2) for i in (0, 1))
+        scale, zero = found[0] if len(found) == 1 else (torch.cat([one[i] for one in found], dim=2) for i in (0, 1))
         return (scale, zero), [column // size - start // size for column in range(start, stop)]
 
 
@@ -137,6 +150,8 @@ def _codes(quantizers: Sequence[GPTQKind], weight: Tensor) -> Codes:
 
 def _side_by_side(parts: list[Scales]) -> Scales:
     """Join the scales and zeros of all settings; one with fewer grids repeats its last, which no column uses."""
+    if len(parts) == 1:
+        return parts[0]
     most = max(scale.shape[2] for scale, _ in parts)
 
     def filled(x: Tensor) -> Tensor:

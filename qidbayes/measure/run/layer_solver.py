@@ -16,13 +16,16 @@ from qidbayes.measure.decoder.passes import Passes, Replayed, Suspended
 from qidbayes.measure.errors import MeasureError, of_linear
 from qidbayes.measure.inputs.experts import in_stages
 from qidbayes.measure.quantize.factorize import factorize_fast
-from qidbayes.measure.quantize.gptq import GPTQKind
-from qidbayes.measure.quantize.gptq_batched import gridded, solve_together
+from qidbayes.measure.quantize.gptq import GPTQKind, Prepared
+from qidbayes.measure.quantize.gptq_batched import gridded
+from qidbayes.measure.quantize.recorded import RecordedSolver
 from qidbayes.measure.quantize.report import Quantizer
+from qidbayes.measure.run.beside import Beside
 
 _WAITING = 0.5  # of what is free when a layer begins: for calibration passes that wait within it
 _WAITING_CPU = 2**30  # bytes, likewise
 _FACTORS = 0.2  # likewise, for the factors of what is solved together
+_FACTORIZED = 4  # matrices of a factor's size that factorizing holds at a time
 
 
 @dataclass
@@ -83,6 +86,8 @@ class LayerSolver:
         Whether hidden states wait in main memory.
     is_last
         Whether no layer comes after, so that no state need go past it.
+    solver
+        What rounds the columns, of all layers.
     """
 
     layer: nn.Module
@@ -94,6 +99,7 @@ class LayerSolver:
     device: torch.device
     kept_outside: bool
     is_last: bool
+    solver: RecordedSolver
 
     def solve(self, variants: Sequence[Variant]) -> None:
         """Round the layer for GPTQ variants, and move their calibration states past it."""
@@ -110,9 +116,10 @@ class LayerSolver:
             kind = Suspended if waiting and sequential else Replayed
             for together in batched(alike, min(waiting, solved) if kind is Suspended else solved):
                 passes = [(v, kind(self.layer, v.calibration, self.calls)) for v in together if v.calibration]
+                beside = Beside(self.device, len(together) if len(together) * _FACTORIZED <= solved else 1)
                 try:
                     for stage in self._stages(groups, kind is Replayed, sequential, factor * len(together)):
-                        self._solve_stage(passes, stage)
+                        self._solve_stage(passes, stage, beside)
                     for variant, one in passes:
                         if not variant.error and not self.is_last:
                             use_weights(self.linears, variant.weights)
@@ -153,9 +160,12 @@ class LayerSolver:
         """How many experts may be calibrated together; None for all."""
         return max(1, int(room(self.device) * _FACTORS) // factors) if self.device.type == "cuda" else None
 
-    def _solve_stage(self, passes: Sequence[tuple[Variant, Passes]], stage: Sequence[tuple[str, ...]]) -> None:
+    def _solve_stage(
+        self, passes: Sequence[tuple[Variant, Passes]], stage: Sequence[tuple[str, ...]], beside: Beside
+    ) -> None:
         """Calibrate some groups of linears that share an input, and round them."""
-        ready = {group: [] for group in stage}  # type: ignore[var-annotated]
+        started = []
+        ready: dict[tuple[str, ...], list[tuple[Variant, Prepared]]] = {group: [] for group in stage}
         for variant, one in passes:
             if variant.error:
                 continue
@@ -170,18 +180,20 @@ class LayerSolver:
                 moment = moments.pop(group)
                 if moment.routed:
                     variant.tokens |= {self.prefix + name: moment.tokens for name in group}
-                try:
-                    one_prepared = variant.quantizer.prepare(weight, moment.value(), factorize_fast, sizes)
-                    ready[group].append((variant, one_prepared))
-                except MeasureError as error:
-                    variant.error = of_linear(self.prefix + group[0], error, members[0].dtype)
-                    break
+                work = beside.start(variant.quantizer.prepare, weight, moment.value(), factorize_fast, sizes)
+                started.append((variant, group, members[0].dtype, work))
+        for variant, group, dtype, work in started:
+            try:
+                ready[group].append((variant, work.result()))
+            except MeasureError as error:
+                variant.error = variant.error or of_linear(self.prefix + group[0], error, dtype)
+        beside.wait()
         for group, all_prepared in ready.items():
             prepared = [(variant, one) for variant, one in all_prepared if not variant.error]
             if not prepared:
                 continue
             quantizers = [variant.quantizer for variant, _ in prepared if isinstance(variant.quantizer, GPTQKind)]
-            solutions = solve_together(quantizers, [one for _, one in prepared])
+            solutions = self.solver.solve(quantizers, [one for _, one in prepared])
             for (variant, _), solution in zip(prepared, solutions, strict=True):
                 sizes = [self.linears[name].out_features for name in group]
                 for name, part in zip(group, torch.split(solution.weight, sizes), strict=True):

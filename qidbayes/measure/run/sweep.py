@@ -44,6 +44,7 @@ from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan.methods import METHODS
 from qidbayes.measure.quantize.activations import rounding_inputs
 from qidbayes.measure.quantize.gptq import GPTQKind
+from qidbayes.measure.quantize.recorded import RecordedSolver
 from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
 from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
 
@@ -226,6 +227,8 @@ class _Pass:
         self._stack, self._layers = decoder_layers(model)
         self._blocks = [in_blocks(texts, until) for texts in windows]
         self._seconds_quantize = 0.0
+        self._timed: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._solver = RecordedSolver()
         calibrated = orders * sum(isinstance(q, GPTQKind) for q in quantizers)
         self._watch, watched = watch, watch is not None and len(calibration) > 0
         variants = sum(orders if isinstance(q, GPTQKind) else 1 for q in quantizers)
@@ -272,6 +275,7 @@ class _Pass:
                 continue
             found = [[Compared.joined(blocks) for blocks in v.compared] for v in repeats]
             variants.append(Swept(self._reported(repeats[0]), found, None))
+        self._count_seconds()
         seconds = time.perf_counter() - began
         baseline = [torch.cat(blocks) for blocks in self._losses]
         return Sweep(baseline, variants, self._seconds_quantize, seconds - self._seconds_quantize)
@@ -299,7 +303,7 @@ class _Pass:
                 variant.kept = variant.kept if sets else []
 
     def _let_go_of_calibration(self) -> None:
-        self._calibrations, self._watched = [], None
+        self._calibrations, self._watched, self._solver = [], None, RecordedSolver()
         for variant in self._variants:
             variant.calibration = None
 
@@ -361,6 +365,7 @@ class _Pass:
                         self._device,
                         self._outside,
                         is_last=index + 1 == len(self._layers),
+                        solver=self._solver,
                     ).solve(ready)
             use_weights(linears, own)
         if self._watch is not None:
@@ -421,13 +426,19 @@ class _Pass:
 
     @contextmanager
     def _quantizing(self) -> Iterator[None]:
-        """Count the block's seconds as quantizing; all others evaluate."""
-        self._wait()
-        began = time.perf_counter()
+        """Count the block's seconds as quantizing; all others evaluate. On a GPU they are its own: nothing waits."""
+        if self._device.type != "cuda":
+            began = time.perf_counter()
+            yield
+            self._seconds_quantize += time.perf_counter() - began
+            return
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
         yield
-        self._wait()
-        self._seconds_quantize += time.perf_counter() - began
+        last.record()
+        self._timed.append((first, last))
 
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
+    def _count_seconds(self) -> None:
+        if self._timed:
             torch.cuda.synchronize(self._device)
+        self._seconds_quantize += sum(first.elapsed_time(last) for first, last in self._timed) / 1000

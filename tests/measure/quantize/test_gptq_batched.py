@@ -108,9 +108,22 @@ for columns in (5, 16):
 logits = (20 * torch.randn(3, 9000, generator=generator)).half()
 logits[0, 7] = -torch.inf
 targets = torch.tensor([0, 4096, 8999])
-torch.testing.assert_close(token_losses_triton.token_losses(logits, targets), token_losses(logits, targets))
+losses, logs, firsts = token_losses_triton.summarize(logits, targets)
+torch.testing.assert_close(losses, token_losses(logits, targets)[0])
+torch.testing.assert_close(logs, logits.float().logsumexp(1))
+assert firsts.tolist() == logits.argmax(1).tolist()
 logits[1, 5] = torch.nan
-assert token_losses_triton.token_losses(logits, targets).isfinite().tolist() == [True, False, True]
+assert token_losses_triton.summarize(logits, targets)[0].isfinite().tolist() == [True, False, True]
+
+from qidbayes.measure.decoder import hessian_triton
+
+for columns in (7, 1500):
+    into, parts = torch.randn(5, 2000, generator=generator), torch.randn(9, 5, columns, generator=generator)
+    wanted, found = into.clone(), into.clone()
+    for part in parts:
+        wanted[:, 3 : 3 + columns] += part
+    hessian_triton.add_parts(found[:, 3 : 3 + columns], parts)
+    assert torch.equal(found, wanted) and not torch.equal(found, into)
 
 from transformers.models.gpt_neox import modeling_gpt_neox
 from transformers.models.llama import modeling_llama
