@@ -104,7 +104,11 @@ def moments() -> pl.DataFrame:
     mcse = arviz_stats.base.array_stats.mcse
     rows = []
     for number, name in enumerate(cases()):
-        before, now = (dict(np.load(KEPT / tree / f"{number}.npz")) for tree in ("before", "now"))
+        files = [KEPT / tree / f"{number}.npz" for tree in ("before", "now")]
+        if not all(file.exists() for file in files):
+            print(f"{name}: not fitted by both trees, and so not in the table")
+            continue
+        before, now = (dict(np.load(file)) for file in files)
         seconds = [float(one.pop("cpu_seconds")) for one in (before, now)]
         assert before.keys() == now.keys(), f"{name}: {before.keys() ^ now.keys()}"
         for quantity in before:
