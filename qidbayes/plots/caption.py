@@ -1,5 +1,6 @@
 """The small print under a figure's title: what was fitted, and what its bands are."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from qidbayes.posterior.predictive_noise import PredictiveNoise
 from qidbayes.units import format_count
 
 _SOURCES = 6
+_SOURCE = re.compile(r"\S+@\w+|[^;]*")
 _KINDS = {"group_size": "groups of {:g}"}
 
 
@@ -89,11 +91,12 @@ def beyond_widths(fit: Fit, bits: Sequence[float | None]) -> list[str]:
 def sources(points: pl.DataFrame) -> str:
     """Return where points come from, at most six sources by name; empty if their table does not say.
 
-    What stands after a semicolon is of single rows, such as the perplexities that a QiD was worked out from.
+    What stands after a semicolon, or after a repository's commit, is of single rows: the perplexities that a QiD was
+    worked out from, say.
     """
     if "source" not in points.columns:
         return ""
-    found = [source.split(";")[0] for source in points["source"].unique(maintain_order=True) if source]
+    found = [_SOURCE.match(source)[0] for source in points["source"].unique(maintain_order=True) if source]  # type: ignore[index]
     every = list(dict.fromkeys(found))
     return "; ".join([*every[:_SOURCES], *([f"and {len(every) - _SOURCES} more"] if len(every) > _SOURCES else [])])
 

@@ -109,14 +109,17 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         return ""
     found = ""
     asked: dict[str, Any] = {"bits": fit.widths} if "bits" in query.needs(fit.law) else {}
-    asked |= shown(fit)
+    about = shown(fit)
+    asked |= about
     try:
         reached = fit.tokens_to_threshold([0.1, 0.2, 0.5], n_params=[1e9, 7e9, 70e9, 405e9], ci_prob=ci_prob, **asked)
         counts = ("lower", "upper")
         found += told(fit, reached.drop("tokens"))
+        found += "".join(f"<p>{escape(one)}</p>" for one in (caption.suite(fit, about, "response") if about else []))
+        reached = reached.drop(about)
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
         far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **asked)
-        far = _to_read(far)
+        far = _to_read(far.drop(about))
         assumed = (*loss_16bit_for(fit.data, fit.loss_16bit)[1], *vocabulary_for(fit.data, None)[1])
         said = "".join(f"<p>{escape(remark[0].upper() + remark[1:])}.</p>" for remark in assumed)
         found += f"<h3>Projections</h3>{said}{table(far)}"

@@ -1,5 +1,6 @@
 """Figures of a fit of many families: about the rows that it was given, with labels that stand apart."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,9 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import qidbayes as qb
-from qidbayes.plots import qid, style, tokens_to_threshold
+from qidbayes.plots import caption, qid, style, tokens_to_threshold
 from qidbayes.posterior import Fit
 from qidbayes.posterior.assumed import shown
+from qidbayes.reports import sections
 
 pytestmark = pytest.mark.filterwarnings("ignore::qidbayes.errors.AssumptionWarning")
 KINDS = {"method": "gptq", "group_size": 128, "dataset": "wikitext2"}
@@ -80,6 +82,16 @@ def test_tokens_to_a_threshold_are_of_the_given_suite(conditioned: Fit) -> None:
     assert left >= 1e6 and all(labels_are_apart(figure, axes) for axes in figure.axes)
     cut = sum(line.get_marker() == "<" for axes in figure.axes for line in axes.lines)
     assert cut == (answer["lower"] <= left).sum()
+
+
+def test_a_page_names_the_suite_once_and_each_source_once(conditioned: Fit) -> None:
+    answers = sections.answers_section(conditioned, 0.9)
+    assert answers.count("Of suite mine, gptq, groups of 128, wikitext2.") == 1
+    columns = set(re.findall('<th scope="col" title="([^"]*)"', answers))
+    assert {"n_params", "bits", "median", "lower", "upper", "never"} <= columns
+    assert not columns & {"suite", "method", "group_size", "dataset"}
+    named = caption.sources(conditioned.data).split("; ")
+    assert len(named) == len(set(named)) <= 7 and "arXiv:2210.17323" in named
 
 
 @pytest.mark.parametrize("decades", [0.4, 0.9, 2, 3.9, 4.1, 6, 9.9, 10.1, 14])

@@ -148,6 +148,8 @@ def _read(path: Path) -> list[Run]:
 def _labelled(run: Run, said: Labels) -> Run:
     """Return a run with what a user says of it in the place of what its file says."""
     given = said.of(run.file)
+    if not (run.model or "model" in given):
+        raise InputError(f"{run.file}: names no model (config, model_args); name it in a table of labels")
     # What is said of all runs of their quantizer is not said of the 16-bit ones.
     of_quantizer = said.of_one(run.file) if run.quantization.method == NONE else given
     told = {name: of_quantizer[name] for name in QUANTIZER if name in of_quantizer}

@@ -6,6 +6,7 @@ bits per byte · ln 2 · bytes / tokens, and the file counts no tokens.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,14 @@ import numpy as np
 
 from qidbayes.bounded import read_bounded
 from qidbayes.errors import InputError
-from qidbayes.methods import NONE, OF_FILES, Quantization
+from qidbayes.methods import NONE, OF_FILES, SYNONYMS, Quantization
 from qidbayes.model_names import read_name
 from qidbayes.table.runs.run import Parts, Run
 
 _MOST = 64 * 2**20  # bytes of results
 _MOST_SAMPLES = 256 * 2**20
 _AGREE = 1e-6  # of the bits per byte: results against their samples
+_FLOAT = re.compile("(?:mx|nv)?fp([468])")  # formats whose name says their bits
 
 
 def read_results(path: Path) -> list[Run]:
@@ -37,7 +39,7 @@ def read_results(path: Path) -> list[Run]:
     results = document.get("results") if isinstance(document, dict) else None
     if not isinstance(results, dict):
         raise InputError(f"{where}: not lm-eval's results; give a results_….json, which has a part 'results'")
-    name, revision, quantization, stem = _model(document, where)
+    name, revision, quantization, stem = _model(document)
     version = document.get("lm_eval_version")
     program = f"lm-eval {version}" if isinstance(version, str) else "lm-eval"
     length = document.get("max_length")
@@ -86,15 +88,15 @@ def _in_range(value: float, metric: str) -> bool:
     return (1 if metric == "byte_perplexity" else 0) < value < 1e6
 
 
-def _model(document: Mapping[str, Any], where: str) -> tuple[str, str, Quantization, str]:
-    """Return the model's name, its revision, what was done to it, and its name without that."""
+def _model(document: Mapping[str, Any]) -> tuple[str, str, Quantization, str]:
+    """Return the model's name, its revision, what was done to it, and its name without that; empty if none is said."""
     config = document.get("config")
     config = config if isinstance(config, dict) else {}
     arguments = _arguments(config.get("model_args"))
     given = [arguments.get("pretrained"), arguments.get("model"), arguments.get("path"), document.get("model_name")]
     name = next((text for text in given if isinstance(text, str) and text.strip()), None)
-    if name is None:
-        raise InputError(f"{where}: names no model (config, model_args); name it in a table of labels")
+    if name is None:  # labels may
+        return "", "", Quantization(), ""
     name = name.strip().rstrip("/")
     file = arguments.get("gguf_file")
     stem, quantization = read_name(file if isinstance(file, str) and file else name)
@@ -145,8 +147,13 @@ def _from_arguments(arguments: Mapping[str, Any], named: Quantization) -> Quanti
         return replace(named, method="bnb-int8", bits=8.0)
     if on("autogptq") or on("gptqmodel"):
         return replace(named, method="gptq")
-    known = str(arguments.get("quantization", "")).lower().split("_")[0]
-    return replace(named, method=known) if known in ("awq", "gptq") else named
+    if not on("quantization"):
+        return named
+    # What vLLM and torchao are told. A run must not count as 16 bits only because its bits are not said.
+    kind = str(arguments["quantization"]).lower().split("_")[0]
+    if form := _FLOAT.fullmatch(kind):
+        return replace(named, method=kind, bits=float(form[1]))
+    return replace(named, method=kind if kind in ("awq", "gptq") else named.method or SYNONYMS.get(kind, kind))
 
 
 def _with_samples(run: Run, results: Path, task: str) -> Run:

@@ -369,6 +369,51 @@ def test_results_of_an_early_lm_eval() -> None:
     assert run.bits_per_byte == pytest.approx(math.log2(1.5015845643537054))
 
 
+def qid_by_words(before: float, after: float, words: float) -> float:
+    """What lm-eval's perplexities of words say, which the import does not read."""
+    return math.log(after / before) * words
+
+
+def test_a_format_among_the_arguments_is_no_16_bits() -> None:
+    """Llama 3.1 8B before and after mxfp8, as printed in pytorch/ao#3394 in 2025: imported without help."""
+    files = [PUBLIC / "Meta-Llama-3.1-8B.json", PUBLIC / "Meta-Llama-3.1-8B-mxfp8.json"]
+    table = qb.read_table(*files, n_params="6.98B", n_eval_tokens=250, n_eval_bytes=1000)
+    assert table.select("model", "method", "bits").row(-1) == ("Meta-Llama-3.1-8B", "mxfp8", 8.0)
+    bytes_a_word = math.log(7.5472105433748435) / math.log(1.459319739134015)
+    expected = qid_by_words(7.5472105433748435, 7.609070006132819, 1000 / bytes_a_word / 250)
+    assert table["qid"][-1] == pytest.approx(expected, rel=1e-9) and 0.005 < expected < 0.01
+
+
+def test_results_that_name_no_model_are_labelled() -> None:
+    """As printed in meta-pytorch/gpt-fast#155 in 2024, with HQQ and without: neither run says what it is of."""
+    files = [PUBLIC / "gpt-fast.json", PUBLIC / "gpt-fast-hqq.json"]
+    with pytest.raises(InputError, match=r"gpt-fast\.json: names no model .*; name it in a table of labels"):
+        qb.read_table(*files, n_params="6.5B")
+    labels = pl.DataFrame({"file": [f.name for f in files], "model": "x", "method": ["none", "hqq"], "bits": [16, 4]})
+    table = qb.read_table(*files, labels=labels, n_params="6.5B", n_eval_tokens=250, n_eval_bytes=1000)
+    bytes_a_word = math.log(12.639992147818221) / math.log(1.6070602521912754)
+    expected = qid_by_words(12.639992147818221, 12.698986130023261, 1000 / bytes_a_word / 250)
+    assert table["method"][-1] == "hqq" and table["qid"][-1] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ("pretrained=x-7b,quantization=fp8", ("fp8", 8.0)),
+        ("pretrained=x-7b,quantization=None", ("none", 16.0)),
+        ("pretrained=x-7b-4bit,quantization=awq_marlin", ("awq", 4.0)),
+        ("pretrained=x-gptq-4bit,quantization=compressed-tensors", ("gptq", 4.0)),
+        ("pretrained=x-7b,quantization=bitsandbytes", ("bitsandbytes", None)),
+    ],
+)
+def test_what_vllm_is_told_of_quantization(tmp_path: Path, arguments: str, found: tuple[object, ...]) -> None:
+    path = tmp_path / "results.json"
+    config = {"model": "vllm", "model_args": arguments}
+    path.write_text(json.dumps({"results": {"wikitext": {"bits_per_byte,none": 0.7}}, "config": config}))
+    (run,) = read_results(path)
+    assert (run.quantization.method, run.quantization.bits) == found
+
+
 def test_perplexities_that_people_published() -> None:
     """Of the README of GPTQ-for-LLaMa, of arXiv:2210.17323 and of an issue of OWQ: each row finds its 16-bit one."""
     path = PUBLIC / "perplexities.csv"
