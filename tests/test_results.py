@@ -216,9 +216,13 @@ def test_the_formats_of_the_docs_are_the_benchmarks() -> None:
     assert len(rows) == made.filter(pl.col("bits_per_weight") > 4.2).height
     for row in rows:
         method, *rest = row[0].replace("`", "").split()
-        where = made.filter(method=method, rotate="rotated" in rest)
-        for word in rest[:2] if method in ("rtn", "gptq") else []:
-            where = where.filter(group_size=int(word[1:])) if word.startswith("g") else where.filter(bits=int(word))
+        rounded = [word for word in rest if word in ("W4A4", "W8A8")]
+        where = made.filter(method=method, rotate="rotated" in rest, activations=bool(rounded))
+        for word in rest[:2] if method in ("rtn", "gptq", "hqq") else []:
+            if word == "channel":
+                where = where.filter(pl.col("group_size").is_null())
+            else:
+                where = where.filter(group_size=int(word[1:])) if word.startswith("g") else where.filter(bits=int(word))
         (one,) = where.to_dicts()
         assert agrees(row[1], one["bits_per_weight"])
         for said, name in zip(row[2:], names, strict=True):
@@ -226,6 +230,58 @@ def test_the_formats_of_the_docs_are_the_benchmarks() -> None:
             assert agrees(said, number) and (not said or said.endswith("%") or abs(float(said) / number - 1) < 0.006), (
                 row
             )
+
+
+def test_libraries_round_as_the_formats_do() -> None:
+    made = pl.read_csv(ROOT / "benchmarks" / "formats.csv").drop_nulls("qid_oracle")
+    text = " ".join((ROOT / "docs" / "quantizers.md").read_text(encoding="utf-8").split())
+    assert f"In all {made.height} pairs, {made.filter(device='NVIDIA H200').height} on the H200, it is ours" in text
+    assert f"in {made.filter(device='NVIDIA H200', method='hqq').height} cells" in text
+    assert made["qid"].to_list() == made["qid_oracle"].to_list()
+
+
+CELL = ["model", "method", "act_order", "bits"]
+
+
+def between(one: tuple[str, str], other: tuple[str, str]) -> pl.DataFrame:
+    """GPTQ's cells of two machines and types: squares of the differences, and the variances of their errors."""
+    made = pl.read_csv(ROOT / "benchmarks" / "machines.csv").filter(method="gptq")
+    a, b = (made.filter(machine=machine, dtype=dtype) for machine, dtype in (one, other))
+    both = a.join(b, on=CELL, suffix="_b")
+    return both.select(
+        square=(pl.col("qid") - pl.col("qid_b")) ** 2,
+        own=pl.col("qid_se_quantizer") ** 2 + pl.col("qid_se_quantizer_b") ** 2,
+        all=sum(pl.col(f"qid_se{part}") ** 2 for part in ("", "_b", "_quantizer", "_quantizer_b")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "ratio", "chi_square", "most"),
+    [
+        (("CPU", "float32"), ("NVIDIA H200", "float32"), "1.04 times", ".8 over the 24", None),
+        (("CPU", "float16"), ("NVIDIA H200", "float16"), "12.7 times", "10.6 and 19.4 over", "more than 1.7 and 2.8"),
+        (("CPU", "float32"), ("NVIDIA H200", "float16"), "26 times", "and 19.4 over the 24", "1.7 and 2.8 of them"),
+    ],
+)
+def test_machines_differ_as_the_docs_say(
+    one: tuple[str, str], other: tuple[str, str], ratio: str, chi_square: str, most: str | None
+) -> None:
+    text = " ".join((ROOT / "docs" / "measure.md").read_text(encoding="utf-8").split())
+    found = between(one, other)
+    assert found.height == 24
+    assert all(said in text for said in (ratio, chi_square, most or ratio))
+    assert agrees(ratio.split()[0], found["square"].sum() / found["own"].sum())
+    share = found["square"] / found["all"]
+    assert agrees(re.findall(r"[\d.]+", chi_square)[0], share.sum())
+    if most:
+        assert agrees(re.findall(r"[\d.]+\d", most)[int("26" in ratio)], share.max() ** 0.5)
+
+
+def test_memory_changes_no_digit() -> None:
+    made = pl.read_csv(ROOT / "benchmarks" / "machines.csv").filter(model="160M shape")
+    whole, part = (made.filter(machine=name).drop("machine") for name in ("NVIDIA H200", "NVIDIA H200, 16 GiB of it"))
+    assert whole.height == 9
+    assert whole.equals(part)
 
 
 def test_the_readme_says_how_the_atlas_holds() -> None:

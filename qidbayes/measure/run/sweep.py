@@ -432,7 +432,7 @@ class _Pass:
             yield
             self._seconds_quantize += time.perf_counter() - began
             return
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         first.record()
         yield
         last.record()
