@@ -11,7 +11,7 @@ MADE = $(BIN)/python checks/provenance.py 'make $@'
 
 .PHONY: demo test lint types unit test-elsewhere test-laws wheel demo-measure demo-real check-quantizers check-hqq check-kills check-slurm check-ray \
 	check-object-store check-report check-gpu check-bounds audit fuzz mutants bench-fit exact growth move \
-	backtest compare contest recovery search worlds kernels far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
+	backtest compare contest recovery search worlds forms far atlas atlas-condition atlas-fit nano nano-drift native scale sbc figures readme docs laws points clean
 
 demo: $(VENV)/modelling
 	$(BIN)/qidbayes demo --output demo
@@ -182,9 +182,9 @@ worlds: $(VENV)/dev
 	$(MADE) benchmarks/worlds.csv
 
 # Forms of the discrepancy on points they were not fitted to. Ten minutes of a core.
-kernels: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kernels.py
-	$(MADE) benchmarks/kernels.csv
+forms: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/forms.py
+	$(MADE) benchmarks/forms.csv
 
 # 100T tokens and tokens to a threshold, under reversion and with slopes that wander. Half a minute.
 far: $(VENV)/dev

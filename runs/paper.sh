@@ -34,7 +34,7 @@ make atlas-fit
 
 # The same where the truth is known, other forms of the discrepancy, and 100T tokens with slopes that wander. Twenty minutes.
 make worlds
-make kernels
+make forms
 make far
 # A fit given a family's rows against fits of all rows, and which sets of rows are refused. Ten minutes of one core.
 make atlas-condition

@@ -137,27 +137,37 @@ class Families(NormalErrors):
         return np.array(kind), np.array(known)
 
     def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
-        """Return the covariance of rows without their own errors."""
-        of_row = (
-            np.asarray(scale[SUITE_SCALE])[where["suite"]] if SUITE_SCALE in scale else np.ones(len(where["suite"]))
-        )
-        found = within_suite(scale, where, where, 1.0, np)
-        bare = within_suite(scale, where, where, 0.0, np)
-        same = where["suite"][:, None] == where["suite"][None, :]
-        found = same * (bare + of_row[:, None] * of_row[None, :] * (found - bare))
+        """Return the covariance of rows less sigma²: of what they share, and what their own errors have beside it."""
         shared, kind = self.shared(where, _sizes(where))
         shared = shared * np.array([scale[name] for name in SHARED])[kind]
-        return np.asarray(found + shared @ shared.T)
+        own = (self._own(scale, where) ** 2 - 1.0) * scale["sigma"] ** 2
+        return np.asarray(self._within(scale, where) + shared @ shared.T + np.diag(own))
 
     def simulate(
         self, scale: Mapping[str, Any], where: Cells, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return a draw of what rows share, and the suites' scales that were drawn on the way."""
-        suites = int(where["suite"].max()) + 1
-        drawn = np.exp(scale["suite_scale_sd"] * rng.standard_normal(suites))
-        found = self.covariance({**scale, SUITE_SCALE: drawn}, where)
-        root = np.linalg.cholesky(found + 1e-9 * np.eye(len(found)))
-        return root @ rng.standard_normal(len(found)), {SUITE_SCALE: drawn}
+        """Return a draw of what rows share, the suites' scales, and the effects that all suites share."""
+        drawn = np.exp(scale["suite_scale_sd"] * rng.standard_normal(int(where["suite"].max()) + 1))
+        shared, kind = self.shared(where, _sizes(where))
+        effect = np.array([scale[name] for name in SHARED])[kind] * rng.standard_normal(len(kind))
+        within = self._within({**scale, SUITE_SCALE: drawn}, where)
+        root = np.linalg.cholesky(within + 1e-9 * np.eye(len(within)))
+        found = shared @ effect + root @ rng.standard_normal(len(within))
+        return found, {SUITE_SCALE: drawn, SHARED_EFFECT: effect}
+
+    def _within(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+        own = self._own(scale, where)
+        same = where["suite"][:, None] == where["suite"][None, :]
+        bare, full = (within_suite(scale, where, where, z, np) for z in (0.0, 1.0))
+        return np.asarray(same * (bare + own[:, None] * own[None, :] * (full - bare)))
+
+    def own_errors(self, scale: Mapping[str, Any], where: Cells, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Return a draw of rows' own errors, which are larger in some suites than in others."""
+        return np.asarray(self._own(scale, where) * super().own_errors(scale, where, count, rng))
+
+    def _own(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+        """Return λ of each row's suite."""
+        return np.asarray(scale[SUITE_SCALE])[where["suite"]]
 
     def condition(
         self,

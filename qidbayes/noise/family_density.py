@@ -112,22 +112,22 @@ def moments(
         covariance = within_suite(scale, cells, cells, suite_scale[:, None, None], xp)
         own = variance[rows] + (suite_scale[:, None] * scale["sigma"]) ** 2 + 1e-9
         diagonal = xp.where(real, own, 1.0)[:, :, None] * xp.eye(bucket.rows)
-        root = xp.linalg.cholesky(xp.where(both, covariance, 0.0) + diagonal)
-        over = xp.where(real[:, :, None], columns[rows], 0.0)
-        solved = _solve_lower(root, over, xp)
-        solved = solved.reshape(-1, columns.shape[1])
-        gram = gram + solved.T @ solved
-        log_det = log_det + 2.0 * xp.log(xp.diagonal(root, axis1=1, axis2=2)).sum()
+        blocks = xp.where(both, covariance, 0.0) + diagonal
+        found = _log_det_and_gram(blocks, xp.where(real[:, :, None], columns[rows], 0.0), xp)
+        log_det, gram = log_det + found[0], gram + found[1]
     precision = gram[:-1, :-1] + xp.eye(len(sd))
     return log_det + gram[-1, -1], precision, gram[:-1, -1], sd
 
 
-def _solve_lower(root: Any, over: Any, xp: Any) -> Any:
+def _log_det_and_gram(blocks: Any, columns: Any, xp: Any) -> tuple[Any, Any]:
+    """Return log|B| and X'B⁻¹X, each summed over blocks; see `qidbayes.noise.family_solve`."""
     if xp is np:
-        return np.linalg.solve(root, over)
-    from jax.scipy.linalg import solve_triangular
+        solved = np.linalg.solve(blocks, columns)
+        gram = np.einsum("brm,brn->mn", columns, solved)
+        return np.linalg.slogdet(blocks)[1].sum(), gram
+    from qidbayes.noise.family_solve import log_det_and_gram
 
-    return solve_triangular(root, over, lower=True)
+    return log_det_and_gram(blocks, columns)
 
 
 def log_density(
@@ -135,9 +135,8 @@ def log_density(
 ) -> Any:
     """Return the log density of all rows, every effect and the process integrated out; see `moments`."""
     found, precision, score, _ = moments(residual, variance, scale, buckets, data, xp)
-    root = xp.linalg.cholesky(precision)
-    known = _solve_lower(root, score[:, None], xp)[:, 0]
-    found = found + 2.0 * xp.log(xp.diagonal(root)).sum() - known @ known
+    log_det, known = _log_det_and_gram(precision[None], score[None, :, None], xp)
+    found = found + log_det - known[0, 0]
     return -0.5 * (found + residual.shape[0] * np.log(2.0 * np.pi))
 
 

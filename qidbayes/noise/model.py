@@ -112,7 +112,7 @@ class NoiseModel(Protocol):
         """Return where new measurements stand beside the fitted rows; new groups are told apart if `together`."""
 
     def covariance(self, scale: Mapping[str, Any], where: Coordinates) -> np.ndarray:
-        """Return the covariance of rows without their own errors; shape ``(rows, rows)``."""
+        """Return the covariance of rows less sigma² of each row's own error; shape ``(rows, rows)``."""
 
     def simulate(
         self, scale: Mapping[str, Any], where: Coordinates, rng: np.random.Generator
@@ -124,8 +124,8 @@ class NoiseModel(Protocol):
     ) -> Conditioned:
         """Return what the fitted rows say of measurements, given draws of the numbers and of kept effects."""
 
-    def own_steps(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return so many own errors over sigma."""
+    def own_errors(self, scale: Mapping[str, Any], where: Coordinates, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Return a draw of so many rows' own errors, given the numbers and the kept effects."""
 
     def own_variance(self, variance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return sigma² as it is, or draws of a variance such that a normal of it has this model's own error."""

@@ -1,5 +1,8 @@
 """A row's own error where it is normal."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 
@@ -8,9 +11,15 @@ class NormalErrors:
 
     is_normal = True
 
-    def own_steps(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return standard normals."""
-        return rng.standard_normal(count)
+    def own_errors(
+        self,
+        scale: Mapping[str, Any],
+        where: Mapping[str, Any],  # noqa: ARG002
+        count: int,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Return normals with standard deviation sigma."""
+        return np.asarray(scale["sigma"] * rng.standard_normal(count))
 
     def own_variance(self, variance: np.ndarray, rng: np.random.Generator) -> np.ndarray:  # noqa: ARG002
         """Return the variance as it is."""

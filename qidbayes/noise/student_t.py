@@ -33,9 +33,15 @@ class StudentT(RandomEffects):
         tail = 0.5 * (STUDENT_T_FREEDOM + 1) * xp.log1p(residual**2 / (STUDENT_T_FREEDOM * variance))
         return (_CONSTANT - 0.5 * xp.log(variance) - tail).sum()
 
-    def own_steps(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return draws of the standard distribution."""
-        return rng.standard_t(STUDENT_T_FREEDOM, count)
+    def own_errors(
+        self,
+        scale: Mapping[str, Any],
+        where: Mapping[str, Any],  # noqa: ARG002
+        count: int,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Return draws of the distribution with scale sigma."""
+        return np.asarray(scale["sigma"] * rng.standard_t(STUDENT_T_FREEDOM, count))
 
     def own_variance(self, variance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return draws of the variance, of which Student's t is the scale mixture of normals."""

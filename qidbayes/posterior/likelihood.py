@@ -15,6 +15,7 @@ import polars as pl
 from scipy.sparse.csgraph import connected_components
 
 from qidbayes.errors import InputError
+from qidbayes.noise.family_kernel import SUITE_SCALE
 from qidbayes.posterior import query
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.seeds import Stream, generator
@@ -129,8 +130,8 @@ def covariances(fit: Posterior, draws: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _shared(fit: Posterior, draws: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the covariance of what the rows fitted share, given each of some draws."""
+    """Yield the covariance of the rows fitted less sigma² of their own errors, given each of some draws."""
     where = fit.noise.rows(fit.data)
-    scale = {name: fit.flat(name) for name in fit.noise.names}
+    scale = {name: fit.flat(name) for name in (*fit.noise.names, SUITE_SCALE) if name in fit.draws}
     for draw in draws:
         yield fit.noise.covariance({name: values[draw] for name, values in scale.items()}, where)

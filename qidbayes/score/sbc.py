@@ -123,9 +123,8 @@ def _draw(rows: Inputs, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
     log_true = _log_mean(rows, truth)
     shared, effects = rows.noise.simulate(truth, rows.coordinates, rng)
     truth |= effects
-    log_true = log_true + shared
-    steps = rows.noise.own_steps(len(log_true), rng)
-    true = np.exp(log_true + truth["sigma"] * steps)
+    own = rows.noise.own_errors(truth, rows.cells, len(log_true), rng)
+    true = np.exp(log_true + shared + own)
     return truth, true + rows.error * rng.standard_normal(len(true))
 
 

@@ -1,5 +1,7 @@
 """The noise of many families, held against one dense matrix of all rows."""
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 import pytest
@@ -52,10 +54,41 @@ def test_density_is_that_of_one_normal_of_all_rows(table: pl.DataFrame, noise: F
     assert found == pytest.approx(expected, rel=1e-10)
 
 
+def test_the_closed_gradient_is_the_one_that_jax_derives() -> None:
+    import jax
+    from jax import numpy as jnp
+
+    from qidbayes.noise.family_solve import log_det_and_gram
+
+    rng = np.random.default_rng(5)
+    half, columns = rng.standard_normal((3, 6, 6)), rng.standard_normal((3, 6, 4))
+    weight = rng.standard_normal((4, 4))
+
+    def plain(blocks: jax.Array, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
+        solved = jnp.linalg.solve(blocks, columns)
+        return jnp.linalg.slogdet(blocks)[1].sum(), jnp.einsum("brm,brn->mn", columns, solved)
+
+    def of(moments: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:
+        def value(half: jax.Array, columns: jax.Array) -> jax.Array:
+            log_det, gram = moments(half @ jnp.swapaxes(half, 1, 2) + jnp.eye(6), columns)
+            return 0.7 * log_det + (weight * gram).sum()
+
+        return value
+
+    with jax.enable_x64(True):
+        found, expected = (jax.value_and_grad(of(m), argnums=(0, 1))(half, columns) for m in (log_det_and_gram, plain))
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-12)
+    for one, other in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
 def test_covariance_is_the_same_matrix(table: pl.DataFrame, noise: Families) -> None:
     scale, of_suite = _numbers(table)
     found = noise.covariance(scale, noise.rows(table))
-    np.testing.assert_allclose(found, dense.covariance(scale, of_suite, table, table), rtol=1e-10, atol=1e-12)
+    expected = dense.covariance(scale, of_suite, table, table)
+    # sigma² is whoever asks to add.
+    expected += np.diag(dense.own_variance(scale, of_suite, table, np.full(table.height, -(scale["sigma"] ** 2))))
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_model_has_this_density_and_its_priors(table: pl.DataFrame) -> None:
@@ -175,3 +208,7 @@ def test_simulated_rows_have_the_covariance(table: pl.DataFrame, noise: Families
     variances = np.outer(np.diag(expected), np.diag(expected)) + expected**2
     errors = np.sqrt(variances / len(drawn))
     assert (np.abs(np.cov(drawn, rowvar=False) - expected) < 4.5 * errors).all()
+    scale[SUITE_SCALE] = np.full(2, 1.7)
+    own = np.stack([noise.own_errors(scale, where, few.height, rng) for _ in range(4000)])
+    expected = dense.own_variance(scale, dict.fromkeys(SUITES, 1.7), few, np.zeros(few.height))
+    assert (np.abs(own.var(axis=0) / expected - 1) < 4.5 * np.sqrt(2 / 4000)).all()

@@ -16,6 +16,7 @@ from qidbayes.posterior import Fit, conditioning
 from qidbayes.posterior.constants import raw_constants
 from qidbayes.posterior.diagnostics import Diagnostics
 from qidbayes.posterior.families_given import GivenRows, given_rows
+from qidbayes.posterior.likelihood import covariances
 from qidbayes.posterior.smoothed import smoothed
 from qidbayes.table import load_table
 from tests import families as dense
@@ -78,6 +79,12 @@ def fit(table: pl.DataFrame) -> Fit:
         diagnostics=Diagnostics({}, 0, (1.0,), dict.fromkeys(CONSTANTS, 1.0)),
         attributes={"random_seed": 3},
     )
+
+
+def test_the_fitted_rows_have_the_covariance_of_the_dense_normal(fit: Fit, table: pl.DataFrame) -> None:
+    """What leaves one out goes by it: the suites' scales and the bits' power are in it."""
+    (found,) = covariances(fit, np.array([0]))
+    np.testing.assert_allclose(found, whole(table, 1.0), rtol=1e-9, atol=1e-12)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Forms of what an equation misses, on points they were not fitted to: `make kernels`.
+"""Forms of what an equation misses, on points they were not fitted to: `make forms`.
 
 The default is a process with Matérn's kernel of smoothness 5/2 over log N and log D. Beside it stand smoothness 3/2 and
 1/2 (the exponential), and slopes that wander (`discrepancy = "walk"`). The eight splits of the paper's 360 points chose
@@ -19,7 +19,7 @@ import qidbayes as qb
 from qidbayes.noise import dense, kernels, kronecker
 from qidbayes.score.parallel import pool
 
-RESULTS = Path(__file__).parent / "kernels.csv"
+RESULTS = Path(__file__).parent / "forms.csv"
 PYTHIA = [
     *("tokens > 100B", "tokens > 50B", "n_params > 5B", "n_params > 2B and tokens > 50B", "tokens < 16B"),
     *("leave bits", "leave n_params", "rolling tokens"),
