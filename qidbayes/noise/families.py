@@ -10,7 +10,7 @@ import polars as pl
 from qidbayes.noise import family_density, makers
 from qidbayes.noise.coordinates import NEW, Fitted, distinct, models
 from qidbayes.noise.family_conditioned import FamilyResiduals
-from qidbayes.noise.family_kernel import NUMBERS, SHARED, SUITE_SCALE, Cells, within_suite
+from qidbayes.noise.family_kernel import NUMBERS, SHARED, SUITE_SCALE, Coordinates, within_suite
 from qidbayes.noise.own_error import NormalErrors
 from qidbayes.noise.unknown_tokens import UNKNOWN
 
@@ -58,11 +58,11 @@ class Families(NormalErrors):
         numbers = ops.stack([scale[name] for name in NUMBERS])
         return wrap_jax(families)(residual, variance, numbers, scale[SUITE_SCALE], *(data[name] for name in names))
 
-    def rows(self, frame: pl.DataFrame) -> Cells:
+    def rows(self, frame: pl.DataFrame) -> Coordinates:
         """Return where fitted rows stand."""
         return self.coordinates(Fitted(frame), frame)
 
-    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Cells:
+    def coordinates(self, fitted: Fitted, frame: pl.DataFrame, *, together: bool = False) -> Coordinates:
         """Return where new measurements stand beside the fitted rows.
 
         A suite, a model, a method or a data set that was not fitted, or that a row does not name, is new. Rows of a
@@ -91,11 +91,11 @@ class Families(NormalErrors):
             cells["checkpoint"] = np.where(cells["checkpoint"] == NEW, NEW - 1 - distinct(of), cells["checkpoint"])
         return cells
 
-    def partition(self, cells: Cells) -> family_density.Suites:
+    def partition(self, cells: Coordinates) -> family_density.Suites:
         """Return the rows suite by suite, as the density goes by them."""
         return family_density.suites(cells, *self.shared(cells, _sizes(cells)))
 
-    def shared(self, cells: Cells, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def shared(self, cells: Coordinates, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the columns of the effects that all suites share, and which of `SHARED` each has.
 
         `sizes` counts the fitted groups of `GROUPS`; one that was not fitted has zeros there. Shapes ``(rows,
@@ -136,7 +136,7 @@ class Families(NormalErrors):
             known += [place < old for place in range(count)]
         return np.array(kind), np.array(known)
 
-    def covariance(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+    def covariance(self, scale: Mapping[str, Any], where: Coordinates) -> np.ndarray:
         """Return the covariance of rows less sigma²: of what they share, and what their own errors have beside it."""
         shared, kind = self.shared(where, _sizes(where))
         shared = shared * np.array([scale[name] for name in SHARED])[kind]
@@ -144,7 +144,7 @@ class Families(NormalErrors):
         return np.asarray(self._within(scale, where) + shared @ shared.T + np.diag(own))
 
     def simulate(
-        self, scale: Mapping[str, Any], where: Cells, rng: np.random.Generator
+        self, scale: Mapping[str, Any], where: Coordinates, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return a draw of what rows share, the suites' scales, and the effects that all suites share."""
         drawn = np.exp(scale["suite_scale_sd"] * rng.standard_normal(int(where["suite"].max()) + 1))
@@ -155,17 +155,19 @@ class Families(NormalErrors):
         found = shared @ effect + root @ rng.standard_normal(len(within))
         return found, {SUITE_SCALE: drawn, SHARED_EFFECT: effect}
 
-    def _within(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+    def _within(self, scale: Mapping[str, Any], where: Coordinates) -> np.ndarray:
         own = self._own(scale, where)
         same = where["suite"][:, None] == where["suite"][None, :]
         bare, full = (within_suite(scale, where, where, z, np) for z in (0.0, 1.0))
         return np.asarray(same * (bare + own[:, None] * own[None, :] * (full - bare)))
 
-    def own_errors(self, scale: Mapping[str, Any], where: Cells, count: int, rng: np.random.Generator) -> np.ndarray:
+    def own_errors(
+        self, scale: Mapping[str, Any], where: Coordinates, count: int, rng: np.random.Generator
+    ) -> np.ndarray:
         """Return a draw of rows' own errors, which are larger in some suites than in others."""
         return np.asarray(self._own(scale, where) * super().own_errors(scale, where, count, rng))
 
-    def _own(self, scale: Mapping[str, Any], where: Cells) -> np.ndarray:
+    def _own(self, scale: Mapping[str, Any], where: Coordinates) -> np.ndarray:
         """Return λ of each row's suite."""
         return np.asarray(scale[SUITE_SCALE])[where["suite"]]
 
@@ -173,7 +175,7 @@ class Families(NormalErrors):
         self,
         scale: Mapping[str, np.ndarray],
         fitted: Fitted,
-        asked: Cells,
+        asked: Coordinates,
         residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> FamilyResiduals:
         """Take up the fitted rows of the suites that are asked about, given each draw of what all suites share."""
@@ -214,7 +216,7 @@ def _labels(fitted: Fitted, group: str) -> tuple[str, ...]:
     return makers.labels(fitted) if group == "maker" else fitted.labels(group)
 
 
-def _sizes(cells: Cells) -> list[int]:
+def _sizes(cells: Coordinates) -> list[int]:
     return [max(int(cells[group].max()) + 1, 0) for group in GROUPS]
 
 

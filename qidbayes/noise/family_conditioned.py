@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from qidbayes.noise.family_kernel import SHARED, SUITE_SCALE, USUAL, Cells, at_itself, new_scales, within_suite
+from qidbayes.noise.family_kernel import SHARED, SUITE_SCALE, USUAL, Coordinates, at_itself, new_scales, within_suite
 from qidbayes.noise.suite_rows import SuiteRows
 
 _AT_ONCE = 2_000_000
@@ -35,9 +35,9 @@ class FamilyResiduals:
     effect: np.ndarray
     shared: np.ndarray
     kind: np.ndarray
-    known: Mapping[int, tuple[Cells, np.ndarray, np.ndarray]]
+    known: Mapping[int, tuple[Coordinates, np.ndarray, np.ndarray]]
 
-    def at(self, asked: Cells) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, asked: Coordinates) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance at each measurement; shapes ``(draws, rows)``."""
         mean = self.effect @ self.shared.T
         own = self._of_suite(asked["suite"])
@@ -54,7 +54,7 @@ class FamilyResiduals:
                 variance[part[:, None], at] -= np.square(weights).sum(axis=1)
         return mean, variance
 
-    def blocks(self, asked: Cells, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def blocks(self, asked: Coordinates, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and covariance of blocks: ``(draws, blocks, rows)`` and ``(draws, blocks, rows, rows)``."""
         draws, width = len(self.effect), len(asked["suite"]) // count
         mean = (self.effect @ self.shared.T).reshape(draws, count, width)
@@ -80,7 +80,7 @@ class FamilyResiduals:
                         found[np.ix_(draw, [i], at, at)] -= taken[:, None]
         return mean, found
 
-    def of_one_suite(self, asked: Cells, law: np.ndarray, own: np.ndarray, root: np.ndarray) -> SuiteRows:
+    def of_one_suite(self, asked: Coordinates, law: np.ndarray, own: np.ndarray, root: np.ndarray) -> SuiteRows:
         """Return measurements of one suite with what nobody knows of them left open: see `SuiteRows`.
 
         Parameters
@@ -108,7 +108,7 @@ class FamilyResiduals:
         mean = law + self.effect @ self.shared.T
         return SuiteRows(mean, fixed + bare, full - bare + sigma, columns, self.scale["suite_scale_sd"])
 
-    def between(self, asked: Cells, one: Cells) -> np.ndarray:
+    def between(self, asked: Coordinates, one: Coordinates) -> np.ndarray:
         """Return the covariance with one measurement, the mean over the draws; shape ``(rows,)``."""
         scale = {name: values[:, None, None] for name, values in self.scale.items() if values.ndim == 1}
         a, b = _lifted(asked), _lifted(one)
@@ -133,7 +133,7 @@ class FamilyResiduals:
     def _new_scale(self) -> np.ndarray:
         return new_scales(self.scale["suite_scale_sd"])
 
-    def _new_shared(self, asked: Cells, one: Cells, *, diagonal: bool = False) -> np.ndarray:
+    def _new_shared(self, asked: Coordinates, one: Coordinates, *, diagonal: bool = False) -> np.ndarray:
         """Return the covariance that comes from methods, data sets and makers that were not fitted."""
 
         def each(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +149,7 @@ class FamilyResiduals:
         of_maker = sds["maker_sd"] ** 2 + sds["maker_bits_sd"] ** 2 * p * p2
         return np.asarray(method * of_method + dataset * sds["dataset_sd"] ** 2 + maker * of_maker)
 
-    def _solved(self, suite: int, asked: Cells):  # type: ignore[no-untyped-def]
+    def _solved(self, suite: int, asked: Coordinates):  # type: ignore[no-untyped-def]
         """Yield, for some draws after others, L⁻¹r and L⁻¹K of a suite's rows with what is asked."""
         cells, residual, variance = self.known[suite]
         rows, draws = residual.shape[1], len(residual)
@@ -167,6 +167,6 @@ class FamilyResiduals:
             yield part, (found[:, :, -1], found[:, :, :-1])
 
 
-def _lifted(cells: Cells, part: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
+def _lifted(cells: Coordinates, part: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
     """Return coordinates with a first dimension of draws, of those that differ by draw some of them."""
     return {name: values[part] if values.ndim == 2 else values[None] for name, values in cells.items()}

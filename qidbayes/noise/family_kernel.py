@@ -64,7 +64,7 @@ SUITE_SCALE = "suite_scale"
 USUAL = -(2**31)
 """The code of the maker of a row whose settings name none, as other rows of its method: it has no effect."""
 
-type Cells = Mapping[str, Any]
+type Coordinates = Mapping[str, Any]
 """Where measurements stand, arrays of shape ``(rows,)``: n, d, p, g as ``log_params``, ``log_tokens``, ``log_bits`` and
 ``log_groups``, and the codes of ``suite``, ``model``, ``checkpoint``, ``method``, ``dataset`` and ``maker``."""
 
@@ -99,7 +99,7 @@ def matern(distance: Any, xp: Any) -> Any:
     return (1.0 + r) * xp.exp(-r)
 
 
-def within_suite(scale: Mapping[str, Any], a: Cells, b: Cells, suite_scale: Any, xp: Any) -> Any:
+def within_suite(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, suite_scale: Any, xp: Any) -> Any:
     """Return the covariance of two rows of one suite, less what all suites share and the rows' own errors.
 
     Parameters
@@ -144,7 +144,7 @@ def within_suite(scale: Mapping[str, Any], a: Cells, b: Cells, suite_scale: Any,
     return suite + suite_scale**2 * own
 
 
-def at_itself(scale: Mapping[str, Any], a: Cells, suite_scale: Any) -> Any:
+def at_itself(scale: Mapping[str, Any], a: Coordinates, suite_scale: Any) -> Any:
     """Return the diagonal of `within_suite` of rows with themselves; shape ``(…, rows)``."""
 
     def variance(name: str) -> Any:

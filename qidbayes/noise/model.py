@@ -124,7 +124,9 @@ class NoiseModel(Protocol):
     ) -> Conditioned:
         """Return what the fitted rows say of measurements, given draws of the numbers and of kept effects."""
 
-    def own_errors(self, scale: Mapping[str, Any], where: Coordinates, count: int, rng: np.random.Generator) -> np.ndarray:
+    def own_errors(
+        self, scale: Mapping[str, Any], where: Coordinates, count: int, rng: np.random.Generator
+    ) -> np.ndarray:
         """Return a draw of so many rows' own errors, given the numbers and the kept effects."""
 
     def own_variance(self, variance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
