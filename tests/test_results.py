@@ -232,6 +232,18 @@ def test_the_formats_of_the_docs_are_the_benchmarks() -> None:
             )
 
 
+def test_laws_of_evaluation_that_ends_early_are_the_benchmarks() -> None:
+    made = pl.read_csv(ROOT / "benchmarks" / "until.csv").filter(pl.col("run") != "whole")
+    (_, rows) = next(found for found in tables("measure.md", "rows") if "farthest" in found[0][1])
+    runs = {"until 2%": "until 0.02", "until 5%": "until 0.05", "all windows another seed": "whole again"}
+    assert len(rows) == made.height
+    for row in rows:
+        suite, _, how = row[0].replace(",", "").partition(" ")
+        (one,) = made.filter(suite=suite.replace("nano", "nano-again"), run=runs[how]).to_dicts()
+        assert agrees(row[1], one["apart_in_sd"])
+        assert row[2] == one["farthest"]
+
+
 def test_libraries_round_as_the_formats_do() -> None:
     made = pl.read_csv(ROOT / "benchmarks" / "formats.csv").drop_nulls("qid_oracle")
     text = " ".join((ROOT / "docs" / "quantizers.md").read_text(encoding="utf-8").split())
