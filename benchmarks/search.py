@@ -15,7 +15,7 @@ import polars as pl
 import qidbayes as qb
 
 FOUND = Path(__file__).with_suffix(".csv")
-SIMULATIONS = 6
+SIMULATIONS = 12
 SD = {"usual": (0.10, 0.05, 0.05), "large": (0.25, 0.10, 0.10)}
 """Of runs, checkpoints and rows."""
 
