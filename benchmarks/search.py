@@ -52,7 +52,7 @@ def cases() -> dict[str, tuple[list[pl.DataFrame], str | None]]:
 
 def main() -> None:
     """Search in the cases whose names begin with what is given, or in all, and keep the rows of the others."""
-    kept = pl.read_csv(FOUND) if FOUND.exists() else None
+    kept = pl.read_csv(FOUND, schema_overrides={"factor": pl.Int64}) if FOUND.exists() else None
     for name, (tables, factor) in cases().items():
         if sys.argv[1:] and not any(name.startswith(one) for one in sys.argv[1:]):
             continue
