@@ -136,10 +136,10 @@ growth: $(VENV)/dev
 	$(MADE) benchmarks/growth.csv
 	$(BIN)/python benchmarks/growth_figure.py
 
-# Log densities of five fits beside those of the commit before the noise got a room of its own. A minute.
+# Log densities, means and sds of five fits beside those of the commit before the noise got a room of its own.
 move: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/move.py
-	$(MADE) benchmarks/move.csv
+	$(MADE) benchmarks/move.csv benchmarks/move-moments.csv
 
 # The unified law and its baselines on points they were not fitted to.
 backtest: $(VENV)/dev

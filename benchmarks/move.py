@@ -1,4 +1,4 @@
-"""Hold five posteriors to those of before the noise got a room of its own: `make move`, MINUTES minutes of one core.
+"""Hold five posteriors to those of before the noise got a room of its own: `make move`, minutes of one core.
 
 The commit before that move is checked out beside this one. Each tree makes the PyMC models of five fits and works out
 their log densities at the same points (move.csv); a constant difference does not change a posterior. Then each tree

@@ -5,8 +5,8 @@ with effects of runs and checkpoints. A row of search.csv counts how often somet
 often the best form had the truth's factor of P. Rows of shipped tables are one search each.
 """
 
-import argparse
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import polars as pl
 import qidbayes as qb
 
 FOUND = Path(__file__).with_suffix(".csv")
+SIMULATIONS = 12
 SD = {"usual": (0.10, 0.05, 0.05), "large": (0.25, 0.10, 0.10)}
 """Of runs, checkpoints and rows."""
 
@@ -38,35 +39,36 @@ def shipped() -> dict[str, pl.DataFrame]:
     return {"pythia": qb.load_table("pythia"), "nano, GPTQ at 2 to 4 bits, groups of 64": nano}
 
 
+def cases() -> dict[str, tuple[list[pl.DataFrame], str | None]]:
+    """Return the tables of each case, and the truth's factor of P."""
+    truths = {"unified": "P**gamma", "precision-ptq": "exp(gamma * P)"}
+    found: dict[str, tuple[list[pl.DataFrame], str | None]] = {
+        f"from {truth}, {name} scatter": ([simulated(truth, sd, seed) for seed in range(SIMULATIONS)], factor)
+        for truth, factor in truths.items()
+        for name, sd in SD.items()
+    }
+    return found | {name: ([table], None) for name, table in shipped().items()}
+
+
 def main() -> None:
-    """Search in all of them, and write the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--simulations", type=int, default=20)
-    count, rows = parser.parse_args().simulations, []
-    for truth, factor in (("unified", "P**gamma"), ("precision-ptq", "exp(gamma * P)")):
-        for name, sd in SD.items():
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-            found = [qb.search(simulated(truth, sd, seed)) for seed in range(count)]
-            seconds = (resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / count
-            rows.append({
-                "table": f"simulated from {truth}, {name} scatter", "searches": count,
-                "better": sum(one.better is not None for one in found),
-                "factor": sum(factor in one.table["equation"][0].split(" + ")[0] for one in found),
-                "best": found[0].table["equation"][0], "ahead": float(np.mean([one.ahead for one in found])),
-                "p_value": float(np.median([one.p_value for one in found])), "cpu_seconds": seconds,
-            })  # fmt: skip
-            print(rows[-1], flush=True)
-    for name, table in shipped().items():
+    """Search in the cases whose names begin with what is given, or in all, and keep the rows of the others."""
+    kept = pl.read_csv(FOUND, schema_overrides={"factor": pl.Int64}) if FOUND.exists() else None
+    for name, (tables, factor) in cases().items():
+        if sys.argv[1:] and not any(name.startswith(one) for one in sys.argv[1:]):
+            continue
         before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-        one = qb.search(table)
-        rows.append({
-            "table": name, "searches": 1, "better": int(one.better is not None), "factor": None,
-            "best": one.table["equation"][0], "ahead": one.ahead, "p_value": one.p_value,
-            "cpu_seconds": resource.getrusage(resource.RUSAGE_SELF).ru_utime - before,
-        })  # fmt: skip
-        print(rows[-1], flush=True)
-    frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.selectors.float().round_sig_figs(3))
-    frame.write_csv(FOUND)
+        found = [qb.search(table) for table in tables]
+        seconds = (resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / len(found)
+        first = [one.table["equation"][0].split(" + ")[0] for one in found]
+        row = pl.DataFrame({
+            "table": name, "searches": len(found), "better": sum(one.better is not None for one in found),
+            "factor": sum(factor in one for one in first) if factor else None,
+            "best": found[0].table["equation"][0], "ahead": float(np.mean([one.ahead for one in found])),
+            "p_value": float(np.median([one.p_value for one in found])), "cpu_seconds": seconds,
+        }, schema_overrides={"factor": pl.Int64}).with_columns(pl.selectors.float().round_sig_figs(3))  # fmt: skip
+        print(row, flush=True)
+        kept = row if kept is None else pl.concat([kept.filter(pl.col("table") != name), row])
+        kept.write_csv(FOUND)
 
 
 if __name__ == "__main__":
