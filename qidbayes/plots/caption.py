@@ -13,7 +13,7 @@ from qidbayes.posterior.predictive_noise import PredictiveNoise
 from qidbayes.units import format_count
 
 _SOURCES = 6
-_SOURCE = re.compile(r"\S+@\w+|[^;]*")
+_SOURCE = re.compile(r"qidbayes [^,;]+|\S+@\w+|[^;]*")
 _KINDS = {"group_size": "groups of {:g}"}
 
 
@@ -91,8 +91,8 @@ def beyond_widths(fit: Fit, bits: Sequence[float | None]) -> list[str]:
 def sources(points: pl.DataFrame) -> str:
     """Return where points come from, at most six sources by name; empty if their table does not say.
 
-    What stands after a semicolon, or after a repository's commit, is of single rows: the perplexities that a QiD was
-    worked out from, say.
+    What stands after a semicolon, a repository's commit or our version is of single rows: the perplexities that a QiD
+    was worked out from, say.
     """
     if "source" not in points.columns:
         return ""
