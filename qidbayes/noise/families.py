@@ -69,43 +69,45 @@ class Families(NormalErrors):
         model that was not fitted share it where they are known together.
         """
         frame = fitted.with_models_tokens(fitted.with_models_columns(frame))
-        cells = fitted.sizes(frame)
+        coordinates = fitted.sizes(frame)
         reference = dict(self.log_reference)
         for symbol, name in (("N", "log_params"), ("D", "log_tokens"), ("P", "log_bits")):
-            cells[name] = cells[name] - reference.get(symbol, 0.0)
-        cells["log_groups"] = _log_groups(frame, cells["log_params"] + reference.get("N", 0.0))
+            coordinates[name] = coordinates[name] - reference.get(symbol, 0.0)
+        coordinates["log_groups"] = _log_groups(frame, coordinates["log_params"] + reference.get("N", 0.0))
         for group in ("suite", "method", "dataset"):
-            cells[group] = fitted.codes(frame, group)
-        cells["maker"] = makers.codes(fitted, frame)
-        cells["model"] = fitted.codes(frame, "model")
+            coordinates[group] = fitted.codes(frame, group)
+        coordinates["maker"] = makers.codes(fitted, frame)
+        coordinates["model"] = fitted.codes(frame, "model")
         new = NEW - 1 - distinct(models(frame)) if together else np.full(frame.height, NEW)
-        cells["model"] = np.where(cells["model"] == NEW, new, cells["model"])
+        coordinates["model"] = np.where(coordinates["model"] == NEW, new, coordinates["model"])
         # All quantizations of a model at one count of tokens are of one checkpoint, whatever a file is called.
         known = _checkpoints(fitted.codes(fitted.data, "model"), fitted.data["tokens"].fill_null(-1).to_list())
         at = frame["tokens"].to_list() if "tokens" in frame.columns else [None] * frame.height
-        cells["checkpoint"] = np.array(
-            [known.get((int(m), _count(t)), NEW) for m, t in zip(cells["model"], at, strict=True)], dtype=np.int64
+        coordinates["checkpoint"] = np.array(
+            [known.get((int(m), _count(t)), NEW) for m, t in zip(coordinates["model"], at, strict=True)], dtype=np.int64
         )
         if together:
-            of = [f"{m} {_count(t)}" for m, t in zip(cells["model"], at, strict=True)]
-            cells["checkpoint"] = np.where(cells["checkpoint"] == NEW, NEW - 1 - distinct(of), cells["checkpoint"])
-        return cells
+            of = [f"{m} {_count(t)}" for m, t in zip(coordinates["model"], at, strict=True)]
+            coordinates["checkpoint"] = np.where(
+                coordinates["checkpoint"] == NEW, NEW - 1 - distinct(of), coordinates["checkpoint"]
+            )
+        return coordinates
 
-    def partition(self, cells: Coordinates) -> family_density.Suites:
+    def partition(self, coordinates: Coordinates) -> family_density.Suites:
         """Return the rows suite by suite, as the density goes by them."""
-        return family_density.suites(cells, *self.shared(cells, _sizes(cells)))
+        return family_density.suites(coordinates, *self.shared(coordinates, _sizes(coordinates)))
 
-    def shared(self, cells: Coordinates, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def shared(self, coordinates: Coordinates, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the columns of the effects that all suites share, and which of `SHARED` each has.
 
         `sizes` counts the fitted groups of `GROUPS`; one that was not fitted has zeros there. Shapes ``(rows,
         effects)`` and ``(effects,)``.
         """
-        p = cells["log_bits"][:, None]
+        p = coordinates["log_bits"][:, None]
         method, dataset, maker = (
-            (cells[group][:, None] == np.arange(size)) * 1.0 for group, size in zip(GROUPS, sizes, strict=True)
+            (coordinates[group][:, None] == np.arange(size)) * 1.0 for group, size in zip(GROUPS, sizes, strict=True)
         )
-        parts = method, method * p, method * p**2, dataset, maker, maker * p, cells["log_groups"][:, None], p**2
+        parts = method, method * p, method * p**2, dataset, maker, maker * p, coordinates["log_groups"][:, None], p**2
         kind = np.repeat(np.arange(len(SHARED)), [part.shape[1] for part in parts])
         return np.concatenate(parts, axis=1), kind
 
@@ -179,20 +181,20 @@ class Families(NormalErrors):
         residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> FamilyResiduals:
         """Take up the fitted rows of the suites that are asked about, given each draw of what all suites share."""
-        cells = dict(self.coordinates(fitted, fitted.data))
-        untold = np.flatnonzero(np.isnan(cells["log_tokens"]))
+        coordinates = dict(self.coordinates(fitted, fitted.data))
+        untold = np.flatnonzero(np.isnan(coordinates["log_tokens"]))
         if untold.size:
-            log_tokens = np.tile(cells["log_tokens"], (len(scale["sigma"]), 1))
+            log_tokens = np.tile(coordinates["log_tokens"], (len(scale["sigma"]), 1))
             of = distinct(fitted.data["model"][untold].to_list())
             log_tokens[:, untold] = np.log(scale[UNKNOWN])[:, of] - dict(self.log_reference).get("D", 0.0)
-            cells["log_tokens"] = log_tokens
+            coordinates["log_tokens"] = log_tokens
         sizes = [len(_labels(fitted, group)) for group in GROUPS]
         effect = scale[SHARED_EFFECT]
         known = {}
         for suite in np.unique(asked["suite"][asked["suite"] >= 0]):
-            rows = np.flatnonzero(cells["suite"] == suite)
+            rows = np.flatnonzero(coordinates["suite"] == suite)
             residual, variance = residuals(rows)
-            here = {name: values[..., rows] for name, values in cells.items()}
+            here = {name: values[..., rows] for name, values in coordinates.items()}
             residual = residual - effect @ self.shared(here, sizes)[0].T
             known[int(suite)] = here, residual, variance
         shared, kind = self.shared(asked, sizes)
@@ -216,8 +218,8 @@ def _labels(fitted: Fitted, group: str) -> tuple[str, ...]:
     return makers.labels(fitted) if group == "maker" else fitted.labels(group)
 
 
-def _sizes(cells: Coordinates) -> list[int]:
-    return [max(int(cells[group].max()) + 1, 0) for group in GROUPS]
+def _sizes(coordinates: Coordinates) -> list[int]:
+    return [max(int(coordinates[group].max()) + 1, 0) for group in GROUPS]
 
 
 def _count(tokens: Any) -> int:

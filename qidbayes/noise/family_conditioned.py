@@ -151,14 +151,14 @@ class FamilyResiduals:
 
     def _solved(self, suite: int, asked: Coordinates):  # type: ignore[no-untyped-def]
         """Yield, for some draws after others, L⁻¹r and L⁻¹K of a suite's rows with what is asked."""
-        cells, residual, variance = self.known[suite]
+        coordinates, residual, variance = self.known[suite]
         rows, draws = residual.shape[1], len(residual)
         at_once = max(1, _AT_ONCE // (rows * (rows + len(asked["suite"]))))
         for first in range(0, draws, at_once):
             part = np.arange(first, min(draws, first + at_once))
             scale = {name: v[part, None, None] for name, v in self.scale.items() if v.ndim == 1}
             own = self.scale[SUITE_SCALE][part, suite][:, None, None]
-            mine, theirs = _lifted(cells, part), _lifted(asked, part)
+            mine, theirs = _lifted(coordinates, part), _lifted(asked, part)
             covariance = within_suite(scale, mine, mine, own, np)
             error = variance[part] + (own[:, :, 0] ** 2 - 1.0) * scale["sigma"][:, :, 0] ** 2 + 1e-9
             root = np.linalg.cholesky(covariance + error[:, :, None] * np.eye(rows))
@@ -167,6 +167,6 @@ class FamilyResiduals:
             yield part, (found[:, :, -1], found[:, :, :-1])
 
 
-def _lifted(cells: Coordinates, part: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
+def _lifted(coordinates: Coordinates, part: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
     """Return coordinates with a first dimension of draws, of those that differ by draw some of them."""
-    return {name: values[part] if values.ndim == 2 else values[None] for name, values in cells.items()}
+    return {name: values[part] if values.ndim == 2 else values[None] for name, values in coordinates.items()}

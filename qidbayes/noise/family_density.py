@@ -59,13 +59,13 @@ class Suites:
     position = order
 
 
-def suites(cells: Mapping[str, np.ndarray], shared: np.ndarray, kind: np.ndarray) -> Suites:
+def suites(coordinates: Mapping[str, np.ndarray], shared: np.ndarray, kind: np.ndarray) -> Suites:
     """Return the rows suite by suite; suites of similar numbers of rows are padded to one."""
     members = sorted(
-        ((int(code), np.flatnonzero(cells["suite"] == code)) for code in np.unique(cells["suite"])),
+        ((int(code), np.flatnonzero(coordinates["suite"] == code)) for code in np.unique(coordinates["suite"])),
         key=lambda one: len(one[1]),
     )
-    arrays = {f"at_{name}": np.nan_to_num(cells[name]) for name in (*COORDINATES, *CODES)}
+    arrays = {f"at_{name}": np.nan_to_num(coordinates[name]) for name in (*COORDINATES, *CODES)}
     arrays |= {"shared": shared, "shared_kind": kind}
     buckets: list[Bucket] = []
     while members:  # those of at most twice as many rows as the fewest are padded together
@@ -107,9 +107,9 @@ def moments(
         rows = data[f"members_{i}"]
         real = rows >= 0
         suite_scale = scale[SUITE_SCALE][data[f"suite_{i}"]]
-        cells = {name: data[f"at_{name}"][rows] for name in (*COORDINATES, *CODES)}
+        coordinates = {name: data[f"at_{name}"][rows] for name in (*COORDINATES, *CODES)}
         both = real[:, :, None] & real[:, None, :]
-        covariance = within_suite(scale, cells, cells, suite_scale[:, None, None], xp)
+        covariance = within_suite(scale, coordinates, coordinates, suite_scale[:, None, None], xp)
         own = variance[rows] + (suite_scale[:, None] * scale["sigma"]) ** 2 + 1e-9
         diagonal = xp.where(real, own, 1.0)[:, :, None] * xp.eye(bucket.rows)
         blocks = xp.where(both, covariance, 0.0) + diagonal

@@ -91,10 +91,10 @@ class OwnRows:
         They are those given the rows of the other suites.
         """
         few = self.fit.thinned(min(draws, self.fit.stats["lp"].size))
-        cells = self._noise.rows(few.data)
-        whole = self._noise.partition(cells).arrays
+        coordinates = self._noise.rows(few.data)
+        whole = self._noise.partition(coordinates).arrays
         others = np.setdiff1d(np.arange(few.data.height), self.before)
-        at_others = {name: values[others] for name, values in cells.items()}
+        at_others = {name: values[others] for name, values in coordinates.items()}
         parts = family_density.suites(at_others, whole["shared"][others], whole["shared_kind"])
         residual, variance = PredictiveNoise(few).residual(few.curve(), others)
         log_tokens = few.log_tokens_of(few.data[others]) - few.law.log_reference.get("D", 0.0)

@@ -123,7 +123,7 @@ def _draw(rows: Inputs, rng: np.random.Generator) -> tuple[dict[str, np.ndarray]
     log_true = _log_mean(rows, truth)
     shared, effects = rows.noise.simulate(truth, rows.coordinates, rng)
     truth |= effects
-    own = rows.noise.own_errors(truth, rows.cells, len(log_true), rng)
+    own = rows.noise.own_errors(truth, rows.coordinates, len(log_true), rng)
     true = np.exp(log_true + shared + own)
     return truth, true + rows.error * rng.standard_normal(len(true))
 
