@@ -173,7 +173,7 @@ contest: $(VENV)/dev
 
 # What a search for a law's form says of tables whose law is known, and of shipped ones. Some minutes of a core.
 search: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/search.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/search.py
 	$(MADE) benchmarks/search.csv
 
 # Ten simulated worlds: how bands hold beyond the data where the truth is known. Seven minutes of a core.

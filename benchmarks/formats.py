@@ -1,6 +1,6 @@
 """Every format at its width, on the shipped checkpoints, in one sweep each: QiD, divergence, and their own errors.
 
-    python -P benchmarks/formats.py
+    python benchmarks/formats.py
 
 Rows go to formats.csv beside this file: each of `quantizers()`, calibrated in three orders, on eight shipped
 checkpoints of `tiny` and of nano's demo, in float16 on a GPU. `qid_oracle` is QiD where a library rounds:

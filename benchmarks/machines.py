@@ -1,6 +1,6 @@
 """One plan on several machines: does QiD differ by more than its errors say?
 
-    python -P benchmarks/machines.py --devices cuda
+    python benchmarks/machines.py --devices cuda
 
 GPTQ at 2, 3 and 4 bits, in the order of columns and by activations, calibrated in four orders of the same windows, and
 round-to-nearest beside it: four shipped checkpoints of `tiny` on a CPU and on a GPU, in float32 and in float16, and a

@@ -89,8 +89,8 @@ if [ -n "${GPU:-}" ]; then
     .venv/bin/python benchmarks/sweep_figure.py
     .venv/bin/python benchmarks/until.py measure measurements/tiny/plan.toml demo/until-tiny.csv
     .venv/bin/python benchmarks/until_fit.py demo/until-tiny.csv
-    .venv/bin/python -P benchmarks/formats.py
-    .venv/bin/python -P benchmarks/machines.py
+    .venv/bin/python benchmarks/formats.py
+    .venv/bin/python benchmarks/machines.py
     .venv/bin/python benchmarks/gpu.py
 fi
 

@@ -15,7 +15,7 @@ from qidbayes.cli import cli
 from qidbayes.errors import AssumptionWarning, DiagnosticsWarning
 from qidbayes.law import Noise
 from qidbayes.posterior import Fit
-from qidbayes.posterior.assumed import assumed, only_suite
+from qidbayes.posterior.assumed import assumed, shown
 
 CONSTANTS = {"k_ref": np.exp([-3.0, -2.9, -3.1, -3.05]), "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
 WHERE = {"n_params": 7e9, "tokens": 1e12, "bits": 4.0}
@@ -81,9 +81,9 @@ def test_of_families_nothing_is_as_fitted() -> None:
 
 def test_a_fit_without_a_discrepancy_depends_on_none_of_it() -> None:
     fit = unified_fit(CONSTANTS, NESTED, data())
-    assert str(assumed(fit, pl.DataFrame(WHERE))) == "" and only_suite(fit) == {}
-    assert only_suite(smooth()) == {"suite": "pythia"} and only_suite(smooth(), "response_params") == {}
-    assert only_suite(families()) == {}
+    assert str(assumed(fit, pl.DataFrame(WHERE))) == "" and shown(fit) == {}
+    assert shown(smooth()) == {"suite": "pythia"} and shown(smooth(), "response_params") == {}
+    assert shown(families()) == {}
 
 
 def test_every_way_of_asking_says_it() -> None:
