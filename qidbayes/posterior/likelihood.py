@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from qidbayes.errors import InputError
 from qidbayes.noise.family_kernel import SUITE_SCALE
+from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior import query
 from qidbayes.posterior.posterior import Posterior
 from qidbayes.seeds import Stream, generator
@@ -131,7 +132,10 @@ def covariances(fit: Posterior, draws: np.ndarray) -> Iterator[np.ndarray]:
 
 def _shared(fit: Posterior, draws: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the covariance of the rows fitted less sigma² of their own errors, given each of some draws."""
-    where = fit.noise.rows(fit.data)
+    where = dict(fit.noise.rows(fit.data))
+    untold = fit.log_tokens_of(fit.data) - fit.law.log_reference.get("D", 0.0) if UNKNOWN in fit.draws else None
     scale = {name: fit.flat(name) for name in (*fit.noise.names, SUITE_SCALE) if name in fit.draws}
     for draw in draws:
+        if untold is not None:
+            where["log_tokens"] = untold[draw]
         yield fit.noise.covariance({name: values[draw] for name, values in scale.items()}, where)

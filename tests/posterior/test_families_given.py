@@ -16,7 +16,7 @@ from qidbayes.posterior import Fit, conditioning
 from qidbayes.posterior.constants import raw_constants
 from qidbayes.posterior.diagnostics import Diagnostics
 from qidbayes.posterior.families_given import GivenRows, given_rows
-from qidbayes.posterior.likelihood import covariances
+from qidbayes.posterior.likelihood import covariances, grouped_log_likelihood
 from qidbayes.posterior.smoothed import smoothed
 from qidbayes.table import load_table
 from tests import families as dense
@@ -85,6 +85,21 @@ def test_the_fitted_rows_have_the_covariance_of_the_dense_normal(fit: Fit, table
     """What leaves one out goes by it: the suites' scales and the bits' power are in it."""
     (found,) = covariances(fit, np.array([0]))
     np.testing.assert_allclose(found, whole(table, 1.0), rtol=1e-9, atol=1e-12)
+
+
+def test_untold_tokens_are_left_out_at_each_draw(fit: Fit, table: pl.DataFrame) -> None:
+    """As if each draw's tokens had been told: its covariance and its law."""
+    model, drawn = table["model"][0], np.array([2e12, 3e11, 9e12])
+    untold = pl.when(model=model).then(None).otherwise("tokens").alias("tokens")
+    draws = {**fit.draws, UNKNOWN: np.resize(drawn, COUNT)[None, :, None]}
+    coords, dims = {**fit.coords, "untold": (model,)}, {**fit.dims, UNKNOWN: "untold"}
+    of = replace(fit, data=table.with_columns(untold), draws=draws, coords=coords, dims=dims)
+    found = grouped_log_likelihood(of, np.arange(3))
+    for draw, tokens in enumerate(drawn):
+        told = table.with_columns(pl.when(model=model).then(tokens).otherwise("tokens").cast(pl.Int64).alias("tokens"))
+        as_told = grouped_log_likelihood(replace(fit, data=told), np.array([draw]))
+        np.testing.assert_allclose(found["row"][draw], as_told["row"][0], rtol=1e-6)
+        np.testing.assert_allclose(found["checkpoint"][draw], as_told["checkpoint"][0], rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
