@@ -11,12 +11,15 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-SETTINGS: dict[str, Any] = {"draws": 500, "tune": 400, "chains": 8, "target_accept": 0.9, "random_seed": 1}
+from qidbayes.infer.settings import Settings
+
+SETTINGS = Settings(draws=500, most=500, tune=400, chains=8, target_accept=0.9, random_seed=1)
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda"}
 RESULTS = Path(__file__).parent / "gpu.csv"
 
@@ -32,9 +35,9 @@ def one(path: Path) -> None:
 
     rows = inputs(load_table("pythia"), load_law("unified"))
     started = time.perf_counter()
-    sample(rows, **{**SETTINGS, "draws": 4, "tune": SETTINGS["tune"]})  # compiles; 400 + 4 transitions are 500 run
+    sample(rows, replace(SETTINGS, draws=4, most=4))  # compiles; 400 + 4 transitions are 500 run
     compiled = time.perf_counter()
-    found = sample(rows, **SETTINGS)
+    found = sample(rows, SETTINGS)
     seconds = {"device": str(jax.devices()[0].device_kind), "first": compiled - started}
     seconds |= {"second": time.perf_counter() - compiled, "n_steps": float(found.stats["n_steps"].mean())}
     seconds |= {"diverging": int(found.stats["diverging"].sum()), "target_accept": found.target_accept}

@@ -3,7 +3,7 @@
 import os
 import secrets
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.power_prior import fit_hash, power_prior
 from qidbayes.infer.sampling import sample
+from qidbayes.infer.settings import Settings
 from qidbayes.law import Law, load_law
 from qidbayes.law.law import column_of
 from qidbayes.posterior.constants import dimensions
@@ -118,7 +119,7 @@ def fit(
             random_seed=(settings.random_seed + 1) % 2**32, progress=progress or False,
         )  # fmt: skip
         law = replace(law, loss_16bit=base.law)
-    found = sample(rows, **vars(settings), progress=progress)
+    found = sample(rows, settings, progress)
     numbers = assemble(rows, law, found, settings.random_seed)
     diagnostics = judged(diagnose(rows, found), law, numbers.flat, numbers.coords)
     for doubt in diagnostics.doubts:
@@ -149,19 +150,7 @@ def fit(
     )
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """The sampler's settings, by the names that `sample` gives them."""
-
-    draws: int
-    most: int
-    tune: int
-    chains: int
-    target_accept: float
-    random_seed: int
-
-
-def _settings(draws: int | None, tune: int, chains: int, target_accept: float, random_seed: int | None) -> _Settings:
+def _settings(draws: int | None, tune: int, chains: int, target_accept: float, random_seed: int | None) -> Settings:
     """Return the settings, refusing those out of range, with a seed if none is given."""
     first, most = (FIRST, MOST) if draws is None else (draws, draws)
     for name, value, least in (("draws", first, 4), ("tune", tune, 100), ("chains", chains, 1)):
@@ -172,7 +161,7 @@ def _settings(draws: int | None, tune: int, chains: int, target_accept: float, r
     seed = secrets.randbits(31) if random_seed is None else random_seed
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise InputError(f"random_seed must be a whole number from 0 to 2³² − 1, not {random_seed!r}")
-    return _Settings(first, most, tune, chains, target_accept, seed)
+    return Settings(first, most, tune, chains, target_accept, seed)
 
 
 def _rows(table: pl.DataFrame, law: Law, prior_from: Posterior | None, prior_weight: float) -> Inputs:

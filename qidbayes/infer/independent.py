@@ -26,6 +26,7 @@ from qidbayes.infer.draws import STATS, Draws
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.pace import in_words
 from qidbayes.infer.proposal import Mixture, proposal
+from qidbayes.infer.settings import Settings
 from qidbayes.infer.threads import StoppedError, run
 from qidbayes.memory import check
 from qidbayes.progress import Progress
@@ -54,36 +55,25 @@ _SAY_FROM = 60.0
 _REMEDY = 'take fewer rows or a law with discrepancy = "none"'
 
 
-def sample(
-    rows: Inputs,
-    target: Collapsed,
-    *,
-    draws: int,
-    most: int,
-    tune: int,
-    chains: int,
-    target_accept: float,
-    random_seed: int,
-    progress: Progress | None,
-) -> Draws | None:
+def sample(rows: Inputs, target: Collapsed, settings: Settings, progress: Progress | None) -> Draws | None:
     """Return draws of a law's parameters; None if no mixture follows the posterior, or the chains do not agree.
 
     Parameters
     ----------
     rows, target
         The rows, and their posterior without the linear constants.
-    draws, most
-        Draws of each chain: as many again are added while R-hat or ESS is out of bounds, up to `most`. If there may be
-        more than `draws`, and a density is dear, a quarter of them is tried first.
-    tune, chains, target_accept, random_seed, progress
-        As in `qidbayes.infer.fit.fit`; `tune` counts for progress alone.
+    settings
+        If there may be more draws than `settings.draws`, and a density is dear, a quarter of them is tried first.
+        `settings.tune` counts for progress alone.
+    progress
+        As in `qidbayes.infer.fit.fit`.
     """
     count, width = rows.frame.height, os.cpu_count() or 1
     check(width * target.memory, f"sampling {count:,} rows on {width} cores", _REMEDY)
-    task = _Task(rows, target, random_seed, chains * draws)
+    task = _Task(rows, target, settings.random_seed, settings.chains * settings.draws)
 
     def whole() -> Draws | None:
-        return _sample(task, draws, most, tune, chains, target_accept, progress)
+        return _sample(task, settings, progress)
 
     def tell() -> None:
         with suppress(queue.Empty):
@@ -181,9 +171,8 @@ class _State:
     times: int = 0
 
 
-def _sample(
-    task: _Task, draws: int, most: int, tune: int, chains: int, target_accept: float, progress: Progress | None
-) -> Draws | None:
+def _sample(task: _Task, settings: Settings, progress: Progress | None) -> Draws | None:
+    draws, most, tune, chains = settings.draws, settings.most, settings.tune, settings.chains
     rng = generator(task.seed, Stream.PROPOSALS)
     size = task.target.dimension
     thin = task.thin
@@ -212,7 +201,7 @@ def _sample(
             states, kept = [None] * chains, []
     if not enough and most > draws:
         return None
-    return Draws(values, dict(zip(STATS, stats, strict=True)), target_accept, converged, "independence")
+    return Draws(values, dict(zip(STATS, stats, strict=True)), settings.target_accept, converged, "independence")
 
 
 def _advance(

@@ -21,6 +21,7 @@ from qidbayes.infer.laplace import laplace
 from qidbayes.infer.model import model_data
 from qidbayes.infer.pace import Pace
 from qidbayes.infer.program import Program, program, spec_of
+from qidbayes.infer.settings import Settings
 from qidbayes.infer.spec import describe
 from qidbayes.infer.threads import run
 from qidbayes.law.prior import Prior
@@ -30,22 +31,12 @@ from qidbayes.progress import Progress
 _SMALLER_STEPS = (0.97, 0.99, 0.997)
 
 
-def sample(
-    rows: Inputs,
-    *,
-    draws: int,
-    tune: int,
-    chains: int,
-    target_accept: float,
-    random_seed: int,
-    progress: Progress | None = None,
-    most: int | None = None,
-) -> Draws:
+def sample(rows: Inputs, settings: Settings, progress: Progress | None = None) -> Draws:
     """Sample the posterior of a law given its rows.
 
     A program is compiled once for a law and the shapes of its data; later fits in this process reuse it, and later
     processes find it in the compilation cache. Where transitions diverge, the run is repeated with smaller steps. While
-    R-hat or ESS is out of bounds, the chains draw on, by as many again each time, up to `most`.
+    R-hat or ESS is out of bounds, the chains draw on, by as many again each time, up to `settings.most`.
 
     All of it is done in threads, so that Ctrl-C is heard, and JAX computes in 64 bits there alone.
     """
@@ -53,9 +44,7 @@ def sample(
 
     def task() -> Draws:
         with jax.enable_x64(True):
-            return _sample(
-                rows, draws, tune, chains, target_accept, random_seed, progress, most or draws, under_way
-            )  # fmt: skip
+            return _sample(rows, settings, progress, under_way)
 
     (found,) = run([task], under_way.stop, awake=under_way.tell)
     return found
@@ -88,17 +77,8 @@ class _UnderWay:
             warnings.warn(text, SlowWarning, skip_file_prefixes=(str(Path(__file__).parents[1]),))
 
 
-def _sample(
-    rows: Inputs,
-    draws: int,
-    tune: int,
-    chains: int,
-    target_accept: float,
-    random_seed: int,
-    progress: Progress | None,
-    most: int,
-    under_way: _UnderWay,
-) -> Draws:
+def _sample(rows: Inputs, settings: Settings, progress: Progress | None, under_way: _UnderWay) -> Draws:
+    draws, tune, chains = settings.draws, settings.tune, settings.chains
     arrays = model_data(rows)
     with program(spec_of(describe(rows, arrays), tune, chains)) as found:
         under_way.lend(found)
@@ -109,13 +89,13 @@ def _sample(
             'take fewer rows or a law with discrepancy = "none"',
         )
         data = [jnp.asarray(arrays[name]) for name in found.data_names]
-        start = _start(rows, found, chains, np.random.default_rng(random_seed))
+        start = _start(rows, found, chains, np.random.default_rng(settings.random_seed))
         root = None
         if found.gradient:
             middle, root = laplace(found.gradient, np.concatenate([v[0].reshape(-1) for v in start]), data)
             data += [jnp.asarray(middle), jnp.asarray(root)]
-            start = [np.random.default_rng(random_seed).normal(0.0, 0.5, (chains, len(middle)))]
-        keys = jax.random.split(jax.random.key(random_seed), chains)
+            start = [np.random.default_rng(settings.random_seed).normal(0.0, 0.5, (chains, len(middle)))]
+        keys = jax.random.split(jax.random.key(settings.random_seed), chains)
         pace = Pace(rows.frame.height, chains * (tune + draws), under_way.notices.put)
 
         def known(leaves: list[np.ndarray]) -> Values:
@@ -125,14 +105,14 @@ def _sample(
             drawn = dict(zip(found.names, values, strict=True))
             return pooling.groups_and_populations(rows.law, drawn, rows.centring)
 
-        for accept in (target_accept, *(a for a in _SMALLER_STEPS if a > target_accept)):
+        for accept in (settings.target_accept, *(a for a in _SMALLER_STEPS if a > settings.target_accept)):
             running = Chains(Job(found, keys, start, data, accept, progress, pace))
             leaves = [v[:, tune:] for v in running.advance(tune + draws)]
             while True:
                 values, diverging = known(leaves), leaves[0]
                 converged = convergence(rows, values)
                 enough = all(one.enough for one in converged.values())
-                if enough or diverging.any() or diverging.shape[1] >= most:
+                if enough or diverging.any() or diverging.shape[1] >= settings.most:
                     break
                 more = running.advance(draws)
                 leaves = [np.concatenate(parts, axis=1) for parts in zip(leaves, more, strict=True)]

@@ -2,20 +2,11 @@
 
 from qidbayes.infer.draws import Draws
 from qidbayes.infer.inputs import Inputs
+from qidbayes.infer.settings import Settings
 from qidbayes.progress import Progress
 
 
-def sample(
-    rows: Inputs,
-    *,
-    draws: int,
-    tune: int,
-    chains: int,
-    target_accept: float,
-    random_seed: int,
-    progress: Progress | None = None,
-    most: int | None = None,
-) -> Draws:
+def sample(rows: Inputs, settings: Settings, progress: Progress | None = None) -> Draws:
     """Sample the posterior of a law given its rows.
 
     Under a discrepancy the linear constants are integrated out, and chains propose from a mixture that follows what is
@@ -26,15 +17,9 @@ def sample(
     from qidbayes.infer.independent import sample as by_proposals
 
     target = collapsed(rows)
-    found = by_proposals(
-        rows, target, draws=draws, most=most or draws, tune=tune, chains=chains, target_accept=target_accept,
-        random_seed=random_seed, progress=progress,
-    ) if target else None  # fmt: skip
+    found = by_proposals(rows, target, settings, progress) if target else None
     if found:
         return found
     from qidbayes.infer.nuts import sample as by_nuts  # imported here: PyMC and JAX take seconds
 
-    return by_nuts(
-        rows, draws=draws, most=most, tune=tune, chains=chains, target_accept=target_accept,
-        random_seed=random_seed, progress=progress,
-    )  # fmt: skip
+    return by_nuts(rows, settings, progress)

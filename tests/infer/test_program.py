@@ -59,7 +59,7 @@ def test_what_a_program_depends_on_is_in_its_description(name: str, monkeypatch:
     class Enough(Exception):  # noqa: N818
         pass
 
-    def note(rows: object, **_: object) -> None:
+    def note(rows: object, *_: object) -> None:
         found.append(describe(rows, model_data(rows)))  # type: ignore[arg-type]
         raise Enough
 
