@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullLocator
 from scipy.special import logsumexp
 
 import qidbayes as qb
@@ -37,7 +37,7 @@ TABLE, POINTS = HERE / "contest.csv", HERE / "contest-points.csv"
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
 SEED, KEPT, EACH, RESAMPLES = 0, 500, 20, 400
 SAMPLER = {"chains": 2, "random_seed": SEED}
-FEWER = {"draws": 300, "tune": 400}
+FEWER = {"draws": 700, "tune": 500}
 """Transitions of a fit to `atlas`, whose rows are on no grid."""
 QID = ("unified", "vanishing", "ceiling", "precision-ptq", "per-bit", "pooled-bit")
 LOSS = ("shannon", "precision-training")
@@ -193,8 +193,9 @@ def weights(points: pl.DataFrame) -> pl.DataFrame:
     """
     found = []
     for (table, split), some in points.group_by("table", "split", maintain_order=True):
-        wide = some.pivot(on="law", index=["model", "tokens", "bits"], values="log_density", maintain_order=True)
-        laws = [name for name in wide.columns if name not in ("model", "tokens", "bits")]
+        rows = some.with_columns(row=pl.int_range(pl.len()).over("law"))  # every law answers them in one order
+        wide = rows.pivot(on="law", index=["row", "model"], values="log_density", maintain_order=True)
+        laws = wide.columns[2:]
         density, runs = wide.select(laws).to_numpy(), wide["model"].to_numpy()
         names, rng = np.unique(runs), np.random.default_rng(SEED)
         own = stacking_weights(density)
@@ -225,17 +226,19 @@ def draw(table: pl.DataFrame) -> None:
         for name, panels in zip(names, grid, strict=True):
             some = table.filter(table=name)
             laws = some["law"].unique(maintain_order=True).to_list()[::-1]
+            own = some["split"].unique(maintain_order=True).to_list()
             for axes, (column, label) in zip(panels, parts.items(), strict=True):
-                for i, (split, look) in enumerate(looks.items()):
-                    rows = some.filter(split=split)
-                    y = np.array([laws.index(law) for law in rows["law"]]) + 0.22 * (1 - i)
+                for i, split in enumerate(own):
+                    rows, look = some.filter(split=split), looks[split]
+                    y = np.array([laws.index(law) for law in rows["law"]]) + 0.22 * ((len(own) - 1) / 2 - i)
                     axes.plot(rows[column], y, linestyle="none", marker=look.marker, color=look.color)
                     if column == "weight":
                         axes.hlines(y, rows["lower"], rows["upper"], color=look.color, lw=0.9)
                 if column != "weight":
                     axes.set_xscale("log")
                     style.nats_axis(axes.xaxis)
-                    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=99))
+                    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=99))
+                    axes.xaxis.set_minor_locator(NullLocator())
                 axes.set_yticks(range(len(laws)), laws)
                 axes.set_ylim(-0.6, len(laws) - 0.4)
                 axes.set_xlabel(label)
@@ -245,7 +248,7 @@ def draw(table: pl.DataFrame) -> None:
             Line2D([], [], linestyle="none", marker=look.marker, color=look.color, label=split)
             for split, look in looks.items()
         ]
-        style.legend_below(figure, handles, len(handles))
+        style.legend_below(figure, handles, 2)
         save(figure, HERE.parent / "docs" / "images" / "contest.png")
 
 

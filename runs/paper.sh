@@ -23,7 +23,7 @@ make backtest
 
 # Which law? Grouped scores, stacking weights and leave-one-out of every law of QiD. Seventy minutes.
 make compare
-make contest
+make contest CONTEST="pythia nano atlas"
 # Each law's constants, simulated from and asked back. A quarter of an hour of one core.
 make recovery
 # A search for a law's form, on tables whose law is known and on shipped ones. Some minutes.

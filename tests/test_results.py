@@ -355,3 +355,32 @@ def test_every_shipped_law_returned_the_constants_that_data_were_simulated_from(
     least = table.filter(pl.col("least_squares").is_not_null())
     assert least["least_squares_z"].abs().max() < 4  # type: ignore[operator]
     assert set(table["law"]) - set(least["law"]) <= {"pooled-bit"}, "whose k and gamma least squares cannot tell apart"
+
+
+CONTEST = {
+    "last two thirds of runs": "the last two thirds of runs",
+    "largest size": "the largest size",
+    "largest size, first 60% of tokens": "the largest size, fitted to the first 60% of tokens",
+}
+
+
+def test_the_contest_of_the_docs_is_the_benchmark() -> None:
+    """Pythia's three parts, under a row each that names them, and the families of the atlas."""
+    known = pl.read_csv(ROOT / "benchmarks" / "contest.csv", infer_schema_length=None)
+    pythia, atlas = (rows for _, rows in tables("contest.md", ""))
+    split, checked = "", 0
+    for table, rows in (("pythia", pythia), ("atlas", atlas)):
+        split = "a family that was not fitted" if table == "atlas" else split
+        for called, *numbers in rows:
+            if not any(numbers):
+                split = CONTEST[called.strip("*")]
+                continue
+            name = called.replace("`", "").replace(", kaplan-16bit", "").replace("Shannon 16-bit", "shannon-16bit")
+            (found,) = known.filter(table=table, split=split, law=name).rows(named=True)
+            what = ("log_density", "loss_crps", "loss_coverage_90", *(["loss_r2"] if table == "pythia" else []))
+            what += ("qid_crps", "qid_coverage_90")
+            assert len(what) == len(numbers)
+            for said, column in zip(numbers, what, strict=True):
+                assert agrees(said, found[column]), (table, split, name, column)
+                checked += 1
+    assert checked == 12 * 6 + 8 * 5
