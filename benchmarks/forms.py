@@ -97,7 +97,7 @@ def main() -> None:
             with pool(1) as process:
                 found.append(process.submit(run, form, name).result().with_columns(pl.selectors.float().round(3)))
             print(name, form, flush=True)
-            pl.concat(found, how="diagonal").write_csv(RESULTS)
+            pl.concat(found, how="diagonal_relaxed").write_csv(RESULTS)
 
 
 if __name__ == "__main__":
