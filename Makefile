@@ -179,9 +179,9 @@ search: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/search.py
 	$(MADE) benchmarks/search.csv
 
-# Ten simulated worlds: how bands hold beyond the data where the truth is known. Seven minutes of a core.
+# Ten simulated worlds: how bands hold beyond the data where the truth is known. Twenty minutes of a core.
 worlds: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/worlds.py --tables 5
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/worlds.py --tables 8
 	$(MADE) benchmarks/worlds.csv
 
 # Forms of the discrepancy on points they were not fitted to. Ten minutes of a core.
