@@ -42,10 +42,11 @@ class Shown(Posterior):
             ``identified``, ``published`` if asked for, and ``group`` if a number differs between groups. A number that
             the data do not identify has nulls in the place of an answer. Constants are in raw counts; ``*_ref`` is at
             the law's reference point. A fit with a 16-bit law beside it has the constants of that law below its own,
-            beside the first point published of them, and a last column ``response``.
+            beside the first point published of them, and a last column ``response``. A fit that further rows have
+            conditioned has no chains, and so no ``ess_bulk``, ``ess_tail`` and ``r_hat``.
         """
         note()
-        return without_empty(self._summary(ci_prob, published), "group")
+        return without_empty(self._summary(ci_prob, published), "group", "ess_bulk", "ess_tail", "r_hat")
 
     def _summary(self, ci_prob: float, published: str | None) -> pl.DataFrame:
         own = constants_of(self, ci_prob, published)
@@ -133,9 +134,9 @@ class Shown(Posterior):
         return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
 
     def _repr_html_(self) -> str:
-        frame = without_empty(self._summary(0.9, None), "group")
+        frame = without_empty(self._summary(0.9, None), "group", "r_hat")
         names = [name for name in ("response", "name", "group", "median", "lower", "upper", "r_hat") if name in frame]
-        frame = frame.select(names).with_columns(pl.col("r_hat").round(3))
+        frame = frame.select(names).with_columns(pl.selectors.by_name("r_hat", require_all=False).round(3))
         rows = [[f"{v:.4g}" if isinstance(v, float) else v or "" for v in row] for row in frame.iter_rows()]
         told = html_list([*(f"FAILED: {p}" for p in self.diagnostics.problems()), *self.diagnostics.remarks()])
         return (

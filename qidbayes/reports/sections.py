@@ -116,7 +116,8 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         counts = ("lower", "upper")
         found += told(fit, reached.drop("tokens"))
         found += "".join(f"<p>{escape(one)}</p>" for one in (caption.suite(fit, about, "response") if about else []))
-        reached = reached.drop(about)
+        first = [name for name in ("qid", "n_params", "bits") if name in reached.columns]
+        reached = reached.drop(about).select(*first, pl.exclude(first))
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
         far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **asked)
         far = _to_read(far.drop(about))
