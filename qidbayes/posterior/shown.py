@@ -78,7 +78,7 @@ class Shown(Posterior):
     def to_datatree(
         self, *, log_likelihood: "bool | Unit" = False, posterior_predictive: bool = False, prior: bool = False
     ) -> "xarray.DataTree":
-        """Return the fit as the DataTree that ArviZ works on.
+        """Return the fit as the DataTree that ArviZ works on; its functions take no other objects, nor the fit itself.
 
         It has the groups ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``. The dimension `row`
         has the table's columns as coordinates: `model`, `tokens`, `bits`, ….
@@ -109,7 +109,7 @@ class Shown(Posterior):
         Examples
         --------
         >>> tree = load_fit("unified.nc").to_datatree(log_likelihood=True)  # doctest: +SKIP
-        >>> arviz.loo(tree)  # doctest: +SKIP
+        >>> arviz.summary(tree, var_names=["alpha", "beta"]), arviz.loo(tree)  # doctest: +SKIP
         """
         from qidbayes.posterior.store import to_datatree
 
