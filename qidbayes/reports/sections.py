@@ -153,4 +153,5 @@ def figures_section(fit: Fit, ci_prob: float, first: int) -> str:
         except InputError:
             continue  # the law has nothing to draw there
         found += drawing(figure, title, first + i)
-    return f"<h3>Figures</h3>{found}" if found else ""
+    narrow = '<p class="note narrow">Figures are wider than this window: they scroll sideways.</p>'
+    return f"<h3>Figures</h3>{narrow}{found}" if found else ""
