@@ -5,7 +5,7 @@ from torch import Tensor
 
 from qidbayes.measure.errors import MeasureError
 
-_SMALL = 1_024  # columns from which on a triangle is inverted by halves
+_SMALL = 512  # columns up to which a triangle is not halved
 
 
 def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
@@ -36,7 +36,9 @@ def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     """What `qidbayes.measure.quantize.gptq.factorize` returns, at a quarter of its operations.
 
     With the columns in reverse, H = L Lᵀ; put back in order, L is an upper triangle R with H = R Rᵀ, and the factor of
-    the inverse is R⁻¹. So one factorization and one triangle's inverse do for two factorizations and a full inverse.
+    the inverse is R⁻¹. It is found by halves, so that nearly all of the work is in matrix products. With R's blocks A,
+    B and C, C⁻¹ comes first, from H's last block. It gives B = H₁₂ C⁻ᵀ; A⁻¹ comes from H₁₁ − B Bᵀ; and what stands
+    between them in the inverse is −A⁻¹ B C⁻¹.
 
     Raises
     ------
@@ -55,10 +57,8 @@ def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     while True:
         hessian.diagonal().add_((damping - added) * mean)
         added = damping
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
-        upper = lower.flip(0, 1)
-        del lower
-        _invert_upper(upper)
+        upper = torch.zeros_like(hessian)
+        failed = _invert_factor(hessian.clone(), upper)
         # Asked once for all: a GPU that is asked has to have done everything, and stands still until the next launch.
         if (failed == 0) & torch.isfinite(upper).all() & torch.isfinite(mean):
             return upper, damping
@@ -67,20 +67,34 @@ def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         damping = min(10 * damping, 1.0)
 
 
-def _invert_upper(upper: Tensor) -> None:
-    """Invert an upper triangle in place, by halves, so that nearly all of the work is in matrix products."""
-    size = len(upper)
+def _invert_factor(matrix: Tensor, out: Tensor) -> Tensor:
+    """Write R⁻¹ into an upper triangle, for a matrix R Rᵀ whose own upper triangle is used up; returns 0, or not."""
+    size = len(matrix)
     if size <= _SMALL:
-        upper.copy_(
-            torch.linalg.solve_triangular(upper, torch.eye(size, dtype=upper.dtype, device=upper.device), upper=True)
-        )
+        lower, failed = torch.linalg.cholesky_ex(matrix.flip(0, 1))
+        one = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+        out.copy_(torch.linalg.solve_triangular(lower.flip(0, 1), one, upper=True))
+        return failed
+    half = size // 2
+    first, corner, last = out[:half, :half], out[:half, half:], out[half:, half:]
+    failed = _invert_factor(matrix[half:, half:], last)
+    between = _upper_times(last, matrix[:half, half:].T)
+    _take_square(matrix[:half, :half], between)
+    failed = failed + _invert_factor(matrix[:half, :half], first)
+    corner.copy_(_upper_times(first, _times_upper(between.T, last))).neg_()
+    return failed
+
+
+def _take_square(matrix: Tensor, x: Tensor) -> None:
+    """Take xᵀ x away from a matrix's upper triangle, by halves."""
+    size = len(matrix)
+    if size <= _SMALL:
+        matrix.addmm_(x.T, x, alpha=-1)
         return
     half = size // 2
-    first, corner, last = upper[:half, :half], upper[:half, half:], upper[half:, half:]
-    _invert_upper(first)
-    _invert_upper(last)
-    corner.copy_(_times_upper(_upper_times(first, corner), last))
-    corner.neg_()
+    matrix[:half, half:].addmm_(x[:, :half].T, x[:, half:], alpha=-1)
+    _take_square(matrix[:half, :half], x[:, :half])
+    _take_square(matrix[half:, half:], x[:, half:])
 
 
 def _upper_times(upper: Tensor, x: Tensor) -> Tensor:

@@ -187,11 +187,12 @@ def sweep(
     [torch.Size([2]), torch.Size([2])]
     """
     began = time.perf_counter()
+    linears = stack_linears(model)
+    known = sorted(name for name, method in METHODS.items() if method.swept)
     for quantizer in quantizers:
-        known = sorted(name for name, method in METHODS.items() if method.swept)
         if quantizer.method not in known:
             raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(known)}")
-        quantizer.check_fit(stack_linears(model))
+        quantizer.check_fit(linears)
     check_stack(model)
     for halvings in range(_HALVINGS):
         try:
