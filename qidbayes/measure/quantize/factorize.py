@@ -8,8 +8,8 @@ from qidbayes.measure.errors import MeasureError
 _SMALL = 512  # columns up to which a triangle is not halved
 
 
-def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """The upper Cholesky factor of the damped Hessian's inverse, and the damping it took.
+def factorize(hessian: Tensor, damping: float) -> Tensor:
+    """The upper Cholesky factor of the damped Hessian's inverse.
 
     Row i, over its diagonal, says how column i's rounding error spreads over the columns after it. Where the matrix is
     not positive definite to working precision, damping grows tenfold until it is, up to 1.
@@ -19,6 +19,7 @@ def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     MeasureError
         If a damping of 1 does not help either.
     """
+    upper: Tensor
     mean = torch.diag(hessian).mean()  # of a copy: a strided view sums in another order, and the libraries sum a copy
     while True:
         damped = hessian + torch.diag_embed((damping * mean).expand(hessian.shape[0]))
@@ -26,13 +27,13 @@ def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         if not failed:
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
             if not failed and torch.isfinite(upper).all() and torch.isfinite(mean):
-                return upper, damping
+                return upper
         if damping >= 1:
             raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
         damping = min(10 * damping, 1.0)
 
 
-def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
+def factorize_fast(hessian: Tensor, damping: float) -> Tensor:
     """What `qidbayes.measure.quantize.gptq.factorize` returns, at a quarter of its operations.
 
     With the columns in reverse, H = L Lᵀ; put back in order, L is an upper triangle R with H = R Rᵀ, and the factor of
@@ -47,7 +48,7 @@ def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
 
     Examples
     --------
-    >>> spread, _ = factorize_fast(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), damping=1e-6)
+    >>> spread = factorize_fast(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), damping=1e-6)
     >>> spread.T @ spread
     tensor([[ 0.6667, -0.3333],
             [-0.3333,  0.6667]])
@@ -57,11 +58,11 @@ def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     while True:
         hessian.diagonal().add_((damping - added) * mean)
         added = damping
-        upper = torch.zeros_like(hessian)
+        upper: Tensor = torch.zeros_like(hessian)
         failed = _invert_factor(hessian.clone(), upper)
         # Asked once for all: a GPU that is asked has to have done everything, and stands still until the next launch.
         if (failed == 0) & torch.isfinite(upper).all() & torch.isfinite(mean):
-            return upper, damping
+            return upper
         if damping >= 1:
             raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
         damping = min(10 * damping, 1.0)
