@@ -97,7 +97,7 @@ def advise(
         title = f"QiD in nats per token, and how likely it is at most {max_qid:g} ({found.law.title})"
     warn(found, frame.filter(pl.col("bits") < UNQUANTIZED) if memory is not None else frame, kind)  # type: ignore[arg-type]
     names = ("memory", "format", "bits", "bits_per_weight") if memory is not None else ("n_params", "tokens", "bits")
-    frame = question_first(frame, (*names, "n_params", "tokens", *about, *at))
+    frame = question_first(frame, (*names, "n_params", "tokens", *about, *at, "prob"))
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, title)
     if memory is None and frame["advised"].sum() < frame.height // frame["bits"].n_unique():
         hint = "" if bits else "; try other widths with --bits"

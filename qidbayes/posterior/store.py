@@ -115,7 +115,8 @@ def _stored(values: np.ndarray) -> np.ndarray:
 
 def _in_order(fit: Posterior) -> dict[str, np.ndarray]:
     """Return the draws as a reader wants them listed: the law's constants, the noise's numbers, then single effects."""
-    return {name: fit.draws[name] for name in dict.fromkeys([*reported(fit), *fit.draws])}
+    names = dict.fromkeys([*reported(fit), *fit.draws])
+    return {name: fit.draws[name] for name in names if name in fit.draws}
 
 
 def _numbers(fit: Posterior, name: str) -> np.ndarray:
