@@ -62,8 +62,10 @@ def main() -> None:
     scale = relative.max(axis=0)
     found, _ = nnls(relative / scale, 1 - (first / seconds)[fitted])
     half, single, per_solve, between, per_pass = found / scale
-    print(f"these passes would give SWEEP_RATE {1 / half:.4g}, SINGLE_RATE {1 / single:.4g}, "
-          f"SECONDS_PER_SOLVE {per_solve:.3g}, BETWEEN_RATE {1 / between:.4g}, SECONDS_PER_PASS {per_pass:.3g}")
+    print(
+        f"these passes would give SWEEP_RATE {1 / half:.4g}, SINGLE_RATE {1 / single:.4g}, "
+        f"SECONDS_PER_SOLVE {per_solve:.3g}, BETWEEN_RATE {1 / between:.4g}, SECONDS_PER_PASS {per_pass:.3g}"
+    )
 
 
 if __name__ == "__main__":
