@@ -67,6 +67,7 @@ def round_to_format(weight: Tensor, kind: str) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> round_to_format(torch.tensor([[6.0, 2.4, 0.3, -0.1] * 8]), "mxfp4")[0, :4]
     tensor([6.0000, 2.0000, 0.5000, -0.0000])
     """
