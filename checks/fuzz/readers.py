@@ -377,8 +377,8 @@ def gguf_files(folder: Path) -> Callable[[random.Random], Case]:
                 edited[at : at + size] = (end % 2 ** (8 * size)).to_bytes(size, "little")
             found = bytes(edited)
         path.write_bytes(found)
-        # Making a model leaves threads of transformers behind, after which the worker begins anew.
-        read = load_prequantized if rng.random() < 0.001 else read_prequantized
+        # Making a model leaves threads of transformers behind, after which the worker begins anew, for ten seconds.
+        read = load_prequantized if rng.random() < 0.0001 else read_prequantized
         return lambda: read(path), (InputError, MeasureError)
 
     return case
