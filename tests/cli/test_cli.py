@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from command import run
 from plain import plain_file
 
 import qidbayes as qb
@@ -28,11 +29,6 @@ HEAVY = {
     "pytensor",
 }
 HEAVY |= {"scipy", "xarray"}
-
-
-def run(*arguments: str, cwd: Path | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "qidbayes", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, input=stdin)
 
 
 def imported(importtime: str) -> set[str]:
