@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from scipy.optimize import nnls
 
-from qidbayes.measure.plan.cost import MEMORY, PRICES, SECONDS_PER_WAITING, sweep_work
+from qidbayes.measure.plan.cost import MEMORY, SECONDS_PER_WAITING, sweep_work
 
 HERE = Path(__file__).parent
 LENGTH = 2_048
@@ -39,19 +39,16 @@ def main() -> None:
         shape, waits = (row["run"], row["width"]), waiting(row)
         once.append(SECONDS_PER_WAITING * max(0, waits - ready.get(shape, 0)))
         ready[shape] = max(ready.get(shape, 0), waits)
-    work = np.array(
-        [
-            astuple(
-                sweep_work(
-                    r["layers"], r["width"], LENGTH, r["variants"], r["variants"],
-                    r["evaluation_tokens"], r["calibration_tokens"], r["cap_gib"] * 2**30 if r["cap_gib"] else MEMORY,
-                )
-            )
-            for r in passes
-        ]
-    )  # fmt: skip
+    done = [
+        sweep_work(
+            r["layers"], r["width"], LENGTH, r["variants"], r["variants"],
+            r["evaluation_tokens"], r["calibration_tokens"], r["cap_gib"] * 2**30 if r["cap_gib"] else MEMORY,
+        )
+        for r in passes
+    ]  # fmt: skip
+    work = np.array([[*astuple(one), 1.0] for one in done])
     seconds, first = np.array([r["seconds"] for r in passes]), np.array(once)
-    estimated = work @ np.array(PRICES) + first
+    estimated = np.array([one.seconds for one in done]) + first
     pl.DataFrame(passes).select(KEPT).with_columns(
         pl.Series("seconds", seconds).round_sig_figs(4),
         pl.Series("estimated", estimated).round_sig_figs(4),

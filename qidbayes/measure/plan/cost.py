@@ -22,7 +22,7 @@ others. Smaller models are ruled by what is not matrix products and by fixed cos
 """
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from qidbayes.measure.plan.methods import METHODS
 from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization
@@ -202,23 +202,24 @@ def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantizati
     solved = sum(map(_is_solved, swept))
     gptq = solved * _orders(plan)
     variants = len(swept) - solved + gptq
-    work = sweep_work(layers, width, plan.evaluation.seq_len, variants, gptq, evaluated, _calibration_tokens(plan))
-    return sum(amount * price for amount, price in zip(astuple(work), PRICES, strict=True))
+    tokens = evaluated, _calibration_tokens(plan)
+    return sweep_work(layers, width, plan.evaluation.seq_len, variants, gptq, *tokens).seconds
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a sweep does: operations in half precision and in float32, solves, bytes to and from main memory, passes."""
+    """What a sweep does: operations in half precision and in float32, solves, bytes to and from main memory."""
 
     half: float
     single: float
     solves: float
     between: float
-    passes: float = 1.0
 
-
-PRICES = 1 / SWEEP_RATE, 1 / SINGLE_RATE, SECONDS_PER_SOLVE, 1 / BETWEEN_RATE, SECONDS_PER_PASS
-"""Seconds of each part of `Work`."""
+    @property
+    def seconds(self) -> float:
+        """What one pass takes, whose libraries are ready."""
+        operations = self.half / SWEEP_RATE + self.single / SINGLE_RATE
+        return operations + self.solves * SECONDS_PER_SOLVE + self.between / BETWEEN_RATE + SECONDS_PER_PASS
 
 
 def sweep_work(

@@ -70,6 +70,7 @@ def factorize_fast(hessian: Tensor, damping: float) -> Tensor:
 
 def _invert_factor(matrix: Tensor, out: Tensor) -> Tensor:
     """Write R⁻¹ into an upper triangle, for a matrix R Rᵀ whose own upper triangle is used up; returns 0, or not."""
+    failed: Tensor
     size = len(matrix)
     if size <= _SMALL:
         lower, failed = torch.linalg.cholesky_ex(matrix.flip(0, 1))
