@@ -2,13 +2,13 @@
 
 import inspect
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command import run
 from terminal import on_a_terminal, python_on_a_terminal
 
 import qidbayes as qb
@@ -142,5 +142,6 @@ def test_a_table_that_is_fitted_again_and_again_shows_what_is_left(command: str,
     shown = plain(on_a_terminal(asked, tmp_path))
     assert shown.strip().startswith("preparing the folds")  # before anything is read or fitted
     assert re.search(r"fitting ━.* \d+% [\d:]+ about [\d:]+ left", shown)
-    piped = subprocess.run([sys.executable, "-m", "qidbayes", *asked], cwd=tmp_path, capture_output=True, text=True)
+    piped = run(*asked, cwd=tmp_path)
+    assert piped.returncode == 0
     assert "fitting" not in piped.stderr and "━" not in piped.stderr + piped.stdout.split("\n")[0]
