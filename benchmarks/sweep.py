@@ -41,9 +41,10 @@ CALIBRATION, EVALUATION, LENGTH = 128, 256, 2_048
 VOCABULARY = 50_304
 BITS = (2, 3, 4)
 SECONDS = 4  # for each rate
+CAP = 16  # GiB of the GPU's memory, where it is capped
 COST = [
     "path", "shape", "layers", "width", "variants", "calibration_tokens", "evaluation_tokens", "seconds",
-    "seconds_quantize", "seconds_evaluate", "peak_memory_gib", "floor_seconds", "floor_share", "note",
+    "seconds_quantize", "seconds_evaluate", "peak_memory_gib", "cap_gib", "floor_seconds", "floor_share", "note",
 ]  # fmt: skip
 LOSS = ["model", "bits", "loss_16bit", "qid", "qid_se", "qid_plain", "qid_plain_se", "qid_plain_reordered", "within"]
 
@@ -192,6 +193,7 @@ class Rows:
 class Benchmark:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
+        self.cap: int | None = None
         self.rates = measure_rates()
         told = ", ".join(f"{name} {value:.4g}" for name, value in vars(self.rates).items())
         rows.add("sweep.csv", path="rates", note=f"{torch.cuda.get_device_name()}, torch {torch.__version__}: {told}")
@@ -232,7 +234,7 @@ class Benchmark:
             "sweep.csv", path=path, shape=shape.name, layers=shape.layers, width=shape.width, variants=variants,
             calibration_tokens=tokens[0], evaluation_tokens=tokens[1], seconds=seconds, seconds_quantize=quantize,
             seconds_evaluate=evaluate, peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30,
-            floor_seconds=lowest, floor_share=lowest / seconds, note=note,
+            cap_gib=self.cap or "", floor_seconds=lowest, floor_share=lowest / seconds, note=note,
         )  # fmt: skip
 
     def plain(self, shape: Shape, whole: Shape, model: PreTrainedModel, bits: tuple[int, ...] = BITS) -> list[Tensor]:
@@ -378,18 +380,31 @@ class Benchmark:
         for variants in (1, 6):
             self.sweep(base, "growth-variants", variants=variants)
 
-    def capped(self, layers: int, share: float) -> None:
+    @contextmanager
+    def little_memory(self) -> Iterator[None]:
+        """Within this context the GPU has so much as a small one."""
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(16 * 2**30 / total)
+        torch.cuda.set_per_process_memory_fraction(CAP * 2**30 / total)
+        self.cap = CAP
         try:
-            shape = SHAPES["12B"].cut(layers)
-            note = f"GPU memory capped at 16 GiB, {layers} of 36 layers, which share one set of numbers in main memory"
-            # States wait there too, as they would with all tokens, so that these take as much of the GPU's memory.
-            with patch.object(swept, "_RESERVE", 1.0):
-                self.sweep(shape, "sweep-capped", share=share, model=outside_model(shape), note=note)
+            yield
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
+            self.cap = None
+
+    def capped(self, name: str) -> None:
+        """A shape whole and on all tokens, which the small memory has room for but for its states, maybe."""
+        with self.little_memory():
+            self.sweep(SHAPES[name], "sweep-capped")
+
+    def capped_outside(self, layers: int, share: float) -> None:
+        """A model that the small memory has no room for."""
+        shape = SHAPES["12B"].cut(layers)
+        note = f"{layers} of 36 layers, which share one set of numbers in main memory"
+        # States wait there too, as they would with all tokens, so that these take as much of the GPU's memory.
+        with self.little_memory(), patch.object(swept, "_RESERVE", 1.0):
+            self.sweep(shape, "sweep-capped", share=share, model=outside_model(shape), note=note)
 
     @contextmanager
     def gptqmodel_process(self) -> Iterator[None]:
@@ -478,7 +493,9 @@ def main() -> None:
         "1.4B-sweep": (lambda: benchmark.twice("1.4B"), 55),
         "6.9B-sweep": (lambda: benchmark.sweep(SHAPES["6.9B"]), 130),
         "1.4B-until": (lambda: benchmark.until("1.4B"), 45),
-        "capped": (lambda: benchmark.capped(36, 1 / 32), 70),
+        "capped": (lambda: benchmark.capped_outside(36, 1 / 32), 70),
+        "410M-capped": (lambda: benchmark.capped("410M"), 20),
+        "1.4B-capped": (lambda: benchmark.capped("1.4B"), 60),
         "growth": (benchmark.growth, 30),
         "6.9B-plain": (lambda: benchmark.plain_alone("6.9B", (4,)), 20),
         "1.4B-plain": (lambda: benchmark.plain_alone("1.4B", BITS), 20),

@@ -27,6 +27,7 @@ class Reader:
 
     what: str
     prepare: Callable[[Path], Callable[[random.Random], Case]]
+    warm_up: int = 100  # cases before the hook looks: they import what is imported late
 
 
 def laws(folder: Path) -> Callable[[random.Random], Case]:
@@ -376,8 +377,8 @@ def gguf_files(folder: Path) -> Callable[[random.Random], Case]:
                 edited[at : at + size] = (end % 2 ** (8 * size)).to_bytes(size, "little")
             found = bytes(edited)
         path.write_bytes(found)
-        # Making a model leaves threads of transformers behind, after which the worker begins anew.
-        read = load_prequantized if rng.random() < 0.001 else read_prequantized
+        # Making a model leaves threads of transformers behind, after which the worker begins anew, for ten seconds.
+        read = load_prequantized if rng.random() < 0.0001 else read_prequantized
         return lambda: read(path), (InputError, MeasureError)
 
     return case
@@ -501,7 +502,8 @@ def labels(folder: Path) -> Callable[[random.Random], Case]:
     from qidbayes.table.runs.template import labels as to_fill_in
 
     logs = [RUNS / "llama.cpp" / f"SmolLM2-135M-Instruct-{name}.log" for name in ("F16", "Q4_0.ppl")]
-    text = to_fill_in(logs).write_csv().replace(",,", ",106M,", 1)
+    # Where this checkout lies must not change what a case is.
+    text = to_fill_in(logs).write_csv().replace(f"{logs[0].parent}/", "logs/").replace(",,", ",106M,", 1)
     path = folder / "labels.csv"
 
     def case(rng: random.Random) -> Case:
@@ -546,6 +548,18 @@ def configs(folder: Path) -> Callable[[random.Random], Case]:
     return case
 
 
+def several(folder: Path) -> Callable[[random.Random], Case]:
+    """Cases of every reader but plain checkpoints in turn: what they import, seconds of it, is imported once."""
+    cases = []
+    for name in READERS.keys() - {"checkpoints", SEVERAL}:
+        place = folder / name
+        place.mkdir()
+        cases.append((name, READERS[name].prepare(place)))
+    cases.sort()
+    return lambda rng: rng.choice(cases)[1](rng)
+
+
+SEVERAL = "several"
 READERS = {
     "laws": Reader("TOML of laws", laws),
     "equations": Reader("equations", equations),
@@ -561,4 +575,5 @@ READERS = {
     "compressed": Reader("compressed-tensors checkpoints: config.json, safetensors", compressed),
     "gguf": Reader("GGUF files", gguf_files),
     "checkpoints": Reader("plain checkpoints: config.json, safetensors", checkpoints),
+    SEVERAL: Reader("all of them but the last, in one process", several, warm_up=1300),
 }

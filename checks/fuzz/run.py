@@ -31,8 +31,8 @@ CASES = {
     "gguf": 10_000,
     "parquet": 4_000,
     "csv": 3_000,
-    "lm-eval": 10_000,
-    "llama.cpp": 10_000,
+    "lm-eval": 100_000,
+    "llama.cpp": 100_000,
     "labels": 10_000,
     "configs": 100_000,
     "fits": 3_000,
@@ -106,7 +106,9 @@ def _wait(process: "subprocess.Popen[bytes]", progress: Path) -> bool:
 def main() -> None:
     """Read the command line, run, and write a row a reader."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reader", action="append", choices=list(CASES), help="may be repeated; all if left out")
+    parser.add_argument(
+        "--reader", action="append", choices=[*CASES, "several"], help="may be repeated; all if left out"
+    )
     parser.add_argument("--cases", type=int, help="of each reader; by default what results.csv has")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="a CSV file to put the readers' rows in")
@@ -114,7 +116,7 @@ def main() -> None:
     memory = Path("/dev/shm")  # files of cases live for a millisecond
     rows = []
     for reader in asked.reader or CASES:
-        cases = asked.cases or CASES[reader]
+        cases = asked.cases or CASES.get(reader, 1000)
         row = fuzz(reader, cases, asked.seed, memory if memory.is_dir() else Path(tempfile.gettempdir()))
         rows.append(row)
         print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
@@ -127,7 +129,7 @@ def _keep(row: dict[str, object], path: Path) -> None:
     old = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
     rows = {r["reader"]: r for r in old} | {str(row["reader"]): row}
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[name] for name in CASES if name in rows)
 

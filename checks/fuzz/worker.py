@@ -25,7 +25,6 @@ FORBIDDEN = {
     "pickle.find_class", "ctypes.dlopen", "socket.connect", "socket.getaddrinfo", "urllib.Request", "os.rename",
     "os.truncate", "shutil.rmtree", "webbrowser.open",
 }  # fmt: skip
-WARM_UP = 100  # cases before the hook looks: they import what is imported late
 PROGRESS = struct.Struct("<qqqqd")  # cases done, accepted, refused, the most memory (KiB), the slowest (seconds)
 
 
@@ -67,12 +66,13 @@ def main(reader: str, seed: int, first: int, last: int, room: int, folder: Path)
     """Run the cases from `first` to before `last`."""
     from readers import READERS
 
-    case = READERS[reader].prepare(folder)
+    under_test = READERS[reader]
+    case = under_test.prepare(folder)
     watch, found, examples = Watch(), Counter[str](), {}
     accepted = refused = 0
     slowest = 0.0
     progress = os.open(folder / "progress", os.O_WRONLY | os.O_CREAT)
-    warm = [(f"warm-{seed}", i) for i in range(min(WARM_UP, last - first))]
+    warm = [(f"warm-{seed}", i) for i in range(min(under_test.warm_up, last - first))]
     for number, (name, i) in enumerate([*warm, *((str(seed), i) for i in range(first, last))]):
         counted = number >= len(warm)
         if number == len(warm):

@@ -20,7 +20,7 @@ def check_solver(problem: Path, answers: Path, settings: Mapping[str, Mapping[st
     weight, found = load_file(problem)["weight"], load_file(answers)
     rows = []
     for name, setting in settings.items():
-        solved = GPTQ(**setting).solve(weight, found[f"{name}.hessian"]).weight
+        solved = GPTQ(**setting).solve(weight, found[f"{name}.hessian"])
         rows.append(weights_row("solver", "gptqmodel", "", name, solved, found[f"{name}.weight"]))
     return rows
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from qidbayes.measure.quantize import GPTQ
-from qidbayes.measure.quantize.gptq import Solution
 
 TOLERANCE = 1e-5  # of sqrt(H_ii H_jj): an entry is a float32 sum of 16,384 products
 
@@ -26,7 +25,7 @@ class Follower(GPTQ):
         """Take what the library noted, and begin to collect."""
         self.__dict__.update(noted=noted, apart=[], ours=[], theirs=[])  # the class it comes from is frozen
 
-    def solve(self, weight: Tensor, hessian: Tensor) -> Solution:
+    def solve(self, weight: Tensor, hessian: Tensor) -> Tensor:
         """Compare the Hessian with the library's, and our answer to the library's problem with its answer."""
         parts: list[Tensor] = []
         while sum(map(len, parts)) < len(weight):  # ours stacks the linears that share an input
@@ -36,10 +35,10 @@ class Follower(GPTQ):
             size = theirs.diagonal().sqrt()
             self.apart.append(float(((ours - theirs) / torch.outer(size, size)).abs().max()))
             answer = self.noted[f"{i}.quantized"]
-            self.ours.append(super().solve(self.noted[f"{i}.weight"], given).weight.to(answer.dtype).flatten())
+            self.ours.append(super().solve(self.noted[f"{i}.weight"], given).to(answer.dtype).flatten())
             self.theirs.append(answer.flatten())
             parts.append(answer.float())
-        return Solution(torch.cat(parts), self.damping, 0)
+        return torch.cat(parts)
 
     def _number(self, rows: Tensor) -> int:
         """Which of the library's matrices begins these rows."""

@@ -8,7 +8,7 @@
     box.textContent = "The answers are not here: `make docs` makes them.";
     return;
   }
-  const NEW = "a family that nobody measured";
+  const NEW = "a new family";
   const UNITS = { "": 1, k: 1e3, m: 1e6, b: 1e9, t: 1e12 };
 
   function make(name, attributes, parent, text) {

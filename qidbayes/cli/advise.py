@@ -16,7 +16,7 @@ from qidbayes.cli.options import (
     question,
     question_options,
 )
-from qidbayes.cli.output import echo_frame, format_option, say
+from qidbayes.cli.output import echo_frame, format_option, question_first, say
 
 
 @click.command()
@@ -96,6 +96,8 @@ def advise(
         frame = qidbayes.advise(found, n_params=params, tokens=tokens, max_qid=max_qid, prob=prob, **further)
         title = f"QiD in nats per token, and how likely it is at most {max_qid:g} ({found.law.title})"
     warn(found, frame.filter(pl.col("bits") < UNQUANTIZED) if memory is not None else frame, kind)  # type: ignore[arg-type]
+    names = ("memory", "format", "bits", "bits_per_weight") if memory is not None else ("n_params", "tokens", "bits")
+    frame = question_first(frame, (*names, "n_params", "tokens", *about, *at, "prob"))
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, title)
     if memory is None and frame["advised"].sum() < frame.height // frame["bits"].n_unique():
         hint = "" if bits else "; try other widths with --bits"

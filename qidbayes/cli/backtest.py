@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from qidbayes.cli.notes import say_notes
 from qidbayes.cli.options import fit_file, law_name, table_name
 from qidbayes.cli.output import echo_frame, format_option, say, write_csv
 
@@ -91,6 +92,8 @@ def backtest(
         say(f"scores.csv, points.csv and backtest.png are in {output}/", err=True)
     shown = found.scores
     if fmt == "table":
-        shown = shown.select(column.name for column in shown if column.null_count() < shown.height)
+        shown = shown.select(c.name for c in shown if c.name != "note" and c.null_count() < shown.height)
     echo_frame(shown, fmt, "Forecasts of rows that were not fitted")
+    if fmt == "table":
+        say_notes(found.scores)
     sys.exit(1 if found.scores["failed_checks"].sum() else 0)

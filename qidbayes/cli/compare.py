@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from qidbayes.cli.notes import say_notes
 from qidbayes.cli.options import law_name, table_name
 from qidbayes.cli.output import echo_frame, format_option, say
 
@@ -43,6 +44,8 @@ def compare(
         table = load_table(*tables)
         found = run(table, law, split or SPLITS, random_seed=seed, jobs=jobs or os.cpu_count() or 1, progress=progress)
     echo_frame(found.table, fmt, "Laws by their forecasts of rows that were not fitted")
+    if fmt == "table":
+        say_notes(found.backtest.scores)
     failed = [name for name, fit in found.fits.items() if fit.diagnostics.problems()]
     if failed:
         say(f"FAILED: the sampler's checks of {', '.join(failed)}", err=True, fg="red")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qidbayes.cli.output import echo_frame, say, write_csv
+from qidbayes.cli.output import echo_frame, question_first, say, write_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,7 +70,7 @@ def _answers(table: "pl.DataFrame", fits: dict[str, "Fit"]) -> dict[str, tuple[s
     paper = published("per-bit").tokens_to_threshold(qid, n_params=sizes, bits=bits)
     answers["tokens"] = (
         "Training tokens at which QiD reaches a threshold: 90% intervals for a newly trained Pythia, and the paper's",
-        ours.drop("suite").with_columns(paper=paper["tokens"]),
+        question_first(ours.drop("suite"), ("qid", "n_params", "bits")).with_columns(paper=paper["tokens"]),
     )
     sizes = sizes[1:]  # as in the paper's figure
     projected = fits["unified"].project(n_params=sizes, bits=bits, suite=suite, loss_16bit=fits["kaplan-16bit"])

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -86,6 +86,12 @@ def echo_frame(frame: "pl.DataFrame", fmt: str, title: str | None = None, counts
         echo_json(list(frame.iter_rows(named=True)))
     else:
         _print_table(frame, title, set(counts))
+
+
+def question_first(frame: "pl.DataFrame", question: Iterable[str]) -> "pl.DataFrame":
+    """Return answers with the columns of their question before them, as a reader takes them in."""
+    names = [name for name in dict.fromkeys(question) if name in frame.columns]
+    return frame.select(*names, *(name for name in frame.columns if name not in names))
 
 
 def echo_json(value: Any) -> None:

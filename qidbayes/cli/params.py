@@ -20,7 +20,10 @@ def params(configs: tuple[Path, ...], fmt: str) -> None:
     import polars as pl
 
     from qidbayes.errors import InputError
+    from qidbayes.measure.inputs.configuration import read_plain
 
+    for path in configs:
+        read_plain(path)  # what is no configuration is refused before PyTorch is imported, which takes seconds
     try:
         from qidbayes.measure.inputs.sizes import size_of
     except ImportError as error:

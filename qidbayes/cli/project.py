@@ -17,7 +17,7 @@ from qidbayes.cli.options import (
     question_options,
     source_arguments,
 )
-from qidbayes.cli.output import caution, echo_frame, format_option
+from qidbayes.cli.output import caution, echo_frame, format_option, question_first
 from qidbayes.law.law import RESPONSES
 
 
@@ -99,5 +99,6 @@ def project(
         frame = source.predict(kind=kind, ci_prob=ci_prob, **values)  # type: ignore[arg-type]
     if isinstance(source, Fit):
         warn(source, frame, kind)  # type: ignore[arg-type]
+    frame = question_first(frame, values)
     what = {**RESPONSES, "loss": "Quantized loss"}[response or source.law.response]
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, f"{what}, nats per token ({source.law.title})")

@@ -48,12 +48,13 @@ def readable(frame: "pl.DataFrame") -> "pl.DataFrame":
         )
         answer = pl.when("identified").then(pl.col("median").map_elements("{:.4g}".format, pl.String))
         frame = frame.with_columns(answer.otherwise(pl.lit("not identified")).alias("median")).drop("identified")
-    if "held" in frame.columns:
+    if "held_of" in frame.columns:
         counts = ("held_of", "held_checkpoints", "held_runs")
         of = pl.format("of {} points of {} checkpoints of {} runs", *counts)
-        share = pl.format("{} ± {} ", *(pl.col(name).map_elements("{:.2f}".format, pl.String) for name in _HELD))
+        parts = [pl.col(name).map_elements("{:.2f}".format, pl.String) for name in _HELD if name in frame.columns]
+        share = pl.format("{} ± {} ", *parts) if parts else pl.lit("")
         told = pl.when(pl.col("held_of") > 0).then(share.fill_null("") + of)
-        frame = frame.with_columns(told.alias("held")).drop("held_se", *counts)
+        frame = frame.with_columns(told.alias("held")).drop(*_HELD[1:], *counts, strict=False)
     return frame.select(column.name for column in frame if column.null_count() < frame.height)
 
 

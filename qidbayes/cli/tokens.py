@@ -16,7 +16,7 @@ from qidbayes.cli.options import (
     question_options,
     source_arguments,
 )
-from qidbayes.cli.output import echo_frame, format_option
+from qidbayes.cli.output import echo_frame, format_option, question_first
 
 
 @click.command()
@@ -66,6 +66,7 @@ def tokens(
         if kind == "response":
             frame = beside(source, frame, "tokens_to_threshold", {"qid": qid, "ci_prob": ci_prob, **values})
         warn(source, frame.drop("tokens", "walk_lower", "walk_upper", strict=False), kind)  # type: ignore[arg-type]
+    frame = question_first(frame, ["qid", *values])
     title = f"Training tokens at which QiD reaches a threshold ({source.law.title})"
     counts = ("tokens", "lower", "upper", "walk_lower", "walk_upper")
     echo_frame(readable(frame) if fmt == "table" else frame, fmt, title, counts=counts)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from qidbayes.cli.options import Counts, Numbers, at_option, ci_option, fit_file, given, question, question_options
-from qidbayes.cli.output import echo_frame, format_option, say
+from qidbayes.cli.output import echo_frame, format_option, question_first, say
 
 
 @click.command("training-level")
@@ -54,5 +54,6 @@ def training_level(
     for warning in told:
         if issubclass(warning.category, PriorEdgeWarning | UnfittedWarning):
             say(f"warning: {warning.message}", err=True, fg="yellow")
+    frame = question_first(frame, values)
     title = f"Tokens the model was trained on ({found.law.title})"
     echo_frame(frame, fmt, title, counts=("median", "lower", "upper"))

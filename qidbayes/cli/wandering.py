@@ -2,9 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from qidbayes.cli.output import caution
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from qidbayes.posterior import Fit
@@ -63,15 +67,50 @@ def _has_reverted(fit: "Fit") -> bool:
 
 def _again(fit: "Fit") -> "Fit | None":
     """Return a fit of the same rows with slopes that wander; None if its chains do not agree."""
+    from contextlib import suppress
+
+    from qidbayes.errors import InputError
+    from qidbayes.posterior import load_fit
+
+    path, found = kept(fit), None
+    if path and path.is_file():
+        with suppress(InputError):  # damaged: it is made again
+            found = load_fit(path)
+    if found is None:
+        where = " (kept in the cache for the next question)" if path else ""
+        click.echo(f"qidbayes: fitting the rows again for walk_lower and walk_upper{where}", err=True)
+        found = _sampled(fit)
+        if path:
+            try:
+                found.save(path)
+            except InputError as error:
+                caution(f"the next question will wait again: {error}")
+    every = found.diagnostics.convergence.values()
+    return found if all(one.r_hat < _R_HAT and one.ess_bulk > _ESS for one in every) else None
+
+
+def kept(fit: "Fit") -> "Path | None":
+    """Return where the cache has that fit of these rows, this law and this seed; None for a user without a home."""
+    import hashlib
+    from importlib.metadata import version
+
+    from qidbayes.resources import cache_folder
+    from qidbayes.table import table_hash
+
+    folder = cache_folder()
+    same = (version("qidbayes"), fit.law.fingerprint(), table_hash(fit.data), fit.attributes["random_seed"])
+    name = hashlib.sha256(" ".join(map(str, (*same, _DRAWS, _CHAINS))).encode()).hexdigest()
+    return folder / "wandering" / f"{name[:32]}.nc" if folder else None
+
+
+def _sampled(fit: "Fit") -> "Fit":
     import warnings
 
     from qidbayes.cli.progress import sampling
     from qidbayes.infer.fit import fit as sample
 
     law = fit.law.with_noise(discrepancy="walk")
-    with sampling() as progress, warnings.catch_warnings():
+    with sampling("fitting again") as progress, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of which the fit itself has had its say
         seed = int(fit.attributes["random_seed"])
-        found = sample(fit.data, law, random_seed=seed, progress=progress, draws=_DRAWS, chains=_CHAINS)
-    every = found.diagnostics.convergence.values()
-    return found if all(one.r_hat < _R_HAT and one.ess_bulk > _ESS for one in every) else None
+        return sample(fit.data, law, random_seed=seed, progress=progress, draws=_DRAWS, chains=_CHAINS)

@@ -10,9 +10,10 @@ from qidbayes.decide.formats import known_formats
 from qidbayes.errors import InputError
 from qidbayes.methods import OF_FILES, type_of
 from qidbayes.posterior import query
-from qidbayes.posterior.band import answer_last, with_band
+from qidbayes.posterior.band import answer_first, with_band
 from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.fit import Counts, Fit, Kind
+from qidbayes.posterior.guessing import above_guessing, say_assumed
 from qidbayes.posterior.predictive_noise import PredictiveNoise
 
 
@@ -50,9 +51,9 @@ def advise(
     Returns
     -------
     polars.DataFrame
-        The question's columns, and ``prob``: the share of draws in which QiD is at most `max_qid`. Then how far the
-        question lies outside the data: see `Fit.held`. Last ``median``, ``lower``, ``upper`` of QiD (nats per token),
-        and ``advised``: true for the smallest width of each model whose `prob` is large enough, if any is.
+        ``median``, ``lower``, ``upper`` of QiD (nats per token), and ``advised``: true for the smallest width of each
+        model whose `prob` is large enough, if any is. Then how far the question lies outside the data: see `Fit.held`.
+        Last ``prob``, the share of draws in which QiD is at most `max_qid`, and the question's columns.
 
     Raises
     ------
@@ -83,14 +84,15 @@ def advise(
     PredictiveNoise(fit).refuse_unknown_models(frame)
     draws = fit.log_draws(frame, kind)
     under = pl.Series("prob", (draws <= np.log(max_qid)).mean(axis=0))
-    answer = with_band(frame, np.exp(draws), ci_prob).drop("mean", "sd").with_columns(under)
+    answer = with_band(frame, np.exp(draws), ci_prob).drop("mean", "sd")
+    say_assumed(above_guessing(answer["upper"]))
     # The rows of one model stand together, its widths from small to large.
     each = frame["bits"].n_unique() if types is None else types.height
     enough = (under.to_numpy() >= prob).reshape(-1, each)
     advised = enough & (enough.cumsum(axis=1) == 1)
     held = fit.held(frame, ci_prob).select(pl.selectors.by_name(*COLUMNS, require_all=False))
-    answer = answer.select(*frame.columns, "prob", pl.exclude(*frame.columns, "prob"))
-    return answer_last(answer.with_columns(pl.Series("advised", advised.ravel())), held, last="advised")
+    found = pl.concat([answer, held], how="horizontal").with_columns(pl.Series("advised", advised.ravel()), under)
+    return answer_first(found, "advised", frame.columns)
 
 
 def _types(fit: Fit, values: Mapping[str, Any]) -> pl.DataFrame | None:

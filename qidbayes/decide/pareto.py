@@ -12,7 +12,7 @@ from qidbayes.errors import InputError
 from qidbayes.methods import OF_FILES, type_of
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import OneLaw
-from qidbayes.posterior.band import answer_last, with_band
+from qidbayes.posterior.band import answer_first, with_band
 from qidbayes.posterior.distance import COLUMNS
 from qidbayes.posterior.fit import Counts, Fit, Kind
 from qidbayes.posterior.guessing import loss_16bit_for, say_assumed
@@ -22,6 +22,8 @@ from qidbayes.units import parse_bytes
 
 _DRAWS = 2000
 _GROUP = 128
+_TOLD = ("memory", "format", "bits", "n_params")
+"""What a candidate is, which stands last, where a plain print of a wide frame shows it."""
 
 
 def pareto(
@@ -66,10 +68,11 @@ def pareto(
     Returns
     -------
     polars.DataFrame
-        ``memory``, of formats their names (``format``), ``bits``, ``bits_per_weight``, ``n_params``, ``tokens``,
-        ``qid`` (its median), and how far each candidate lies outside the data. Last ``median``, ``lower``, ``upper`` of
-        the loss (nats per token), and ``prob_best``: the share of draws in which the candidate's loss is the least at
-        this memory. A draw is one of all candidates together. Formats stand from the least loss to the greatest.
+        ``median``, ``lower``, ``upper`` of the loss (nats per token), and ``prob_best``: the share of draws in which
+        the candidate's loss is the least at this memory. A draw is one of all candidates together. Then ``qid`` (its
+        median), and how far each candidate lies outside the data. Last what it is: ``bits_per_weight``, ``tokens``,
+        ``memory``, of formats their names (``format``), ``bits``, ``n_params``. Formats stand from the least loss to
+        the greatest.
 
     Raises
     ------
@@ -121,7 +124,9 @@ def pareto(
     known = pl.col("bits").clip(upper_bound=float(fit.data["bits"].max()))  # type: ignore[arg-type]
     asked = answer.with_columns(pl.when(pl.col("bits") < UNQUANTIZED).then("bits").otherwise(known).alias("bits"))
     held = fit.held(asked).select(pl.selectors.by_name(*COLUMNS, require_all=False))
-    answer = answer_last(answer, held, last="prob_best")
+    found = pl.concat([answer, held], how="horizontal")
+    asked_for = [name for name in frame.columns if name not in _TOLD] + [name for name in _TOLD if name in frame]
+    answer = answer_first(found, "prob_best", asked_for)
     return answer if formats is None else answer.sort("memory", "median", maintain_order=True)
 
 

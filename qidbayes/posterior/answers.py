@@ -72,7 +72,7 @@ class Answers(ABC):
         Returns
         -------
         polars.DataFrame
-            The question's columns, then ``median``, ``lower``, ``upper``, ``mean``, ``sd`` in nats per token. Each
+            ``median``, ``lower``, ``upper``, ``mean``, ``sd`` in nats per token, then the question's columns. Each
             row's band holds for itself: the rows share their draws, so that bands are smooth in N, D and P.
         """
         if response not in (None, "qid", "loss_16bit", "loss"):
@@ -104,9 +104,9 @@ class Answers(ABC):
         Returns
         -------
         polars.DataFrame
-            The question's columns, then ``tokens`` (the median), ``lower``, ``upper``, and ``never``: the share of
-            draws whose curve never rises to the threshold. Those count as infinite, so an upper end may be ``inf``.
-            Published constants and least squares have no band: ``lower`` and ``upper`` are null.
+            ``tokens`` (the median), ``lower``, ``upper``, and ``never``: the share of draws whose curve never rises to
+            the threshold. Those count as infinite, so an upper end may be ``inf``. Published constants and least
+            squares have no band: ``lower`` and ``upper`` are null. Then the question's columns.
 
         Raises
         ------

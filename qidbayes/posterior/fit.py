@@ -137,8 +137,8 @@ class Fit(Cautious, Projects, OneLaw):
         Returns
         -------
         polars.DataFrame
-            One row: what the measurements have in common, ``measurements``, and ``median``, ``lower`` and ``upper`` of
-            the tokens.
+            One row: ``median``, ``lower`` and ``upper`` of the tokens, the number of ``measurements``, and what these
+            have in common.
 
         Raises
         ------

@@ -59,6 +59,23 @@ def vocabulary_for(data: pl.DataFrame, given: int | None) -> tuple[int, tuple[st
     )
 
 
+def above_guessing(upper: pl.Series) -> tuple[str, ...]:
+    """Return a sentence if the upper ends of bands of QiD (nats per token) reach what guessing at random loses in all.
+
+    Examples
+    --------
+    >>> above_guessing(pl.Series([0.2, 40.0]))[0].partition(":")[0]
+    'a band reaches above ln(128,256) = 11.8 nats'
+    """
+    guessing = float(np.log(VOCABULARY))
+    if not (upper > guessing).any():
+        return ()
+    return (
+        f"a band reaches above ln({VOCABULARY:,}) = {guessing:.3g} nats: guessing at random loses so much in all, and "
+        "this law does not know it (law ceiling does)",
+    )
+
+
 def say_assumed(remarks: tuple[str, ...]) -> None:
     """Warn whoever called this package of what is taken for granted."""
     for remark in remarks:

@@ -13,6 +13,7 @@ from qidbayes.law.read import load_law
 from qidbayes.notebook import html_equation, html_table
 from qidbayes.posterior import query
 from qidbayes.posterior.answers import Kind, OneLaw, Question
+from qidbayes.posterior.band import answered
 from qidbayes.posterior.constants import Curve, dimensions
 from qidbayes.posterior.of_loss import not_quantized, qid_of_law
 from qidbayes.posterior.threshold import log_tokens, threshold_query
@@ -56,9 +57,7 @@ class PointEstimate(OneLaw):
             value = qid_of_law(curve, asked.frame)[0]
         else:
             value = np.exp(curve.log_response(asked.log_covariates, asked.index))[0]
-        return asked.frame.with_columns(
-            pl.Series("median", np.broadcast_to(value, asked.frame.height)), _null("lower"), _null("upper")
-        )
+        return answered(asked.frame, median=np.broadcast_to(value, asked.frame.height), lower=None, upper=None)
 
     def beside(self, frame: pl.DataFrame, kind: Kind, count: int) -> np.ndarray:  # noqa: ARG002
         """Return the response where another law was asked, nats per token; shape ``(1, queries)``."""
@@ -68,12 +67,7 @@ class PointEstimate(OneLaw):
         curve = self.curve()
         asked, log_qid = threshold_query(curve, values)
         tokens = np.exp(log_tokens(curve, asked, log_qid)[0])
-        return asked.frame.with_columns(
-            pl.Series("tokens", tokens),
-            _null("lower"),
-            _null("upper"),
-            pl.Series("never", np.isinf(tokens).astype(float)),
-        )
+        return answered(asked.frame, tokens=tokens, lower=None, upper=None, never=np.isinf(tokens).astype(float))
 
     def curve(self) -> Curve:
         """Return the law with these constants.
@@ -136,7 +130,3 @@ def published(law: str | Law, point: str | None = None) -> PointEstimate:
     if point not in points:
         raise InputError(f"law {law.name!r} has no published point {point!r}; it has {', '.join(points)}")
     return PointEstimate(law, points[point], f"{law.name}:{point}")
-
-
-def _null(name: str) -> pl.Expr:
-    return pl.lit(None, dtype=pl.Float64).alias(name)

@@ -9,7 +9,7 @@ import polars as pl
 
 from qidbayes.posterior.answers import Answers, Counts, Kind, Numbers, OneLaw
 from qidbayes.posterior.assumed import projected
-from qidbayes.posterior.band import answer_last, with_band, without_empty
+from qidbayes.posterior.band import answer_first, with_band
 from qidbayes.posterior.guessing import against_guessing
 
 
@@ -50,11 +50,11 @@ class Projects(Answers):
         Returns
         -------
         polars.DataFrame
-            The question's columns and ``loss_16bit`` (nats per token). Then how far the question lies outside the data,
-            and for kind ``"response"`` how a fit's bands have held: the columns of `Fit.held`, but for ``not_fitted``
-            where all is fitted. Then ``mean``, ``sd`` and, last, what a plain print shows of a wide frame too:
             ``median``, ``lower``, ``upper`` and ``worse_than_random``, the share of draws in which 16-bit loss + QiD is
-            above ln(vocabulary).
+            above ln(vocabulary). Then ``mean``, ``sd``, how far the question lies outside the data, and for kind
+            ``"response"`` how a fit's bands have held: the columns of `Fit.held`, but for those that are empty. Last
+            ``loss_16bit`` (nats per token) and the question's columns. A plain print of so wide a frame shows its first
+            four columns and its last four.
 
         Raises
         ------
@@ -65,7 +65,8 @@ class Projects(Answers):
         draws = np.exp(self.log_draws(frame, kind))
         guessing = against_guessing(frame, draws, self.data, loss_16bit or self.loss_16bit, vocabulary, kind)
         band = with_band(frame, draws, ci_prob)
-        return without_empty(answer_last(band, guessing, self._outside(frame, kind, ci_prob)), "not_fitted")
+        parts = [band, self._outside(frame, kind, ci_prob), guessing]
+        return answer_first(pl.concat(parts, how="horizontal"), "worse_than_random", frame.columns)
 
     @abstractmethod
     def log_draws(self, frame: pl.DataFrame, kind: Kind = "response") -> np.ndarray:

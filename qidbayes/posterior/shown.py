@@ -42,10 +42,11 @@ class Shown(Posterior):
             ``identified``, ``published`` if asked for, and ``group`` if a number differs between groups. A number that
             the data do not identify has nulls in the place of an answer. Constants are in raw counts; ``*_ref`` is at
             the law's reference point. A fit with a 16-bit law beside it has the constants of that law below its own,
-            beside the first point published of them, and a last column ``response``.
+            beside the first point published of them, and a last column ``response``. A fit that further rows have
+            conditioned has no chains, and so no ``ess_bulk``, ``ess_tail`` and ``r_hat``.
         """
         note()
-        return without_empty(self._summary(ci_prob, published), "group")
+        return without_empty(self._summary(ci_prob, published), "group", "ess_bulk", "ess_tail", "r_hat")
 
     def _summary(self, ci_prob: float, published: str | None) -> pl.DataFrame:
         own = constants_of(self, ci_prob, published)
@@ -77,7 +78,7 @@ class Shown(Posterior):
     def to_datatree(
         self, *, log_likelihood: "bool | Unit" = False, posterior_predictive: bool = False, prior: bool = False
     ) -> "xarray.DataTree":
-        """Return the fit as the DataTree that ArviZ works on.
+        """Return the fit as the DataTree that ArviZ works on; its functions take no other objects, nor the fit itself.
 
         It has the groups ``posterior``, ``sample_stats``, ``observed_data`` and ``constant_data``. The dimension `row`
         has the table's columns as coordinates: `model`, `tokens`, `bits`, ….
@@ -108,7 +109,7 @@ class Shown(Posterior):
         Examples
         --------
         >>> tree = load_fit("unified.nc").to_datatree(log_likelihood=True)  # doctest: +SKIP
-        >>> arviz.loo(tree)  # doctest: +SKIP
+        >>> arviz.summary(tree, var_names=["alpha", "beta"]), arviz.loo(tree)  # doctest: +SKIP
         """
         from qidbayes.posterior.store import to_datatree
 
@@ -133,9 +134,9 @@ class Shown(Posterior):
         return f"<Fit of {self.law.name} to {self.data.height} rows: {chains} × {draws} draws, {verdict}>"
 
     def _repr_html_(self) -> str:
-        frame = without_empty(self._summary(0.9, None), "group")
+        frame = without_empty(self._summary(0.9, None), "group", "r_hat")
         names = [name for name in ("response", "name", "group", "median", "lower", "upper", "r_hat") if name in frame]
-        frame = frame.select(names).with_columns(pl.col("r_hat").round(3))
+        frame = frame.select(names).with_columns(pl.selectors.by_name("r_hat", require_all=False).round(3))
         rows = [[f"{v:.4g}" if isinstance(v, float) else v or "" for v in row] for row in frame.iter_rows()]
         told = html_list([*(f"FAILED: {p}" for p in self.diagnostics.problems()), *self.diagnostics.remarks()])
         return (

@@ -25,6 +25,7 @@ from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.convergence import bfmi, convergence_of_draws
 from qidbayes.posterior.diagnostics import Convergence, Diagnostics, number
 from qidbayes.posterior.posterior import Posterior
+from qidbayes.posterior.summary import reported
 from qidbayes.units import format_bytes
 
 if TYPE_CHECKING:
@@ -112,6 +113,12 @@ def _stored(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype="i1" if values.dtype == bool else values.dtype)
 
 
+def _in_order(fit: Posterior) -> dict[str, np.ndarray]:
+    """Return the draws as a reader wants them listed: the law's constants, the noise's numbers, then single effects."""
+    names = dict.fromkeys([*reported(fit), *fit.draws])
+    return {name: fit.draws[name] for name in names if name in fit.draws}
+
+
 def _numbers(fit: Posterior, name: str) -> np.ndarray:
     return fit.data[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
@@ -123,7 +130,7 @@ def _write(file: Any, fit: Posterior) -> None:
     for dim, labels in fit.coords.items():
         posterior.createDimension(dim, len(labels))
         posterior.createVariable(dim, str, (dim,))[:] = np.array(labels, dtype=object)
-    for name, values in fit.draws.items():
+    for name, values in _in_order(fit).items():
         dims = ("chain", "draw", *([fit.dims[name]] if name in fit.dims else []))
         posterior.createVariable(name, "f8", dims)[:] = values
     stats = file.createGroup("sample_stats")
@@ -357,7 +364,7 @@ def to_datatree(
     rows = {name: values for name, values in rows.items() if name not in where}
     tree = xarray.DataTree.from_dict(
         {
-            "/posterior": dataset(dict(fit.draws), dims, chain_draw | labels),
+            "/posterior": dataset(_in_order(fit), dims, chain_draw | labels),
             "/sample_stats": dataset(dict(fit.stats), dict.fromkeys(fit.stats, ("chain", "draw")), chain_draw),
             "/observed_data": dataset({response: rows.pop(response)}, {response: ("row",)}, where),
             "/constant_data": dataset(rows, dict.fromkeys(rows, ("row",)), where),

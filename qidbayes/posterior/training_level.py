@@ -19,7 +19,7 @@ import polars as pl
 
 from qidbayes.errors import InputError
 from qidbayes.posterior import query
-from qidbayes.posterior.band import tails
+from qidbayes.posterior.band import answered, tails
 from qidbayes.posterior.constants import Curve
 from qidbayes.posterior.joint import joint
 from qidbayes.posterior.posterior import Posterior
@@ -140,14 +140,8 @@ def training_level(
             )
     quantiles = np.exp(np.interp([0.5, lower, upper], share, grid))
     same = [name for name in asked.columns if asked[name].n_unique() == 1]
-    return (
-        asked.select(same)
-        .head(1)
-        .with_columns(
-            pl.lit(frame.height).alias("measurements"),
-            *(pl.lit(float(q)).alias(name) for name, q in zip(("median", "lower", "upper"), quantiles, strict=True)),
-        )
-    )
+    band = {name: quantiles[[i]] for i, name in enumerate(("median", "lower", "upper"))}
+    return answered(asked.select(same).head(1), **band, measurements=np.array([frame.height]))
 
 
 def _listed(value: Any) -> list[Any]:

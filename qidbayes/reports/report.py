@@ -48,7 +48,7 @@ def report(
         What the page is called. If not given, the laws and the suites they were fitted to.
     progress
         A bar shows how far the page is, on a terminal and in a notebook; False shows none. Or what is to be called with
-        the sections done and their total.
+        the parts done and their total.
 
     Raises
     ------
@@ -88,16 +88,19 @@ def _with_bases(fits: Sequence[Fit]) -> Iterator[Fit]:
 
 
 def _sections(fit: Fit, ci_prob: float, number: int) -> list[Callable[[], str]]:
-    """Return what writes each section of a fit: what is looked at first, then long tables."""
+    """Return what writes each part of a fit that takes a while: what is looked at first, then long tables."""
     return [
-        lambda: f"<h2>{escape(fit.law.title or fit.law.name)}</h2>",
-        lambda: _what_if(fit, ci_prob),
-        lambda: sections.figures_section(fit, ci_prob, number * _FIGURES_EACH),
-        lambda: sections.law_section(fit, number),
-        lambda: sections.posterior_section(fit, ci_prob),
-        lambda: sections.data_section(fit),
-        lambda: sections.answers_section(fit, ci_prob),
-        lambda: sections.backtest_section(fit),
+        lambda: f"<h2>{escape(fit.law.title or fit.law.name)}</h2>{_what_if(fit, ci_prob)}",
+        *sections.figures(fit, ci_prob, number * _FIGURES_EACH),
+        lambda: "".join(
+            (
+                sections.law_section(fit, number),
+                sections.posterior_section(fit, ci_prob),
+                sections.data_section(fit),
+                sections.answers_section(fit, ci_prob),
+                sections.backtest_section(fit),
+            )
+        ),
     ]
 
 

@@ -1,5 +1,7 @@
 """What a page says of one fit, section by section."""
 
+from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -26,6 +28,9 @@ _FIGURES = {
     "loss_16bit": {"loss_16bit": "16-bit loss against training tokens"},
     "loss": {},
 }  # fmt: skip
+_FIGURES_HEADING = (
+    '<h3>Figures</h3><p class="note narrow">Figures are wider than this window: they scroll sideways.</p>'
+)
 
 
 def law_section(fit: Fit, number: int) -> str:
@@ -116,7 +121,8 @@ def answers_section(fit: Fit, ci_prob: float) -> str:
         counts = ("lower", "upper")
         found += told(fit, reached.drop("tokens"))
         found += "".join(f"<p>{escape(one)}</p>" for one in (caption.suite(fit, about, "response") if about else []))
-        reached = reached.drop(about)
+        first = [name for name in ("qid", "n_params", "bits") if name in reached.columns]
+        reached = reached.drop(about).select(*first, pl.exclude(first))
         found += f"<h3>Training tokens at which QiD reaches a threshold</h3>{table(reached, counts)}"
         far = fit.project(n_params=[7e9, 70e9, 405e9], tokens=[1e12, 15e12, 100e12], ci_prob=ci_prob, **asked)
         far = _to_read(far.drop(about))
@@ -143,13 +149,18 @@ def told(fit: Fit, frame: pl.DataFrame) -> str:
     return f"<p>{escape(sentence[0].upper() + sentence[1:])}.</p>" if sentence else ""
 
 
-def figures_section(fit: Fit, ci_prob: float, first: int) -> str:
-    """Return the figures that suit the law, their ids counted from a number."""
-    found = ""
-    for i, (name, title) in enumerate(_FIGURES.get(fit.law.response, {}).items()):
+def figures(fit: Fit, ci_prob: float, first: int) -> list[Callable[[], str]]:
+    """Return what draws each figure that suits the law, under a heading of all; their ids are counted from a number."""
+    drawn: list[str] = []
+
+    def draw(name: str, title: str, number: int) -> str:
         try:
             figure = getattr(plots, name)(fit, ci_prob=ci_prob)
         except InputError:
-            continue  # the law has nothing to draw there
-        found += drawing(figure, title, first + i)
-    return f"<h3>Figures</h3>{found}" if found else ""
+            return ""  # the law has nothing to draw there
+        drawn.append(name)
+        heading = _FIGURES_HEADING if len(drawn) == 1 else ""
+        return f"{heading}{drawing(figure, title, number)}"
+
+    suited = _FIGURES.get(fit.law.response, {})
+    return [partial(draw, name, title, first + i) for i, (name, title) in enumerate(suited.items())]

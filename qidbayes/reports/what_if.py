@@ -31,7 +31,7 @@ class WhatIf:
     def _repr_html_(self) -> str:
         # The frame is as high as what it holds, by its width: sliders stand side by side where there is room. It is a
         # page of its own that may run its script, and may not reach the notebook around it.
-        height = f"max({33 + 2.6 * self._controls:.1f}rem, {57 + 4.1 * self._controls:.1f}rem - 47.5cqw)"
+        height = f"max({36.1 + 2 * self._controls:.1f}rem, {57.8 + 1.8 * self._controls:.1f}rem - 28cqw)"
         return (
             '<div style="container-type: inline-size"><iframe title="What if?" sandbox="allow-scripts" '
             f'style="width: 100%; height: {height}; border: 0" srcdoc="{escape(self.page)}"></iframe></div>'

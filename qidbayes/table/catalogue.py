@@ -86,6 +86,7 @@ def _load(table: str | os.PathLike[str]) -> pl.DataFrame:
     raise InputError(f"unknown table {str(table)!r}; {hint}give a .csv or .parquet file, or one of {known}")
 
 
+@functools.cache
 def _shipped_files() -> dict[str, Path]:
     """Name every shipped table: `<suite>` for the suite's main one, `<suite>/<other>` for the others."""
     files = {}

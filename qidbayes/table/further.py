@@ -58,7 +58,7 @@ def unknown(frame: pl.DataFrame) -> list[str]:
 
 
 def columns(frame: pl.DataFrame, problems: Problems) -> tuple[list[pl.Series], list[str]]:
-    """Return the further columns that hold numbers, as floats, and the names of the others.
+    """Return the further columns of a `stripped` frame that hold numbers, as floats, and the names of the others.
 
     A field that is empty or not a number (NaN) is null; an infinite one is a problem.
     """
@@ -89,9 +89,7 @@ def tell(where: str, aside: Sequence[str]) -> None:
 def _numbers(given: pl.Series) -> pl.Series | None:
     if given.dtype.is_numeric():
         return given.cast(pl.Float64, strict=False).fill_nan(None)
-    if not isinstance(given.dtype, pl.String | pl.Categorical | pl.Enum):
+    if given.dtype != pl.String:
         return None
-    text = given.cast(pl.String).str.strip_chars()
-    text = text.set(text == "", None)
-    found = text.cast(pl.Float64, strict=False)
-    return None if found.null_count() > text.null_count() else found.fill_nan(None)
+    found = given.cast(pl.Float64, strict=False)
+    return None if found.null_count() > given.null_count() else found.fill_nan(None)

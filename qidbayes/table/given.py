@@ -1,6 +1,7 @@
 """Make a measurement table of what a user gives: a file, a frame, a dict, or runs of other programs."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,22 @@ def read_table(
     if not further and not (files and holds_runs(files[0])):
         return as_table(table, "table")
     if len(files) < 1 + len(more):
-        raise InputError("runs come in files; give their names, and join frames to them with join_tables")
+        raise InputError(_of_frames(values, "labels" if labels is not None else "tokenizer" if tokenizer else None))
     labelled = None if labels is None else _labels(labels)
     return warn(import_runs(files, values, labelled, None if tokenizer is None else Path(tokenizer)))
+
+
+def _of_frames(values: Mapping[str, Any], option: str | None) -> str:
+    """Return why a frame or dict cannot be read with what was given beside it, and what can be done instead."""
+    if values:
+        name, value = next(iter(values.items()))
+        return (
+            f"{name}={value!r}: values beside a table are for files of runs; a frame or a dict has them as columns: "
+            f"{{..., {name!r}: {value!r}}}, or frame.with_columns({name}=pl.lit({value!r}))"
+        )
+    if option:
+        return f"{option}: is for files of runs, and a frame or a dict was given; give the names of files"
+    return "several frames: read_table takes one, or files; join tables with join_tables"
 
 
 def holds_runs(file: str | os.PathLike[str]) -> bool:

@@ -46,6 +46,8 @@ class Problems:
 
         Rows of which `describe` says the same share one line of the message.
         """
+        if not refused.any():
+            return
         refused = refused.fill_null(False)
         self.clean = self.clean & ~refused
         found = refused.arg_true()

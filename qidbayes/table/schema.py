@@ -11,6 +11,7 @@ from qidbayes.table import cells, further, losses, pairs, units
 from qidbayes.table.columns import COLUMNS, NAMES, OTHER_UNITS, SCHEMA_VERSION, Column
 from qidbayes.table.old_types import with_old_types
 from qidbayes.table.problems import Problems, refuse
+from qidbayes.table.tidy import stripped
 from qidbayes.units import parse_count
 
 __all__ = ["COLUMNS", "NAMES", "SCHEMA_VERSION", "read_column", "validate"]
@@ -56,6 +57,7 @@ def validate(frame: pl.DataFrame, where: str, rows: Sequence[int] | None = None)
     if frame.is_empty():
         raise InputError(f"{where}: no rows; give at least one measurement")
     problems = Problems(where, rows if rows is not None else range(1, frame.height + 1))
+    frame = stripped(frame)
     table = pl.DataFrame([_complete_column(frame, column, where, problems) for column in COLUMNS])
     others = [read_column(frame, column, problems) for column in OTHER_UNITS if column.name in frame.columns]
     table = with_old_types(table, where)
@@ -85,30 +87,39 @@ def _complete_column(frame: pl.DataFrame, column: Column, where: str, problems: 
     """Return the schema's typed column: null, or its default, where there was nothing that could be used."""
     default = Path(where).stem if column.name == "suite" else column.default
     if column.name not in frame.columns:
-        return pl.repeat(default, frame.height, dtype=column.dtype, eager=True).alias(column.name)
-    values = read_column(frame, column, problems)
-    if column.required and not column.unknown:
-        empty = _plain(frame[column.name], column, problems).is_null()
-        if empty.any():
-            problems.add(empty, column.name, lambda _: f"empty; give {column.accepts}")
-    return values if default is None else values.fill_null(default)
+        return _same(column, default, frame.height)
+    raw = _plain(frame[column.name], column, problems)
+    values = _read(raw, column, problems)
+    if column.required and not column.unknown and raw.null_count():
+        problems.add(raw.is_null(), column.name, lambda _: f"empty; give {column.accepts}")
+    return values.fill_null(default) if default is not None and values.null_count() else values
+
+
+def _same(column: Column, value: str | None, height: int) -> pl.Series:
+    return pl.Series(column.name, [value], dtype=column.dtype).new_from_index(0, height)
 
 
 def read_column(frame: pl.DataFrame, column: Column, problems: Problems) -> pl.Series:
-    """Return a column of a frame as the schema types it: null where a field is empty or, noted, not accepted.
+    """Return a column of a `stripped` frame as the schema types it: null where empty or, noted, not accepted.
 
     Raises
     ------
     InputError
         If the column is of a type that cannot hold such values.
     """
-    raw = _plain(frame[column.name], column, problems)
+    return _read(_plain(frame[column.name], column, problems), column, problems)
+
+
+def _read(raw: pl.Series, column: Column, problems: Problems) -> pl.Series:
+    if raw.null_count() == raw.len():  # most columns of most tables
+        return _same(column, None, raw.len())
     values = _to_count(raw, column.spoken) if column.dtype == pl.Int64 else raw.cast(column.dtype, strict=False)
-    refused = raw.is_not_null() & values.is_null()
+    unread = raw.is_not_null() & values.is_null() if values.null_count() > raw.null_count() else None
     values = column.tidy(values) if column.tidy else values
-    refused |= (~column.accepted(values)).fill_null(False)
-    if not refused.any():
+    refused = ~column.accepted(values)  # null where there is no value
+    if unread is None and not refused.any():
         return values
+    refused = refused.fill_null(False) if unread is None else refused.fill_null(False) | unread
     problems.add(refused, column.name, lambda i: f"{raw[i]!r} is not accepted; give {_accepted(column, raw[i])}")
     return values.set(refused, None)
 
@@ -120,10 +131,9 @@ def _accepted(column: Column, given: object) -> str:
 
 
 def _plain(raw: pl.Series, column: Column, problems: Problems) -> pl.Series:
-    """Return the column as it came, its text stripped and null where empty; refuse types that hold neither."""
-    if isinstance(raw.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
-        text = raw.cast(pl.String).str.strip_chars()
-        return text.set(text == "", None)
+    """Return a column as it came, whole numbers as text where text is wanted; refuse types that hold neither."""
+    if raw.dtype == pl.String:
+        return raw
     if column.dtype == pl.String and raw.dtype.is_integer():  # such as the steps that name a run's revisions
         return raw.cast(pl.String)
     if not raw.dtype.is_numeric() or column.dtype == pl.String:

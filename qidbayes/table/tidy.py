@@ -8,6 +8,20 @@ from qidbayes.methods import SYNONYMS
 _DIGITS = 6  # what a number in single precision keeps of a decimal
 
 
+def stripped(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame with its texts (also categories) as plain text without spaces around it, null where empty.
+
+    Examples
+    --------
+    >>> stripped(pl.DataFrame({"model": [" 7B", "  ", None], "bits": [2, 3, 4]})).rows()
+    [('7B', 2), (None, 3), (None, 4)]
+    """
+    texts = [
+        name for name, kind in frame.schema.items() if isinstance(kind, pl.String | pl.Categorical | pl.Enum | pl.Null)
+    ]
+    return frame.with_columns(pl.col(texts).cast(pl.String).str.strip_chars().replace("", None))
+
+
 def method(names: pl.Series) -> pl.Series:
     """Return methods by the one name that each has: ``GPTQ`` is ``gptq``, and so is ``auto-gptq``."""
     return names.str.to_lowercase().replace(SYNONYMS)

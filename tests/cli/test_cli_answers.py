@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import run as in_process
 
 import qidbayes as qb
 
@@ -20,6 +21,11 @@ def saved(unified: qb.Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(command: str, saved: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return in_process(command, str(saved), *arguments, cwd=saved.parent)
+
+
+def process(command: str, saved: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, and see that it imports nothing that it has no need of."""
     called = [sys.executable, "-X", "importtime", "-m", "qidbayes", command, str(saved), *arguments]
     done = subprocess.run(called, cwd=saved.parent, capture_output=True, text=True)
     lines = done.stderr.splitlines()
@@ -30,7 +36,7 @@ def run(command: str, saved: Path, *arguments: str) -> subprocess.CompletedProce
 
 
 def test_training_level_is_pythons(saved: Path) -> None:
-    done = run("training-level", saved, "--qid", "0.05,0.23", "--bits", "4,3", "--params", "7B", "--format", "json")
+    done = process("training-level", saved, "--qid", "0.05,0.23", "--bits", "4,3", "--params", "7B", "--format", "json")
     (row,) = json.loads(done.stdout)
     expected = qb.load_fit(saved).training_level([0.05, 0.23], n_params=7e9, bits=[4, 3])
     assert row == expected.row(0, named=True)
@@ -49,7 +55,7 @@ def test_training_level_at_an_end_of_its_prior_warns(saved: Path) -> None:
 def test_advise_exits_with_a_finding_where_no_width_will_do(saved: Path) -> None:
     asked = ["--params", "8B", "--tokens", "1T", "--max-qid"]
     # At .2 nats the probability of 4 bits is .999: 4.5 standard errors of 400 draws from the .95 that is asked for.
-    done = run("advise", saved, *asked, "0.2", "--format", "csv")
+    done = process("advise", saved, *asked, "0.2", "--format", "csv")
     assert done.returncode == 0
     advised = {row["bits"]: row["advised"] for row in csv.DictReader(io.StringIO(done.stdout))}
     assert advised == {"2.0": "false", "3.0": "false", "4.0": "true"}
@@ -60,7 +66,7 @@ def test_advise_exits_with_a_finding_where_no_width_will_do(saved: Path) -> None
 
 
 def test_advise_in_some_memory(saved: Path) -> None:
-    done = run("advise", saved, "--memory", "8GB,24GiB", "--tokens", "1T", "--format", "json")
+    done = process("advise", saved, "--memory", "8GB,24GiB", "--tokens", "1T", "--format", "json")
     rows = json.loads(done.stdout)
     assert [row["memory"] for row in rows] == [8e9] * 4 + [24 * 2**30] * 4
     assert sum(row["prob_best"] for row in rows) == pytest.approx(2.0)
@@ -69,13 +75,13 @@ def test_advise_in_some_memory(saved: Path) -> None:
 
 def test_next_measurements_picks_from_a_shipped_plan(saved: Path) -> None:
     asked = ["spectra", "--params", "70B", "--tokens", "15T", "--bits", "4", "--picks", "2", "--format", "json"]
-    rows = json.loads(run("next-measurements", saved, *asked).stdout)
+    rows = json.loads(process("next-measurements", saved, *asked).stdout)
     assert [row["model"].startswith("SpectraSuite/") for row in rows] == [True, True]
     assert rows[1]["sd"] < rows[0]["sd"]
 
 
 def test_report_writes_a_page(saved: Path) -> None:
-    done = run("report", saved, "-o", "page.html")
+    done = process("report", saved, "-o", "page.html")
     assert (done.stdout, done.returncode) == ("", 0)
     assert (saved.parent / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 

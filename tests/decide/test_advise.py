@@ -1,5 +1,7 @@
 """Advice against the normal distribution, quadrature, and the laws' own arithmetic."""
 
+import warnings
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,6 +10,7 @@ from scipy import integrate, stats
 
 import qidbayes as qb
 from qidbayes.decide.formats import bits_per_weight
+from qidbayes.errors import AssumptionWarning
 
 ONE = {"k_ref": 0.04, "beta": 0.5, "alpha": 0.3, "gamma": 5.0}
 SD = np.sqrt(0.1**2 + 0.2**2 + 0.3**2)
@@ -57,6 +60,18 @@ def test_the_band_is_the_one_of_predict(unified: qb.Fit) -> None:
         # The upper end of the 90% band is what 95% lie under.
         at_end = qb.advise(unified, **asked, max_qid=band["upper"][2], kind=kind)
         assert at_end["prob"][2] == pytest.approx(0.95, abs=5e-4)
+
+
+def test_a_band_above_what_guessing_loses_is_told() -> None:
+    """Two bits by any method reach far above; three of GPTQ do not."""
+    atlas = qb.load_fit("atlas")
+    with pytest.warns(AssumptionWarning, match=r"above ln\(128,256\) = 11\.8 nats"):
+        wide = qb.advise(atlas, n_params=8e9, tokens=15e12, max_qid=0.1, bits=[2])
+    assert wide["upper"].item() > np.log(128_256)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        narrow = qb.advise(atlas, n_params=8e9, tokens=15e12, max_qid=0.1, bits=[3], method="gptq")
+    assert narrow["upper"].item() < 11 and not any("guessing" in str(one.message) for one in told)
 
 
 def test_equal_bytes() -> None:

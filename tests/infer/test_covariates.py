@@ -1,13 +1,12 @@
 """Columns beside N, D and P in an equation: from the law to the answers and the command line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from command import run
 
 import qidbayes as qb
 
@@ -58,12 +57,10 @@ def test_covariates_from_the_law_to_the_command_line(table: pl.DataFrame, tmp_pa
     fit.save(tmp_path / "fit.nc")
     at = [f"--at={name}={value}" for name, value in asked.items() if name != "group_size"] + ["--group-size", "128"]
     command = ["project", "fit.nc", "--tokens", "100B", "--kind", "response_params", "--format", "json", *at]
-    done = subprocess.run([sys.executable, "-m", "qidbayes", *command, "--params", "1B"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = run(*command, "--params", "1B", cwd=tmp_path)
     assert done.returncode == 2 and "does not depend on 'n_params'" in done.stderr
     command = ["tokens", "fit.nc", "--qid", "0.2", "--kind", "response_params", "--format", "json", *at]
-    done = subprocess.run([sys.executable, "-m", "qidbayes", *command], cwd=tmp_path,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     expected = fit.tokens_to_threshold(0.2, **asked, kind="response_params")["tokens"].item()
     assert json.loads(done.stdout)[0]["tokens"] == pytest.approx(expected)
@@ -116,8 +113,7 @@ def test_any_column_of_numbers_is_a_covariate(further: pl.DataFrame, tmp_path: P
     assert qb.load_fit(tmp_path / "fit.nc").predict(**ASKED, **asked).equals(found)
     command = ["project", "fit.nc", "--params", "1B", "--tokens", "100B", "--kind", "response_params"]
     command += ["--at", "qat_tokens=0,6e9", "--at", "decayed=0.5", "--format", "json"]
-    done = subprocess.run([sys.executable, "-m", "qidbayes", *command], cwd=tmp_path,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [row["median"] for row in json.loads(done.stdout)] == pytest.approx(found["median"].to_list())
     with pytest.raises(qb.InputError, match="also needs decayed"):

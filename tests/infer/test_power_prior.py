@@ -1,8 +1,6 @@
 """A prior from another fit: sequential updating is the joint fit, and the weight is a power."""
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import polars as pl
 import pytest
 from arviz_stats.base import array_stats
 from closed_form import posterior
+from command import run
 from plain import plain, plain_file
 from scipy import stats
 from scipy.special import expit
@@ -192,9 +191,7 @@ def test_the_command_records_where_the_prior_came_from(pythia: pl.DataFrame, uni
     law = plain_file("unified", tmp_path).name
     command = ["fit", "mine.csv", "--law", law, "--seed", "0", "-o", "mine.nc"]
     command += ["--prior-from", "other.nc", "--prior-weight", "0.5"]
-    done = subprocess.run(
-        [sys.executable, "-m", "qidbayes", *command], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = qb.load_fit(tmp_path / "mine.nc").attributes["prior_from"]
     assert found["weight"] == 0.5 and len(found["fit_hash"]) == 64

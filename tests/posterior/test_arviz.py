@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import arviz
@@ -159,3 +160,16 @@ def test_the_model_is_the_one_that_is_sampled() -> None:
     assert [v.name for v in qb.build_model(table, "size").free_RVs][:2] == ["a_ref", "alpha"]
     with pytest.raises(qb.InputError, match="no law is called 'unifed'"):
         qb.build_model(table, "unifed")
+
+
+def test_arvizs_summary_lists_the_laws_constants_first(few: qb.Fit, tmp_path: Path) -> None:
+    few.save(tmp_path / "fit.nc")
+    ours = few.summary(ci_prob=0.9)
+    for tree in (few.to_datatree(), arviz.from_netcdf(tmp_path / "fit.nc")):
+        found = arviz.summary(tree, kind="stats_median", ci_prob=0.9, ci_kind="eti", round_to="none")
+        assert len(found) == ours.height + 6, "the effects of the six runs, which come last"
+        found = found.iloc[: ours.height]
+        assert list(found.index) == ours["name"].to_list()
+        assert list(found.index)[:5] == ["k_ref", "beta", "alpha", "gamma", "k"]
+        for theirs, name in (("median", "median"), ("eti90_lb", "lower"), ("eti90_ub", "upper")):
+            np.testing.assert_allclose(found[theirs].astype(float), ours[name], rtol=1e-6)

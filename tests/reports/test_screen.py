@@ -65,8 +65,11 @@ def test_it_is_light_or_dark_as_the_reader_prefers_and_can_be_read(tab: Tab, fil
 def test_no_page_is_wider_than_its_window(tab: Tab, file: Path, width: int) -> None:
     tab.open(file, width)
     assert tab.value("document.documentElement.scrollWidth") <= width
-    drawn = tab.value("[...document.querySelectorAll('figure')].every((f) => f.scrollWidth <= f.clientWidth)")
-    assert drawn  # figures are whole
+    whole = tab.value("[...document.querySelectorAll('figure')].every((f) => f.scrollWidth <= f.clientWidth)")
+    said = tab.value("getComputedStyle(document.querySelector('.narrow')).display") == "block"
+    assert whole == (not said) == (width > 390)  # figures are whole, or it is said that they scroll
+    scales = tab.value("[...document.querySelectorAll('figure svg')].map((s) => s.getScreenCTM().a)")
+    assert 7.0 * min(scales) >= 9.9  # pixels of the smallest letters of axes, 7 points
     if width == 1280:  # so are tables, where there is room
         assert tab.value("[...document.querySelectorAll('.scroll')].every((f) => f.scrollWidth <= f.clientWidth)")
 

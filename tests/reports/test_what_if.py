@@ -112,7 +112,7 @@ def test_a_frame_is_as_high_as_its_page(few: qb.Fit, tmp_path: Path) -> None:
     )
     (tmp_path / "inner.html").write_text(inner(cell))
     with chromium() as tab:
-        for width in (400, 640, 1000):
+        for width in (400, 640, 800, 1000, 1280):
             for scheme in ("light", "dark"):
                 tab.open(tmp_path / "cell.html", width, scheme=scheme)
                 height = tab.value("document.querySelector('iframe').clientHeight")

@@ -160,3 +160,22 @@ def test_runs_in_the_place_of_a_table_are_told_what_makes_one(tmp_path: Path, na
     (tmp_path / "a.log").write_text("")
     with pytest.raises(InputError, match="`qidbayes import` makes one of results of lm-eval"):
         load_table(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        ({"suite": "mine"}, r"suite='mine': .* a frame or a dict has them as columns: \{\.\.\., 'suite': 'mine'\}"),
+        ({"labels": "labels.csv"}, "labels: is for files of runs, and a frame or a dict was given"),
+        ({"tokenizer": "tokenizer.json"}, "tokenizer: is for files of runs"),
+    ],
+)
+def test_what_goes_with_files_of_runs_is_refused_beside_a_frame(further: dict[str, Any], message: str) -> None:
+    for given in (COLUMNS, pl.DataFrame(COLUMNS)):
+        with pytest.raises(InputError, match=message):
+            read_table(given, **further)
+
+
+def test_several_frames_are_for_join_tables() -> None:
+    with pytest.raises(InputError, match="read_table takes one, or files; join tables with join_tables"):
+        read_table(pl.DataFrame(COLUMNS), pl.DataFrame(COLUMNS))

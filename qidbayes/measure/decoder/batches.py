@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from qidbayes.measure.decoder.compare import Compared, compare_tokens
 from qidbayes.measure.decoder.evaluate import token_losses
 from qidbayes.measure.decoder.hidden_states import HiddenStates
-from qidbayes.measure.decoder.layers import Call, decoder_layers, enter_stack, leave_stack
+from qidbayes.measure.decoder.layers import Call, decoder_layers, enter_stack, leaving
 from qidbayes.measure.decoder.memory import room
 
 _LOGITS = 0.0625  # share of what is free on a GPU for one model's logits at once; there are two models' at a time
@@ -113,18 +113,19 @@ def compare_batches(
     wanted = torch.split(targets.to(device), [len(batch) for batch in batches.ids])
     losses: list[Tensor] = []
     compared: list[list[Compared]] = [[] for _ in variants]
-    for number, (ids, target) in enumerate(zip(batches.ids, wanted, strict=True)):
-        rows = max(1, most // (ids.shape[1] * model.config.get_text_config().vocab_size))
-        split = [torch.split(x, rows) for x in (ids, target, baseline.batch(number))]
-        there = [torch.split(states.batch(number), rows) for states in variants]
-        for part, (i, t, h) in enumerate(zip(*split, strict=True)):
-            reference = leave_stack(model, i, h, batches.tupled).flatten(0, 1)
-            own, known = token_losses(reference, t.flatten())
-            losses.append(own.view(len(i), -1).double().mean(dim=1))
-            for done, some in zip(compared, there, strict=True):
-                logits = leave_stack(model, i, some[part], batches.tupled).flatten(0, 1)
-                done.append(compare_tokens(logits, reference, t.flatten(), known).by_window(len(i)))
-                del logits
+    with leaving(model, batches.tupled) as logits_of:
+        for number, (ids, target) in enumerate(zip(batches.ids, wanted, strict=True)):
+            rows = max(1, most // (ids.shape[1] * model.config.get_text_config().vocab_size))
+            split = [torch.split(x, rows) for x in (ids, target, baseline.batch(number))]
+            there = [torch.split(states.batch(number), rows) for states in variants]
+            for part, (i, t, h) in enumerate(zip(*split, strict=True)):
+                reference = logits_of(i, h).flatten(0, 1)
+                own, known = token_losses(reference, t.flatten())
+                losses.append(own.view(len(i), -1).double().mean(dim=1))
+                for done, some in zip(compared, there, strict=True):
+                    logits = logits_of(i, some[part]).flatten(0, 1)
+                    done.append(compare_tokens(logits, reference, t.flatten(), known).by_window(len(i)))
+                    del logits
     return torch.cat(losses).cpu(), [Compared.joined(done) for done in compared]
 
 

@@ -267,7 +267,6 @@ def enter_stack(model: PreTrainedModel, tokens: Tensor, batch_size: int = 8) -> 
     return StackInputs(hidden, calls, isinstance(answers[0], tuple))
 
 
-@torch.no_grad()
 def leave_stack(model: PreTrainedModel, tokens: Tensor, hidden: Tensor, tupled: bool) -> Tensor:
     """Return the logits that the model gives after its last layer has put out `hidden`.
 
@@ -285,16 +284,31 @@ def leave_stack(model: PreTrainedModel, tokens: Tensor, hidden: Tensor, tupled: 
     torch.Tensor
         `[n, length, vocabulary]`, in the model's type.
     """
-    _, layers = decoder_layers(model)
+    with leaving(model, tupled) as logits_of:
+        return logits_of(tokens, hidden)
 
-    def put_out(*_: object, **__: object) -> object:
-        return (hidden,) if tupled else hidden
+
+@contextmanager
+def leaving(model: PreTrainedModel, tupled: bool) -> Iterator[Callable[[Tensor, Tensor], Tensor]]:
+    """In this context there is a function that does what `leave_stack` does, made ready once for many batches."""
+    _, layers = decoder_layers(model)
+    device = _device(model)
+    put_out: list[Tensor] = []
+
+    def stand_in(*_: object, **__: object) -> object:
+        return (put_out[0],) if tupled else put_out[0]
+
+    @torch.no_grad()
+    def logits_of(tokens: Tensor, hidden: Tensor) -> Tensor:
+        put_out[:] = [hidden]
+        logits: Tensor = model(input_ids=tokens.to(device), use_cache=False).logits
+        put_out.clear()
+        return logits
 
     with ExitStack() as stack, evaluating(model):
         for layer in layers:
-            stack.enter_context(replaced_forward(layer, put_out))
-        logits: Tensor = model(input_ids=tokens.to(_device(model)), use_cache=False).logits
-    return logits
+            stack.enter_context(replaced_forward(layer, stand_in))
+        yield logits_of
 
 
 @torch.no_grad()

@@ -1,10 +1,8 @@
 """How large a model is, from its configuration alone: nothing is downloaded, and no weight is made."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,12 +11,10 @@ from qidbayes.errors import InputError
 from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.inputs.active import active_parameters
 from qidbayes.measure.inputs.checkpoint import count_parameters, read_config
+from qidbayes.measure.inputs.configuration import read_plain
 from qidbayes.measure.inputs.language_model import auto_class, ends
 from qidbayes.table.catalogue import shipped_tokens
 
-_MOST = 2**20  # bytes of a config.json
-_MOST_LAYERS, _MOST_MODULES = 2_000, 200_000  # what is made of a layer takes memory, even without weights
-_LARGEST = 10**9  # of any number in a configuration
 _MOST_CARD = 2**22
 _SHIPPED = "a model of that name in the shipped tables"
 _TRAINED = re.compile(
@@ -69,10 +65,7 @@ def size_of(path: Path) -> Size:
     InputError
         If there is none, or transformers can make no language model of it. Code that it names is not run.
     """
-    file = path / "config.json" if path.is_dir() else path
-    if not file.exists():
-        raise InputError(f"{file}: no such file; give a model's config.json, or a folder that has one")
-    given = _plain(file)
+    file, given = read_plain(path)
     try:
         config = read_config(file)
         if hasattr(config, "quantization_config"):
@@ -100,49 +93,6 @@ def size_of(path: Path) -> Size:
         tokens=tokens,
         said=said,
     )
-
-
-def _plain(file: Path) -> dict[str, Any]:
-    """Return a configuration's values, refusing what would take unbounded memory to make a model of."""
-    try:
-        given = json.loads(read_bounded(file, _MOST, "a config.json"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{file}: not a config.json that can be read ({str(error)[:200]})") from error
-    if not isinstance(given, dict):
-        raise InputError(f"{file}: not a config.json; it must hold an object")
-    layers, experts = 1, 1
-    for name, value in _numbers(given):
-        if not abs(value) <= _LARGEST:  # nor is one that is no number
-            raise InputError(f"{file}: {name} = {value!r:.40}; no model is that large")
-        if "layers" in name or name in ("n_layer", "depth", "num_blocks"):
-            layers = max(layers, int(value))
-        if "expert" in name:
-            experts = max(experts, int(value))
-    if layers > _MOST_LAYERS or layers * experts > _MOST_MODULES:
-        raise InputError(
-            f"{file}: {layers:,} layers of {experts:,} experts; at most {_MOST_LAYERS:,} layers are counted"
-        )
-    return given
-
-
-def _numbers(given: Any, name: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    stack: list[tuple[str, Any]] = [(name, given)]
-    while stack:
-        key, value = stack.pop()
-        if isinstance(value, dict):
-            stack += [(str(inner), part) for inner, part in value.items()]
-        elif isinstance(value, list):
-            stack += [(key, part) for part in value]
-        elif isinstance(value, int | float) and not isinstance(value, bool) and key not in _UNBOUNDED:
-            found.append((key, value))
-    return found
-
-
-_UNBOUNDED = ("max_window_layers", "model_max_length", "max_position_embeddings", "sliding_window", "seed")
-"""Numbers that may be large and of which no parameter is made, or a few."""
 
 
 def _card(path: Path) -> tuple[float | None, str | None]:

@@ -5,16 +5,20 @@ it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
 
 - the sweep carries T = (1 + V)·(evaluation tokens) + P·G·(calibration tokens) tokens past the layers, for V
   quantizations of which G are GPTQ; P is 1 where calibration passes can wait within a layer and 2.5 where memory is too
-  short for that; a token costs 24·width² + 2·length·width operations a layer; GPTQ's second moments take 38·width²
+  short for that; a token costs 24·width² + 2·length·width operations a layer; GPTQ's second moments take 19·width²
   operations more;
 - the head costs 2·width·vocabulary operations a token that is evaluated;
-- GPTQ factorizes, and rounds column after column, which is so little work at a time that it has a price a layer;
+- GPTQ factorizes and spreads errors, 69·width³ operations in float32 a layer, and rounds column after column, which is
+  so little work at a time that it has a price a layer;
+- hidden states that would take more than half of the GPU's memory, and a model that would, travel between it and main
+  memory at every layer;
 - once a model, the libraries get ready for each calibration pass that waits;
 - AWQ and quantized files run the whole model: 2·N·T operations to evaluate, and for AWQ three times that to calibrate;
 - a checkpoint is loaded once.
 
-The sweep's constants are a least-squares fit to some passes of an H100; benchmarks/sweep_estimate.py holds them against
-passes of an H200. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
+A plan does not say how much memory a GPU has: the dry run takes `MEMORY`. The sweep's constants are a least-squares fit
+to passes of an H200, whose matrix products are as fast as an H100's; benchmarks/sweep_estimate.py holds them against
+others. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
 """
 
 import math
@@ -23,14 +27,17 @@ from dataclasses import dataclass
 from qidbayes.measure.plan.methods import METHODS
 from qidbayes.measure.plan.plan import Checkpoint, Plan, Quantization
 
-SWEEP_RATE = 479e12  # operations a second in half precision, what is not matrix products included
-SECONDS_PER_SOLVE = 0.0381  # of a layer, for each GPTQ setting
+SWEEP_RATE = 598e12  # operations a second in half precision, what is not matrix products included
+SINGLE_RATE = 18.5e12  # in float32: factors, and errors spread over a matrix
+SECONDS_PER_SOLVE = 0.026  # of a layer, for each GPTQ setting
+SECONDS_PER_PASS = 0.23  # to begin and to end it
+BETWEEN_RATE = 68e9  # bytes a second between main memory and the GPU, beside what it computes
 SECONDS_PER_WAITING = 0.057  # once: cuDNN's plans of a new shape, for each pass that waits
 FORWARD_RATE = 250e12  # operations a second of the plain path, the losses' log-softmax included
 WEIGHT_RATE = 4e9  # bytes a second when every weight is rounded, or put back from main memory
 LOADING_RATE = 1e9  # bytes a second
 _REPLAYS = 2.5  # of GPTQ's calibration set past a layer, where its passes cannot wait
-_MEMORY = 79 * 2**30  # bytes
+MEMORY = 79 * 2**30  # bytes of the GPU: an H100's
 _BATCH = 2**18, 2**28  # tokens at most, numbers at most
 FIXED_BYTES = 4.75 * 2**30  # of GPU memory: logits, activations, a batch's products
 _VOCABULARY = 50_304  # Pythia's; there is an embedding of it and a head
@@ -195,16 +202,37 @@ def _seconds_sweeping(plan: Plan, checkpoint: Checkpoint, swept: list[Quantizati
     solved = sum(map(_is_solved, swept))
     gptq = solved * _orders(plan)
     variants = len(swept) - solved + gptq
-    operations, solves = sweep_work(
-        layers, width, plan.evaluation.seq_len, variants, gptq, evaluated, _calibration_tokens(plan)
-    )
-    return operations / SWEEP_RATE + solves * SECONDS_PER_SOLVE
+    tokens = evaluated, _calibration_tokens(plan)
+    return sweep_work(layers, width, plan.evaluation.seq_len, variants, gptq, *tokens).seconds
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a sweep does: operations in half precision and in float32, solves, bytes to and from main memory."""
+
+    half: float
+    single: float
+    solves: float
+    between: float
+
+    @property
+    def seconds(self) -> float:
+        """What one pass takes, whose libraries are ready."""
+        operations = self.half / SWEEP_RATE + self.single / SINGLE_RATE
+        return operations + self.solves * SECONDS_PER_SOLVE + self.between / BETWEEN_RATE + SECONDS_PER_PASS
 
 
 def sweep_work(
-    layers: float, width: float, length: int, variants: int, gptq: int, evaluated: int, calibration: int
-) -> tuple[float, float]:
-    """Return a sweep's operations and the solves.
+    layers: float,
+    width: float,
+    length: int,
+    variants: int,
+    gptq: int,
+    evaluated: int,
+    calibration: int,
+    memory: float = MEMORY,
+) -> Work:
+    """Return what a sweep does.
 
     Parameters
     ----------
@@ -216,25 +244,27 @@ def sweep_work(
         Quantizations, and how many of them are GPTQ.
     evaluated, calibration
         Tokens.
+    memory
+        Bytes of the GPU.
 
     Examples
     --------
-    >>> sweep_work(12, 768, 2048, variants=3, gptq=3, evaluated=524_288, calibration=262_144)
-    (972243156860928, 36)
+    >>> sweep_work(12, 768, 2048, variants=3, gptq=3, evaluated=524_288, calibration=262_144).solves
+    36
     """
-    calibrated = gptq * calibration
-    ends = (1 + variants) * evaluated
-    passed = ends + calibrated * (1 if _may_wait(layers, width, ends + calibrated, calibration) else _REPLAYS)
-    operations = passed * layers * (24 * width**2 + 2 * length * width)
-    operations += (1 + variants) * evaluated * 2 * width * _VOCABULARY + calibrated * layers * 38 * width**2
-    return operations, gptq * layers
-
-
-def _may_wait(layers: float, width: float, tokens: int, calibration: int) -> bool:
-    """Whether the sweep lets calibration passes wait within a layer; see `qidbayes.measure.run.sweep`."""
+    calibrated, ends = gptq * calibration, (1 + variants) * evaluated
+    states = 2 * (ends + calibrated) * width
     model = 2 * (12 * layers * width + 2 * _VOCABULARY) * width
-    free = _MEMORY - (model if model <= _MEMORY / 2 else 0) - 2 * tokens * width
-    return 2 * tokens * width <= free and 2 * 9 * width * calibration <= free / 2
+    free = memory - (model if model <= memory / 2 else 0)
+    outside = states > free / 2  # see `qidbayes.measure.run.sweep`
+    waits = not outside and 2 * 9 * width * calibration <= (free - states) / 2
+    replays = 1 if waits else _REPLAYS
+    passed = ends + calibrated * replays
+    half = passed * layers * (24 * width**2 + 2 * length * width)
+    half += ends * 2 * width * _VOCABULARY + calibrated * layers * 19 * width**2
+    between = 2 * width * layers * (passed + ends + calibrated) if outside else 0
+    between += model if model > memory / 2 else 0
+    return Work(half, gptq * layers * 69 * width**3, gptq * layers, between)
 
 
 def _seconds_getting_ready(plan: Plan, checkpoint: Checkpoint) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qidbayes.measure.quantize.float_grid import FORMATS, FloatScales
 from qidbayes.measure.quantize.grid import round_to_grid
-from qidbayes.measure.quantize.rotation import Rotation
+from qidbayes.measure.quantize.rotation import round_turned
 
 
 @runtime_checkable
@@ -55,10 +55,9 @@ def rounding_inputs(quantizer: object, linears: Iterable[nn.Linear]) -> Iterator
 
 def _rounded(quantizer: RoundsInputs, x: Tensor) -> Tensor:
     rows = x.reshape(-1, x.shape[-1]).float()
-    turn = Rotation(rows.shape[1]) if quantizer.rotate else None
-    rows = turn.turned(rows) if turn else rows
-    rows = round_tokens(rows, getattr(quantizer, "kind", None), int(quantizer.bits))
-    return (turn.back(rows) if turn else rows).to(x.dtype).reshape(x.shape)
+    kind, bits = getattr(quantizer, "kind", None), int(quantizer.bits)
+    rounded = round_turned(rows, quantizer.rotate, lambda turned: round_tokens(turned, kind, bits))
+    return rounded.to(x.dtype).reshape(x.shape)
 
 
 def round_tokens(rows: Tensor, kind: str | None, bits: int) -> Tensor:

@@ -4,21 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.plan.methods import METHODS
-from qidbayes.measure.quantize.report import QuantizationReport, round_all
+from qidbayes.measure.quantize.matrix import MatrixQuantizer
 
 if TYPE_CHECKING:
     from bitsandbytes.functional import QuantState
 
 
 @dataclass(frozen=True)
-class BitsAndBytes:
+class BitsAndBytes(MatrixQuantizer):
     """A format of bitsandbytes.
 
     For `int8` only the weights are rounded (row by row, by the largest magnitude). The library's int8 kernel rounds
@@ -67,13 +64,8 @@ class BitsAndBytes:
         """Refuse to go on without the library; see `Quantizer.check_fit`."""
         library(self.method)
 
-    @torch.no_grad()
-    def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
-        """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
-        return round_all(self, stack_linears(model))
-
     def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
-        """Round one linear; see `MatrixQuantizer.round_linear`."""
+        """See `MatrixQuantizer.round_linear`."""
         bnb = library(self.method)
         weight = linear.weight.detach()
         if self.kind == "int8":

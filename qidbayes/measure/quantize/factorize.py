@@ -5,11 +5,11 @@ from torch import Tensor
 
 from qidbayes.measure.errors import MeasureError
 
-_SMALL = 1_024  # columns from which on a triangle is inverted by halves
+_SMALL = 512  # columns up to which a triangle is not halved
 
 
-def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """The upper Cholesky factor of the damped Hessian's inverse, and the damping it took.
+def factorize(hessian: Tensor, damping: float) -> Tensor:
+    """The upper Cholesky factor of the damped Hessian's inverse.
 
     Row i, over its diagonal, says how column i's rounding error spreads over the columns after it. Where the matrix is
     not positive definite to working precision, damping grows tenfold until it is, up to 1.
@@ -19,6 +19,7 @@ def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     MeasureError
         If a damping of 1 does not help either.
     """
+    upper: Tensor
     mean = torch.diag(hessian).mean()  # of a copy: a strided view sums in another order, and the libraries sum a copy
     while True:
         damped = hessian + torch.diag_embed((damping * mean).expand(hessian.shape[0]))
@@ -26,17 +27,19 @@ def factorize(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
         if not failed:
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
             if not failed and torch.isfinite(upper).all() and torch.isfinite(mean):
-                return upper, damping
+                return upper
         if damping >= 1:
             raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
         damping = min(10 * damping, 1.0)
 
 
-def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
+def factorize_fast(hessian: Tensor, damping: float) -> Tensor:
     """What `qidbayes.measure.quantize.gptq.factorize` returns, at a quarter of its operations.
 
     With the columns in reverse, H = L Lᵀ; put back in order, L is an upper triangle R with H = R Rᵀ, and the factor of
-    the inverse is R⁻¹. So one factorization and one triangle's inverse do for two factorizations and a full inverse.
+    the inverse is R⁻¹. It is found by halves, so that nearly all of the work is in matrix products. With R's blocks A,
+    B and C, C⁻¹ comes first, from H's last block. It gives B = H₁₂ C⁻ᵀ; A⁻¹ comes from H₁₁ − B Bᵀ; and what stands
+    between them in the inverse is −A⁻¹ B C⁻¹.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
 
     Examples
     --------
-    >>> spread, _ = factorize_fast(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), damping=1e-6)
+    >>> spread = factorize_fast(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), damping=1e-6)
     >>> spread.T @ spread
     tensor([[ 0.6667, -0.3333],
             [-0.3333,  0.6667]])
@@ -55,32 +58,45 @@ def factorize_fast(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
     while True:
         hessian.diagonal().add_((damping - added) * mean)
         added = damping
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
-        upper = lower.flip(0, 1)
-        del lower
-        _invert_upper(upper)
+        upper: Tensor = torch.zeros_like(hessian)
+        failed = _invert_factor(hessian.clone(), upper)
         # Asked once for all: a GPU that is asked has to have done everything, and stands still until the next launch.
         if (failed == 0) & torch.isfinite(upper).all() & torch.isfinite(mean):
-            return upper, damping
+            return upper
         if damping >= 1:
             raise MeasureError("the Hessian of the calibration inputs cannot be factorized, even with damping 1")
         damping = min(10 * damping, 1.0)
 
 
-def _invert_upper(upper: Tensor) -> None:
-    """Invert an upper triangle in place, by halves, so that nearly all of the work is in matrix products."""
-    size = len(upper)
+def _invert_factor(matrix: Tensor, out: Tensor) -> Tensor:
+    """Write R⁻¹ into an upper triangle, for a matrix R Rᵀ whose own upper triangle is used up; returns 0, or not."""
+    failed: Tensor
+    size = len(matrix)
     if size <= _SMALL:
-        upper.copy_(
-            torch.linalg.solve_triangular(upper, torch.eye(size, dtype=upper.dtype, device=upper.device), upper=True)
-        )
+        lower, failed = torch.linalg.cholesky_ex(matrix.flip(0, 1))
+        one = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+        out.copy_(torch.linalg.solve_triangular(lower.flip(0, 1), one, upper=True))
+        return failed
+    half = size // 2
+    first, corner, last = out[:half, :half], out[:half, half:], out[half:, half:]
+    failed = _invert_factor(matrix[half:, half:], last)
+    between = _upper_times(last, matrix[:half, half:].T)
+    _take_square(matrix[:half, :half], between)
+    failed = failed + _invert_factor(matrix[:half, :half], first)
+    corner.copy_(_upper_times(first, _times_upper(between.T, last))).neg_()
+    return failed
+
+
+def _take_square(matrix: Tensor, x: Tensor) -> None:
+    """Take xᵀ x away from a matrix's upper triangle, by halves."""
+    size = len(matrix)
+    if size <= _SMALL:
+        matrix.addmm_(x.T, x, alpha=-1)
         return
     half = size // 2
-    first, corner, last = upper[:half, :half], upper[:half, half:], upper[half:, half:]
-    _invert_upper(first)
-    _invert_upper(last)
-    corner.copy_(_times_upper(_upper_times(first, corner), last))
-    corner.neg_()
+    matrix[:half, half:].addmm_(x[:, :half].T, x[:, half:], alpha=-1)
+    _take_square(matrix[:half, :half], x[:, :half])
+    _take_square(matrix[half:, half:], x[:, half:])
 
 
 def _upper_times(upper: Tensor, x: Tensor) -> Tensor:

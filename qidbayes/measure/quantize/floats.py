@@ -3,20 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from qidbayes.errors import InputError
-from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.quantize.float_grid import FORMATS, FloatFormat, FloatScales
 from qidbayes.measure.quantize.grid import check_groups_fit
-from qidbayes.measure.quantize.report import QuantizationReport, round_all
-from qidbayes.measure.quantize.rotation import Rotation
+from qidbayes.measure.quantize.matrix import MatrixQuantizer
+from qidbayes.measure.quantize.rotation import round_turned
 
 
 @dataclass(frozen=True)
-class Floats:
+class Floats(MatrixQuantizer):
     """Round to nearest on a floating-point format's grid.
 
     Attributes
@@ -58,20 +55,11 @@ class Floats:
         """Refuse linears whose inputs do not divide into groups; see `Quantizer.check_fit`."""
         check_format_fits(self.kind, linears)
 
-    @torch.no_grad()
-    def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
-        """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
-        linears = stack_linears(model)
-        self.check_fit(linears)
-        return round_all(self, linears)
-
     def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
-        """Round one linear; see `MatrixQuantizer.round_linear`."""
+        """See `MatrixQuantizer.round_linear`."""
         weight = linear.weight.detach().float()
-        turn = Rotation(linear.in_features) if self.rotate else None
-        rounded = round_to_format(turn.turned(weight) if turn else weight, self.kind)
-        stored = format_of(self.kind).stored_bits(linear.out_features, linear.in_features)
-        return turn.back(rounded) if turn else rounded, stored
+        rounded = round_turned(weight, self.rotate, lambda turned: round_to_format(turned, self.kind))
+        return rounded, format_of(self.kind).stored_bits(linear.out_features, linear.in_features)
 
 
 def round_to_format(weight: Tensor, kind: str) -> Tensor:
@@ -79,6 +67,7 @@ def round_to_format(weight: Tensor, kind: str) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> round_to_format(torch.tensor([[6.0, 2.4, 0.3, -0.1] * 8]), "mxfp4")[0, :4]
     tensor([6.0000, 2.0000, 0.5000, -0.0000])
     """

@@ -28,7 +28,7 @@ from qidbayes.measure.quantize.grid import Grid, check_groups_fit, fit_grid, sto
 from qidbayes.measure.quantize.report import QuantizationReport, too_few
 from qidbayes.measure.quantize.rotation import Rotation
 
-type Factorizer = Callable[[Tensor, float], tuple[Tensor, float]]
+type Factorizer = Callable[[Tensor, float], Tensor]
 """Takes a Hessian and a damping; returns what `factorize` does."""
 
 
@@ -40,25 +40,6 @@ class Fitter(Protocol):
 
 
 _GROUP_INDEX_BITS = 32  # an int32 per input column, as GPTQ's files store it
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A quantized matrix and how it was reached.
-
-    Attributes
-    ----------
-    weight
-        `[out, in]`, dequantized.
-    damping
-        The damping that the factorization took: what was asked for, or more.
-    dead_columns
-        Inputs that calibration never saw move.
-    """
-
-    weight: Tensor
-    damping: float
-    dead_columns: int
 
 
 @dataclass(frozen=True)
@@ -81,8 +62,6 @@ class Prepared:
         Each group's grid, where they are static.
     group_of
         Where they are, by the position in that order, the group that a column was born in.
-    damping, dead_columns
-        As in `Solution`.
     """
 
     weight: Tensor
@@ -92,16 +71,14 @@ class Prepared:
     fitter: Fitter
     grids: Sequence[Grid | FloatGrid] | None
     group_of: list[int]
-    damping: float
-    dead_columns: int
 
-    def solution(self, quantized: Tensor) -> Solution:
-        """Return the solution, given the columns as they were rounded, in that order."""
+    def put_back(self, quantized: Tensor) -> Tensor:
+        """Return the quantized matrix, given the columns as they were rounded, in that order."""
         if self.order is not None:
             quantized = quantized[:, torch.argsort(self.order)]
         if self.rotation is not None:
             quantized = self.rotation.back(quantized)
-        return Solution(quantized, self.damping, self.dead_columns)
+        return quantized
 
 
 _SETTINGS = METHODS["gptq"].settings
@@ -195,8 +172,6 @@ class GPTQKind:
         stack, layers = decoder_layers(model)
         inputs = enter_stack(model, calibration, sequences_at_once(model, calibration.shape[1]))
         hidden = inputs.hidden
-        raised: dict[str, float] = {}
-        dead: dict[str, int] = {}
         tokens: dict[str, int] = {}
         for index, (layer, calls) in enumerate(zip(layers, inputs.calls, strict=True)):
             groups = input_groups(layer, hidden[0], calls[0])
@@ -211,12 +186,9 @@ class GPTQKind:
                     # Rows do not interact, so linears with one input are solved as one matrix.
                     weight = torch.cat([m.weight.float() for m in members])
                     sizes = [m.out_features for m in members]
-                    solution = self._solve_named(names[0], weight, moment.value(), sizes, model.dtype)
-                    _assign(members, solution.weight)
-                    raised |= {name: solution.damping for name in names if solution.damping > self.damping}
-                    dead |= {name: solution.dead_columns for name in names if solution.dead_columns}
+                    _assign(members, self._solve_named(names[0], weight, moment.value(), sizes, model.dtype))
             hidden = replay(layer, hidden, calls)
-        return self.report(linears, raised, dead, tokens)
+        return self.report(linears, tokens)
 
     def solve(
         self,
@@ -224,8 +196,8 @@ class GPTQKind:
         hessian: Tensor,
         factorize: Factorizer = factorize,
         sizes: Sequence[int] | None = None,
-    ) -> Solution:
-        """Quantize one matrix.
+    ) -> Tensor:
+        """Quantize one matrix; returns it dequantized, `[out, in]`.
 
         Parameters
         ----------
@@ -248,7 +220,7 @@ class GPTQKind:
         --------
         >>> weight = torch.tensor([[0.3, -1.0, 0.9, 0.2]])
         >>> inputs = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])
-        >>> GPTQ(bits=2, group_size=None).solve(weight, inputs.T @ inputs).weight
+        >>> GPTQ(bits=2, group_size=None).solve(weight, inputs.T @ inputs)
         tensor([[ 0.0000, -0.6667,  0.6667,  0.0000]])
         """
         prepared = self.prepare(weight, hessian.clone(), factorize, sizes)
@@ -273,7 +245,7 @@ class GPTQKind:
                 quantized[:, column : column + 1] = rounded
                 errors[:, i : i + 1] = error
             weight[:, stop:].addmm_(errors, spread[start:stop, stop:], alpha=-1)
-        return prepared.solution(quantized)
+        return prepared.put_back(quantized)
 
     def prepare(
         self,
@@ -321,40 +293,25 @@ class GPTQKind:
             weight, hessian = weight[:, order], hessian[order][:, order]
             group_of = [group_of[column] for column in order.tolist()] if group_of else []
         try:
-            spread, damping = factorize(hessian, self.damping)
+            spread = factorize(hessian, self.damping)
         except MeasureError:
             if torch.isfinite(hessian).all():
                 raise
             raise NotFiniteError("calibration activations are not finite") from None
-        return Prepared(weight, spread, order, rotation, fitter, grids, group_of, damping, int(dead.sum()))
+        return Prepared(weight, spread, order, rotation, fitter, grids, group_of)
 
-    def report(
-        self,
-        linears: Mapping[str, nn.Linear],
-        raised: Mapping[str, float],
-        dead: Mapping[str, int],
-        tokens: Mapping[str, int],
-    ) -> QuantizationReport:
-        """Say how quantizing these linears went; see `QuantizationReport` for the last three."""
+    def report(self, linears: Mapping[str, nn.Linear], tokens: Mapping[str, int]) -> QuantizationReport:
+        """Say how quantizing these linears went, whose experts have seen so many tokens."""
         n_weights = sum(linear.weight.numel() for linear in linears.values())
         stored = sum(map(self.stored_bits, linears.values()))
         if self._needs_group_index:
             stored += sum(_GROUP_INDEX_BITS * linear.in_features for linear in linears.values())
-        return QuantizationReport(
-            self.method,
-            self.bits,
-            self.group_size,
-            stored / n_weights,
-            n_weights,
-            raised,
-            dead,
-            tokens,
-            too_few(linears, tokens),
-        )
+        few = too_few(linears, tokens)
+        return QuantizationReport(self.method, self.bits, self.group_size, stored / n_weights, n_weights, tokens, few)
 
     def _solve_named(
         self, name: str, weight: Tensor, hessian: Tensor, sizes: Sequence[int], dtype: torch.dtype
-    ) -> Solution:
+    ) -> Tensor:
         try:
             return self.solve(weight, hessian, factorize_fast, sizes)
         except MeasureError as error:

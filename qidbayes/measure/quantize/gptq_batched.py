@@ -10,7 +10,7 @@ from torch import Tensor
 
 from qidbayes.measure.quantize.block import WHOLE, Block, Codes
 from qidbayes.measure.quantize.float_grid import FORMATS
-from qidbayes.measure.quantize.gptq import GPTQ, GPTQFloats, GPTQKind, Prepared, Solution
+from qidbayes.measure.quantize.gptq import GPTQ, GPTQFloats, GPTQKind, Prepared
 from qidbayes.measure.quantize.grid import fit_scale
 from qidbayes.measure.quantize.round_block import round_block
 
@@ -18,8 +18,8 @@ type Scales = tuple[Tensor, Tensor]
 """Scales and zeros, `[settings, out, grids]` each."""
 
 
-def solve_together(quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared]) -> list[Solution]:
-    """Round the columns of one matrix once for each quantizer.
+def solve_together(quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared]) -> list[Tensor]:
+    """Round the columns of one matrix once for each quantizer; returns it dequantized, `[out, in]` each.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ def solve_together(quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared])
     >>> weight = torch.tensor([[0.3, 1.0, -0.8, 0.25]])
     >>> inputs = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])
     >>> both = [GPTQ(bits=2, group_size=None), GPTQ(bits=4, group_size=None)]
-    >>> for solution in solve_together(both, [q.prepare(weight, inputs.T @ inputs) for q in both]):
-    ...     print(solution.weight)
+    >>> for solved in solve_together(both, [q.prepare(weight, inputs.T @ inputs) for q in both]):
+    ...     print(solved)
     tensor([[ 0.0000,  0.6667, -0.6667,  0.6667]])
     tensor([[ 0.2667,  0.9333, -0.8000,  0.2667]])
     """
     quantized = round_columns(quantizers, torch.stack([p.weight for p in prepared]), prepared)
-    return [ready.solution(quantized[v]) for v, ready in enumerate(prepared)]
+    return [ready.put_back(quantized[v]) for v, ready in enumerate(prepared)]
 
 
 def round_columns(quantizers: Sequence[GPTQKind], weight: Tensor, prepared: Sequence[Prepared]) -> Tensor:

@@ -1,17 +1,14 @@
 """HQQ (Badri & Shaji 2023, mobiusml.github.io/hqq_blog): zero points moved to where a few weights may be far off."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.plan.methods import METHODS, check_settings
-from qidbayes.measure.quantize.grid import SCALE_BITS, check_groups_fit
-from qidbayes.measure.quantize.report import QuantizationReport, round_all
+from qidbayes.measure.quantize.grid import SCALE_BITS
+from qidbayes.measure.quantize.matrix import MatrixQuantizer
 
 _SETTINGS = METHODS["hqq"].settings
 _NORM, _PENALTY, _STEPS = 0.7, 10.0, 20  # as the library has them: p of |x|^p, what a step costs, the most steps
@@ -19,7 +16,7 @@ _FLAT, _STEEPEST = 1e-4, 2e4  # spans that are taken for none; the largest inver
 
 
 @dataclass(frozen=True)
-class HQQ:
+class HQQ(MatrixQuantizer):
     """Half-quadratic quantization: no data, groups along the inputs, zero points that are no whole numbers.
 
     It does what the library of that name does (0.2.8, `axis=1`, its default solver), to the bit: checks/quantizers.
@@ -41,19 +38,8 @@ class HQQ:
         """Check the settings."""
         check_settings(self.method, vars(self))
 
-    def check_fit(self, linears: Mapping[str, nn.Linear]) -> None:
-        """Refuse linears whose inputs do not divide into groups; see `Quantizer.check_fit`."""
-        check_groups_fit(linears, self.group_size)
-
-    @torch.no_grad()
-    def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
-        """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
-        linears = stack_linears(model)
-        self.check_fit(linears)
-        return round_all(self, linears)
-
     def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
-        """Round one linear; see `MatrixQuantizer.round_linear`. Scales and zero points are kept in the model's type."""
+        """See `MatrixQuantizer.round_linear`. Scales and zero points are kept in the model's type."""
         weight = linear.weight.detach()
         groups = weight.float().reshape(-1, self.group_size or linear.in_features)
         codes, scale, zero = (x.to(weight.dtype) for x in self.solve(groups))

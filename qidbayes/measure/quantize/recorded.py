@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qidbayes.measure.decoder.memory import room
-from qidbayes.measure.quantize.gptq import GPTQ, GPTQKind, Prepared, Solution
+from qidbayes.measure.quantize.gptq import GPTQ, GPTQKind, Prepared
 from qidbayes.measure.quantize.gptq_batched import round_columns, solve_together
 
 _SHARE = 0.05  # of what is free: the most that a recording may keep
@@ -40,7 +40,7 @@ class RecordedSolver:
 
     recordings: dict[object, _Recording | None] = field(default_factory=dict)
 
-    def solve(self, quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared]) -> list[Solution]:
+    def solve(self, quantizers: Sequence[GPTQKind], prepared: Sequence[Prepared]) -> list[Tensor]:
         """Round the columns of one matrix once for each quantizer; see `solve_together`."""
         first = prepared[0].weight
         # Grids that are fitted beforehand are other numbers for each matrix: they would have to be copied as well.
@@ -50,17 +50,17 @@ class RecordedSolver:
         known = tuple(quantizers), tuple(first.shape)
         recording = self.recordings.get(known)
         if recording is None:
-            solutions = solve_together(quantizers, prepared)  # compiles kernels and fills caches, too
+            solved = solve_together(quantizers, prepared)  # compiles kernels and fills caches, too
             if known not in self.recordings:
                 fits = _bytes(prepared) <= _SHARE * room(first.device)
                 self.recordings[known] = _record(quantizers, prepared) if fits else None
-            return solutions
+            return solved
         for v, (there, here) in enumerate(zip(recording.prepared, prepared, strict=True)):
             recording.weight[v].copy_(here.weight)
             there.spread.copy_(here.spread)
         recording.graph.replay()
         quantized = recording.quantized.clone()
-        return [one.solution(quantized[v]) for v, one in enumerate(prepared)]
+        return [one.put_back(quantized[v]) for v, one in enumerate(prepared)]
 
 
 def _bytes(prepared: Sequence[Prepared]) -> int:

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -23,10 +22,6 @@ class QuantizationReport:
         Stored bits over quantized weights: codes, float16 scales, zero points and whatever else dequantizing needs.
     n_weights
         Quantized weights: those of the decoder stack's linears. Embeddings, norms, biases and heads stay as they are.
-    raised_damping
-        Linears whose second moment would not factorize at the damping asked for, and the damping that did.
-    dead_columns
-        Linears with inputs that were zero on every calibration token, and how many such inputs. Their weights become 0.
     expert_tokens
         Experts' linears and the calibration tokens that each has seen; none where the method needs no data.
     too_few
@@ -38,8 +33,6 @@ class QuantizationReport:
     group_size: int | None
     bits_per_weight: float
     n_weights: int
-    raised_damping: Mapping[str, float] = field(default_factory=dict)
-    dead_columns: Mapping[str, int] = field(default_factory=dict)
     expert_tokens: Mapping[str, int] = field(default_factory=dict)
     too_few: Mapping[str, int] = field(default_factory=dict)
 
@@ -102,14 +95,6 @@ class Quantizer(Protocol):
         """
 
 
-@runtime_checkable
-class MatrixQuantizer(Quantizer, Protocol):
-    """A method that rounds each matrix by itself, with no data."""
-
-    def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
-        """Return a linear's weight, rounded, and the bits that it is stored in. The linear is left as it is."""
-
-
 def too_few(linears: Mapping[str, nn.Linear], expert_tokens: Mapping[str, int]) -> dict[str, int]:
     """Return what `QuantizationReport` calls so.
 
@@ -121,15 +106,3 @@ def too_few(linears: Mapping[str, nn.Linear], expert_tokens: Mapping[str, int]) 
         As `QuantizationReport` has it.
     """
     return {expert_of(name): n for name, n in expert_tokens.items() if n < linears[name].in_features}
-
-
-@torch.no_grad()
-def round_all(quantizer: MatrixQuantizer, linears: Mapping[str, nn.Linear]) -> QuantizationReport:
-    """Round every linear in place."""
-    stored = 0
-    for linear in linears.values():
-        rounded, bits = quantizer.round_linear(linear)
-        linear.weight.copy_(rounded)
-        stored += bits
-    n_weights = sum(linear.weight.numel() for linear in linears.values())
-    return QuantizationReport(quantizer.method, quantizer.bits, quantizer.group_size, stored / n_weights, n_weights)

@@ -1,6 +1,7 @@
 """Hadamard rotation of a linear's inputs: the outliers of a few are spread over many before they are rounded."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -67,3 +68,17 @@ class Rotation:
             made = torch.stack((first + second, first - second), dim=2).view(-1, self.block)
             width *= 2
         return (made / math.sqrt(self.block)).view(x.shape)
+
+
+def round_turned(x: Tensor, turned: bool, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+    """Round `[n, inputs]`, with the inputs turned before and back afterwards if asked.
+
+    Examples
+    --------
+    >>> round_turned(torch.tensor([[9.0, 0.0, 0.0, 0.0]]), True, torch.round) + 0
+    tensor([[8., 0., 0., 0.]])
+    """
+    if not turned:
+        return rounding(x)
+    turn = Rotation(x.shape[-1])
+    return turn.back(rounding(turn.turned(x)))

@@ -1,24 +1,20 @@
 """Round to nearest: every weight to the closest value of its group's grid, with no data."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from qidbayes.measure.decoder.layers import stack_linears
 from qidbayes.measure.plan.methods import METHODS, check_settings
-from qidbayes.measure.quantize.grid import check_groups_fit, round_to_grid, stored_bits
-from qidbayes.measure.quantize.report import QuantizationReport, round_all
-from qidbayes.measure.quantize.rotation import Rotation
+from qidbayes.measure.quantize.grid import round_to_grid, stored_bits
+from qidbayes.measure.quantize.matrix import MatrixQuantizer
+from qidbayes.measure.quantize.rotation import round_turned
 
 _SETTINGS = METHODS["rtn"].settings
 
 
 @dataclass(frozen=True)
-class RTN:
+class RTN(MatrixQuantizer):
     """Round to nearest.
 
     Attributes
@@ -48,22 +44,9 @@ class RTN:
         """Check the settings."""
         check_settings(self.method, vars(self))
 
-    def check_fit(self, linears: Mapping[str, nn.Linear]) -> None:
-        """Refuse linears whose inputs do not divide into groups; see `Quantizer.check_fit`."""
-        check_groups_fit(linears, self.group_size)
-
-    @torch.no_grad()
-    def quantize(self, model: PreTrainedModel, calibration: Tensor) -> QuantizationReport:  # noqa: ARG002 (needs no data)
-        """Round every linear of the decoder stack in place; see `Quantizer.quantize`."""
-        linears = stack_linears(model)
-        self.check_fit(linears)
-        return round_all(self, linears)
-
     def round_linear(self, linear: nn.Linear) -> tuple[Tensor, int]:
-        """Round one linear; see `MatrixQuantizer.round_linear`."""
+        """See `MatrixQuantizer.round_linear`."""
         weight = linear.weight.detach().float()
-        turn = Rotation(linear.in_features) if self.rotate else None
-        rounded = round_to_grid(turn.turned(weight) if turn else weight, self.bits, self.group_size, self.symmetric)
-        return turn.back(rounded) if turn else rounded, stored_bits(
-            [linear], self.bits, self.group_size, self.symmetric
-        )
+        settings = self.bits, self.group_size, self.symmetric
+        rounded = round_turned(weight, self.rotate, lambda turned: round_to_grid(turned, *settings))
+        return rounded, stored_bits([linear], *settings)

@@ -41,8 +41,8 @@ class Variant:
         evaluation sets that it is still evaluated on.
     weights
         Its weights of the layer under way, by the linears' names.
-    raised, dead, tokens
-        As `QuantizationReport` has them; the last are its experts'.
+    tokens
+        What its experts have seen, as `QuantizationReport` has it.
     kept
         Its weights of each layer, where it may be evaluated on further windows.
     compared
@@ -57,8 +57,6 @@ class Variant:
     calibration: HiddenStates | None
     evaluation: dict[int, HiddenStates] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
-    raised: dict[str, float] = field(default_factory=dict)
-    dead: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     kept: list[dict[str, Tensor]] = field(default_factory=list)
     compared: list[list[Compared]] = field(default_factory=list)
@@ -193,16 +191,11 @@ class LayerSolver:
             if not prepared:
                 continue
             quantizers = [variant.quantizer for variant, _ in prepared if isinstance(variant.quantizer, GPTQKind)]
-            solutions = self.solver.solve(quantizers, [one for _, one in prepared])
-            for (variant, _), solution in zip(prepared, solutions, strict=True):
+            solved = self.solver.solve(quantizers, [one for _, one in prepared])
+            for (variant, _), weight in zip(prepared, solved, strict=True):
                 sizes = [self.linears[name].out_features for name in group]
-                for name, part in zip(group, torch.split(solution.weight, sizes), strict=True):
+                for name, part in zip(group, torch.split(weight, sizes), strict=True):
                     variant.weights[name] = part.to(self.linears[name].weight.dtype)
-                    assert isinstance(variant.quantizer, GPTQKind)
-                    if solution.damping > variant.quantizer.damping:
-                        variant.raised[self.prefix + name] = solution.damping
-                    if solution.dead_columns:
-                        variant.dead[self.prefix + name] = solution.dead_columns
 
 
 def use_weights(linears: dict[str, nn.Linear], weights: dict[str, Tensor]) -> None:

@@ -1,5 +1,6 @@
-"""How a run is going, on stderr: a bar on a terminal, a line per checkpoint elsewhere."""
+"""How a run is going, on stderr: a bar on a terminal, elsewhere a line per checkpoint and every half minute."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from qidbayes.errors import printable
 from qidbayes.measure.plan.plan import Checkpoint
+
+_EVERY = 30.0
+"""Seconds between two lines about one checkpoint, where there is no terminal."""
 
 
 class Reporter:
@@ -39,23 +43,32 @@ class ConsoleReporter(Reporter):
         self._bar = bar
         self._task = task
         self._cells = 0
+        self._checkpoint = ""
+        self._told = time.monotonic()
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Name the checkpoint."""
-        name = printable(str(checkpoint))
-        if self._console.is_terminal:
-            self._bar.update(self._task, checkpoint=name, step="")
-        else:
-            self._console.print(f"{self._cells} cells done; {name}", highlight=False, markup=False)
+        self._checkpoint = printable(str(checkpoint))
+        self._bar.update(self._task, checkpoint=self._checkpoint, step="")
+        self._line(self._checkpoint)
 
     def step(self, what: str, loss: float | None = None) -> None:
         """Say what is under way."""
-        self._bar.update(self._task, step=printable(what) if loss is None else f"{printable(what)}, loss {loss:.4f}")
+        said = printable(what) if loss is None else f"{printable(what)}, loss {loss:.4f}"
+        self._bar.update(self._task, step=said)
+        if time.monotonic() - self._told >= _EVERY:
+            self._line(f"{self._checkpoint}: {said}")
 
     def done(self, cells: int) -> None:
         """Move the bar."""
         self._cells += cells
         self._bar.advance(self._task, cells)
+
+    def _line(self, what: str) -> None:
+        if not self._console.is_terminal:
+            total = self._bar.tasks[self._task].total
+            self._console.print(f"{self._cells} of {total:.0f} cells done; {what}", highlight=False, markup=False)
+            self._told = time.monotonic()
 
 
 @contextmanager

@@ -44,8 +44,9 @@ from qidbayes.measure.errors import MeasureError
 from qidbayes.measure.plan.methods import METHODS
 from qidbayes.measure.quantize.activations import rounding_inputs
 from qidbayes.measure.quantize.gptq import GPTQKind
+from qidbayes.measure.quantize.matrix import MatrixQuantizer
 from qidbayes.measure.quantize.recorded import RecordedSolver
-from qidbayes.measure.quantize.report import MatrixQuantizer, QuantizationReport, Quantizer
+from qidbayes.measure.quantize.report import QuantizationReport, Quantizer
 from qidbayes.measure.run.layer_solver import LayerSolver, Variant, use_weights
 
 _RESERVE = 0.5  # share of the GPU's memory left to a layer, its Hessians and its activations
@@ -187,11 +188,12 @@ def sweep(
     [torch.Size([2]), torch.Size([2])]
     """
     began = time.perf_counter()
+    linears = stack_linears(model)
+    known = sorted(name for name, method in METHODS.items() if method.swept)
     for quantizer in quantizers:
-        known = sorted(name for name, method in METHODS.items() if method.swept)
         if quantizer.method not in known:
             raise InputError(f"the sweep does not know {quantizer.method}; give {', '.join(known)}")
-        quantizer.check_fit(stack_linears(model))
+        quantizer.check_fit(linears)
     check_stack(model)
     for halvings in range(_HALVINGS):
         try:
@@ -419,10 +421,9 @@ class _Pass:
     def _reported(self, variant: Variant) -> QuantizationReport:
         quantizer = variant.quantizer
         if isinstance(quantizer, GPTQKind):
-            return quantizer.report(self._linears, variant.raised, variant.dead, variant.tokens)
-        n_weights = sum(linear.weight.numel() for linear in self._linears.values())
-        bits_per_weight = variant.stored / n_weights
-        return QuantizationReport(quantizer.method, quantizer.bits, quantizer.group_size, bits_per_weight, n_weights)
+            return quantizer.report(self._linears, variant.tokens)
+        assert isinstance(quantizer, MatrixQuantizer)
+        return quantizer.report(self._linears, variant.stored)
 
     @contextmanager
     def _quantizing(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from qidbayes.table import further
 from qidbayes.table.columns import COLUMNS, OTHER_UNITS
 from qidbayes.table.problems import Problems, refuse
 from qidbayes.table.schema import read_column
+from qidbayes.table.tidy import stripped
 
 FILE = "file"
 QUANTIZER = ("method", "bits", "bits_per_weight", "group_size", "settings")
@@ -88,6 +89,7 @@ def _read(frame: pl.DataFrame, where: str, rows: int) -> list[dict[str, Any]]:
     if lines:
         refuse(where, lines)
     problems = Problems(where, range(1, rows + 1))
+    frame = stripped(frame)
     known = [read_column(frame, column, problems) for column in _SAYABLE if column.name in frame.columns]
     kept, aside = further.columns(frame, problems)
     problems.raise_if_any()

@@ -10,7 +10,7 @@ import pytest
 from qidbayes.measure.plan.methods import METHODS, PREQUANTIZED, Setting
 from qidbayes.measure.quantize import quantizer_from_settings
 from qidbayes.measure.quantize.gptq import GPTQKind
-from qidbayes.measure.quantize.report import MatrixQuantizer
+from qidbayes.measure.quantize.matrix import MatrixQuantizer
 
 ROOT = Path(__file__).parents[3]
 QUANTIZERS = sorted(set(METHODS) - {PREQUANTIZED})

@@ -187,8 +187,8 @@ def test_gptq_rounds_to_the_grid_and_costs_less(kind: str) -> None:
     weight, hessian = in_float64(64)
     nearest = round_to_format(weight, kind)
     # Inputs that do not depend on each other leave no error to be spread.
-    torch.testing.assert_close(GPTQFloats(kind).solve(weight, torch.eye(64, dtype=torch.float64)).weight, nearest)
-    solved = GPTQFloats(kind).solve(weight, hessian).weight
+    torch.testing.assert_close(GPTQFloats(kind).solve(weight, torch.eye(64, dtype=torch.float64)), nearest)
+    solved = GPTQFloats(kind).solve(weight, hessian)
 
     def cost(rounded: Tensor) -> float:
         off = rounded - weight
@@ -204,10 +204,10 @@ def test_gptq_rounds_to_the_grid_and_costs_less(kind: str) -> None:
 def test_linears_that_share_an_input_have_scales_of_their_own(kind: str) -> None:
     weight, hessian = in_float64(64)
     weight[:5] *= 100
-    both = GPTQFloats(kind).solve(weight, hessian, sizes=[5, 19]).weight
-    alone = [GPTQFloats(kind).solve(part, hessian).weight for part in (weight[:5], weight[5:])]
+    both = GPTQFloats(kind).solve(weight, hessian, sizes=[5, 19])
+    alone = [GPTQFloats(kind).solve(part, hessian) for part in (weight[:5], weight[5:])]
     torch.testing.assert_close(both, torch.cat(alone), rtol=0, atol=1e-12)
-    assert not torch.allclose(both, GPTQFloats(kind).solve(weight, hessian).weight)
+    assert not torch.allclose(both, GPTQFloats(kind).solve(weight, hessian))
 
 
 def test_formats_cost_a_trained_model_what_their_widths_say(trained: PreTrainedModel, calibration: Tensor) -> None:

@@ -63,8 +63,7 @@ def test_matches_the_slow_reference(bits: int, symmetric: bool, group_size: int)
     # A block of one column spreads every error at once, as the reference does.
     solved = GPTQ(bits, group_size, symmetric, block_size=1).solve(weight, hessian)
     assert not tied.all()
-    torch.testing.assert_close(solved.weight[~tied], expected[~tied], rtol=1e-9, atol=1e-9)
-    assert solved.damping == 0.01
+    torch.testing.assert_close(solved[~tied], expected[~tied], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("group_size", [4, 12, None])
@@ -72,14 +71,14 @@ def test_matches_the_slow_reference(bits: int, symmetric: bool, group_size: int)
 def test_uncorrelated_inputs_make_it_round_to_nearest(group_size: int | None, symmetric: bool) -> None:
     weight, _ = problem()
     solved = GPTQ(3, group_size, symmetric).solve(weight, 2.5 * torch.eye(24, dtype=torch.float64))
-    torch.testing.assert_close(solved.weight, round_to_grid(weight, 3, group_size, symmetric), rtol=0, atol=0)
+    torch.testing.assert_close(solved, round_to_grid(weight, 3, group_size, symmetric), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("block_size", [1, 5, 8, 24, 1000])
 def test_block_size_does_not_matter_where_groups_are_no_smaller(block_size: int) -> None:
     weight, hessian = problem()
-    whole = GPTQ(3, None, block_size=24).solve(weight, hessian).weight
-    torch.testing.assert_close(GPTQ(3, None, block_size=block_size).solve(weight, hessian).weight, whole)
+    whole = GPTQ(3, None, block_size=24).solve(weight, hessian)
+    torch.testing.assert_close(GPTQ(3, None, block_size=block_size).solve(weight, hessian), whole)
 
 
 def test_two_columns_in_closed_form() -> None:
@@ -91,7 +90,7 @@ def test_two_columns_in_closed_form() -> None:
     first = step * round(0.3 / step)
     second = -1.0 + (0.3 - first) * 0.8 / (1.0 + damping * 1.5)
     expected = torch.tensor([[first, step * max(round(second / step), -4)]], dtype=torch.float64)
-    torch.testing.assert_close(GPTQ(3, None, damping=damping).solve(weight, hessian).weight, expected)
+    torch.testing.assert_close(GPTQ(3, None, damping=damping).solve(weight, hessian), expected)
 
 
 @pytest.mark.parametrize("act_order", [False, True])
@@ -99,23 +98,23 @@ def test_two_columns_in_closed_form() -> None:
 def test_costs_less_than_round_to_nearest(act_order: bool, seed: int) -> None:
     weight, hessian = problem(16, 64, seed)
     for bits in (2, 3, 4):
-        gptq = GPTQ(bits, 32, act_order=act_order).solve(weight, hessian).weight
+        gptq = GPTQ(bits, 32, act_order=act_order).solve(weight, hessian)
         assert cost(weight, gptq, hessian) < 0.8 * cost(weight, round_to_grid(weight, bits, 32, True), hessian)
 
 
 def test_act_order_is_a_permutation_of_the_problem() -> None:
     weight, hessian = problem()
     order = torch.argsort(hessian.diagonal(), descending=True)
-    plain = GPTQ(3, 8).solve(weight[:, order], hessian[order][:, order]).weight
+    plain = GPTQ(3, 8).solve(weight[:, order], hessian[order][:, order])
     expected = torch.empty_like(plain)
     expected[:, order] = plain
-    torch.testing.assert_close(GPTQ(3, 8, act_order=True).solve(weight, hessian).weight, expected, rtol=0, atol=0)
+    torch.testing.assert_close(GPTQ(3, 8, act_order=True).solve(weight, hessian), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("act_order", [False, True])
 def test_static_groups_keep_each_columns_own_grid(act_order: bool) -> None:
     weight, hessian = problem()
-    solved = GPTQ(3, 8, act_order=act_order, static_groups=True).solve(weight, hessian).weight
+    solved = GPTQ(3, 8, act_order=act_order, static_groups=True).solve(weight, hessian)
     for part, original in zip(solved.split(8, dim=1), weight.split(8, dim=1), strict=True):
         grid = fit_grid(original, 3, True)
         codes = part / grid.scale
@@ -127,9 +126,8 @@ def test_dead_inputs_become_zero_and_leave_the_rest_alone() -> None:
     hessian[[3, 17]] = 0
     hessian[:, [3, 17]] = 0
     solved = GPTQ(4, None).solve(weight, hessian)
-    assert solved.dead_columns == 2
-    assert solved.weight[:, [3, 17]].abs().max() == 0
-    assert torch.isfinite(solved.weight).all()
+    assert solved[:, [3, 17]].abs().max() == 0
+    assert torch.isfinite(solved).all()
 
 
 SETTINGS = [
@@ -161,9 +159,9 @@ def test_the_hessians_unit_does_not_matter(
     quantizer = GPTQ(3, **settings)  # type: ignore[arg-type]
     expected = quantizer.solve(weight, hessian, factor)
     scaled = hessian * 2.0**unit
-    assert torch.equal(quantizer.solve(weight, scaled, factor).weight, expected.weight)
+    assert torch.equal(quantizer.solve(weight, scaled, factor), expected)
     (together,) = solve_together([quantizer], [quantizer.prepare(weight, scaled.clone(), factor)])
-    torch.testing.assert_close(together.weight, expected.weight, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1 / 3, 1000.0, 4096.0])
@@ -174,15 +172,13 @@ def test_dead_inputs_change_nothing_for_the_others(unit: float, group_size: int 
     weight, hessian = with_dead_inputs(dead)
     live = [column for column in range(24) if column not in dead]
     quantizer = GPTQ(3, group_size, act_order=act_order)
-    alone = quantizer.solve(weight[:, live], hessian[live][:, live]).weight
-    torch.testing.assert_close(quantizer.solve(weight, unit * hessian).weight[:, live], alone, rtol=0, atol=1e-12)
+    alone = quantizer.solve(weight[:, live], hessian[live][:, live])
+    torch.testing.assert_close(quantizer.solve(weight, unit * hessian)[:, live], alone, rtol=0, atol=1e-12)
 
 
 def test_inputs_that_are_all_dead_leave_zeros() -> None:
     weight, hessian = with_dead_inputs(list(range(24)))
-    solved = GPTQ(3, 8, act_order=True).solve(weight, hessian)
-    assert solved.dead_columns == 24
-    assert not solved.weight.any()
+    assert not GPTQ(3, 8, act_order=True).solve(weight, hessian).any()
 
 
 def test_arguments_are_left_as_they_were() -> None:
@@ -196,8 +192,7 @@ def test_arguments_are_left_as_they_were() -> None:
 def test_indefinite_hessian_raises_the_damping_until_it_factorizes() -> None:
     matrix = torch.eye(4, dtype=torch.float64)
     matrix[0, 0] = -0.05
-    upper, damping = factorize(matrix, damping=0.01)
-    assert damping == pytest.approx(0.1)
+    upper = factorize(matrix, damping=0.01)
     damped = matrix + 0.1 * matrix.diagonal().mean() * torch.eye(4, dtype=torch.float64)
     torch.testing.assert_close(upper.T @ upper, torch.linalg.inv(damped))
 

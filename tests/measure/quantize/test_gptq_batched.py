@@ -30,8 +30,8 @@ def test_together_is_each_alone(block_size: int) -> None:
     weight, hessian = problem()
     quantizers = [GPTQ(bits=bits, block_size=block_size, **s) for s in SETTINGS for bits in (2, 4)]  # type: ignore[arg-type]
     together = solve_together(quantizers, [q.prepare(weight, hessian.clone()) for q in quantizers])
-    for quantizer, solution in zip(quantizers, together, strict=True):
-        torch.testing.assert_close(solution.weight, quantizer.solve(weight, hessian).weight, rtol=0, atol=1e-12)
+    for quantizer, solved in zip(quantizers, together, strict=True):
+        torch.testing.assert_close(solved, quantizer.solve(weight, hessian), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("block_size", [5, 32])
@@ -45,9 +45,9 @@ def test_floating_point_grids_beside_integers(block_size: int) -> None:
         quantizers += [GPTQFloats(kind, block_size=block_size, **settings) for kind in FORMATS]
     sizes = [5, 7]
     together = solve_together(quantizers, [q.prepare(weight, hessian.clone(), sizes=sizes) for q in quantizers])
-    for quantizer, solution in zip(quantizers, together, strict=True):
+    for quantizer, solved in zip(quantizers, together, strict=True):
         alone = quantizer.solve(weight, hessian, sizes=sizes)
-        torch.testing.assert_close(solution.weight, alone.weight, rtol=0, atol=1e-12)
+        torch.testing.assert_close(solved, alone, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("columns", [8, 9, 50])  # below, above and twice above where halving begins
@@ -56,18 +56,13 @@ def test_the_fast_factor_is_the_factor(columns: int, monkeypatch: pytest.MonkeyP
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(2 * columns, columns, dtype=torch.float64, generator=generator)
     hessian = inputs.T @ inputs / len(inputs)
-    expected, _ = factorize(hessian, 0.01)
-    found, damping = factorize_fast(hessian.clone(), 0.01)
-    assert damping == 0.01
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    found = factorize_fast(hessian.clone(), 0.01)
+    torch.testing.assert_close(found, factorize(hessian, 0.01), rtol=0, atol=1e-10)
 
 
 def test_damping_grows_as_it_does_there() -> None:
     hessian = torch.diag(torch.tensor([1.0, 1.0, -0.05]))
-    expected, wanted = factorize(hessian, 0.001)
-    found, damping = factorize_fast(hessian.clone(), 0.001)
-    assert damping == wanted == 0.1
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(factorize_fast(hessian.clone(), 0.001), factorize(hessian, 0.001))
     with pytest.raises(MeasureError, match="even with damping 1"):
         factorize_fast(torch.full((3, 3), torch.nan), 0.01)
 
@@ -81,8 +76,8 @@ from qidbayes.measure.decoder.evaluate import token_losses
 from qidbayes.measure.decoder import token_losses_triton
 
 generator = torch.Generator().manual_seed(0)
-for columns in (5, 16):
-    matrix = torch.randn(3, 21, 20, generator=generator)
+for columns in (5, 16, 37):  # the last is more than the kernel holds at a time
+    matrix = torch.randn(3, 21, 40, generator=generator)
     spread = torch.triu(torch.randn(3, columns, columns, generator=generator) / 9) + torch.eye(columns)
     scale = torch.rand(3, 21, 2, generator=generator) + 0.1
     index = (torch.arange(columns) // (columns // 2 + 1)).int().expand(3, -1)

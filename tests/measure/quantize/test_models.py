@@ -27,8 +27,6 @@ def test_every_linear_is_quantized_and_nothing_else(
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) == (name not in touched), name
     assert report.n_weights == sum(before[name].numel() for name in touched)
-    assert not report.raised_damping
-    assert not report.dead_columns
     assert torch.isfinite(model(input_ids=tokens).logits).all()
 
 
@@ -83,7 +81,7 @@ def test_gptq_sees_what_was_quantized_before(llama: PreTrainedModel, tokens: Ten
             if other.startswith("model.layers.1."):
                 linear.weight.data.copy_(original[other])
     inputs = recorded_input(llama, name, tokens)
-    expected = GPTQ(2, 16).solve(original[name], inputs.T @ inputs / len(inputs)).weight
+    expected = GPTQ(2, 16).solve(original[name], inputs.T @ inputs / len(inputs))
     # Sums run in another order: a rounding may flip where a weight is within 1e-6 of a border, and few are.
     assert ((found - expected).abs() > 1e-5).float().mean() < 0.002
 
@@ -173,11 +171,10 @@ def test_activations_that_are_not_finite_name_the_layer(
         quantizer.quantize(llama, tokens)
 
 
-def test_dead_inputs_are_reported(llama: PreTrainedModel, tokens: Tensor) -> None:
+def test_dead_inputs_become_zero(llama: PreTrainedModel, tokens: Tensor) -> None:
     with torch.no_grad():
         llama.model.layers[0].post_attention_layernorm.weight[:5] = 0
-    report = GPTQ(4, 16).quantize(llama, tokens)
-    assert report.dead_columns == {"model.layers.0.mlp.gate_proj": 5, "model.layers.0.mlp.up_proj": 5}
+    GPTQ(4, 16).quantize(llama, tokens)
     gate = llama.get_submodule("model.layers.0.mlp.gate_proj")
     assert isinstance(gate, nn.Linear)
     assert gate.weight[:, :5].abs().max() == 0

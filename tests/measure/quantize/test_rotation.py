@@ -66,10 +66,8 @@ def test_what_is_rounded_is_the_turned_weight() -> None:
     assert stored == RTN(3, 16, symmetric=False).round_linear(linear)[1]
     inputs = torch.randn(100, 48, generator=generator)
     moment = inputs.T @ inputs
-    solved = GPTQ(3, 16, rotate=True).solve(weight.double(), moment.double()).weight
-    by_hand = (
-        GPTQ(3, 16).solve(weight.double() @ turn.double(), turn.double().T @ moment.double() @ turn.double()).weight
-    )
+    solved = GPTQ(3, 16, rotate=True).solve(weight.double(), moment.double())
+    by_hand = GPTQ(3, 16).solve(weight.double() @ turn.double(), turn.double().T @ moment.double() @ turn.double())
     torch.testing.assert_close(solved, by_hand @ turn.double().T)
 
 

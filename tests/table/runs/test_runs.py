@@ -396,6 +396,21 @@ def test_results_that_name_no_model_are_labelled() -> None:
     assert table["method"][-1] == "hqq" and table["qid"][-1] == pytest.approx(expected, rel=1e-6)
 
 
+def test_tables_of_an_early_lm_eval_before_and_after_awq() -> None:
+    """As printed in casper-hansen/AutoAWQ#113 in 2023, with four decimals; the width is AutoAWQ's only one then."""
+    files = [PUBLIC / "bilingual-gpt-neox-4b.json", PUBLIC / "bilingual-gpt-neox-4b-awq.json"]
+    sizes = {"n_params": "3.4B", "n_eval_tokens": 300, "n_eval_bytes": 1000}
+    with pytest.raises(InputError, match=r"bilingual-gpt-neox-4b-awq: neither its name nor its file says .*bits"):
+        qb.read_table(*files, **sizes)
+    labels = pl.DataFrame({"file": [files[1].name], "method": "awq", "bits": 4, "group_size": 128})
+    table = qb.read_table(*files, labels=labels, **sizes)
+    assert table.select("model", "method", "bits", "group_size").row(-1) == ("bilingual-gpt-neox-4b", "awq", 4.0, 128)
+    bytes_a_word = math.log(15.0848) / math.log(1.6611)
+    expected = qid_by_words(15.0848, 15.8949, 1000 / bytes_a_word / 300)
+    # Bits per byte, of four decimals, differ by .0141 ± .00004.
+    assert table["qid"][-1] == pytest.approx(expected, rel=0.006) and 0.03 < expected < 0.035
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
