@@ -30,7 +30,7 @@ CASES = {
     "compressed": 100_000,
     "gguf": 10_000,
     "parquet": 4_000,
-    "csv": 3_000,
+    "csv": 100_000,
     "lm-eval": 100_000,
     "llama.cpp": 100_000,
     "labels": 10_000,
