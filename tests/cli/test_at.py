@@ -104,8 +104,9 @@ def test_a_column_is_asked_of_as_in_python(saved: Path) -> None:
     # A text stays one though it could be read as a number.
     assert python["revision"].unique().to_list() == ["7"]
     told = pl.DataFrame(json.loads(done.stdout))
-    # The command adds a band beside, of slopes that wander.
-    assert told.drop("walk_lower", "walk_upper").equals(python) and (told["walk_upper"] > told["walk_lower"]).all()
+    # The command puts the question first, and adds a band beside, of slopes that wander.
+    assert told.drop("walk_lower", "walk_upper").select(python.columns).equals(python)
+    assert (told["walk_upper"] > told["walk_lower"]).all()
 
 
 def test_a_group_size_of_minus_one_is_per_channel(saved: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_conditioned_fit_is_saved_and_read(fit: Fit, own: pl.DataFrame, tmp_pa
 def test_resampled_draws_have_no_r_hat(fit: Fit, own: pl.DataFrame) -> None:
     chains = replace(fit, diagnostics=replace(fit.diagnostics, convergence={"k_ref": Convergence(1.0, 5000.0, 5000.0)}))
     assert chains.summary().row(0, named=True)["ess_bulk"] == 5000
-    assert chains.condition(own).summary().row(0, named=True)["ess_bulk"] is None
+    assert "ess_bulk" not in chains.condition(own).summary().columns
 
 
 def test_rows_one_after_the_other_wear_out_the_draws_as_rows_together_do(fit: Fit, own: pl.DataFrame) -> None:
