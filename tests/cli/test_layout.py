@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from faults.artifacts import fit as made_fit
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from terminal import on_a_terminal, python_on_a_terminal
@@ -35,6 +35,10 @@ def tables(draw: st.DrawFn) -> list[Column]:
 
 
 @given(tables(), st.integers(45, 200))
+@example(
+    [Column(name, cells, True) for name, cells in (("lower", ("2", "3")), ("mean", ("0.5",) * 2), ("sd", ("1",) * 2))],
+    45,
+)
 def test_nothing_is_cut_nor_wider_than_the_terminal(columns: list[Column], width: int) -> None:
     shown = draw(columns, width)
     assert all(cell_len(line) <= width for line in shown.splitlines())
@@ -43,7 +47,7 @@ def test_nothing_is_cut_nor_wider_than_the_terminal(columns: list[Column], width
     assert not {"name", "law", "median", "lower", "upper", "what", "model"} & set(gone)
     kept = [column for column in columns if column.name not in gone]
     for column in kept:
-        assert not column.numeric or set(column.texts) <= set(re.split(r"[\s,]+", shown))  # whole, on one line
+        assert not column.numeric or set(column.texts) <= set(re.split(r"[\s,;]+", shown))  # whole, on one line
     once = [set(column.texts) if len(set(column.texts)) == 1 else column.texts for column in kept]
     assert Counter(re.sub(r"\s", "", "".join(map("".join, once)))) <= Counter(shown)  # every character of every cell
 
