@@ -184,7 +184,8 @@ worlds: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/worlds.py --tables 8
 	$(MADE) benchmarks/worlds.csv
 
-# Forms of the discrepancy on points they were not fitted to. Ten minutes of a core.
+# Forms of the discrepancy on points they were not fitted to. The committed table, 15 minutes of a core, has all but nano and
+# the walk on bitnet.
 forms: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/forms.py
 	$(MADE) benchmarks/forms.csv

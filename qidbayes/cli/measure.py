@@ -158,7 +158,7 @@ def _echo_estimate(plan: "Plan") -> None:
     disk = _gigabytes(max((part.disk_bytes for part in parts), default=0))
     say(f"\nDisk: {disk} at once; a checkpoint is removed when it has been measured. Texts come on top.")
     say("Repositories are the models' revisions, and files that others have quantized.")
-    say("Bytes, and hours of one H100, are estimates (qidbayes/measure/plan/cost.py).")
+    say("Bytes, and hours of one H200, are estimates (qidbayes/measure/plan/cost.py).")
     say(f"Evaluation sets: {', '.join(texts.name for texts in plan.evaluation.datasets)}.")
 
 

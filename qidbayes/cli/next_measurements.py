@@ -66,4 +66,4 @@ def next_measurements(
     frame = qidbayes.next_measurements(found, cells, n_params=params[0], picks=picks, **asked, kind=kind)  # type: ignore[arg-type]
     warn(found, pl.DataFrame({"n_params": params, **asked}), kind)  # type: ignore[arg-type]
     what = "log QiD" if tokens else "log tokens"
-    echo_frame(frame, fmt, f"What to measure next for {what}; seconds on one H100 ({found.law.title})")
+    echo_frame(frame, fmt, f"What to measure next for {what}; seconds on one H200 ({found.law.title})")

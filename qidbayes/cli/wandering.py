@@ -17,6 +17,8 @@ _FAR = 2.0
 """Times the longest training that was fitted, from which on it is printed."""
 _MOST_ROWS = 400
 _DRAWS, _CHAINS = 250, 2
+_MADE = 1
+"""To be raised where a change of the walk or of its sampler makes what is kept another fit."""
 _R_HAT, _ESS = 1.05, 100
 
 
@@ -77,12 +79,12 @@ def _again(fit: "Fit") -> "Fit | None":
         with suppress(InputError):  # damaged: it is made again
             found = load_fit(path)
     if found is None:
-        where = " (kept in the cache for the next question)" if path else ""
-        click.echo(f"qidbayes: fitting the rows again for walk_lower and walk_upper{where}", err=True)
+        click.echo("qidbayes: fitting the rows again for walk_lower and walk_upper", err=True)
         found = _sampled(fit)
         if path:
             try:
                 found.save(path)
+                click.echo(f"qidbayes: kept for the next question in {path.parent}", err=True)
             except InputError as error:
                 caution(f"the next question will wait again: {error}")
     every = found.diagnostics.convergence.values()
@@ -99,7 +101,7 @@ def kept(fit: "Fit") -> "Path | None":
 
     folder = cache_folder()
     same = (version("qidbayes"), fit.law.fingerprint(), table_hash(fit.data), fit.attributes["random_seed"])
-    name = hashlib.sha256(" ".join(map(str, (*same, _DRAWS, _CHAINS))).encode()).hexdigest()
+    name = hashlib.sha256(" ".join(map(str, (*same, _DRAWS, _CHAINS, _MADE))).encode()).hexdigest()
     return folder / "wandering" / f"{name[:32]}.nc" if folder else None
 
 

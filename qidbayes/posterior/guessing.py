@@ -71,8 +71,8 @@ def above_guessing(upper: pl.Series) -> tuple[str, ...]:
     if not (upper > guessing).any():
         return ()
     return (
-        f"a band reaches above ln({VOCABULARY:,}) = {guessing:.3g} nats: guessing at random loses so much in all, and "
-        "this law does not know it (law ceiling does)",
+        f"a band reaches above ln({VOCABULARY:,}) = {guessing:.3g} nats: guessing at random loses so much in all; "
+        "read an upper end beyond it as no better than guessing",
     )
 
 

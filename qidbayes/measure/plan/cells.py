@@ -13,7 +13,7 @@ def planned_cells(plan: Plan) -> pl.DataFrame:
     -------
     polars.DataFrame
         ``suite``, ``model``, ``revision``, ``n_params``, ``tokens``, ``learning_rate``, ``method``, ``bits``,
-        ``group_size``, ``dataset``; ``cell_seconds``: what quantizing and evaluating takes on one H100, for all sets
+        ``group_size``, ``dataset``; ``cell_seconds``: what quantizing and evaluating takes on one H200, for all sets
         together, and ``checkpoint_seconds``: what its checkpoint takes before, loaded and evaluated in 16 bits.
 
     Examples

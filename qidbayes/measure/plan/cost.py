@@ -1,7 +1,7 @@
 """What a plan will take, before anything is downloaded: cells, bytes and GPU-hours.
 
-The cost model has one GPU, an H100, and takes a decoder of N non-embedding parameters for one of Pythia's, whose width
-it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
+The cost model has one GPU, an H200 with an H100's memory. It takes a decoder of N non-embedding parameters for one of
+Pythia's, whose width it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
 
 - the sweep carries T = (1 + V)·(evaluation tokens) + P·G·(calibration tokens) tokens past the layers, for V
   quantizations of which G are GPTQ; P is 1 where calibration passes can wait within a layer and 2.5 where memory is too
@@ -17,8 +17,8 @@ it reads off their sizes, with L = N/(12·width²) layers. Per checkpoint:
 - a checkpoint is loaded once.
 
 A plan does not say how much memory a GPU has: the dry run takes `MEMORY`. The sweep's constants are a least-squares fit
-to passes of an H200, whose matrix products are as fast as an H100's; benchmarks/sweep_estimate.py holds them against
-others. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
+to passes of an H200, and have not been held against an H100's; benchmarks/sweep_estimate.py holds them against other
+passes. Smaller models are ruled by what is not matrix products and by fixed costs, and take longer.
 """
 
 import math
@@ -66,7 +66,7 @@ class Estimate:
         Bytes that lie on disk at once: one checkpoint and what others have quantized of it, since each is removed when
         it has been measured.
     gpu_hours
-        Hours on one H100.
+        Hours on one H200.
     """
 
     model: str
