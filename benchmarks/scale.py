@@ -1,6 +1,6 @@
 """On paper: 1,500 Pythia checkpoints x 13 cells on 8 to 2,048 GPUs (`make scale`): scale.csv, docs/images/scale.png.
 
-Seconds of a checkpoint are the dry run's, whose constants are fitted to the passes measured on an H100 (sweep.csv), and
+Seconds of a checkpoint are the dry run's, whose constants are fitted to the passes measured on an H200 (sweep.csv), and
 those of three digests of its files. A GPU downloads a checkpoint, measures it, and takes the next: of the queue that
 all share (claims in one store), or of its own shard. Downloads share one link evenly, and none is faster than one
 stream. Nothing else takes time: no node fails, main memory and disks keep up, the hub answers.
@@ -152,7 +152,7 @@ def draw(table: pl.DataFrame) -> None:
         longest = one["hours_of_longest"][0]
         axes.axhline(longest, color="grey", linestyle="--", linewidth=1)
         axes.annotate("one 12B checkpoint", (8, longest), color="grey", va="bottom", fontsize="small")
-        axes.set(xscale="log", yscale="log", xlabel="H100 GPUs", ylabel="hours")
+        axes.set(xscale="log", yscale="log", xlabel="H200 GPUs", ylabel="hours")
         axes.set_xticks(GPUS, [str(n) for n in GPUS])
         axes.set_yticks(HOURS, [f"{hours:g}" for hours in HOURS])
         axes.minorticks_off()

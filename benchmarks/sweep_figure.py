@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 KINDS = {
     "sweep": "sweep, Pythia's shapes",
     "plain": "plain path, likewise (1.4B, 6.9B: scaled)",
-    "gptqmodel": "GPTQModel, likewise (6.9B: at least)",
+    "gptqmodel": "GPTQModel, likewise (1.4B twice, the lower one and 6.9B: at least)",
     "sweep-cut": "sweep: some of their layers",
     "growth-layers": "3 and 6 layers, width 1,024",
     "growth-width": "width 512, 2,048, 4,096",
