@@ -57,7 +57,8 @@ FITS = {
     **dict.fromkeys(("half and half", "by evidence"), ("smooth", "walk")),
 }
 """The fits that each form is made of."""
-SEED = 0
+NEAREST, SEEDS = "tokens > 50B", range(4)
+"""The split on which a mixture comes nearest to what a default may lose, and the seeds that it is fitted with."""
 
 
 def matern_3_2(distance: Any, xp: Any) -> Any:
@@ -95,16 +96,16 @@ def folds(name: str) -> list[Fold]:
     """Return what is held out of a table."""
     table, splits = rows(name), TASKS[name][1]
     if splits != [LARGE_OR_LATE]:
-        return every_fold(table, splits, SEED)
+        return every_fold(table, splits)
     held_out = table.select((pl.col("n_params") > 3e6) | (pl.col("tokens") > 200e6)).to_series()
     return [Fold(LARGE_OR_LATE, LARGE_OR_LATE, ~held_out, held_out)]
 
 
-def fitted(train: pl.DataFrame, law: Law, *, dear: bool) -> tuple[Fit, float]:
+def fitted(train: pl.DataFrame, law: Law, *, dear: bool, seed: int) -> tuple[Fit, float]:
     """Return a fit, and the log of how likely its form makes the rows."""
     made: list[Proposal] = []
     vars(independent)["proposal"] = lambda *given: made.append(proposal(*given)) or made[-1]
-    found = qb.fit(train, law, draws=DRAWS if dear else None, random_seed=SEED, progress=False)
+    found = qb.fit(train, law, draws=DRAWS if dear else None, random_seed=seed, progress=False)
     return found, log_evidence(made[-1]) if made else np.nan
 
 
@@ -123,21 +124,23 @@ def run(forms: Sequence[str], name: str) -> pl.DataFrame:
     vars(importlib.import_module("qidbayes.posterior.fit")).update(SMOOTH_DRAWS=SCORED)
     table, law = rows(name), qb.load_law(TASKS[name][0])
     points = []
-    for fold in folds(name):
+    several = "half and half" in forms
+    for fold, seed in [(f, seed) for f in folds(name) for seed in (SEEDS if several and f.split == NEAREST else (0,))]:
         train, asked = table.filter(fold.train), used_rows(table.filter(fold.held_out), law)[0]
         asked = asked.filter(pl.col(law.response) > 0)
         fits, evidence = {}, {}
         for discrepancy in dict.fromkeys(one for form in forms for one in FITS[form]):
             dear = discrepancy == "walk" or name == "nano"  # ten times as dear a density
             noise = law.with_noise(discrepancy=discrepancy)
-            fits[discrepancy], evidence[discrepancy] = fitted(train, noise, dear=dear)
+            fits[discrepancy], evidence[discrepancy] = fitted(train, noise, dear=dear, seed=seed)
+        split = fold.split + (f", seed {seed}" if seed else "")
         for form in forms:
             told, share = fits[FITS[form][0]], float(form == "walk")
             if len(FITS[form]) > 1:
                 share = 0.5 if form == "half and half" else float(expit(evidence["walk"] - evidence["smooth"]))
                 told = Stack([fits["smooth"], fits["walk"]], [1.0 - share, share])
-            scored = score_points(told, train, asked, law.response, SEED)
-            which = pl.DataFrame({"table": name, "form": form, "split": fold.split, "fold": fold.name, "share": share})
+            scored = score_points(told, train, asked, law.response, seed)
+            which = pl.DataFrame({"table": name, "form": form, "split": split, "fold": fold.name, "share": share})
             points.append(which.join(scored, how="cross"))
     every = pl.concat(points)
     rolling = every.filter(pl.col("split").str.starts_with("rolling"))
@@ -146,7 +149,7 @@ def run(forms: Sequence[str], name: str) -> pl.DataFrame:
     for part in (every, rolling):
         of_walk = part.group_by(keys, maintain_order=True).agg(pl.col("share").mean().alias("of_walk"))
         shares.append(aggregate(part, keys).join(of_walk, on=keys, maintain_order="left"))
-    return pl.concat(shares).sort(pl.col("form").replace_strict({f: i for i, f in enumerate(forms)}), maintain_order=True)
+    return pl.concat(shares)
 
 
 def main() -> None:

@@ -341,6 +341,32 @@ def test_the_worlds_of_the_docs_are_those_of_their_table(asked: str, place: int)
                 assert agrees(said, found["log_width_90"][-1]), (row[0], title)
 
 
+FORMS = {
+    "5/2, the default": "matern-5/2",
+    "3/2": "matern-3/2",
+    "slopes that wander": "walk",
+}
+"""What the docs call otherwise than the table."""
+
+
+def test_the_forms_of_the_docs_are_the_benchmark() -> None:
+    made = pl.read_csv(ROOT / "benchmarks" / "forms.csv")
+    ((head, rows),) = tables("backtest.md", "held out by")
+    eight = {row[0] for row in rows[:8]}
+    for row in rows:
+        named = row[0].replace("`", "").replace("… the fold ", "pythia: rolling tokens: tokens ")
+        table, _, split = named.partition(": ") if ": " in named else ("pythia", "", named)
+        for form, said in zip(head[1:], row[1:], strict=True):
+            (one,) = made.filter(table=table, split=split, form=FORMS.get(form, form)).rows(named=True)
+            density, held = said.removesuffix(")").split(" (")
+            assert agrees(density, one["log_density"]) and agrees(held, one["coverage_90"]), (row[0], form, one)
+    keys = ("half and half", "matern-5/2")
+    half, default = (made.filter(pl.col("split").is_in(eight), table="pythia", form=form) for form in keys)
+    assert half["split"].to_list() == default["split"].to_list() and half.height == 8
+    assert half["coverage_90"].min() >= 0.8 and 0.85 <= half["coverage_90"].mean() <= 0.95  # type: ignore[operator]
+    assert (half["log_density"] - default["log_density"]).min() >= -0.05  # type: ignore[operator]
+
+
 def test_every_shipped_law_returned_the_constants_that_data_were_simulated_from() -> None:
     """Each within four standard deviations of its posterior and four errors of least squares, or it is told."""
     table = pl.read_csv(ROOT / "benchmarks" / "recovery.csv")

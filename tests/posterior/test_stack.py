@@ -1,5 +1,7 @@
 """A stack is the mixture of its fits."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,19 @@ def test_refusals(unified: qb.Fit, per_bit: qb.Fit) -> None:
         qb.Stack([unified, per_bit], [1, 1]).predict(**ASKED, tokens=1e12, colour="red")
     with pytest.raises(qb.InputError, match="also needs bits"):
         qb.Stack([unified, per_bit], [1, 1]).predict(n_params=1e9, tokens=1e12)
+
+
+def test_the_default_and_slopes_that_wander_answer_half_and_half() -> None:
+    """What docs/choosing.md recommends far beyond the data."""
+    law, few = qb.load_law("unified"), {"draws": 100, "chains": 2, "random_seed": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of so few draws, and of what 18 rows leave open
+        fits = [qb.fit("spectra", law.with_noise(discrepancy=name), **few) for name in ("smooth", "walk")]
+        stack = qb.Stack(fits, [1, 1])
+        asked = {"n_params": 7e9, "bits": 4, "suite": "spectra"}
+        ends = [one.predict(tokens=1e14, **asked).select("lower", "upper").row(0) for one in (*fits, stack)]
+        tokens = stack.tokens_to_threshold(0.2, **asked)
+    (low, high), (low_walk, high_walk), (low_both, high_both) = ends
+    assert min(low, low_walk) < low_both < max(low, low_walk)
+    assert min(high, high_walk) < high_both < max(high, high_walk)
+    assert tokens["lower"].item() < tokens["tokens"].item()
