@@ -184,8 +184,7 @@ worlds: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/worlds.py --tables 8
 	$(MADE) benchmarks/worlds.csv
 
-# Forms of the discrepancy on points they were not fitted to. The committed table, 15 minutes of a core, has all but nano and
-# the walk on bitnet.
+# Forms of the discrepancy, and mixtures of two, on points they were not fitted to. Half an hour of a core.
 forms: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/forms.py
 	$(MADE) benchmarks/forms.csv
