@@ -178,7 +178,7 @@ def test_perplexities_in_the_source_are_those_of_the_row(name: str) -> None:
     table = load_table(name)
     for column, place in (("loss_16bit", r"perplexity ([\d.]+) to"), ("loss", r" to ([\d.]+)$")):
         said = table["source"].str.extract(place).cast(pl.Float64).log()
-        assert (said - table[column]).abs().max() < 1e-6  # type: ignore[operator]
+        assert (said - table[column]).abs().max() < 1e-6
     assert (table["source"].str.count_matches(r"\(") == table["source"].str.count_matches(r"\)")).all()
 
 
