@@ -6,15 +6,26 @@ import polars as pl
 
 import qidbayes as qb
 
-PUBLISHED = ("pythia", "pythia/awq-bnb", "pythia/gptq-8bit", "spectra", "llama-qwen", "ptq-wikitext2", "gguf-2026")
+PUBLISHED = (
+    "pythia", "pythia/awq-bnb", "pythia/gptq-8bit", "spectra", "llama-qwen", "ptq-wikitext2", "gguf-2026",
+    "ptq-papers", "gguf-2024",
+)  # fmt: skip
 WIDEST = 5.0
 """Bits per weight up to which a GGUF file's QiD stands out of its evaluation's error."""
+ROUNDED = ("ptq-papers", "gguf-2024")
+"""Tables of perplexities whose printed decimals are few."""
+CELL = ["suite", "model", "tokens", "method", "bits", "group_size", "settings", "dataset"]
 
 
 def atlas() -> pl.DataFrame:
     """Return every published QiD that is shipped, and of `nano` what tells methods apart."""
     published = qb.load_table(*PUBLISHED).filter(pl.col("qid").is_not_null(), pl.col("status") == "ok")
     published = published.filter((pl.col("method") != "gguf") | (pl.col("bits") <= WIDEST))
+    # A QiD of less than five times what rounding leaves open has hardly a logarithm; at 8 bits none has more.
+    rounded = pl.concat(qb.load_table(name).select(CELL) for name in ROUNDED).unique()
+    told = (pl.col("qid") > 5 * pl.col("qid_se")) & (pl.col("bits") <= WIDEST)
+    vague = published.join(rounded, on=CELL, how="semi", nulls_equal=True).filter(~told)
+    published = published.join(vague.select(CELL), on=CELL, how="anti", nulls_equal=True)
     nano = qb.load_table("nano").filter(pl.col("qid").is_not_null(), pl.col("n_params") > 1e6)
     # Pythia's checkpoints lie close: of each run every third, from the last, says as much of other families.
     steps = pl.col("tokens").rank("dense", descending=True).over("suite")

@@ -10,6 +10,8 @@ from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.guessing import say_assumed
 
 UNQUANTIZED = 16.0
+FEW = 5
+"""Rows of which a group size has fewer are no format to choose, where the method has another at that width."""
 _SCHEMA = {"format": pl.String, "method": pl.String, "bits": pl.Float64, "group_size": pl.Int64, "settings": pl.String}
 _FIXED = "bnb-"  # formats of one width, whose scales have 32 bits and which have no zero points
 
@@ -45,22 +47,24 @@ def known_formats(fit: Fit, method: str | None = None, settings: Sequence[str] =
     Returns
     -------
     polars.DataFrame
-        ``format``, a name for people, ``method``, ``bits``, ``group_size`` and ``settings``. Of GGUF, types with more
-        bits than any fitted file are in it too, up to the most bits of any fitted row. An `AssumptionWarning` names
-        them.
+        ``format``, a name for people, ``method``, ``bits``, ``group_size`` and ``settings``. A group size of fewer than
+        five rows is left out, where the method has one of more at that width. Of GGUF, types with more bits than any
+        fitted file are in it too, up to the most bits of any fitted row. An `AssumptionWarning` names them.
 
     Examples
     --------
     >>> from qidbayes.posterior import load_fit
-    >>> known_formats(load_fit("atlas"), "rtn")["format"].to_list()
-    ['rtn 2 bits g64', 'rtn 3 bits', 'rtn 3 bits g64', 'rtn 4 bits', 'rtn 4 bits g64']
+    >>> known_formats(load_fit("atlas"), "rtn")["format"].to_list()[-1]
+    'rtn 4 bits g64'
     """
     data = fit.data.filter(pl.col("bits") < UNQUANTIZED)
     rows: list[tuple[str, str, float, int | None, str | None]] = []
     if not settings and method != OF_FILES:
         wanted = pl.col("method") == method if method else pl.col("method") != OF_FILES
         others = data.filter(wanted).with_columns(pl.col("group_size").cast(pl.Int64))
-        for name, bits, group in others.select("method", "bits", "group_size").unique().iter_rows():
+        counts = others.group_by("method", "bits", "group_size").len()
+        chosen = counts.filter(pl.col("len") >= pl.min_horizontal(FEW, pl.col("len").max().over("method", "bits")))
+        for name, bits, group in chosen.drop("len").iter_rows():
             width = "" if name.startswith(_FIXED) else f" {bits:g} bits"
             rows.append((f"{name}{width}{f' g{group}' if group else ''}", name, float(bits), group, None))
     if method in (None, OF_FILES):

@@ -97,7 +97,7 @@ def _checkpoints(table: pl.DataFrame) -> Iterator[str]:
     """Compare the 16-bit losses of rows of one checkpoint."""
     apart = (
         table.filter(pl.col("loss_16bit").is_not_null())
-        .group_by("suite", "model", "revision", "tokens", "dataset", maintain_order=True)
+        .group_by("suite", "model", "revision", "tokens", "dataset", "seq_len", maintain_order=True)
         .agg(least=pl.col("loss_16bit").min(), most=pl.col("loss_16bit").max())
         .filter(pl.col("most") - pl.col("least") > _AGREE)
     )

@@ -1,12 +1,16 @@
-"""The log density of rows of many families: a matrix for each suite, and what all share by Woodbury's identity.
+"""The log density of rows of many families: Woodbury's identity within each suite, and for what all suites share.
 
-Given the effects u that are the same in every suite, suites are independent. With a row's shared columns Z, in units of
-their standard deviations, and B the block-diagonal covariance of the rest, the rows' covariance is B + ZZ', and
+Given the effects u that are the same in every suite, suites are independent. Within a suite rows share effects of their
+*place* (a checkpoint: its N, its D and its model), of their model in log bits, of their method and of their group size.
+So a suite's covariance is that of the rows' own errors, D, and a low rank: B = D + UU', with a column of U for each
+effect, in units of its standard deviation; of places the columns of the Cholesky factor of their covariance. With the
+shared columns Z in the same units, the rows' covariance is B + ZZ', and for X = (Z, r)
 
+    log|B| = log|D| + log|M|,   X'B⁻¹X = X'D⁻¹X − S'M⁻¹S,   M = 1 + U'D⁻¹U,   S = U'D⁻¹X
     log|B + ZZ'| = log|B| + log|A|,   r'(B + ZZ')⁻¹r = r'B⁻¹r − |A^(-1/2) Z'B⁻¹r|²,   A = 1 + Z'B⁻¹Z
 
-so that a table of 1,200 rows costs the cubes of its suites and not its own. Given the rows, u is normal with precision
-A and mean A⁻¹Z'B⁻¹r.
+so that a suite of 190 files of six models costs the cube of some 20 effects and not of its rows. Given the rows, u is
+normal with precision A and mean A⁻¹Z'B⁻¹r.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from qidbayes.noise.family_kernel import NUMBERS, SHARED, SUITE_SCALE, within_suite
+from qidbayes.noise.family_kernel import NUMBERS, SHARED, SUITE_SCALE, between_places
 
 COORDINATES = ("log_params", "log_tokens", "log_bits", "log_groups")
 CODES = ("model", "checkpoint", "method")
@@ -23,10 +27,19 @@ CODES = ("model", "checkpoint", "method")
 
 @dataclass(frozen=True)
 class Bucket:
-    """Suites whose rows are padded to one number, so that one call of a matrix routine serves them."""
+    """Suites that are padded to one shape, so that one call of a matrix routine serves them.
+
+    Attributes
+    ----------
+    suites, rows, places, models, methods
+        How many suites there are, and the most that one has of the others.
+    """
 
     suites: int
     rows: int
+    places: int
+    models: int
+    methods: int
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,10 @@ class Suites:
         The shapes of `members`, which is all that a program knows of it.
     arrays
         ``members_0``, …: the numbers of the rows of each suite of a bucket, −1 where there is none, shape ``(suites,
-        rows)``; ``suite_0``, …: the suites' codes; the rows' coordinates and codes; ``shared``: Z without its standard
-        deviations, shape ``(rows, effects)``, and ``shared_kind``: which of `SHARED` each column has.
+        rows)``; ``members_place_0``, ``members_model_0``, ``members_method_0``: their places, models and methods,
+        counted in each suite; ``suite_places_0``: a row of each place, −1 where there is none, shape ``(suites,
+        places)``; the rows' coordinates and codes; ``shared``: Z without its standard deviations, shape ``(rows,
+        effects)``, and ``shared_kind``: which of `SHARED` each column has.
     """
 
     buckets: tuple[Bucket, ...]
@@ -60,23 +75,47 @@ class Suites:
 
 
 def suites(coordinates: Mapping[str, np.ndarray], shared: np.ndarray, kind: np.ndarray) -> Suites:
-    """Return the rows suite by suite; suites of similar numbers of rows are padded to one."""
-    members = sorted(
-        ((int(code), np.flatnonzero(coordinates["suite"] == code)) for code in np.unique(coordinates["suite"])),
-        key=lambda one: len(one[1]),
-    )
-    arrays = {f"at_{name}": np.nan_to_num(coordinates[name]) for name in (*COORDINATES, *CODES)}
+    """Return the rows suite by suite; suites with similar numbers of rows and of effects are padded to one shape."""
+    arrays = {f"at_{name}": np.nan_to_num(coordinates[name]) for name in (*COORDINATES, *CODES, "suite")}
     arrays |= {"shared": shared, "shared_kind": kind}
+    at = np.stack([arrays[f"at_{name}"] for name in ("model", "checkpoint", "log_params", "log_tokens")], axis=1)
+    waiting = [_Suite(arrays, at, np.flatnonzero(coordinates["suite"] == c)) for c in np.unique(coordinates["suite"])]
+    waiting.sort(key=lambda one: len(one.rows) * one.effects)
     buckets: list[Bucket] = []
-    while members:  # those of at most twice as many rows as the fewest are padded together
-        found = [one for one in members if len(one[1]) <= 2 * len(members[0][1])]
-        members = members[len(found) :]
-        table = np.full((len(found), len(found[-1][1])), -1)
-        for row, (_, rows) in zip(table, found, strict=True):
-            row[: len(rows)] = rows
-        arrays |= {f"members_{len(buckets)}": table, f"suite_{len(buckets)}": np.array([code for code, _ in found])}
-        buckets.append(Bucket(*table.shape))
+    while waiting:  # those of at most twice as many rows, and effects, as the least are padded together
+        least = waiting[0]
+        fits = [len(s.rows) <= 2 * len(least.rows) and s.effects <= 2 * least.effects for s in waiting]
+        found = [one for one, fit in zip(waiting, fits, strict=True) if fit]
+        waiting = [one for one, fit in zip(waiting, fits, strict=True) if not fit]
+        i = len(buckets)
+        arrays |= {
+            f"members_{i}": _padded([s.rows for s in found]),
+            f"suite_places_{i}": _padded([s.at for s in found]),
+        }
+        for name in ("place", "model", "method"):
+            arrays[f"members_{name}_{i}"] = _padded([getattr(s, name) for s in found])
+        most = [max(int(getattr(s, name).max()) for s in found) + 1 for name in ("place", "model", "method")]
+        buckets.append(Bucket(len(found), arrays[f"members_{i}"].shape[1], *most))
     return Suites(tuple(buckets), arrays)
+
+
+class _Suite:
+    """The rows of a suite, and the places, models and methods of each, counted in the suite."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], at: np.ndarray, rows: np.ndarray) -> None:
+        self.rows = rows
+        _, first, place = np.unique(at[rows], axis=0, return_index=True, return_inverse=True)
+        self.at, self.place = rows[first], place.reshape(-1)
+        self.model = np.unique(arrays["at_model"][rows], return_inverse=True)[1]
+        self.method = np.unique(arrays["at_method"][rows], return_inverse=True)[1]
+        self.effects = int(self.place.max() + self.model.max() + 2 * self.method.max())
+
+
+def _padded(parts: Sequence[np.ndarray]) -> np.ndarray:
+    table = np.full((len(parts), max(map(len, parts))), -1)
+    for row, part in zip(table, parts, strict=True):
+        row[: len(part)] = part
+    return table
 
 
 def numbers(scale: Mapping[str, Any]) -> list[Any]:
@@ -101,26 +140,47 @@ def moments(
         The array library: NumPy or `jax.numpy`.
     """
     sd = xp.stack([scale[name] for name in SHARED])[data["shared_kind"]]
-    columns = xp.concatenate([data["shared"] * sd, residual[:, None]], axis=1)
-    gram, log_det = xp.zeros((columns.shape[1], columns.shape[1])), 0.0
+    own = variance + (scale[SUITE_SCALE][data["at_suite"]] * scale["sigma"]) ** 2 + 1e-9
+    columns = xp.concatenate([data["shared"] * sd, residual[:, None]], axis=1) / xp.sqrt(own)[:, None]
+    gram, log_det = columns.T @ columns, xp.log(own).sum()
     for i, bucket in enumerate(buckets):
         rows = data[f"members_{i}"]
-        real = rows >= 0
-        suite_scale = scale[SUITE_SCALE][data[f"suite_{i}"]]
-        coordinates = {name: data[f"at_{name}"][rows] for name in (*COORDINATES, *CODES)}
-        both = real[:, :, None] & real[:, None, :]
-        covariance = within_suite(scale, coordinates, coordinates, suite_scale[:, None, None], xp)
-        own = variance[rows] + (suite_scale[:, None] * scale["sigma"]) ** 2 + 1e-9
-        diagonal = xp.where(real, own, 1.0)[:, :, None] * xp.eye(bucket.rows)
-        blocks = xp.where(both, covariance, 0.0) + diagonal
-        found = _log_det_and_gram(blocks, xp.where(real[:, :, None], columns[rows], 0.0), xp)
-        log_det, gram = log_det + found[0], gram + found[1]
+        real = (rows >= 0)[:, :, None]
+        effects = _effects(i, bucket, scale, data, xp) / xp.sqrt(own[rows])[:, :, None]
+        across = xp.swapaxes(xp.where(real, effects, 0.0), -1, -2)
+        inner = across @ xp.swapaxes(across, -1, -2) + xp.eye(across.shape[1])
+        found = _log_det_and_gram(inner, across @ xp.where(real, columns[rows], 0.0), xp)
+        log_det, gram = log_det + found[0], gram - found[1]
     precision = gram[:-1, :-1] + xp.eye(len(sd))
     return log_det + gram[-1, -1], precision, gram[:-1, -1], sd
 
 
+def _effects(i: int, bucket: Bucket, scale: Mapping[str, Any], data: Mapping[str, Any], xp: Any) -> Any:
+    """Return U of the suites of a bucket; shape ``(suites, rows, effects)``."""
+
+    def of(name: str, count: int) -> Any:
+        return (data[f"members_{name}_{i}"][:, :, None] == np.arange(count)) * 1.0
+
+    rows, places = data[f"members_{i}"], data[f"suite_places_{i}"]
+    own = scale[SUITE_SCALE][data["at_suite"][rows[:, :1]]][:, :, None]
+    p, g = (data[f"at_{name}"][rows][:, :, None] for name in ("log_bits", "log_groups"))
+    at = {name: data[f"at_{name}"][places] for name in ("log_params", "log_tokens", "model", "checkpoint")}
+    both = (places >= 0)[:, :, None] & (places >= 0)[:, None, :]
+    covariance = xp.where(both, between_places(scale, at, at, own, xp), xp.eye(bucket.places))
+    method = own * of("method", bucket.methods)
+    columns = (
+        of("place", bucket.places) @ xp.linalg.cholesky(covariance),
+        scale["suite_bits_sd"] * p,
+        own * scale["model_bits_sd"] * p * of("model", bucket.models),
+        scale["method_suite_sd"] * method,
+        scale["method_suite_bits_sd"] * p * method,
+        scale["suite_group_size_sd"] * g,
+    )
+    return xp.concatenate(columns, axis=2)
+
+
 def _log_det_and_gram(blocks: Any, columns: Any, xp: Any) -> tuple[Any, Any]:
-    """Return log|B| and X'B⁻¹X, each summed over blocks; see `qidbayes.noise.family_solve`."""
+    """Return log|M| and S'M⁻¹S, each summed over blocks; see `qidbayes.noise.family_solve`."""
     if xp is np:
         solved = np.linalg.solve(blocks, columns)
         gram = np.einsum("brm,brn->mn", columns, solved)

@@ -119,6 +119,23 @@ def within_suite(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, suite
         Shape ``(…, rows of a, rows of b)``.
     """
 
+    p, g = (a[name][..., :, None] * b[name][..., None, :] for name in ("log_bits", "log_groups"))
+
+    def same(name: str) -> Any:
+        return (a[name][..., :, None] == b[name][..., None, :]) * 1.0
+
+    def variance(name: str) -> Any:
+        return scale[f"{name}_sd"] ** 2
+
+    own = same("model") * variance("model_bits") * p
+    own = own + same("method") * (variance("method_suite") + variance("method_suite_bits") * p)
+    suite = variance("suite_bits") * p + variance("suite_group_size") * g
+    return between_places(scale, a, b, suite_scale, xp) + suite + suite_scale**2 * own
+
+
+def between_places(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, suite_scale: Any, xp: Any) -> Any:
+    """Return the part of `within_suite` that is of where checkpoints stand: the same in all rows of a checkpoint."""
+
     def product(name: str) -> Any:
         return a[name][..., :, None] * b[name][..., None, :]
 
@@ -134,13 +151,11 @@ def within_suite(scale: Mapping[str, Any], a: Coordinates, b: Coordinates, suite
     near = matern(apart("log_params") / scale["length_params"], xp) * matern(
         apart("log_tokens") / scale["length_tokens"], xp
     )
-    d, n, p = product("log_tokens"), product("log_params"), product("log_bits")
-    suite = variance("suite") + variance("smooth") * near + variance("suite_bits") * p
-    suite = suite + variance("suite_tokens") * d + variance("suite_params") * n
-    suite = suite + variance("suite_group_size") * product("log_groups")
-    own = same("model") * (variance("model") + variance("model_bits") * p + variance("model_tokens") * d)
-    own = own + same("checkpoint") * variance("checkpoint")
-    own = own + same("method") * (variance("method_suite") + variance("method_suite_bits") * p)
+    d, n = product("log_tokens"), product("log_params")
+    suite = variance("suite") + variance("smooth") * near + variance("suite_tokens") * d + variance("suite_params") * n
+    own = same("model") * (variance("model") + variance("model_tokens") * d) + same("checkpoint") * variance(
+        "checkpoint"
+    )
     return suite + suite_scale**2 * own
 
 

@@ -12,15 +12,17 @@ from qidbayes.table import list_tables, load_table
 from qidbayes.table.schema import validate
 
 ROWS = {
-    "atlas": 796,
+    "atlas": 1708,
     "bitnet": 370,
     "chinchilla": 240,
     "chinchilla/excluded": 5,
+    "gguf-2024": 423,
     "gguf-2026": 486,
     "llama-qwen": 38,
     "nano": 4550,
     "nano/code": 4550,
     "nano/wikitext2": 4550,
+    "ptq-papers": 876,
     "ptq-wikitext2": 94,
     "nano-drift": 672,
     "nano-native": 740,
@@ -37,12 +39,28 @@ FROM_PAPERS = [
 ]  # the others this package measured or made
 FAMILIES = {
     "llama-qwen": {"llama", "qwen"},
+    "ptq-papers": {"opt", "llama-1", "llama-2", "llama-3", "mistral", "phi", "qwen3", "deepseek"},
     "ptq-wikitext2": {"opt", "bloom", "llama-1"},
+    "gguf-2024": {
+        "llama-1",
+        "llama-2",
+        "llama-3",
+        "mistral",
+        "gemma-2",
+        "qwen2",
+        "qwen2.5",
+        "exaone",
+        "open-llama",
+    },
     "gguf-2026": {"deepseek", "glm", "qwen3", "qwen3.5"},
 }
 """The suites of tables that hold several."""
-ASIDE = {"ptq-wikitext2": ("collapsed", 8), "gguf-2026": ("doubtful", 16)}
-"""The status of rows that no law is fitted to, and how many there are."""
+ASIDE = {
+    "ptq-papers": {"collapsed": 156, "doubtful": 104},
+    "ptq-wikitext2": {"collapsed": 8},
+    "gguf-2026": {"doubtful": 16},
+}
+"""The statuses of rows that no law is fitted to, and how many have each."""
 NON_EMBEDDING = {
     "160m": 85_056_000,
     "410m": 302_311_424,
@@ -70,8 +88,8 @@ def test_every_table_cites_its_source_and_has_a_data_card(name: str) -> None:
     table = load_table(name)
     assert table["source"].null_count() == 0
     assert set(table["suite"]) == FAMILIES.get(name, {name.split("/")[0]})
-    status, count = ASIDE.get(name, ("failed", 0))
-    assert table.filter(pl.col("status") != "ok")["status"].to_list() == [status] * count
+    aside = table.filter(pl.col("status") != "ok")
+    assert dict(aside.group_by("status").len().rows()) == ASIDE.get(name, {})
     card = (shipped("measurements") / name.split("/")[0] / "README.md").read_text(encoding="utf-8")
     for heading in (f"## {name}: ", "## How the numbers were read", "## Units", "## Licence and attribution"):
         assert heading in card
@@ -93,7 +111,32 @@ def test_the_atlas_is_what_its_script_makes_of_the_others() -> None:
     made = build.atlas()
     assert validate(made, "atlas").equals(load_table("atlas"))
     assert (made["status"] == "ok").all()
-    assert made["tokens"].null_count() == made.filter(suite="qwen3.5").height + made.filter(model="GLM-4.6").height
+    untold = made.filter(pl.col("tokens").is_null())
+    assert set(untold["suite"]) == {"glm", "mistral", "qwen3.5"}
+    assert (
+        untold.height
+        == made.filter(pl.col("suite").is_in(["mistral", "qwen3.5"]) | (pl.col("model") == "GLM-4.6")).height
+    )
+
+
+@pytest.mark.parametrize("name", ["ptq-papers", "gguf-2024"])
+def test_the_atlas_has_what_stands_out_of_rounding(name: str) -> None:
+    cell = ["suite", "model", "tokens", "method", "bits", "group_size", "settings", "dataset"]
+    table = load_table(name).filter(status="ok")
+    taken = table.join(load_table("atlas"), on=cell, how="semi", nulls_equal=True)
+    left = table.join(taken, on=cell, how="anti", nulls_equal=True)
+    assert (taken.height, left.height) == {"ptq-papers": (597, 19), "gguf-2024": (315, 108)}[name]
+    stands_out = (pl.col("qid") > 5 * pl.col("qid_se")) & (pl.col("bits") <= 5)
+    assert taken.select(stands_out.all()).item()
+    assert not left.select(stands_out.any()).item()
+
+
+def test_a_collapsed_model_has_a_perplexity_of_a_thousand() -> None:
+    table = load_table("ptq-papers")
+    collapsed = table.filter(status="collapsed")
+    assert collapsed.equals(table.filter(pl.col("loss") >= round(math.log(1000), 6)))
+    said = collapsed["source"].str.extract(r" to ([\d.]+)$").cast(pl.Float64)
+    assert said.min() == 1000  # Mistral 7B: printed as 1e3
 
 
 def test_pythia_is_complete() -> None:
@@ -122,6 +165,30 @@ def test_a_checkpoint_has_one_16bit_loss() -> None:
     assert (checkpoints["loss_16bit"] == 1).all()
 
 
+def test_a_source_has_one_16bit_loss_of_a_model_on_a_text() -> None:
+    for name in ("ptq-papers", "gguf-2024"):
+        source = pl.col("source").str.replace("; perplexity .*", "")
+        rows = load_table(name).group_by("model", "dataset", source=source)
+        spread = rows.agg(pl.col("loss_16bit").max() - pl.col("loss_16bit").min())
+        assert spread["loss_16bit"].max() < 2e-6  # differences from printed ones end in another digit
+
+
+@pytest.mark.parametrize("name", ["ptq-papers", "gguf-2024"])
+def test_perplexities_in_the_source_are_those_of_the_row(name: str) -> None:
+    table = load_table(name)
+    for column, place in (("loss_16bit", r"perplexity ([\d.]+) to"), ("loss", r" to ([\d.]+)$")):
+        said = table["source"].str.extract(place).cast(pl.Float64).log()
+        assert (said - table[column]).abs().max() < 1e-6
+    assert (table["source"].str.count_matches(r"\(") == table["source"].str.count_matches(r"\)")).all()
+
+
+def test_a_model_has_one_size_and_one_training_in_every_table() -> None:
+    rows = pl.concat(load_table(n).select("suite", "model", "n_params", "tokens") for n in FAMILIES)
+    models = rows.unique().group_by("suite", "model").len()
+    assert models.height >= 80
+    assert (models["len"] == 1).all()
+
+
 PUBLISHED = [
     ("pythia", "EleutherAI/pythia-1b-deduped", 29_360_128_000, "gptq", 2.0, 1.116897),
     ("pythia", "EleutherAI/pythia-2.8b-deduped", 60_817_408_000, "gptq", 4.0, 0.022244),
@@ -148,6 +215,41 @@ PUBLISHED = [
 def test_qid_as_published(name: str, model: str, tokens: int, method: str, bits: float, qid: float) -> None:
     found = load_table(name).filter(model=model, tokens=tokens, method=method, bits=bits)
     assert found["qid"].to_list() == [qid]
+
+
+PRINTED = [
+    ("ptq-papers", "LLaMA-33B", "awq", 3, 128, "wikitext2", 4.10, 4.63),
+    ("ptq-papers", "Llama-2-70B", "rtn", 2, 128, "wikitext2", 3.31, 27.27),
+    ("ptq-papers", "Llama-2-13B", "gptq", 4, None, "wikitext2", 4.88, 5.13),
+    ("ptq-papers", "Llama-3-8B", "gptq", 3, 128, "ptb", 10.6, 15.2),
+    ("ptq-papers", "Qwen3-32B", "gptq", 4, 128, "wikitext2", 7.61, 7.86),
+    ("ptq-papers", "Qwen3-4B-Base", "rtn", 4, None, "c4", 11.6, 14.4),
+    ("ptq-papers", "Qwen3-14B-Base", "awq", 3, None, "wikitext2", 6.38, 9.95),
+    ("ptq-papers", "Mistral-7B-v0.1", "gptq", 2, 64, "wikitext2", 5.25, 14.2),
+    ("ptq-papers", "OPT-13B", "awq", 3, 128, "wikitext2", 10.12, 10.68),
+    ("ptq-papers", "OPT-30B", "gptq", 2, 64, "wikitext2", 9.56, 11.87),
+    ("gguf-2024", "LLaMA-7B", "ikawrakow/Q3_K_M", None, None, "wikitext2", 5.9066, 6.1503),
+    ("gguf-2024", "Llama-2-7B", "ikawrakow-imatrix/IQ2_XS-pure", None, None, "wikitext2", 5.7975, 8.1669),
+    ("gguf-2024", "Llama-2-70B", "llama.cpp/Q2_K", None, None, "wikitext2", 3.4313, 3.7339),
+    ("gguf-2024", "Mistral-7B-v0.1", "ikawrakow/Q4_1-jan24", None, None, "wikitext2", 5.6924, 5.8244),
+    ("gguf-2024", "gemma-2-9b", "fedric95/Q2_K", None, None, "wikitext2", 6.9209, 8.7979),
+    ("gguf-2024", "EXAONE-3.5-7.8B-Instruct", "ThomasBaruzier/IQ3_XS", None, None, "wikitext2", 8.8992, 9.2103),
+    ("gguf-2024", "Qwen2.5-0.5B-Instruct", "ThomasBaruzier/IQ2_M", None, None, "wikitext2", 15.1819, 18.325),
+]
+"""As the second reader of a table typed them, or of GGUF as the notes of the one reader have them."""
+
+
+@pytest.mark.parametrize(("name", "model", "what", "bits", "group", "dataset", "before", "after"), PRINTED)
+def test_perplexities_as_printed(
+    name: str, model: str, what: str, bits: int | None, group: int | None, dataset: str, before: float, after: float
+) -> None:
+    rows = load_table(name).filter(model=model, dataset=dataset)
+    if bits is None:
+        rows = rows.filter(settings=what)
+    else:
+        rows = rows.filter(pl.col("group_size").eq_missing(group), method=what, bits=float(bits))
+    assert rows.select("loss_16bit", "loss").rows() == [(round(math.log(before), 6), round(math.log(after), 6))]
+    assert rows["qid"].item() == pytest.approx(math.log(after / before), abs=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +283,11 @@ def test_16bit_losses_as_published(size: str, step: int, loss_16bit: float) -> N
         ("chinchilla/excluded", "loss_16bit", 20.67724),
         ("bitnet", "loss_16bit", 1144.2293),
         ("bitnet", "loss", 1216.5248),
+        ("ptq-papers", "loss_16bit", 1866.29481),
+        ("ptq-papers", "loss", 3847.244798),
+        ("gguf-2024", "loss_16bit", 803.348999),
+        ("gguf-2024", "loss", 860.635343),
+        ("gguf-2024", "kld", 8.726239),
     ],
 )
 def test_no_value_strayed(name: str, column: str, total: float) -> None:
@@ -209,10 +316,12 @@ def test_bitnet_pairs_two_runs() -> None:
 def test_where_qid_is_zero_or_below() -> None:
     below = load_table(*FROM_PAPERS).filter(pl.col("qid") <= 0)
     bitnet, files = below.filter(suite="bitnet"), below.filter(method="gguf")
-    assert below.height == bitnet.height + files.height
+    papers = load_table("ptq-papers").filter(pl.col("qid") <= 0)
+    assert below.height == bitnet.height + files.height + papers.height
     assert set(bitnet["model"]) == {"decoder-only 1.2B"}
     assert (bitnet.height, bitnet["tokens"].min(), bitnet["tokens"].max()) == (32, 800_000_000, 3_900_000_000)
-    assert files.height == 35
+    assert files.height == 35 + 2  # of gguf-2024 two at Q6_K
+    assert papers.height == 9
 
 
 def test_chinchilla_is_what_epoch_fitted() -> None:
