@@ -29,6 +29,7 @@ make recovery
 # A search for a law's form, on tables whose law is known and on shipped ones. Some minutes.
 make search
 make atlas
+make atlas-later
 # The table of many families and its posterior, as the package has them. Five minutes.
 make atlas-fit
 
