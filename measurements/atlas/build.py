@@ -21,7 +21,7 @@ def atlas() -> pl.DataFrame:
     """Return every published QiD that is shipped, and of `nano` what tells methods apart."""
     published = qb.load_table(*PUBLISHED).filter(pl.col("qid").is_not_null(), pl.col("status") == "ok")
     published = published.filter((pl.col("method") != "gguf") | (pl.col("bits") <= WIDEST))
-    # A QiD of less than five times what rounding leaves open has hardly a logarithm; at 8 bits none has more.
+    # A QiD of less than five times what rounding leaves open has hardly a logarithm. At 8 bits two of three are so.
     rounded = pl.concat(qb.load_table(name).select(CELL) for name in ROUNDED).unique()
     told = (pl.col("qid") > 5 * pl.col("qid_se")) & (pl.col("bits") <= WIDEST)
     vague = published.join(rounded, on=CELL, how="semi", nulls_equal=True).filter(~told)
