@@ -2,11 +2,11 @@
 
 Given the effects u that are the same in every suite, suites are independent. Within a suite rows share effects of their
 *place* (a checkpoint: its N, its D and its model), of their model in log bits, of their method and of their group size.
-So a suite's covariance is that of the rows' own errors, D, and a low rank: B = D + UU', with a column of U for each
+So a suite's covariance is that of the rows' own errors, V, and a low rank: B = V + UU', with a column of U for each
 effect, in units of its standard deviation; of places the columns of the Cholesky factor of their covariance. With the
 shared columns Z in the same units, the rows' covariance is B + ZZ', and for X = (Z, r)
 
-    log|B| = log|D| + log|M|,   X'B⁻¹X = X'D⁻¹X − S'M⁻¹S,   M = 1 + U'D⁻¹U,   S = U'D⁻¹X
+    log|B| = log|V| + log|M|,   X'B⁻¹X = X'V⁻¹X − S'M⁻¹S,   M = 1 + U'V⁻¹U,   S = U'V⁻¹X
     log|B + ZZ'| = log|B| + log|A|,   r'(B + ZZ')⁻¹r = r'B⁻¹r − |A^(-1/2) Z'B⁻¹r|²,   A = 1 + Z'B⁻¹Z
 
 so that a suite of 190 files of six models costs the cube of some 20 effects and not of its rows. Given the rows, u is
