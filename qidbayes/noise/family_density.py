@@ -167,6 +167,7 @@ def _effects(i: int, bucket: Bucket, scale: Mapping[str, Any], data: Mapping[str
     at = {name: data[f"at_{name}"][places] for name in ("log_params", "log_tokens", "model", "checkpoint")}
     both = (places >= 0)[:, :, None] & (places >= 0)[:, None, :]
     covariance = xp.where(both, between_places(scale, at, at, own, xp), xp.eye(bucket.places))
+    covariance = covariance + 1e-12 * xp.eye(bucket.places)  # places of one checkpoint may be all but the same
     method = own * of("method", bucket.methods)
     columns = (
         of("place", bucket.places) @ xp.linalg.cholesky(covariance),

@@ -54,6 +54,18 @@ def test_density_is_that_of_one_normal_of_all_rows(table: pl.DataFrame, noise: F
     assert found == pytest.approx(expected, rel=1e-10)
 
 
+def test_sizes_of_one_model_may_differ_by_a_parameter(table: pl.DataFrame, noise: Families) -> None:
+    scale, of_suite = _numbers(table)
+    rows = table.filter(suite="opt").head(2)
+    rows = pl.concat([rows, rows.with_columns(pl.col("n_params") + 1)])
+    residual, error = _residuals(rows)
+    given = {**scale, SUITE_SCALE: np.array([of_suite["opt"]])}
+    parts = noise.partition(noise.rows(rows))
+    found = log_density(residual, error, given, parts.buckets, parts.arrays, np)
+    whole = dense.covariance(scale, of_suite, rows, rows) + np.diag(dense.own_variance(scale, of_suite, rows, error))
+    assert found == pytest.approx(stats.multivariate_normal(np.zeros(4), whole).logpdf(residual), rel=1e-6)
+
+
 def test_the_closed_gradient_is_the_one_that_jax_derives() -> None:
     import jax
     from jax import numpy as jnp
