@@ -21,6 +21,7 @@ class Stream(IntEnum):
     RANK_TIES = 11
     REPLICATES = 12
     PRIOR = 13
+    UNTOLD_TOKENS = 14
 
 
 def generator(seed: int, stream: Stream, *further: int) -> np.random.Generator:

@@ -28,8 +28,8 @@ def atlas() -> pl.DataFrame:
     published = published.join(vague.select(CELL), on=CELL, how="anti", nulls_equal=True)
     # Of a method and width that mostly collapses, what is left is what went well: 2 bits of AWQ and of RTN.
     papers = qb.load_table("ptq-papers").filter(pl.col("status").is_in(["ok", "collapsed"]))
-    lost = papers.group_by("method", "bits").agg((pl.col("status") == "collapsed").mean()).filter(pl.col("status") > 0.5)
-    published = published.join(lost, on=["method", "bits"], how="anti")
+    lost = papers.group_by("method", "bits").agg(share=(pl.col("status") == "collapsed").mean())
+    published = published.join(lost.filter(pl.col("share") > 0.5), on=["method", "bits"], how="anti")
     nano = qb.load_table("nano").filter(pl.col("qid").is_not_null(), pl.col("n_params") > 1e6)
     # Pythia's checkpoints lie close: of each run every third, from the last, says as much of other families.
     steps = pl.col("tokens").rank("dense", descending=True).over("suite")

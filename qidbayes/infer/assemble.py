@@ -9,6 +9,7 @@ from qidbayes.infer import measurement_error
 from qidbayes.infer.draws import Draws
 from qidbayes.infer.inputs import Inputs
 from qidbayes.infer.shared_effects import shared_effects
+from qidbayes.infer.untold_tokens import untold_tokens
 from qidbayes.law import Law
 from qidbayes.noise import unknown_tokens
 from qidbayes.noise.coordinates import Fitted
@@ -59,7 +60,10 @@ def assemble(rows: Inputs, law: Law, found: Draws, random_seed: int) -> Numbers:
         flat[SUITE_SCALE] = np.exp(flat[f"{SUITE_SCALE}_sd"][:, None] * normal[SUITE_SCALE])
         if UNKNOWN in normal:
             flat[UNKNOWN] = np.exp(unknown_tokens.log_tokens(normal[UNKNOWN], special))
-        flat[SHARED_EFFECT] = shared_effects(rows, flat, *_measured(rows, flat), random_seed)
+        measured = _measured(rows, flat)
+        flat[SHARED_EFFECT] = shared_effects(rows, flat, *measured, random_seed)
+        if rows.unknown[1]:
+            flat[UNKNOWN] = untold_tokens(rows, flat, *measured, random_seed)
         fitted = Fitted(rows.frame)
         coords["suite"], dims[SUITE_SCALE] = fitted.labels("suite"), "suite"
         coords["effect"], dims[SHARED_EFFECT] = rows.noise.labels(fitted), "effect"

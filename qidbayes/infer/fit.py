@@ -7,10 +7,12 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from qidbayes.errors import DataWarning, InputError
 from qidbayes.infer.assemble import assemble
+from qidbayes.infer.convergence import convergence
 from qidbayes.infer.diagnose import diagnose
 from qidbayes.infer.inputs import Inputs, inputs
 from qidbayes.infer.power_prior import fit_hash, power_prior
@@ -18,6 +20,7 @@ from qidbayes.infer.sampling import sample
 from qidbayes.infer.settings import Settings
 from qidbayes.law import Law, load_law
 from qidbayes.law.law import column_of
+from qidbayes.noise.unknown_tokens import UNKNOWN
 from qidbayes.posterior.constants import dimensions
 from qidbayes.posterior.contraction import judged
 from qidbayes.posterior.fit import Fit
@@ -121,6 +124,9 @@ def fit(
         law = replace(law, loss_16bit=base.law)
     found = sample(rows, settings, progress)
     numbers = assemble(rows, law, found, settings.random_seed)
+    if rows.unknown[1]:  # which were drawn anew since
+        anew = numbers.flat[UNKNOWN].reshape(chains, -1, len(rows.unknown[1]))
+        found = replace(found, convergence={**found.convergence, **convergence(rows, {UNKNOWN: np.log(anew)})})
     diagnostics = judged(diagnose(rows, found), law, numbers.flat, numbers.coords)
     for doubt in diagnostics.doubts:
         warnings.warn(doubt, DataWarning, skip_file_prefixes=(str(Path(__file__).parents[1]),))
