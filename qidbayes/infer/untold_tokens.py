@@ -43,13 +43,13 @@ def untold_tokens(
         The fit's.
     """
     log_tokens = np.log(flat[UNKNOWN])
-    rng = generator(seed, Stream.UNTOLD_TOKENS)
+    rng, (low, high) = generator(seed, Stream.UNTOLD_TOKENS), (float(np.log(end)) for end in BETWEEN)
     suite = rows.coordinates["suite"]
     density = _Density(rows, flat, log_response, variance, np.flatnonzero(np.isin(suite, suite[rows.unknown[0][0]])))
     known = density(log_tokens)
     for model in np.tile(np.arange(log_tokens.shape[1]), SWEEPS):
         proposed = log_tokens.copy()
-        proposed[:, model] = rng.uniform(*np.log(BETWEEN), len(log_tokens))
+        proposed[:, model] = rng.uniform(low, high, len(log_tokens))
         found = density(proposed)
         taken = np.log(rng.uniform(size=len(found))) < found - known
         log_tokens[taken], known[taken] = proposed[taken], found[taken]
