@@ -8,10 +8,11 @@ from qidbayes.methods import BITS, OF_FILES, type_of
 from qidbayes.noise.makers import makers
 from qidbayes.posterior.fit import Fit
 from qidbayes.posterior.guessing import say_assumed
+from qidbayes.table.catalogue import load_table
 
 UNQUANTIZED = 16.0
 FEW = 5
-"""Rows of which a group size has fewer are no format to choose, where the method has another at that width."""
+"""Rows of which a format has fewer are too few to know it, as one suite is; see `known_formats`."""
 _SCHEMA = {"format": pl.String, "method": pl.String, "bits": pl.Float64, "group_size": pl.Int64, "settings": pl.String}
 _FIXED = "bnb-"  # formats of one width, whose scales have 32 bits and which have no zero points
 
@@ -47,29 +48,40 @@ def known_formats(fit: Fit, method: str | None = None, settings: Sequence[str] =
     Returns
     -------
     polars.DataFrame
-        ``format``, a name for people, ``method``, ``bits``, ``group_size`` and ``settings``. A group size of fewer than
-        five rows is left out, where the method has one of more at that width. Of GGUF, types with more bits than any
-        fitted file are in it too, up to the most bits of any fitted row. An `AssumptionWarning` names them.
+        ``format``, a name for people, ``method``, ``bits``, ``group_size`` and ``settings``. A format of fewer than
+        five rows or of a single suite is left out, where the method has one of more at that width or a greater one:
+        the other suites may not bear so few bits. Formats of rows of one's own are all in it: of suites that the fit
+        was conditioned on or that the shipped atlas does not have. Of GGUF, types with more bits than any fitted file
+        are in it too, up to the most bits of any fitted row. An `AssumptionWarning` names them.
 
     Examples
     --------
     >>> from qidbayes.posterior import load_fit
-    >>> known_formats(load_fit("atlas"), "rtn")["format"].to_list()[-1]
-    'rtn 4 bits g64'
+    >>> known_formats(load_fit("atlas"), "awq")["format"].to_list()[-1]
+    'awq 4 bits g64'
     """
     data = fit.data.filter(pl.col("bits") < UNQUANTIZED)
     rows: list[tuple[str, str, float, int | None, str | None]] = []
     if not settings and method != OF_FILES:
         wanted = pl.col("method") == method if method else pl.col("method") != OF_FILES
         others = data.filter(wanted).with_columns(pl.col("group_size").cast(pl.Int64))
-        counts = others.group_by("method", "bits", "group_size").len()
-        chosen = counts.filter(pl.col("len") >= pl.min_horizontal(FEW, pl.col("len").max().over("method", "bits")))
-        for name, bits, group in chosen.drop("len").iter_rows():
+        named = pl.col("suite")
+        own = named.is_in(_conditioned_on(fit)) | ~named.is_in(load_table("atlas")["suite"].unique().to_list())
+        formats = others.group_by("method", "bits", "group_size").agg(
+            often=(pl.len() >= FEW) & (named.n_unique() > 1), own=own.any()
+        )
+        widest = pl.col("bits").filter("often").max().over("method")
+        chosen = formats.filter(pl.col("often") | pl.col("own") | (pl.col("bits") > widest).fill_null(True))
+        for name, bits, group in chosen.select("method", "bits", "group_size").iter_rows():
             width = "" if name.startswith(_FIXED) else f" {bits:g} bits"
             rows.append((f"{name}{width}{f' g{group}' if group else ''}", name, float(bits), group, None))
     if method in (None, OF_FILES):
         rows += _types(data, settings)
     return pl.DataFrame(rows, _SCHEMA, orient="row").sort("bits", "format")
+
+
+def _conditioned_on(fit: Fit) -> list[str]:
+    return [given["suite"] for given in fit.attributes.get("conditioned_on", ())]
 
 
 def _types(data: pl.DataFrame, settings: Sequence[str]) -> list[tuple[str, str, float, None, str]]:

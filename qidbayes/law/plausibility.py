@@ -94,7 +94,10 @@ def _known_models(table: pl.DataFrame) -> Iterator[str]:
 
 
 def _checkpoints(table: pl.DataFrame) -> Iterator[str]:
-    """Compare the 16-bit losses of rows of one checkpoint."""
+    """Compare the 16-bit losses of rows of one checkpoint on one text, with one context.
+
+    Rows that tell none are compared among themselves: they may have any.
+    """
     apart = (
         table.filter(pl.col("loss_16bit").is_not_null())
         .group_by("suite", "model", "revision", "tokens", "dataset", "seq_len", maintain_order=True)

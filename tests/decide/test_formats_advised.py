@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,13 @@ def quiet() -> None:
 def test_formats_are_those_of_the_fitted_rows(atlas: qb.Fit) -> None:
     table = atlas.data
     known = known_formats(atlas)
-    others = table.filter(pl.col("method") != "gguf").group_by("method", "bits", "group_size").len()
+    others = table.filter(pl.col("method") != "gguf").group_by("method", "bits", "group_size")
+    others = others.agg(pl.len(), suites=pl.col("suite").n_unique())
     found = known.filter(pl.col("method") != "gguf")
     listed = set(found.select("method", "bits", "group_size").rows())
-    often = others.filter(pl.col("len") >= 5)
-    alone = others.filter(pl.len().over("method", "bits") == 1)
-    assert listed >= set(often.drop("len").rows()) | set(alone.drop("len").rows())
-    rare = others.filter(pl.col("len") < 5).join(often, on=["method", "bits"], how="semi")
-    assert rare.height and not listed & set(rare.select("method", "bits", "group_size").rows())
-    assert listed <= set(others.drop("len").rows())
+    often = others.filter(pl.col("len") >= 5, pl.col("suites") > 1)
+    assert set(often.drop("len", "suites").rows()) <= listed <= set(others.drop("len", "suites").rows())
+    assert set(found["method"]) == set(others["method"])
     assert found["format"].is_unique().all() and {"gptq 3 bits g128", "rtn 4 bits", "bnb-nf4 g64"} < set(
         found["format"]
     )
@@ -46,6 +45,41 @@ def test_formats_are_those_of_the_fitted_rows(atlas: qb.Fit) -> None:
     assert files["bits"].to_list() == [BITS[name] for name in files["settings"]] == sorted(files["bits"])
     whose = known_formats(atlas, "gguf", ["eaddario/Q4_K"])["settings"].to_list()
     assert "eaddario/IQ2_M" in whose and "eaddario/Q3_K_M" not in whose  # one that they made, one that they did not
+
+
+MADE_UP = {  # suites of the atlas and how many rows each has, and whether the format is known
+    ("gptq", 4.0, None): ({"opt": 3, "bloom": 2}, True),
+    ("gptq", 4.0, 128): ({"opt": 9}, False),
+    ("gptq", 4.0, 1024): ({"opt": 2, "bloom": 2}, False),
+    ("gptq", 2.0, 64): ({"opt": 9}, False),  # others may not bear it
+    ("gptq", 8.0, None): ({"opt": 9}, True),  # nothing at that width or a greater one is known better
+    ("bnb-4bit", 4.0, None): ({"pythia": 1}, True),  # all that the method has
+    ("gptq", 3.0, 32): ({"a suite of one's own": 1}, True),
+}
+
+
+def test_what_one_suite_has_or_few_rows_is_no_format_where_more_is_known(atlas: qb.Fit) -> None:
+    rows = [
+        {"suite": suite, "method": method, "bits": bits, "group_size": group, "settings": ""}
+        for (method, bits, group), (suites, _) in MADE_UP.items()
+        for suite, count in suites.items()
+        for _ in range(count)
+    ]
+    fit = replace(atlas, data=pl.DataFrame(rows))
+    found = known_formats(fit).select("method", "bits", "group_size").rows()
+    assert set(found) == {name for name, (_, known) in MADE_UP.items() if known}
+    given = replace(fit, attributes={**fit.attributes, "conditioned_on": ({"suite": "opt", "rows": 1},)})
+    assert set(known_formats(given).select("method", "bits", "group_size").rows()) == set(MADE_UP)
+
+
+def test_formats_of_rows_of_ones_own_are_known(atlas: qb.Fit) -> None:
+    mine = pl.DataFrame({"suite": "mine", "model": "mine-3b", "n_params": 3e9, "tokens": 2e12, "dataset": "wikitext2",
+                         "method": "gptq", "bits": [3.0, 4.0], "group_size": 32})  # fmt: skip
+    mine = mine.with_columns(qid=atlas.predict(mine.drop("suite", "model"))["median"])
+    own = {"gptq 3 bits g32", "gptq 4 bits g32"}
+    assert not own & set(known_formats(atlas)["format"])
+    given = atlas.condition(mine)
+    assert set(known_formats(given)["format"]) == own | set(known_formats(atlas)["format"])
 
 
 def test_types_wider_than_any_fitted_file_are_named(atlas: qb.Fit) -> None:
