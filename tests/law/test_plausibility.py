@@ -86,7 +86,7 @@ PTB = r"loss_16bit of 3 of \d+ rows is more than .* \(the furthest: Llama-2-13B,
 @pytest.mark.parametrize("name", list_tables()["name"])
 def test_no_shipped_table_is_doubted_but_one_model_on_one_text(name: str) -> None:
     told = list(losses(load_table(name)))
-    assert [bool(re.match(PTB, doubt)) for doubt in told] == [True] * (name in ("atlas", "ptq-papers"))
+    assert [bool(re.match(PTB, doubt)) for doubt in told] == [True] * (name == "ptq-papers")
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -168,5 +168,4 @@ def test_suites_that_a_law_tells_apart_are_not_doubted() -> None:
     """Of the atlas, whose families have tokenizers and scatter of their own."""
     table = load_table("atlas")
     assert any("tokenizer" in doubt for doubt in doubts(table))
-    (doubt,) = doubts(table, of_families=True)
-    assert re.match(PTB, doubt)
+    assert list(doubts(table, of_families=True)) == []
