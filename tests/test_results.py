@@ -320,6 +320,20 @@ def test_how_the_atlas_holds_is_the_benchmark() -> None:
         assert all(agrees(said, number) for said, number in zip(row[2:], numbers, strict=True)), row  # type: ignore[arg-type]
 
 
+def test_how_the_atlas_held_on_what_was_found_later_is_the_benchmark() -> None:
+    every = pl.read_csv(ROOT / "benchmarks" / "atlas-later.csv")
+    new = every.filter(pl.col("suite").str.strip_suffix(", later").is_in(["exaone", "gemma-2", "mistral", "phi"]))
+    asked = [("atlas", a) for a in ("unnamed", "named", "3 rows", "6 rows", "18 rows")]
+    expected = [(every, *one) for one in (*asked, ("default", "as Pythia"))] + [(new, *one) for one in asked]
+    (table,) = tables("atlas.md", "asked of later sets")
+    assert len(table[1]) == len(expected)
+    for (scores, forecaster, question), row in zip(expected, table[1], strict=True):
+        found = scores.filter(forecaster=forecaster, asked=question)
+        numbers = [found["held_90"].mean(), found["held_90"].min(), found["half_width"].mean()]
+        assert row[1] == str(found.height)
+        assert all(agrees(s, n) for s, n in zip(row[2:], [*numbers, found["log_density"].mean()], strict=True)), row  # type: ignore[arg-type]
+
+
 WORLDS = pl.read_csv(ROOT / "benchmarks" / "worlds.csv")
 
 
