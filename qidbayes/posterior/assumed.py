@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from qidbayes.methods import OF_FILES
 from qidbayes.noise import makers
 from qidbayes.noise.coordinates import KIND, NEW
 from qidbayes.noise.kernels import SIMILARITY
@@ -12,6 +13,7 @@ from qidbayes.noise.unknown_tokens import BETWEEN
 from qidbayes.posterior.answers import Counts, Kind
 from qidbayes.posterior.guessing import say_assumed
 from qidbayes.posterior.posterior import Posterior
+from qidbayes.table.question import as_in_tables
 from qidbayes.units import format_count
 
 FAR_END = 100e12
@@ -80,6 +82,8 @@ def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Ass
     for column in KIND if kind == "response" and differ else ():
         if column in fit.law.by or not _leaves_out(frame, column):
             continue
+        if column == "group_size" and families and _of_files(frame):
+            continue  # a type of file has groups of its own
         values = fit.data[column].unique().to_list() if column in fit.data.columns else [None]
         if families:
             new.append("per channel" if column == "group_size" else _ANY[column])
@@ -92,6 +96,10 @@ def assumed(fit: Posterior, frame: pl.DataFrame, kind: Kind = "response") -> Ass
         unknown = dict.fromkeys(maker for maker, code in of_file if code == NEW)
         new += [f"a maker of the file that was not fitted ({m})" if m else "any maker of the file" for m in unknown]
     return Assumed(tuple(new), tuple(fitted), known)
+
+
+def _of_files(frame: pl.DataFrame) -> bool:
+    return "method" in frame.columns and as_in_tables(frame)["method"].eq_missing(OF_FILES).all()
 
 
 def at_the_far_end() -> str:

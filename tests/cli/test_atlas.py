@@ -198,7 +198,7 @@ def test_figures_beyond_the_data_take_in_own_rows(name: str, here: Path, monkeyp
     assert several.exit_code == 2 and "is drawn of one --method" in several.stderr
 
 
-@pytest.mark.filterwarnings("ignore:assumed. a family that was not fitted, per channel$")
+@pytest.mark.filterwarnings("ignore:assumed. a family that was not fitted$")
 def test_a_maker_that_was_not_fitted_and_bits_that_a_type_has_not_are_said() -> None:
     atlas = qb.load_fit("atlas")
     asked = {"n_params": 8e9, "tokens": 15e12, "method": "gguf", "dataset": "wikitext2"}

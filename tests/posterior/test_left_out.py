@@ -74,6 +74,8 @@ def test_of_families_nothing_is_as_fitted() -> None:
     assert str(assumed(fit, pl.DataFrame(WHERE | {"tokens": None}))) == bare
     named = {"suite": "pythia", "method": "gptq", "group_size": 128, "dataset": "c4"}
     assert str(assumed(fit, pl.DataFrame(WHERE | named))) == ""
+    file = {"suite": "pythia", "method": "GGUF", "dataset": "c4", "settings": "bartowski/Q4_K_M"}
+    assert "per channel" not in str(assumed(fit, pl.DataFrame(WHERE | file))), "a file has groups of its own"
     # Of the tokens that are asked for nothing is assumed.
     assert str(assumed(fit, pl.DataFrame({"n_params": 7e9, "bits": 4.0, "qid": 0.1} | named))) == ""
     assert str(assumed(fit, pl.DataFrame({"n_params": 7e9, "bits": 4.0}), "response_params")) == f"assumed: {tokens}"
