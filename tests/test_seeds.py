@@ -9,7 +9,7 @@ NUMBERS = {
     Stream.MODEL_EFFECTS: 0, Stream.NEW_MEASUREMENTS: 1, Stream.FORECASTS: 2, Stream.BOOTSTRAP: 3,
     Stream.STUDENT_T_VARIANCES: 4, Stream.JOINT_MEASUREMENTS: 5, Stream.SHARED_EFFECTS: 6,
     Stream.CONSTANTS: 7, Stream.PROPOSALS: 8, Stream.SIMULATION: 10, Stream.RANK_TIES: 11,
-    Stream.REPLICATES: 12, Stream.PRIOR: 13,
+    Stream.REPLICATES: 12, Stream.PRIOR: 13, Stream.UNTOLD_TOKENS: 14,
 }  # fmt: skip
 
 
