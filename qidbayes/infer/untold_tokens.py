@@ -1,9 +1,9 @@
 """Tokens that nobody tells, drawn anew given all else: a Gibbs step after NUTS, which mixes slowest in them.
 
 Given the numbers and the effects that all suites share, suites are independent, so that only the rows of suites with
-such models count. A step proposes log D from its prior, flat between two ends, and takes it with the
-ratio of these densities (Metropolis within Gibbs; Gelman et al. 2013, 11.3). It leaves the posterior as it is, whatever
-draw it starts from.
+such models count. A step proposes log D from its prior, flat between two ends, and takes it with the ratio of these
+densities (Metropolis within Gibbs; Gelman et al. 2013, 11.3). It leaves the posterior as it is, whatever draw it starts
+from.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from qidbayes.posterior.constants import Curve
 from qidbayes.seeds import Stream, generator
 
 SWEEPS = 20
-"""Steps that each model's tokens take: one in two or three is accepted."""
+"""Steps that each model's tokens take."""
 _TOGETHER = 100
 """Draws whose densities are worked out at a time."""
 
