@@ -194,7 +194,7 @@ far: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/far.py
 	$(MADE) benchmarks/far.csv
 
-# How answers hold of a family that was never fitted: every family of the atlas left out in turn. Twenty minutes.
+# How answers hold of a family that was never fitted: every family of the atlas left out in turn. An hour of a core.
 atlas: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/atlas.py
 	$(MADE) benchmarks/atlas.csv
@@ -209,7 +209,7 @@ atlas-condition: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/atlas_condition.py
 	$(MADE) benchmarks/atlas-condition.csv benchmarks/atlas-refused.csv
 
-# The table atlas and its posterior, as they are shipped. Five minutes.
+# The table atlas and its posterior, as they are shipped. A quarter of an hour of a core.
 atlas-fit: $(VENV)/dev
 	$(BIN)/python measurements/atlas/build.py
 	OMP_NUM_THREADS=1 $(BIN)/python measurements/atlas/fit.py

@@ -31,7 +31,7 @@ make recovery
 make search
 make atlas
 make atlas-later
-# The table of many families and its posterior, as the package has them. Five minutes.
+# The table of many families and its posterior, as the package has them. A quarter of an hour of a core.
 make atlas-fit
 
 # The same where the truth is known, other forms of the discrepancy, and 100T tokens with slopes that wander. Twenty minutes.

@@ -181,6 +181,21 @@ class Families(NormalErrors):
         residuals: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> FamilyResiduals:
         """Take up the fitted rows of the suites that are asked about, given each draw of what all suites share."""
+        sizes = [len(_labels(fitted, group)) for group in GROUPS]
+        shared, kind = self.shared(asked, sizes)
+        effect, known = scale[SHARED_EFFECT], {}
+        suites = np.unique(asked["suite"][asked["suite"] >= 0])
+        coordinates = self._of_fitted(scale, fitted) if suites.size else {}
+        for suite in suites:
+            rows = np.flatnonzero(coordinates["suite"] == suite)
+            residual, variance = residuals(rows)
+            here = {name: values[..., rows] for name, values in coordinates.items()}
+            residual = residual - effect @ self.shared(here, sizes)[0].T
+            known[int(suite)] = here, residual, variance
+        return FamilyResiduals(scale, effect, shared, kind, known)
+
+    def _of_fitted(self, scale: Mapping[str, np.ndarray], fitted: Fitted) -> Coordinates:
+        """Return where the fitted rows stand, by each draw in tokens that nobody tells."""
         coordinates = dict(self.coordinates(fitted, fitted.data))
         untold = np.flatnonzero(np.isnan(coordinates["log_tokens"]))
         if untold.size:
@@ -188,17 +203,7 @@ class Families(NormalErrors):
             of = distinct(fitted.data["model"][untold].to_list())
             log_tokens[:, untold] = np.log(scale[UNKNOWN])[:, of] - dict(self.log_reference).get("D", 0.0)
             coordinates["log_tokens"] = log_tokens
-        sizes = [len(_labels(fitted, group)) for group in GROUPS]
-        effect = scale[SHARED_EFFECT]
-        known = {}
-        for suite in np.unique(asked["suite"][asked["suite"] >= 0]):
-            rows = np.flatnonzero(coordinates["suite"] == suite)
-            residual, variance = residuals(rows)
-            here = {name: values[..., rows] for name, values in coordinates.items()}
-            residual = residual - effect @ self.shared(here, sizes)[0].T
-            known[int(suite)] = here, residual, variance
-        shared, kind = self.shared(asked, sizes)
-        return FamilyResiduals(scale, effect, shared, kind, known)
+        return coordinates
 
 
 _OF_DENSITY = ("at_", "shared", "members_", "suite_")
